@@ -1,0 +1,1 @@
+"""The hub: authentication proxy, management API, tunnel endpoint and store of a fleet."""

@@ -1,0 +1,142 @@
+"""User tokens: the record, the index that the hot path asks, and the writes. Secrets are kept as SHA-256 only."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from hub.auth import bearer
+from hub.clock import Clock
+from hub.store.interface import Store
+from hub.store.model import Document, Event, Key, Resource
+
+logger = logging.getLogger(__name__)
+
+KIND: Final = "token"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token without its secret. Times are seconds since the epoch; `expires_at` None never expires."""
+
+    id: str
+    name: str
+    user: str
+    groups: tuple[str, ...]
+    digest: bytes = dataclasses.field(repr=False)
+    created_at: float
+    expires_at: float | None
+    created_by: str
+    cluster_uids: frozenset[str] | None
+
+    def is_expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    def spec(self) -> Document:
+        return {
+            "name": self.name,
+            "user": self.user,
+            "groups": list(self.groups),
+            "sha256": self.digest.hex(),
+            "createdAt": self.created_at,
+            "expiresAt": self.expires_at,
+            "createdBy": self.created_by,
+            "clusterUids": None if self.cluster_uids is None else sorted(self.cluster_uids),
+        }
+
+    @staticmethod
+    def of(resource: Resource) -> TokenRecord:
+        """Raises KeyError, TypeError or ValueError for a record that this version cannot read."""
+        spec = resource.spec
+        uids = spec["clusterUids"]
+        return TokenRecord(
+            id=resource.key.name,
+            name=spec["name"],
+            user=spec["user"],
+            groups=tuple(spec["groups"]),
+            digest=bytes.fromhex(spec["sha256"]),
+            created_at=float(spec["createdAt"]),
+            expires_at=None if spec["expiresAt"] is None else float(spec["expiresAt"]),
+            created_by=spec["createdBy"],
+            cluster_uids=None if uids is None else frozenset(uids),
+        )
+
+
+class TokenIndex:
+    """Every user token by id. `on_gone` hears the ids of tokens that were revoked, to cut what runs on them."""
+
+    kind: str = KIND
+
+    def __init__(self, on_gone: Callable[[str], None] = lambda token_id: None) -> None:
+        self._records: dict[str, TokenRecord] = {}
+        self.on_gone = on_gone
+
+    def get(self, token_id: str) -> TokenRecord | None:
+        return self._records.get(token_id)
+
+    def __iter__(self) -> Iterator[TokenRecord]:
+        return iter(tuple(self._records.values()))
+
+    def reset(self, resources: Iterable[Resource]) -> None:
+        before = set(self._records)
+        self._records.clear()
+        for resource in resources:
+            self._load(resource)
+        for token_id in before - set(self._records):
+            self.on_gone(token_id)
+
+    def apply(self, event: Event) -> None:
+        token_id = event.resource.key.name
+        if not event.is_deleted:
+            self._load(event.resource)
+        elif self._records.pop(token_id, None) is not None:
+            self.on_gone(token_id)
+
+    def _load(self, resource: Resource) -> None:
+        try:
+            self._records[resource.key.name] = TokenRecord.of(resource)
+        except (KeyError, TypeError, ValueError):
+            self._records.pop(resource.key.name, None)
+            logger.exception("token record unreadable", extra={"token_id": resource.key.name})
+
+
+class Tokens:
+    """Writes to the store; visible to the index once `Follower.reached(revision)`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(
+        self,
+        *,
+        name: str,
+        user: str,
+        groups: tuple[str, ...] = (),
+        lifetime_s: float | None,
+        created_by: str,
+        cluster_uids: frozenset[str] | None = None,
+    ) -> tuple[TokenRecord, bearer.Minted, int]:
+        """A new token: its record, its only text, and the store revision of the write. The caller has checked names and
+        rights."""
+        now = self._clock()
+        minted = bearer.mint(bearer.USER_PREFIX)
+        record = TokenRecord(
+            id=minted.id,
+            name=name,
+            user=user,
+            groups=groups,
+            digest=minted.digest,
+            created_at=now,
+            expires_at=None if lifetime_s is None else now + lifetime_s,
+            created_by=created_by,
+            cluster_uids=cluster_uids,
+        )
+        stored = await self._store.put(Resource(Key(KIND, "", minted.id), record.spec()))
+        return record, minted, stored.revision
+
+    async def revoke(self, token_id: str) -> int | None:
+        """The revision of the deletion, None if there was no such token."""
+        return await self._store.delete(Key(KIND, "", token_id))

@@ -1,0 +1,18 @@
+"""Wall-clock time as a value that is passed in, so that expiry is tested without waiting."""
+
+import datetime
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Seconds since the epoch, UTC."""
+
+
+def wall_clock() -> float:
+    """The real clock; only composition roots name it."""
+    return datetime.datetime.now(datetime.UTC).timestamp()
+
+
+def rfc3339(seconds: float) -> str:
+    """`2026-11-25T04:00:00Z`: whole seconds, UTC, the form of the API and of stored records."""
+    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
