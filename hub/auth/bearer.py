@@ -1,7 +1,7 @@
 """The text form of bearer tokens: `riata_<id>_<secret>` for people and programs, `riataagent_<id>_<secret>` for agents.
 
-The id finds the record, so nothing secret is ever looked up; the secret is compared in constant time as a SHA-256. A slow
-password hash would add nothing to 256 random bits but a way to burn the hub's CPU (facts/security.md §2.H, H8 and H9).
+The id finds the record, so nothing secret is ever looked up; the secret is compared in constant time as a SHA-256. A
+slow password hash would add nothing to 256 random bits but a way to burn the hub's CPU (facts/security.md §2.H, H9).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Final
 
 NAME_BYTES_MAX: Final = 253
 RESERVED_PREFIXES: Final = ("hub:", "system:")
-"""`hub:` would collide with the groups that the hub adds itself (`riata:hub:…` downstream), `system:` with Kubernetes."""
+"""`hub:` would collide with groups that the hub adds itself (`riata:hub:…` downstream), `system:` with Kubernetes."""
 
 _NAME: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -28,8 +28,8 @@ class Principal:
 def check_name(name: str) -> str:
     """The name itself if a user or group may have it, else ValueError with the rule and the cure.
 
-    One printable line of ASCII, because the name becomes an `Impersonate-*` header downstream; no reserved prefix in any
-    case of letters; not `*`, which means "everyone" in grants.
+    One printable line of ASCII, because the name becomes an `Impersonate-*` header downstream; no reserved prefix in
+    any case of letters; not `*`, which means "everyone" in grants.
     """
     if not name:
         raise ValueError("must not be empty")

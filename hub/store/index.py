@@ -54,8 +54,11 @@ class Follower:
         return self._failure is None
 
     async def load(self) -> None:
-        """Fill every index from the store. Each kind remembers the revision of its own listing: an older change that the
-        watch repeats must not bring back what the listing already knew to be gone."""
+        """Fill every index from the store.
+
+        Each kind remembers the revision of its own listing: an older change that the watch repeats must not bring back
+        what the listing already knew to be gone.
+        """
         for kind, index in self._indexes.items():
             listing = await self._store.list(kind)
             index.reset(listing.items)
@@ -77,7 +80,7 @@ class Follower:
             raise
 
     async def reached(self, revision: int) -> None:
-        """Return when every index reflects `revision`. Cancellation-safe. Raises StoreUnavailable when it never will."""
+        """Return when every index reflects `revision`. Cancellation-safe. StoreUnavailable: it never will."""
         if self._applied >= revision:
             return
         if self._failure is not None:

@@ -11,8 +11,8 @@ from hub.store.model import Event, Key, Listing, Resource
 class Store(Protocol):
     """Durable, ordered, compare-and-swap.
 
-    An acknowledged write survives power loss. Revisions grow by at least one with every change of anything. Every method
-    raises StoreUnavailable when the backend fails. Cancelling a write leaves open whether it happened: read again.
+    An acknowledged write survives power loss. Revisions grow by at least one with every change of anything. Every
+    method raises StoreUnavailable when the backend fails. Cancelling a write leaves open whether it happened.
     """
 
     async def get(self, key: Key) -> Resource | None:
