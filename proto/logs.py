@@ -2,7 +2,8 @@
 
 Every module logs through `logging.getLogger(__name__)` or structlog; both end here. The message is a short constant
 phrase, variables go into `extra`. Three promises, whatever a stranger managed to get into a record: credentials are
-redacted (proto.redaction), a record is one line, and it is plain ASCII (no control characters, no bidirectional tricks).
+redacted (proto.redaction), a record is one line, and it is plain ASCII (no control characters, no bidirectional
+tricks).
 """
 
 import json
@@ -87,7 +88,8 @@ def render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def render_console(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """`time level event key=value …`. A traceback follows on lines that begin with ` | `, so none can pose as a record."""
+    """`time level event key=value …`. A traceback follows on lines that begin with ` | `, so none can pose as a
+    record."""
     exception = event.pop("exception", None)
     head = f"{event.pop('time', '')} {event.pop('level', ''):<7} {escape(str(event.pop('event', '')))}"
     event.pop("component", None)
