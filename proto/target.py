@@ -1,0 +1,31 @@
+"""Rules for a raw HTTP request target, checked by the hub before it authorises and by the agent before it sends.
+
+The target is forwarded byte for byte, so what must not be ambiguous is refused, never repaired
+(facts/security.md §2.C): the API server cleans dot segments and decodes escapes after we have decided.
+"""
+
+import re
+from typing import Final
+
+_SHAPE: Final = re.compile(rb"/(?:[!-\"$&-~]|%[0-9A-Fa-f]{2})*")
+"""Origin form: printable ASCII without `#`, every `%` followed by two hex digits."""
+
+_SEPARATOR: Final = rb"(?:/|\\|%2[fF]|%5[cC])"
+_DOTS: Final = re.compile(_SEPARATOR + rb"(?:\.|%2[eE]){1,2}(?=" + _SEPARATOR + rb"|$)")
+"""A dot segment, in any encoding of its dots and of the separators around it."""
+
+
+def fault(target: bytes) -> str | None:
+    """Return what is wrong with a request target (path and query), or None. Nothing is normalised."""
+    if _SHAPE.fullmatch(target) is None:
+        return "illegal character or escape in the request target"
+    path = target.partition(b"?")[0]
+    # Most paths hold none of these; the expression below visits every byte.
+    if (b"/." in path or b"%" in path or b"\\" in path) and _DOTS.search(path) is not None:
+        return "dot segment in the request path"
+    return None
+
+
+def is_valid(target: bytes) -> bool:
+    """Tell whether `target` may be forwarded."""
+    return fault(target) is None
