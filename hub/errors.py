@@ -37,7 +37,7 @@ class HubError(Exception):
         causes: Sequence[Cause] = (),
         retry_after_s: int | None = None,
     ) -> None:
-        """`kind` and `name` fill `details`; `retry_after_s` becomes Retry-After (mind P2: client-go repeats any verb)."""
+        """`kind` and `name` fill `details`; `retry_after_s` becomes Retry-After (mind P2: it makes clients repeat)."""
         self.message = self.default_message if message is None else message
         self.kind = kind
         self.name = name

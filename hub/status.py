@@ -12,7 +12,7 @@ import json
 from typing import Final, NamedTuple
 
 from hub import errors
-from proto.errors import Code
+from proto.errors import UNEXECUTED, Code
 
 CONTENT_TYPE: Final = "application/json"
 RECENTLY_LOST_S: Final = 30.0
@@ -93,9 +93,6 @@ def no_tunnel(cluster: str, *, is_recent_loss: bool) -> errors.HubError:
     return errors.ClusterUnavailable(text, retry_after_s=1 if is_recent_loss else None)
 
 
-_EXECUTED_NOTHING: Final = frozenset({Code.REFUSED, Code.DRAINING})
-"""P3: with these the peer promises that it did not begin."""
-
 _NEVER_REACHED: Final = {
     Code.DIAL_REFUSED: "the cluster's agent is connected, but the Kubernetes API server refused its connection",
     Code.DIAL_DNS: "the cluster's agent is connected, but cannot resolve the name of the Kubernetes API server",
@@ -103,15 +100,13 @@ _NEVER_REACHED: Final = {
     Code.KUBE_UNAUTHORIZED: "the Kubernetes API server does not accept the token of the cluster's agent",
 }
 
-_BROKEN: Final = frozenset(
-    {Code.PROTOCOL, Code.INTERNAL, Code.FLOW_CONTROL, Code.UNKNOWN_STREAM, Code.CLOSED, Code.NONE}
-)
+_BROKEN: Final = frozenset({Code.NONE, Code.PROTOCOL, Code.INTERNAL, Code.FLOW_CONTROL, Code.UNKNOWN_STREAM})
 """Somebody's bug. The text is fixed: what the agent says about itself is for our logs."""
 
 
 def stream_lost(code: Code, fate: Fate) -> errors.HubError:
     """The error for a stream that was reset before its response head arrived."""
-    if code in _EXECUTED_NOTHING:
+    if code in UNEXECUTED:
         text = "the cluster's agent is restarting and did not take the request"
         return errors.ClusterUnavailable(text, retry_after_s=1 if fate.is_recent_loss else None)
     if code in _NEVER_REACHED:
@@ -122,8 +117,6 @@ def stream_lost(code: Code, fate: Fate) -> errors.HubError:
         return errors.PermissionDenied("the policy of the cluster's agent does not allow this request")
     if code is Code.TOO_BIG:
         return errors.TooLarge("the request is larger than the cluster's agent takes")
-    if code is Code.OVERLOADED:
-        return errors.TooManyRequests("the cluster's agent is busy; nothing was executed")
     return _unfinished(code, fate)
 
 
@@ -133,6 +126,8 @@ def _unfinished(code: Code, fate: Fate) -> errors.HubError:
         return errors.Timeout("the connection to the cluster was lost after the request was sent: outcome unknown")
     if code in _BROKEN:
         return errors.InternalError("the exchange with the cluster's agent failed")
+    if code is Code.OVERLOADED:
+        return errors.TooManyRequests("the cluster's agent is busy")
     if code is Code.IDLE:
         return errors.Timeout("the Kubernetes API server did not answer in time")
     if code is Code.UPSTREAM:

@@ -1,0 +1,68 @@
+"""What the connection and the relay know of each other. Everything is called in the event loop and never blocks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hub import errors
+from hub.edge.framing import Request
+
+
+class Front(Protocol):
+    """The client's connection as an exchange sees it. Every method is a no-op once the connection is gone."""
+
+    @property
+    def is_writable(self) -> bool:
+        """False while the socket's buffer is full: withhold the agent's credit until `Exchange.drained`."""
+
+    def write(self, data: bytes) -> None:
+        """Queue response bytes; all that is queued in one turn of the loop leaves in one write."""
+
+    def flush(self) -> None:
+        """Write what is queued now."""
+
+    def send_continue(self) -> None:
+        """Answer `Expect: 100-continue`, once, and only if the client asked for it."""
+
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def become_opaque(self) -> None:
+        """From now on everything that the client sends goes to `Exchange.body` as it is; there is no next request."""
+
+    def finish(self, *, is_reusable: bool) -> None:
+        """The response is complete. The connection is closed unless it `is_reusable` and the request was read whole."""
+
+    def abort(self) -> None:
+        """Break the transfer visibly: the client must not take what it has for the whole."""
+
+
+class Exchange(Protocol):
+    """One request under way."""
+
+    def body(self, data: bytes) -> None: ...
+
+    def body_complete(self) -> None: ...
+
+    def body_failed(self, error: errors.HubError) -> None:
+        """The body is malformed or too slow; the exchange ends itself with this error if it still can."""
+
+    def drained(self) -> None:
+        """The client's socket has room again."""
+
+    def client_eof(self) -> None:
+        """An opaque connection: the client will send no more."""
+
+    def gone(self) -> None:
+        """The connection is lost; the last call."""
+
+
+class Application(Protocol):
+    """What answers the requests under /k8s/."""
+
+    def begin(self, front: Front, request: Request) -> Exchange | None:
+        """Start; None when the request was answered already."""
+
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
+        """A request that the edge answered itself: for metrics and the access log."""

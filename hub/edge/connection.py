@@ -1,0 +1,378 @@
+"""One client connection: heads in, exchanges begun one at a time, response bytes out.
+
+Pipelined requests wait unread behind the one that is answered. After a refusal or an upgrade the connection never
+serves another request (CVE-2018-1002105): whatever the client sent behind it dies with the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import math
+from typing import Protocol, cast
+
+from hub import errors
+from hub.edge import response
+from hub.edge.application import Application, Exchange
+from hub.edge.chunked import ChunkedDecoder
+from hub.edge.framing import CHUNKED, Request, read_request
+from hub.edge.head import check_partial, parse_head
+from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
+from hub.edge.pace import BodyPace
+
+logger = logging.getLogger(__name__)
+
+RELAY_PREFIX = b"/k8s/"
+
+
+class Host(Protocol):
+    """What a connection needs from the server that accepted it."""
+
+    limits: EdgeLimits
+    application: Application
+    host_names: frozenset[bytes] | None
+    is_draining: bool
+
+    def opened(self, connection: EdgeConnection) -> None: ...
+
+    def matured(self, connection: EdgeConnection) -> None:
+        """Its first whole request head has arrived."""
+
+    def closed(self, connection: EdgeConnection) -> None: ...
+
+    def hand_over(self, connection: EdgeConnection, transport: asyncio.Transport, received: bytes) -> None:
+        """A request that is not for the relay: aiohttp gets the connection and what was read from it, for good."""
+
+
+class State(enum.IntEnum):
+    """HEAD: before or in a request head. BODY: the body is under way. ANSWER: request read, response under way.
+    OPAQUE: upgraded. LINGER: answered and about to close, input is thrown away. CLOSED: also when handed over."""
+
+    HEAD = 0
+    BODY = 1
+    ANSWER = 2
+    OPAQUE = 3
+    LINGER = 4
+    CLOSED = 5
+
+
+class EdgeConnection(asyncio.Protocol):
+    """Implements `hub.edge.application.Front`."""
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, peer: str, *, is_tls: bool) -> None:
+        self.peer = peer
+        self.state = State.HEAD
+        self.is_young = True
+        self.is_writable = True
+        self.deadline = loop.time() + host.limits.head_timeout_s
+        self._host = host
+        self._loop = loop
+        self._is_tls = is_tls
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._skipped = 0
+        self._is_reading = True
+        self._request: Request | None = None
+        self._exchange: Exchange | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._body_left = 0
+        self._pace: BodyPace | None = None
+        self._out: list[bytes] = []
+        self._is_flush_due = False
+        self._is_continue_due = False
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._host.limits.write_high_bytes)
+        self._host.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state is State.HEAD:
+            self._buffer += data
+            self._read_head()
+        elif state is State.OPAQUE:
+            if self._exchange is not None:
+                self._exchange.body(data)
+        elif state is State.BODY:
+            self._feed_body(data)
+        elif state is State.ANSWER:
+            self._buffer += data
+            if len(self._buffer) > self._host.limits.pipelined_bytes_max:
+                self._pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.state is State.OPAQUE and self._exchange is not None:
+            self._exchange.client_eof()
+            return not self._is_tls
+        return False
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        if self._exchange is not None:
+            self._exchange.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self.state = State.CLOSED
+        self._transport = None
+        self._out.clear()
+        self._buffer.clear()
+        if exchange is not None:
+            exchange.gone()
+        self._host.closed(self)
+
+    # -- request head
+
+    def _read_head(self) -> None:
+        buffer = self._buffer
+        if buffer[:1] in b"\r\n":
+            self._skip_blank_lines()
+        end = buffer.find(b"\r\n\r\n", max(self._scanned - 3, 0))
+        try:
+            if end < 0 or end + 4 > HEAD_BYTES_MAX:
+                self._wait_for_head(end)
+                return
+            request = read_request(
+                parse_head(bytes(buffer[: end + 4])), self._loop.time(), self.peer, self._host.host_names
+            )
+        except errors.HubError as error:
+            self._refuse(error)
+            return
+        if self.is_young:
+            self._host.matured(self)
+        if not request.target.startswith(RELAY_PREFIX):
+            self._leave()
+            return
+        del buffer[: end + 4]
+        self._scanned = self._skipped = 0
+        self._begin(request)
+
+    def _skip_blank_lines(self) -> None:
+        skip = len(self._buffer) - len(self._buffer.lstrip(b"\r\n"))
+        self._skipped += skip
+        if self._skipped > LEADING_CRLF_BYTES_MAX:
+            self._refuse(errors.BadRequest("empty lines in front of the request"))
+            return
+        if bytes(self._buffer[:skip]).replace(b"\r\n", b""):
+            return  # a lone CR or LF stays and fails the grammar
+        del self._buffer[:skip]
+
+    def _wait_for_head(self, end: int) -> None:
+        buffer = self._buffer
+        if len(buffer) > HEAD_BYTES_MAX or end >= 0:
+            raise errors.HeadTooLarge(f"the request head is larger than {HEAD_BYTES_MAX} bytes")
+        if not buffer:
+            return
+        check_partial(bytes(buffer), self._scanned)
+        if self._scanned == 0 and not self.is_young:
+            self.deadline = self._loop.time() + self._host.limits.head_timeout_s
+        self._scanned = len(buffer)
+
+    def _leave(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        received = bytes(self._buffer)
+        self.state = State.CLOSED
+        self._buffer.clear()
+        self._host.hand_over(self, transport, received)
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self.deadline = math.inf
+        if request.length:
+            self.state = State.BODY
+            self._body_left = request.length
+            self._decoder = ChunkedDecoder() if request.length == CHUNKED else None
+            self._pace = BodyPace(self._host.limits, request.received_at)
+            self._is_continue_due = request.expects_continue
+        else:
+            self.state = State.ANSWER
+        exchange = self._host.application.begin(self, request)
+        if exchange is None or self.state is State.CLOSED:
+            return
+        self._exchange = exchange
+        if self.state is State.BODY and self._buffer:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._feed_body(data)
+
+    # -- request body
+
+    def _feed_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._buffer += data
+            return
+        if self._pace is not None:
+            self._pace.received(len(data))
+        self._is_continue_due = False
+        if self._decoder is not None:
+            self._feed_chunks(exchange, self._decoder, data)
+            return
+        piece, rest = data[: self._body_left], data[self._body_left :]
+        self._body_left -= len(piece)
+        exchange.body(piece)
+        if not self._body_left:
+            self._complete_body(exchange, rest)
+
+    def _feed_chunks(self, exchange: Exchange, decoder: ChunkedDecoder, data: bytes) -> None:
+        try:
+            pieces, rest = decoder.feed(data)
+        except errors.BadRequest as error:
+            exchange.body_failed(error)
+            return
+        for piece in pieces:
+            if self.state is not State.BODY:
+                return
+            exchange.body(piece)
+        if decoder.is_done:
+            self._complete_body(exchange, rest)
+
+    def _complete_body(self, exchange: Exchange, rest: bytes) -> None:
+        if self.state is not State.BODY:
+            return
+        self.state = State.ANSWER
+        self._pace = self._decoder = None
+        self._buffer += rest
+        self._resume_reading()
+        exchange.body_complete()
+
+    # -- Front, for the exchange
+
+    def write(self, data: bytes) -> None:
+        self._out.append(data)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._is_flush_due = False
+        out = self._out
+        if out and self._transport is not None:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._transport.write(data)
+
+    def send_continue(self) -> None:
+        if self._is_continue_due and self._transport is not None:
+            self._is_continue_due = False
+            self._transport.write(response.CONTINUE)
+
+    def pause_body(self) -> None:
+        if self.state in (State.BODY, State.OPAQUE):
+            self._pause_reading()
+
+    def resume_body(self) -> None:
+        if self.state in (State.BODY, State.OPAQUE):
+            self._resume_reading()
+
+    def become_opaque(self) -> None:
+        self.state = State.OPAQUE
+        self.flush()
+        self._resume_reading()
+        if self._buffer and self._exchange is not None:
+            early = bytes(self._buffer)
+            self._buffer.clear()
+            self._exchange.body(early)
+
+    def finish(self, *, is_reusable: bool) -> None:
+        self.flush()
+        request, self._request, self._exchange = self._request, None, None
+        if self.state is State.CLOSED or request is None:
+            return
+        is_read = self.state is State.ANSWER
+        if not (is_reusable and is_read and request.is_keep_alive) or self._host.is_draining:
+            self._close(has_unread=self.state is State.BODY)
+            return
+        self.state = State.HEAD
+        self.deadline = self._loop.time() + self._host.limits.idle_timeout_s
+        self._resume_reading()
+        if self._buffer:
+            self._loop.call_soon(self._next)
+
+    def abort(self) -> None:
+        self._exchange = None
+        self._out.clear()
+        self.state = State.LINGER
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- for the server
+
+    def check(self, now: float) -> None:
+        """Act on deadlines that have passed; called by the server's sweep."""
+        if self._pace is not None and self.state is State.BODY:
+            if self._pace.is_too_slow(now) and self._exchange is not None:
+                self._exchange.body_failed(errors.RequestTimeout())
+        elif now < self.deadline:
+            return
+        elif self.state is State.HEAD and self._buffer:
+            self._refuse(errors.RequestTimeout("the request head did not arrive in time"))
+        elif self._transport is not None:
+            self.deadline = math.inf
+            self._transport.abort() if self.state is State.LINGER else self._transport.close()
+
+    def drain(self) -> None:
+        """Close if idle; a connection with a request under way closes behind the response."""
+        if self.state is State.HEAD and not self._buffer:
+            self._close(has_unread=False)
+
+    def shut(self) -> None:
+        """End now, whatever is under way."""
+        self.state = State.LINGER
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- internals
+
+    def _next(self) -> None:
+        if self.state is State.HEAD and self._buffer:
+            self._scanned = 0
+            self._read_head()
+
+    def _refuse(self, error: errors.HubError) -> None:
+        """Answer for the edge itself and close. The head was not understood, so nothing behind it can be."""
+        if self.state is not State.HEAD:
+            return
+        self._host.application.refused(self.peer, error, None)
+        self.write(response.error_response(error, request_id="", is_head=False, close=True))
+        self.flush()
+        self._close(has_unread=True)
+
+    def _close(self, *, has_unread: bool) -> None:
+        """Close once everything is written. With input under way, read it for a while: a reset would eat the answer."""
+        transport = self._transport
+        self.state = State.LINGER
+        self._buffer.clear()
+        self._pace = self._decoder = None
+        if transport is None:
+            return
+        if not has_unread or self._is_tls or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        self._resume_reading()
+        self.deadline = self._loop.time() + self._host.limits.linger_s
+
+    def _pause_reading(self) -> None:
+        if self._is_reading and self._transport is not None:
+            self._is_reading = False
+            if self._pace is not None:
+                self._pace.paused(self._loop.time())
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._is_reading and self._transport is not None:
+            self._is_reading = True
+            if self._pace is not None:
+                self._pace.resumed(self._loop.time())
+            self._transport.resume_reading()

@@ -1,0 +1,60 @@
+"""Bounds of the public listener."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+HEAD_BYTES_MAX: Final = 56 * 1024
+"""P6: a request head above this is 431; it has to fit into one control payload of 61,440 bytes."""
+
+FIELD_BYTES_MAX: Final = 16 * 1024
+"""P6: one header field, name and value; OIDC tokens and long label selectors stay below."""
+
+FIELDS_MAX: Final = 256
+"""P6: number of header fields."""
+
+LEADING_CRLF_BYTES_MAX: Final = 4
+"""Two empty lines before a request line are forgiven (RFC 9112 §2.2 asks for at least one)."""
+
+CHUNK_EXTENSION_BYTES_MAX: Final = 1024
+"""All chunk extensions of one message together; nobody sends any."""
+
+TRAILER_BYTES_MAX: Final = 4096
+"""Trailer section of one request; its fields are dropped, never forwarded."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """What an operator may tune. Durations in seconds, sizes in bytes."""
+
+    head_timeout_s: float = 10.0
+    """From the first byte of a connection or request to the end of its head (K1)."""
+    idle_timeout_s: float = 75.0
+    """A keep-alive connection without a request; above the 60 s at which load balancers usually let go."""
+    body_grace_s: float = 10.0
+    """How long a body may be slow before body_rate_min counts (K2)."""
+    body_rate_min: int = 1024
+    """Bytes per second below which a body is given up (K2); time that we ourselves did not read is not counted."""
+    linger_s: float = 1.0
+    """After a refusal with the body still under way: how long it is read and thrown away so that the answer arrives."""
+    tls_handshake_timeout_s: float = 5.0
+    """K4."""
+    tls_shutdown_timeout_s: float = 2.0
+    """How long to wait for the peer's close_notify."""
+    handshakes_max: int = 200
+    """TLS handshakes under way at once (K4); more wait in the kernel's backlog."""
+    connections_max: int = 15_000
+    """Open connections; lowered to 90 % of RLIMIT_NOFILE less a reserve when that is smaller (K3)."""
+    young_per_address_max: int = 512
+    """Connections of one address that have not sent a whole request head yet (K1); tunnels behind a NAT do not count."""
+    backlog: int = 4096
+    """Kernel accept queue, for reconnect storms."""
+    write_high_bytes: int = 64 * 1024
+    """Unsent response bytes at which the agent stops getting credit."""
+    pipelined_bytes_max: int = 64 * 1024
+    """Bytes of later pipelined requests kept while one is answered; reading stops there."""
+    sweep_interval_s: float = 1.0
+    """How often deadlines are looked at: one timer for the process instead of one a request."""
+    log_lines_per_s: float = 10.0
+    """Access log lines for malformed requests (K8); the number left out is logged with the next one."""

@@ -1,0 +1,201 @@
+"""Listening sockets with an accept loop of our own.
+
+asyncio's loop accepts without any bound, and when descriptors run out it logs once per backlog entry (facts/security.md
+§0.7, cpython#151615). Here accepting pauses before the limit is reached, handshakes under way are counted, and an
+accept error is logged at most once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import resource
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hub.edge.limits import EdgeLimits
+from proto.aio import tasks
+
+logger = logging.getLogger(__name__)
+
+_ACCEPTS_PER_TURN: Final = 32
+"""Accepts in one turn of the loop, so that a storm does not starve the streams."""
+
+_DESCRIPTOR_RESERVE: Final = 128
+"""Left for the store, the metrics listener, log files and the standard streams."""
+
+_RETRY_S: Final = 0.1
+
+
+def connection_bound(limits: EdgeLimits) -> int:
+    """How many connections may be open: the configured number, if the descriptor limit allows it (K3)."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits.connections_max
+    return max(min(limits.connections_max, math.floor(soft * 0.9) - _DESCRIPTOR_RESERVE), 16)
+
+
+def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Listening sockets for every address of `host` ('' is all). Raises OSError and leaves nothing open."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind(address if port or len(sockets) == 1 else (address[0], sockets[0].getsockname()[1], *address[2:]))
+            sock.listen(backlog)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def address_text(address: object) -> str:
+    """`host:port` or `[host]:port` for logs and for URLs."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0])
+        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return "unknown"
+
+
+class Listener:
+    """Accepts on several sockets. `open_count` is asked before each accept; handshakes under way are counted here."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        tls: ssl.SSLContext | None,
+        limits: EdgeLimits,
+        make_protocol: Callable[[str], asyncio.Protocol],
+        open_count: Callable[[], int],
+    ) -> None:
+        self._sockets = list(sockets)
+        self._tls = tls
+        self._limits = limits
+        self._make_protocol = make_protocol
+        self._open_count = open_count
+        self._bound = connection_bound(limits)
+        self._handshakes = 0
+        self._is_accepting = False
+        self._is_closed = False
+        self._logged_at = -math.inf
+        self._loop = asyncio.get_running_loop()
+        self._tasks = tasks.TaskGroup("edge handshakes")
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [sock.getsockname()[:2] for sock in self._sockets]
+
+    def start(self) -> None:
+        self._resume()
+
+    def room(self) -> None:
+        """A connection has ended: accept again if that was what we waited for."""
+        if not self._is_closed and not self._is_accepting and not self._is_full():
+            self._resume()
+
+    def stop(self) -> None:
+        """Close the listening sockets; connections live on. Idempotent."""
+        self._pause()
+        self._is_closed = True
+        for sock in self._sockets:
+            sock.close()
+
+    async def aclose(self) -> None:
+        """Also end the handshakes under way."""
+        self.stop()
+        await self._tasks.aclose()
+
+    def _is_full(self) -> bool:
+        return self._handshakes >= self._limits.handshakes_max or self._open_count() + self._handshakes >= self._bound
+
+    def _resume(self) -> None:
+        self._is_accepting = True
+        for sock in self._sockets:
+            self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def _pause(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            for sock in self._sockets:
+                self._loop.remove_reader(sock.fileno())
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if self._is_full():
+                self._complain("too many connections, accepting pauses")
+                self._pause()
+                return
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._complain("accepting failed", error=error)
+                self._pause()
+                self._loop.call_later(_RETRY_S, self.room)
+                return
+            self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: object) -> None:
+        sock.setblocking(False)
+        _tune(sock)
+        self._handshakes += 1
+        peer = address_text(address)
+        self._tasks.spawn(self._greet(sock, peer), name=f"handshake {peer}")
+
+    async def _greet(self, sock: socket.socket, peer: str) -> None:
+        """Hand the socket to the loop, with TLS if we speak it. A failed handshake is the peer's doing: no traceback."""
+        limits = self._limits
+        protocol = self._make_protocol(peer)
+        try:
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: protocol,
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=limits.tls_handshake_timeout_s,
+                    ssl_shutdown_timeout=limits.tls_shutdown_timeout_s,
+                )
+        except (OSError, EOFError, TimeoutError) as error:
+            logger.debug("handshake failed", extra={"peer": peer, "reason": type(error).__name__})
+            with contextlib.suppress(OSError):
+                sock.close()
+        finally:
+            self._handshakes -= 1
+            self.room()
+
+    def _complain(self, event: str, error: OSError | None = None) -> None:
+        now = self._loop.time()
+        if now - self._logged_at >= 1.0:
+            self._logged_at = now
+            logger.warning(
+                event, extra={"open": self._open_count(), "error": None if error is None else error.strerror}
+            )
+
+
+def _tune(sock: socket.socket) -> None:
+    """TCP_NODELAY, and keepalive probes against clients that vanished.
+
+    No TCP_USER_TIMEOUT here: Linux also ends a connection by it whose reader has stopped reading, and
+    `kubectl logs -f | less` may wait for ever (P11).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,154 @@
+"""The public listener as one object: sockets, connections, deadlines, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from hub.edge.application import Application
+from hub.edge.connection import EdgeConnection
+from hub.edge.handover import Handover
+from hub.edge.limits import EdgeLimits
+from hub.edge.listener import Listener, bind
+from proto.aio import tasks
+
+
+class EdgeServer:
+    """Serves requests under /k8s/ through `application` and all others through `aiohttp_app`.
+
+    Implements `hub.edge.connection.Host`. `listen`: (host, port) pairs, port 0 picks one. `tls` None is plain HTTP.
+    `host_names`: lower-case names that `Host` may carry, None for any.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: Sequence[tuple[str, int]],
+        tls: ssl.SSLContext | None,
+        aiohttp_app: web.Application,
+        application: Application,
+        limits: EdgeLimits | None = None,
+        host_names: frozenset[str] | None = None,
+    ) -> None:
+        self.limits = limits or EdgeLimits()
+        self.application = application
+        self.host_names = None if host_names is None else frozenset(name.lower().encode() for name in host_names)
+        self.is_draining = False
+        self._listen = list(listen)
+        self._tls = tls
+        self._handover = Handover(aiohttp_app)
+        self._connections: set[EdgeConnection] = set()
+        self._handed_over = 0
+        self._young: dict[str, int] = {}
+        self._listener: Listener | None = None
+        self._tasks = tasks.TaskGroup("edge")
+        self._all_idle = asyncio.Event()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections) + self._handed_over
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Listen and serve; the bound addresses. Raises OSError and leaves nothing open."""
+        await self._handover.start()
+        sockets = []
+        try:
+            for host, port in self._listen:
+                sockets += bind(host, port, self.limits.backlog)
+        except OSError:
+            for sock in sockets:
+                sock.close()
+            await self._handover.close()
+            raise
+        self._listener = Listener(
+            sockets,
+            tls=self._tls,
+            limits=self.limits,
+            make_protocol=self._make_protocol,
+            open_count=lambda: self.open_connections,
+        )
+        self._listener.start()
+        self._tasks.spawn(self._sweep(), name="sweep")
+        return self._listener.addresses
+
+    async def drain(self, deadline_s: float) -> None:
+        """Accept nothing more, close idle connections, wait at most `deadline_s` for the requests under way."""
+        self.is_draining = True
+        if self._listener is not None:
+            self._listener.stop()
+        for connection in tuple(self._connections):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._connections:
+                    self._all_idle.clear()
+                    await self._all_idle.wait()
+
+    async def close(self) -> None:
+        """End everything now: relayed requests break off, aiohttp gets its shutdown time."""
+        self.is_draining = True
+        if self._listener is not None:
+            await self._listener.aclose()
+        for connection in tuple(self._connections):
+            connection.shut()
+        await self._handover.close()
+        await self._tasks.aclose()
+
+    # -- hub.edge.connection.Host
+
+    def opened(self, connection: EdgeConnection) -> None:
+        self._connections.add(connection)
+        address = connection.peer.rpartition(":")[0]
+        count = self._young.get(address, 0) + 1
+        self._young[address] = count
+        if count > self.limits.young_per_address_max:
+            connection.shut()
+
+    def matured(self, connection: EdgeConnection) -> None:
+        connection.is_young = False
+        address = connection.peer.rpartition(":")[0]
+        count = self._young.get(address, 0) - 1
+        if count > 0:
+            self._young[address] = count
+        else:
+            self._young.pop(address, None)
+
+    def closed(self, connection: EdgeConnection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        if connection.is_young:
+            self.matured(connection)
+        self._has_room()
+        if not self._connections:
+            self._all_idle.set()
+
+    def hand_over(self, connection: EdgeConnection, transport: asyncio.Transport, received: bytes) -> None:
+        self._handed_over += 1
+        self.closed(connection)
+        self._handover.take(transport, received, self._handed_over_lost)
+
+    # -- internals
+
+    def _make_protocol(self, peer: str) -> EdgeConnection:
+        return EdgeConnection(self, asyncio.get_running_loop(), peer, is_tls=self._tls is not None)
+
+    def _handed_over_lost(self) -> None:
+        self._handed_over -= 1
+        self._has_room()
+
+    def _has_room(self) -> None:
+        if self._listener is not None:
+            self._listener.room()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.limits.sweep_interval_s)
+            now = loop.time()
+            for connection in tuple(self._connections):
+                connection.check(now)

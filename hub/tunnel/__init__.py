@@ -1,0 +1,1 @@
+"""Where agents arrive: the WebSocket endpoint, the live tunnels and the choice among them."""
