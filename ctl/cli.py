@@ -1,0 +1,64 @@
+"""The command tree of `riata`, and how a command ends: an exit code, and a message when it failed."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ctl import errors, terminal
+from ctl.commands import about, agent_tokens, clusters, grants, kubeconfig, login, tokens
+from proto import versions
+
+
+def build() -> App:
+    """The command tree; docs/reference/cli.md and the completion scripts are made from it."""
+    app = App(
+        name="riata",
+        help="Operate a riata hub: clusters, grants, tokens and kubeconfigs.",
+        version=versions.PRODUCT_VERSION,
+        help_format="markdown",
+        default_parameter=Parameter(show_default=_default),
+    )
+    app.command(login.login)
+    app.command(login.logout)
+    app.command(login.whoami)
+    for group in (clusters, agent_tokens, grants, tokens):
+        app.command(group.app)
+    app.command(kubeconfig.kubeconfig)
+    app.command(about.version)
+    app.command(about.completion_of(app))
+    return app
+
+
+def _default(value: object) -> str | None:
+    """What the help shows as a default: nothing where leaving an option out just means no."""
+    return str(value) if value else None
+
+
+async def execute(arguments: Sequence[str]) -> errors.Exit:
+    """Run one command line and say how it ended. Data is on standard output, messages are on standard error."""
+    try:
+        await build().run_async(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as exc:
+        terminal.say(errors.UsageError(_usage(exc), cure="riata --help, or --help behind the command").render())
+        return errors.Exit.USAGE
+    except errors.CommandError as exc:
+        terminal.say(exc.render())
+        return exc.exit_code
+    return errors.Exit.OK
+
+
+def _usage(exc: CycloptsError) -> str:
+    return " ".join(str(exc).split())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The process: `execute` in an event loop, Ctrl-C and a closed pipe included."""
+    try:
+        return int(asyncio.run(execute(arguments)))
+    except KeyboardInterrupt:
+        return int(errors.Exit.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (`riata … | head`): say nothing about it at exit
+        return int(errors.Exit.FAILURE)

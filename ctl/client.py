@@ -1,0 +1,188 @@
+"""The one client of the hub's management API. Bounded in time and size, never redirected, one place for every error."""
+
+import json
+import os
+import socket
+import ssl
+import types
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, Self
+
+import aiohttp
+import yarl
+
+from ctl import errors, logins, proxies, terminal, trust
+from proto import versions
+
+TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10, sock_connect=10, sock_read=30)
+"""Seconds for a call. The API answers from memory; a minute is a hub in trouble, and a person waits no longer."""
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Largest answer we take: ten thousand clusters are about 5 MB."""
+
+_EXIT = {
+    401: errors.Exit.UNAUTHORIZED,
+    403: errors.Exit.FORBIDDEN,
+    404: errors.Exit.NOT_FOUND,
+    409: errors.Exit.CONFLICT,
+}
+_CURE = {
+    401: "`riata login` with a valid token; tokens end when they expire or are revoked",
+    403: "ask an administrator of the hub for a grant (`riata grants`)",
+    404: "check the name; what you have no grant for is not shown either",
+    429: "wait a moment and repeat the command",
+    503: "wait a moment and repeat the command",
+}
+
+
+def target(*segments: str) -> str:
+    """Path of an object below the hub's URL; every segment is quoted whole."""
+    return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in segments)
+
+
+class HubClient:
+    """A session with one hub: `async with HubClient(login) as hub: await hub.get(target("v1", "clusters"))`.
+
+    Every method raises CommandError with the exit code of its cause.
+    """
+
+    def __init__(self, login: logins.Login, env: Mapping[str, str] = os.environ) -> None:
+        self.login = login
+        self._context = trust.context(login) if login.hub.startswith("https:") else None
+        self._proxy = proxies.choose(login.hub, env)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"User-Agent": f"riata/{versions.PRODUCT_VERSION}", "Accept": "application/json"}
+        if self.login.token:
+            headers["Authorization"] = f"Bearer {self.login.token}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context or True, limit=8),
+            headers=headers,
+            timeout=TIMEOUT,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: types.TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        return await self._call("GET", path)
+
+    async def items(self, path: str) -> list[dict[str, Any]]:
+        """The objects of a list."""
+        answer = await self.get(path)
+        found = answer.get("items") if isinstance(answer, dict) else None
+        if not isinstance(found, list):
+            raise _nonsense(self.login.hub, "the list has no items")
+        return found
+
+    async def post(self, path: str, body: Mapping[str, object]) -> Any:
+        return await self._call("POST", path, body)
+
+    async def delete(self, path: str) -> None:
+        await self._call("DELETE", path)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        assert self._session is not None
+        try:
+            async with self._session.request(
+                method,
+                yarl.URL(self.login.hub + path, encoded=True),
+                json=body,
+                allow_redirects=False,
+                proxy=self._proxy,
+            ) as response:
+                return _parsed(self.login.hub, method, response, await _bounded(response))
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise _unreachable(self.login.hub, self._proxy, exc) from exc
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise errors.CommandError(f"the hub's answer is larger than {MAX_ANSWER_BYTES} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _parsed(hub: str, method: str, response: aiohttp.ClientResponse, body: bytes) -> Any:
+    if 300 <= response.status < 400:
+        raise errors.CommandError(
+            f"{hub} answers with a redirect (HTTP {response.status})",
+            means="riata follows none, because its token would go along",
+            cure="use the hub's own URL; something in front of it redirects",
+        )
+    try:
+        answer = json.loads(body) if body else None
+    except (ValueError, RecursionError) as exc:
+        if response.status < 400:
+            raise _nonsense(hub, "the body is not JSON") from exc
+        answer = None
+    if response.status >= 400:
+        raise _refused(hub, method, response.status, answer)
+    return answer
+
+
+def _refused(hub: str, method: str, status: int, answer: Any) -> errors.CommandError:
+    """The error of a Status answer. 503 and 504 are the hub's own trouble, so it was reached."""
+    message = answer.get("message") if isinstance(answer, dict) else None
+    what = terminal.clean(str(message)) if message else f"{hub} answers HTTP {status}"
+    means = f"HTTP {status} for a {method} at {hub}"
+    return errors.CommandError(
+        what, means=means, cure=_CURE.get(status, ""), exit_code=_EXIT.get(status, errors.Exit.FAILURE)
+    )
+
+
+def _nonsense(hub: str, why: str) -> errors.CommandError:
+    return errors.CommandError(
+        f"{hub} does not answer like a riata hub: {why}", cure="check the URL; a proxy may have answered instead"
+    )
+
+
+def _unreachable(hub: str, proxy: str | None, exc: BaseException) -> errors.CommandError:
+    what, cure = _diagnosis(exc)
+    way = "through the proxy of the environment" if proxy else "directly"
+    return errors.CommandError(
+        f"cannot reach {hub}: {what}", means=f"tried {way}", cure=cure, exit_code=errors.Exit.UNREACHABLE
+    )
+
+
+def _diagnosis(exc: BaseException) -> tuple[str, str]:
+    """What went wrong in plain words, and the cure. The order matters: aiohttp's classes inherit from each other."""
+    match exc:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as bad):
+            return (
+                f"its certificate is not trusted ({bad.verify_message})",
+                "give the hub's CA with `riata login --ca-file`; the name in the URL must be in the certificate",
+            )
+        case aiohttp.ClientConnectorDNSError():
+            return "its name does not resolve", "check the host in the URL, and your DNS"
+        case aiohttp.ClientHttpProxyError(status=status):
+            return f"the proxy refuses (HTTP {status})", "check HTTPS_PROXY, or add the hub's host to NO_PROXY"
+        case aiohttp.ClientProxyConnectionError():
+            return "the proxy does not answer", "check HTTPS_PROXY, or add the hub's host to NO_PROXY"
+        case aiohttp.ClientConnectorSSLError() | aiohttp.ClientSSLError() | ssl.SSLError():
+            return "no TLS there", "check the port; a hub started with --plain-http wants http:// and loopback"
+        case TimeoutError():
+            return "no answer in time", "check the network between here and the hub"
+        case aiohttp.ClientConnectorError(os_error=cause):
+            return _reason(cause), "check the host, the port, and that the hub is running"
+        case _:
+            return "the connection broke off", "repeat the command; look at the hub's log if it happens again"
+
+
+def _reason(cause: OSError) -> str:
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(cause, socket.gaierror):
+        return "its name does not resolve"
+    return terminal.clean(cause.strerror or "the connection failed")

@@ -1,0 +1,84 @@
+"""`riata clusters`: the clusters a hub knows."""
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from ctl import client, options, output, terminal
+
+app = App(name="clusters", help="The clusters a hub knows.")
+
+
+def _agents(cluster: output.Item) -> int:
+    return len(cluster.get("tunnels") or [])
+
+
+def _versions(key: str) -> Any:
+    return lambda cluster: sorted({str(t[key]) for t in cluster.get("tunnels") or [] if t.get(key)})
+
+
+KIND = output.Kind(
+    "name",
+    {
+        "NAME": lambda c: c.get("name"),
+        "CONNECTED": lambda c: bool(c.get("connected")),
+        "AGENTS": _agents,
+        "KUBERNETES": _versions("kubernetes"),
+        "AGENT-VERSION": _versions("version"),
+        "CREATED": lambda c: c.get("createdAt"),
+        "LABELS": output.labels,
+    },
+)
+
+Name = Annotated[str, Parameter(help="Name of the cluster.")]
+
+
+@app.command
+async def create(
+    name: Annotated[str, Parameter(help="Lower-case letters, digits and dashes, a letter first; never changes.")],
+    /,
+    *,
+    label: Annotated[list[str] | None, Parameter(negative="", help="KEY=VALUE; may be repeated.")] = None,
+    common: options.Common = options.COMMON,
+) -> None:
+    """Make a cluster known to the hub. Repeating it with the same labels changes nothing."""
+    body = {"name": name, "labels": options.assignments(label or [])}
+    async with common.hub() as hub:
+        made = await hub.post(client.target("v1", "clusters"), body)
+    KIND.show_one(made, common.output)
+    terminal.say(f"cluster {name} exists; next: riata agent-tokens create {name} --write-token FILE")
+
+
+@app.command(name="list")
+async def list_(*, common: options.Common = options.COMMON) -> None:
+    """List the clusters you may use."""
+    async with common.hub() as hub:
+        found = await hub.items(client.target("v1", "clusters"))
+    KIND.show_all(sorted(found, key=lambda c: str(c.get("name"))), common.output)
+
+
+@app.command
+async def show(name: Name, /, *, common: options.Common = options.COMMON) -> None:
+    """Show one cluster. json and yaml have all of it, its tunnels too."""
+    async with common.hub() as hub:
+        found = await hub.get(client.target("v1", "clusters", name))
+    KIND.show_one(found, common.output)
+
+
+@app.command
+async def delete(
+    name: Name,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")] = False,
+    profile: options.Profile = "",
+) -> None:
+    """Delete a cluster at the hub: its agents are cut off, its agent tokens and grants end.
+
+    Nothing in the cluster itself is touched. A new cluster of this name inherits nothing.
+    """
+    if not yes:
+        terminal.confirm(f"Delete cluster {name}, its agent tokens and its grants?")
+    async with options.Common(profile=profile).hub() as hub:
+        await hub.delete(client.target("v1", "clusters", name))
+    terminal.say(f"cluster {name} deleted")

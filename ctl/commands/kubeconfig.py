@@ -1,0 +1,134 @@
+"""`riata kubeconfig`: unmodified kubectl against clusters behind the hub."""
+
+import asyncio
+import os
+import re
+import socket
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ctl import client, durations, errors, logins, options, output, terminal
+from ctl.kubeconfig import entries, store
+
+_EXPIRY = "7d"
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+
+
+async def kubeconfig(
+    *clusters: Annotated[str, Parameter(help="Names of clusters.")],
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="Every cluster you may use.")] = False,
+    merge: Annotated[bool, Parameter(negative="", help="Merge into the file kubectl would write.")] = False,
+    use_context: Annotated[
+        bool, Parameter(negative="", help="With --merge: make the first cluster the current context.")
+    ] = False,
+    replace: Annotated[
+        bool, Parameter(negative="", help="With --merge: take over entries of these names that belong to another hub.")
+    ] = False,
+    prefix: Annotated[str, Parameter(help="Names are PREFIX-CLUSTER.")] = "riata",
+    token_name: Annotated[str, Parameter(help="Name of the token at the hub.")] = "",
+    token_expiry: options.Expiry = _EXPIRY,
+    form: Annotated[
+        Literal["yaml", "json", "table", "name"],
+        Parameter(
+            name=["--output", "-o"], help="yaml, json: the kubeconfig; table, name: the contexts (with --merge)."
+        ),
+    ] = "yaml",
+    profile: options.Profile = "",
+) -> None:
+    """Make a kubeconfig with one context for each cluster, called riata-CLUSTER.
+
+    A new token is made for it, named, expiring, and valid for these clusters only. Without --merge the kubeconfig is
+    printed: it holds the token, so send it to a file only you can read. With --merge it goes into the file kubectl
+    would write (KUBECONFIG or ~/.kube/config): entries of others, comments and order stay, the file becomes 0600, and a
+    riata token that is replaced there is revoked.
+    """
+    _check(clusters, all_, merge, form, prefix)
+    login = logins.resolve(os.environ, profile)
+    seconds = durations.parse(token_expiry)
+    async with client.HubClient(login) as hub:
+        names = await _names(hub, clusters, all_)
+        name = token_name or f"kubeconfig-{socket.gethostname()}"
+        made = await hub.post(
+            client.target("v1", "tokens"), {"name": name, "expiresInSeconds": seconds, "clusters": names}
+        )
+        ours = entries.build(login.hub, login.ca, str(made["token"]), names, prefix)
+        if merge:
+            await _merge(
+                hub, ours, made, use=ours[-len(names)].name if use_context else None, replace=replace, form=form
+            )
+        else:
+            output.document(entries.document(ours, ours[0].name), form)
+            terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
+
+
+def _check(clusters: tuple[str, ...], all_: bool, merge: bool, form: str, prefix: str) -> None:
+    if bool(clusters) == all_:
+        raise errors.UsageError("name the clusters", cure="riata kubeconfig CLUSTER…, or riata kubeconfig --all")
+    if not merge and form in {"table", "name"}:
+        raise errors.UsageError(f"-o {form} shows what --merge did", cure="use -o yaml or -o json, or add --merge")
+    if not _PREFIX.fullmatch(prefix):
+        raise errors.UsageError(f"{prefix!r} is not a prefix", cure="letters, digits, dots and dashes, a letter first")
+
+
+async def _names(hub: client.HubClient, clusters: tuple[str, ...], all_: bool) -> list[str]:
+    """The clusters by their names at the hub, each once, in the order asked for. CommandError when one is missing."""
+    if all_:
+        names = sorted(str(c["name"]) for c in await hub.items(client.target("v1", "clusters")))
+        if not names:
+            raise errors.CommandError(
+                "there is no cluster you may use",
+                cure="riata clusters create NAME, or ask for a grant",
+                exit_code=errors.Exit.NOT_FOUND,
+            )
+        return names
+    for name in clusters:
+        await hub.get(client.target("v1", "clusters", name))
+    return list(dict.fromkeys(clusters))
+
+
+async def _merge(
+    hub: client.HubClient,
+    ours: list[entries.Entry],
+    made: dict[str, Any],
+    *,
+    use: str | None,
+    replace: bool,
+    form: str,
+) -> None:
+    try:
+        merged = await asyncio.to_thread(
+            store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace
+        )
+    except BaseException:
+        await _discard(hub, str(made.get("id")))
+        raise
+    contexts = [e.name for e in ours if e.section == "contexts"]
+    if form in {"json", "yaml"}:
+        files = [str(path) for path in merged.files]
+        output.document({"files": files, "contexts": contexts, "token": made.get("id")}, form)
+    else:
+        terminal.data("\n".join(contexts))
+    written = ", ".join(str(path) for path in merged.files)
+    terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
+    for token_id in merged.replaced_tokens:
+        await _revoke_replaced(hub, token_id)
+    terminal.say(f"next: kubectl --context {contexts[0]} get namespaces")
+
+
+async def _discard(hub: client.HubClient, token_id: str) -> None:
+    """Take back a token that did not reach a file; the error that is on its way matters more than one from here."""
+    try:
+        await hub.delete(client.target("v1", "tokens", token_id))
+    except errors.CommandError as exc:
+        terminal.say(f"token {token_id} could not be taken back ({exc}); revoke it: riata tokens revoke {token_id}")
+
+
+async def _revoke_replaced(hub: client.HubClient, token_id: str) -> None:
+    try:
+        await hub.delete(client.target("v1", "tokens", token_id))
+    except errors.CommandError as exc:
+        if exc.exit_code != errors.Exit.NOT_FOUND:  # gone already, or of another hub
+            terminal.say(f"the replaced token {token_id} could not be revoked: {exc}")
+    else:
+        terminal.say(f"revoked the replaced token {token_id}")

@@ -1,0 +1,105 @@
+"""`riata login`, `logout`, `whoami`: which hub, and as whom."""
+
+import os
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from ctl import client, errors, files, logins, options, output, terminal, trust
+
+_WHO = output.Kind(
+    "user",
+    {
+        "USER": lambda who: who.get("user"),
+        "GROUPS": lambda who: who.get("groups"),
+        "ADMIN": lambda who: bool(who.get("admin")),
+        "HUB": lambda who: who.get("hub"),
+    },
+)
+
+
+async def login(
+    *,
+    hub: Annotated[str, Parameter(help="URL of the hub. Environment: RIATA_HUB.")] = "",
+    ca_file: Annotated[str, Parameter(help="PEM file of the hub's CA; without it the system's trust store.")] = "",
+    ca_pin: Annotated[str, Parameter(help="sha256:… of the CA's public key; must match the CA file.")] = "",
+    token_file: Annotated[str, Parameter(help="File with the token; - reads standard input.")] = "",
+    common: options.Common = options.COMMON,
+) -> None:
+    """Check a hub, its CA and a token, and keep them for later commands.
+
+    The three are copied into the configuration file (mode 0600), so the files given may go. A second hub is kept
+    beside the first with --profile NAME; the login made last is the current one. Options left out come from the
+    environment: RIATA_HUB, RIATA_CA_FILE, RIATA_TOKEN_FILE.
+    """
+    made = _candidate(
+        hub or os.environ.get("RIATA_HUB", ""),
+        ca_file or os.environ.get("RIATA_CA_FILE", ""),
+        ca_pin,
+        token_file or os.environ.get("RIATA_TOKEN_FILE", ""),
+    )
+    name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or "default")
+    who = await _whoami(made)
+    file = logins.path(os.environ)
+    stored = logins.load(file)
+    logins.save(file, logins.LoginFile(current=name, hubs={**stored.hubs, name: made}))
+    _WHO.show_one(who, common.output)
+    terminal.say(f"logged in to {made.hub} as {who.get('user')}; kept as profile {name} in {file}")
+    terminal.say("next: riata clusters list")
+
+
+def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.Login:
+    for value, option in ((hub, "--hub"), (token_file, "--token-file")):
+        if not value:
+            raise errors.UsageError(
+                f"{option} is missing", cure="riata login --hub URL --ca-file FILE --token-file FILE"
+            )
+    url = logins.hub_url(hub)
+    ca = files.read_text(ca_file, what="CA file") if ca_file else ""
+    pin = ""
+    if ca_pin:
+        if not ca:
+            raise errors.UsageError("--ca-pin needs --ca-file", cure="get the CA from the hub: GET /v1/ca")
+        ca, pin = trust.pinned(ca, ca_pin)
+    return logins.Login(hub=url, ca=ca, ca_pin=pin, token=files.read_token(token_file))
+
+
+async def _whoami(login: logins.Login) -> dict[str, object]:
+    async with client.HubClient(login) as hub:
+        who = await hub.get(client.target("v1", "whoami"))
+    if not isinstance(who, dict):
+        raise errors.CommandError(f"{login.hub} does not answer like a riata hub", cure="check the URL")
+    return {**who, "hub": login.hub}
+
+
+async def whoami(*, common: options.Common = options.COMMON) -> None:
+    """Show who the hub says you are."""
+    _WHO.show_one(await _whoami(logins.resolve(os.environ, common.profile)), common.output)
+
+
+async def logout(
+    *,
+    revoke: Annotated[
+        bool, Parameter(negative="", help="Also revoke the token at the hub. It cannot be undone.")
+    ] = False,
+    profile: options.Profile = "",
+) -> None:
+    """Forget a stored login. Kubeconfigs made with it hold tokens of their own and stay valid."""
+    file = logins.path(os.environ)
+    stored = logins.load(file)
+    name = profile or os.environ.get("RIATA_PROFILE", "") or stored.current
+    if name not in stored.hubs:
+        raise errors.CommandError("there is no such login to forget", exit_code=errors.Exit.NOT_FOUND)
+    if revoke:
+        await _revoke(stored.hubs[name])
+    hubs = {key: login for key, login in stored.hubs.items() if key != name}
+    current = stored.current if stored.current in hubs else next(iter(hubs), "")
+    logins.save(file, msgspec.structs.replace(stored, current=current, hubs=hubs))
+    terminal.say(f"forgot profile {name}" + (f"; the current one is now {current}" if current else ""))
+
+
+async def _revoke(login: logins.Login) -> None:
+    _, _, rest = login.token.partition("_")
+    async with client.HubClient(login) as hub:
+        await hub.delete(client.target("v1", "tokens", rest.partition("_")[0]))

@@ -1,0 +1,178 @@
+"""Merge entries into the user's kubeconfig files, under kubectl's locks."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ctl import errors, files
+from ctl.kubeconfig import entries, location, merge, yamltext
+
+_ATTEMPTS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did. `replaced_tokens` are ids of riata tokens that no file holds any more."""
+
+    files: tuple[pathlib.Path, ...]
+    current: str
+    replaced_tokens: tuple[str, ...]
+
+
+class _Moved(Exception):
+    """Another writer changed where an entry lives between our look and our lock."""
+
+
+def merge_into_files(
+    ours: Sequence[entries.Entry], env: Mapping[str, str], *, hub: str, use: str | None, replace: bool
+) -> Merged:
+    """Write `ours` where kubectl would: an existing entry in the file that holds it, a new one in the default file.
+
+    `use`: context to make current; None makes the first of ours current only when no file names one. `replace`:
+    take over entries of the same name that belong to another server. Blocking. CommandError when it cannot be done;
+    then nothing was written, unless the disk failed between two files.
+    """
+    paths = location.precedence(env)
+    for _ in range(_ATTEMPTS):
+        targets = _targets(_read(paths), paths, ours, use)
+        try:
+            with contextlib.ExitStack() as stack:
+                for path in sorted(set(targets.values())):
+                    stack.enter_context(_lock(path))
+                return _merge_locked(paths, targets, ours, hub=hub, use=use, replace=replace)
+        except _Moved:
+            continue
+    raise errors.CommandError("the kubeconfig files keep changing", cure="repeat the command when they are still")
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path) -> Iterator[None]:
+    try:
+        lock = files.locked(path)
+        lock.__enter__()
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _unwritable(path: pathlib.Path, exc: OSError) -> errors.CommandError:
+    return errors.CommandError(f"cannot write {path}: {exc.strerror}", cure="check the path, or set KUBECONFIG")
+
+
+def _read(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
+    return {path: files.read_text(str(path), what="kubeconfig") for path in paths if path.exists()}
+
+
+_Slot = tuple[str, str]
+_CURRENT: _Slot = ("current-context", "")
+
+
+def _targets(
+    texts: Mapping[pathlib.Path, str], paths: Sequence[pathlib.Path], ours: Sequence[entries.Entry], use: str | None
+) -> dict[_Slot, pathlib.Path]:
+    """The file of each entry, and of the current context when it is to be set."""
+    default = location.destination(paths, lambda path: path in texts)
+    found = {(e.section, e.name): default for e in ours}
+    for path in reversed([p for p in paths if p in texts]):
+        with _editing(path):
+            root = yamltext.compose(texts[path])
+            for entry in ours if root is not None else ():
+                if merge.find(root, entry.section, entry.name) is not None:  # type: ignore[arg-type]  # checked above
+                    found[entry.section, entry.name] = path
+    if use is not None or not _current(texts, paths):
+        found[_CURRENT] = default
+    return found
+
+
+@contextlib.contextmanager
+def _editing(path: pathlib.Path) -> Iterator[None]:
+    """Turns a ValueError about the text of `path` into a message about the file."""
+    try:
+        yield
+    except ValueError as exc:
+        raise errors.CommandError(
+            f"cannot merge into {path}: {exc}",
+            means="nothing was written",
+            cure="write a file of its own (`riata kubeconfig … > FILE`) and add it: KUBECONFIG=FILE:…",
+        ) from exc
+
+
+def _current(texts: Mapping[pathlib.Path, str], paths: Sequence[pathlib.Path]) -> str:
+    """The current context as kubectl sees it: the first file that names one."""
+    for path in paths:
+        with _editing(path):
+            loaded = yamltext.load(texts[path]) if path in texts else None
+        if isinstance(loaded, dict) and loaded.get("current-context"):
+            return str(loaded["current-context"])
+    return ""
+
+
+def _merge_locked(
+    paths: Sequence[pathlib.Path],
+    targets: Mapping[_Slot, pathlib.Path],
+    ours: Sequence[entries.Entry],
+    *,
+    hub: str,
+    use: str | None,
+    replace: bool,
+) -> Merged:
+    texts = _read(paths)
+    if _targets(texts, paths, ours, use) != targets:
+        raise _Moved
+    if not replace:
+        _refuse_foreign(texts, targets, ours, hub)
+    before = _tokens(texts)
+    current = use or _current(texts, paths) or next(e.name for e in ours if e.section == "contexts")
+    changed = {}
+    for path in dict.fromkeys(targets.values()):
+        with _editing(path):
+            mine = [e for e in ours if targets[e.section, e.name] == path]
+            changed[path] = merge.merge(texts.get(path, ""), mine, current if targets.get(_CURRENT) == path else None)
+    for path, text in changed.items():
+        try:
+            files.write_secret(path, text)
+        except OSError as exc:
+            raise _unwritable(path, exc) from exc
+    gone = before - _tokens({**texts, **changed})
+    return Merged(tuple(changed), current, tuple(sorted(gone)))
+
+
+def _elements(texts: Mapping[pathlib.Path, str], section: str) -> Iterator[tuple[pathlib.Path, str, dict[str, Any]]]:
+    """(file, name, body) of every element of `section`; malformed ones are passed over."""
+    for path, text in texts.items():
+        with _editing(path):
+            loaded = yamltext.load(text)
+        listed = loaded.get(section) if isinstance(loaded, dict) else None
+        for element in listed if isinstance(listed, list) else []:
+            body = element.get(entries.SECTIONS[section]) if isinstance(element, dict) else None
+            if isinstance(body, dict):
+                yield path, str(element.get("name")), body
+
+
+def _tokens(texts: Mapping[pathlib.Path, str]) -> set[str]:
+    """Ids of all riata tokens in the files."""
+    found = (entries.token_id(body.get("token")) for _, _, body in _elements(texts, "users"))
+    return {token for token in found if token is not None}
+
+
+def _refuse_foreign(
+    texts: Mapping[pathlib.Path, str],
+    targets: Mapping[_Slot, pathlib.Path],
+    ours: Sequence[entries.Entry],
+    hub: str,
+) -> None:
+    names = {e.name for e in ours if e.section == "clusters"}
+    for path, name, body in _elements(texts, "clusters"):
+        server = str(body.get("server", ""))
+        if name in names and targets["clusters", name] == path and not server.startswith(f"{hub}/"):
+            raise errors.CommandError(
+                f"{path} has a cluster {name!r} that belongs to {server or 'no server'}",
+                means=f"riata only replaces entries of the hub you are logged in to, {hub}",
+                cure="choose other names with --prefix, or take the entry over with --replace",
+                exit_code=errors.Exit.CONFLICT,
+            )

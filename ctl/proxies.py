@@ -1,0 +1,33 @@
+"""Which HTTP proxy a request to the hub takes: the rules of kubectl (Go's http.ProxyFromEnvironment).
+
+Not aiohttp's `trust_env`: that reads ~/.netrc, asks for proxies also on loopback, and ignores CIDRs in NO_PROXY.
+"""
+
+import urllib.parse
+from collections.abc import Mapping
+
+from ctl import errors, logins
+
+
+def choose(url: str, env: Mapping[str, str]) -> str | None:
+    """URL of the proxy for `url`, or None. UsageError for a proxy that we cannot use."""
+    from proto import noproxy
+
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    name = f"{parts.scheme}_proxy"
+    proxy = env.get(name) or env.get(name.upper()) or ""
+    if not proxy or logins.is_loopback(host) or noproxy.NoProxy.from_environment(env).matches(host, _port(parts)):
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urllib.parse.urlsplit(proxy).scheme not in {"http", "https"}:
+        raise errors.UsageError(
+            f"{name.upper()} names a proxy that is not HTTP",
+            cure="set it to http://HOST:PORT, or add the hub's host to NO_PROXY",
+        )
+    return proxy
+
+
+def _port(parts: urllib.parse.SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)

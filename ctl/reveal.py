@@ -1,0 +1,44 @@
+"""How a new secret reaches its owner: once, on standard output or in a file of mode 0600."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ctl import errors, files, output, terminal
+
+WriteToken = Annotated[str, Parameter(help="Write the token to this file (mode 0600) instead of standard output.")]
+
+
+def token(made: Mapping[str, Any], form: output.Format, write_token: str, what: str) -> None:
+    """Show the answer to a creation. `table` prints the bare token, so that `> FILE` and `$(…)` work.
+
+    With a file the token goes there and nowhere else.
+    """
+    shown = {key: value for key, value in made.items() if key != "token"}
+    if write_token:
+        _write(pathlib.Path(write_token), str(made["token"]), str(made.get("id")))
+    if form in {"json", "yaml"}:
+        output.document(shown if write_token else dict(made), form)
+    elif form == "name":
+        terminal.data(terminal.clean(str(made.get("id"))))
+    elif not write_token:
+        terminal.data(str(made["token"]))
+    place = f"in {write_token}" if write_token else "on standard output"
+    until = f", valid until {made['expiresAt']}" if made.get("expiresAt") else ""
+    hidden = form == "name" and not write_token
+    terminal.say(
+        f"{what} {made.get('id')} made{until}; " + ("not shown" if hidden else f"the token is {place}, this once")
+    )
+
+
+def _write(path: pathlib.Path, secret: str, token_id: str) -> None:
+    try:
+        files.write_secret(path, secret + "\n")
+    except OSError as exc:
+        raise errors.CommandError(
+            f"cannot write {path}: {exc.strerror}",
+            means=f"the token {token_id} exists, but nobody has it now",
+            cure="revoke it and make another",
+        ) from exc
