@@ -1,0 +1,3 @@
+module riata.example/load
+
+go 1.26.0

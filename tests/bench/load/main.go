@@ -1,0 +1,72 @@
+// Command load is the other two ends of the benchmark: a stand-in API server over TLS ("target") and the load that is put
+// on it, directly or through riata. Standard library only. Every run prints one JSON object and ends by itself.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+type options struct {
+	url, ca, token string
+	connections    int
+	duration       time.Duration
+	bytes          int64
+	background     int
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fail(fmt.Errorf("usage: load target|get|download|upload|keystroke|stalled [flags]"))
+	}
+	command := os.Args[1]
+	flags := flag.NewFlagSet(command, flag.ExitOnError)
+	var o options
+	flags.StringVar(&o.url, "url", "", "base URL, with the cluster's path prefix when it goes through the hub")
+	flags.StringVar(&o.ca, "ca", "", "CA file of the server")
+	flags.StringVar(&o.token, "token-file", "", "file with the bearer token")
+	flags.IntVar(&o.connections, "connections", 1, "parallel connections")
+	flags.DurationVar(&o.duration, "duration", 3*time.Second, "how long")
+	flags.Int64Var(&o.bytes, "bytes", 256<<20, "bytes of one transfer")
+	flags.IntVar(&o.background, "background", 0, "saturating downloads beside a keystroke session")
+	listen := flags.String("listen", "127.0.0.1:0", "target: address to listen on")
+	cert := flags.String("cert", "", "target: certificate file")
+	key := flags.String("key", "", "target: key file")
+	if err := flags.Parse(os.Args[2:]); err != nil {
+		fail(err)
+	}
+	var result any
+	var err error
+	switch command {
+	case "target":
+		err = serve(*listen, *cert, *key)
+	case "get":
+		result, err = measureGets(o)
+	case "download":
+		result, err = measureDownload(o)
+	case "upload":
+		result, err = measureUpload(o)
+	case "keystroke":
+		result, err = measureKeystrokes(o)
+	case "stalled":
+		result, err = holdStalledReaders(o)
+	default:
+		err = fmt.Errorf("unknown command %q", command)
+	}
+	if err != nil {
+		fail(err)
+	}
+	if result != nil {
+		if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
+			fail(err)
+		}
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "load:", err)
+	os.Exit(1)
+}
