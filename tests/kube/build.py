@@ -49,7 +49,8 @@ def _build(go: str, tool: layout.Tool, target: Path) -> None:
         tail = "\n".join(done.stderr.splitlines()[-_TAIL_LINES:])
         raise BuildError(
             f"{tool.name} did not build:\n{tail}\n"
-            "Cure: the Go module proxy must be reachable and 3 GB of disk free; then run `make kube` again, it goes on where it was."
+            "Cure: the Go module proxy must be reachable and 3 GB of disk free; then run "
+            "`make kube` again, it goes on where it was."
         )
     partial.rename(target)
 
@@ -65,7 +66,9 @@ def build_all() -> None:
             return
         go = find()
         minutes = sum(tool.cold_minutes for tool in todo)
-        print(f"Kubernetes tools: {len(todo)} to build with {go} (about {minutes:.0f} min on 2 cores, once)", flush=True)
+        print(
+            f"Kubernetes tools: {len(todo)} to build with {go} (about {minutes:.0f} min on 2 cores, once)", flush=True
+        )
         directory.mkdir(parents=True, exist_ok=True)
         for number, tool in enumerate(todo, 1):
             print(f"  [{number}/{len(todo)}] {tool.name} (cold: {tool.cold_minutes:g} min) …", end="", flush=True)

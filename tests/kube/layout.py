@@ -25,7 +25,7 @@ _STAMPS: Final = {
 
 @dataclass(frozen=True)
 class Tool:
-    """One binary: its name, the Go module directory that pins it, its package, and minutes of a cold build on 2 cores."""
+    """One binary: its name, the module directory that pins it, its package, minutes of a cold build on 2 cores."""
 
     name: str
     module: str
@@ -80,7 +80,8 @@ def bin_dir() -> Path:
     return Path(assets) if assets else cached_bin()
 
 
-def missing(names: tuple[str, ...] = tuple(tool.name for tool in TOOLS)) -> list[str]:
-    """The tools among `names` that are not in `bin_dir()` as executables."""
+def missing(names: tuple[str, ...] | None = None) -> list[str]:
+    """The tools among `names` (all when None) that are not in `bin_dir()` as executables."""
     directory = bin_dir()
+    names = names or tuple(tool.name for tool in TOOLS)
     return [name for name in names if not os.access(directory / name, os.X_OK)]

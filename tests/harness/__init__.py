@@ -1,0 +1,34 @@
+"""Real Kubernetes clusters, hubs and agents as processes, for tests and for `riata demo`.
+
+Every process dies with the one that started it, however that one ends; what is left on disk, a later run removes.
+"""
+
+from tests.harness.agent_pod import AgentPod
+from tests.harness.agents import Agent, agent
+from tests.harness.clusters import Cluster
+from tests.harness.commands import Result, execute, kubectl, kubectl_command
+from tests.harness.failures import HarnessError, MissingTool
+from tests.harness.hub_api import HubApi
+from tests.harness.hubs import Hub, hub, kubeconfig
+from tests.harness.light import light
+from tests.harness.tools import full_obstacle, light_obstacle
+
+__all__ = [
+    "Agent",
+    "AgentPod",
+    "Cluster",
+    "HarnessError",
+    "Hub",
+    "HubApi",
+    "MissingTool",
+    "Result",
+    "agent",
+    "execute",
+    "full_obstacle",
+    "hub",
+    "kubeconfig",
+    "kubectl",
+    "kubectl_command",
+    "light",
+    "light_obstacle",
+]

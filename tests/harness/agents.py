@@ -1,0 +1,113 @@
+"""Runs riata-agent as a process with what a pod has, and nothing else."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.harness import tools
+from tests.harness.agent_pod import AgentPod
+from tests.harness.children import RUN_VARIABLE, Child
+from tests.harness.clusters import Cluster
+from tests.harness.failures import HarnessError, tail
+from tests.harness.hubs import Hub, wait_ready_file
+from tests.harness.pki import write_private
+from tests.harness.runs import Run
+
+_READY_S: Final = 20.0
+_CONNECTED_S: Final = 30.0
+
+
+@dataclass
+class Agent:
+    """A running agent of `cluster` (its name on the hub)."""
+
+    cluster: str
+    pod: AgentPod
+    directory: Path
+    hub: Hub
+    options: list[str]
+    child: Child
+    health_url: str = ""
+    metrics_url: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def log(self) -> Path:
+        return self.child.log
+
+    def kill(self) -> None:
+        """SIGKILL, reaped on return."""
+        self.child.kill()
+
+    async def stop(self) -> None:
+        """SIGTERM, and its end awaited."""
+        await self.child.stop(10)
+
+    async def restart(self) -> None:
+        """Start it anew (after kill or stop) and wait until the hub sees it."""
+        await self.child.stop(10)
+        await self._start()
+        await self.connected()
+
+    async def connected(self, timeout_s: float = _CONNECTED_S) -> None:
+        """Wait until the hub calls the cluster connected. Raises HarnessError with the agent's log."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not await self.hub.api.connected(self.cluster):
+            self.child.check()
+            if loop.time() > deadline:
+                raise HarnessError(f"{self.cluster} not connected within {timeout_s:g} s\n{tail(self.log)}")
+            await asyncio.sleep(0.05)
+
+    async def _start(self) -> None:
+        ready_file = self.directory / "ready.json"
+        ready_file.unlink(missing_ok=True)
+        self.child = _spawn(self.directory, self.pod, self.hub, ready_file, self.options)
+        ready = await wait_ready_file(ready_file, self.child, _READY_S)
+        self.health_url, self.metrics_url = ready["health_url"], ready["metrics_url"]
+
+
+def _spawn(directory: Path, pod: AgentPod, hub: Hub, ready_file: Path, options: Sequence[str]) -> Child:
+    command = [*pod.command_prefix, *tools.console_script("riata-agent", "agent"), "cluster"]
+    command += ["--hub-url", hub.url_on(pod.hub_host), "--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin]
+    command += ["--token-file", str(directory / "agent.token")]
+    command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
+    command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    command += ["--ready-file", str(ready_file), *options]
+    # Nothing of the test run's own surroundings: no proxy, no kubeconfig, no home.
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
+    return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
+
+
+@asynccontextmanager
+async def agent(
+    hub: Hub, cluster: Cluster, *, name: str | None = None, options: Sequence[str] = (), wait: bool = True
+) -> AsyncIterator[Agent]:
+    """An agent of `cluster`, registered on the hub as `name` (the cluster's own when None), connected on return.
+
+    `options` goes to `riata-agent cluster` as it is; `wait=False` returns as soon as the process is up.
+    """
+    registered = name or cluster.name
+    directory = Run.current().subdirectory(f"agent-{registered}")
+    await hub.api.create_cluster(registered)
+    write_private(directory / "agent.token", (await hub.api.agent_token(registered, directory.name)).encode())
+    pod = await cluster.agent_pod(directory / "pod")
+    ready_file = directory / "ready.json"
+    child = _spawn(directory, pod, hub, ready_file, options)
+    running = Agent(cluster=registered, pod=pod, directory=directory, hub=hub, options=list(options), child=child)
+    try:
+        ready = await wait_ready_file(ready_file, child, _READY_S)
+        running.health_url, running.metrics_url = ready["health_url"], ready["metrics_url"]
+        if wait:
+            await running.connected()
+        yield running
+    finally:
+        await running.stop()
+        pod.close()
