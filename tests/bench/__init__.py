@@ -1,0 +1,1 @@
+"""`make bench`: figures for hub and agent on this machine, kept as JSON and compared with the last run."""
