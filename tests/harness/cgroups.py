@@ -73,12 +73,16 @@ def enter(groups: list[Path]) -> None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
+def recorded(directory: Path) -> list[Path]:
+    """Every group written down in `directory`."""
+    record = directory / _RECORD
+    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
 def remove_recorded(directory: Path) -> None:
     """Remove every group written down in `directory`; their processes must be dead."""
-    record = directory / _RECORD
-    if record.exists():
-        for line in record.read_text().splitlines():
-            remove(Path(line))
+    for group in recorded(directory):
+        remove(group)
 
 
 def remove(group: Path) -> None:

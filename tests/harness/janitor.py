@@ -56,6 +56,22 @@ def remove_leftovers(directory: Path) -> None:
     cgroups.remove_recorded(directory)
 
 
+def leftovers(directory: Path) -> list[str]:
+    """What of a run is still there, in words; empty when all of it ended."""
+    name = directory.name
+    found = [f"process {pid}: {_command_line(pid)}" for pid in processes(name) if _runs(pid)]
+    found += [f"network link {link}" for link in links(name)]
+    found += [f"mount {mount}" for mount in mounts(directory)]
+    return found + [f"cgroup {group}" for group in cgroups.recorded(directory) if group.is_dir()]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "(gone)"
+
+
 def processes(name: str) -> list[int]:
     """Processes that carry the run's name in their environment, this one excepted."""
     wanted = f"{RUN_VARIABLE}={name}".encode()

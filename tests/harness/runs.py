@@ -53,6 +53,11 @@ class Run:
         return cls._current
 
     @classmethod
+    def existing(cls) -> "Run | None":
+        """The run of this process, None when there is none."""
+        return cls._current
+
+    @classmethod
     def _create(cls, root: Path) -> Self:
         name = f"r{secrets.token_hex(3)}"
         # Locked before it has its name: the janitor of another run must never see it unlocked.
