@@ -1,0 +1,92 @@
+"""The line under test: one hub, its clusters, their agents, as processes; and what must be quiet again after each test."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests import harness
+from tests.e2e import measures
+from tests.e2e.entry import Entry
+from tests.e2e.hubapi import HubApi
+from tests.harness import tools
+
+LIGHT = "plain"
+FULL = "real"
+USER = "tess"
+GROUP = "testers"
+
+HUB_STREAMS = "riata_hub_streams"
+AGENT_STREAMS = "riata_agent_streams"
+_READ = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
+
+
+@dataclass
+class Line:
+    """Everything that the tests share. `full` is missing where the machine cannot run real pods."""
+
+    hub: harness.Hub
+    api: HubApi
+    light: harness.Cluster
+    full: harness.Cluster | None
+    agents: dict[str, harness.Agent]
+    token: str = ""
+    pods: dict[str, str] = field(default_factory=dict)
+
+    def entry(self, cluster: str, token: str = "") -> Entry:
+        """The way into `cluster`: with the shared test user's token when none is given."""
+        return self.api.entry(cluster, token or self.token)
+
+    async def streams(self) -> dict[str, float]:
+        """Open streams as hub and agents count them."""
+        counted = {"hub": (await measures.scrape(self.hub.metrics_url)).get(HUB_STREAMS, 0.0)}
+        for name, agent in self.agents.items():
+            counted[name] = (await agent_page(agent)).get(AGENT_STREAMS, 0.0)
+        return counted
+
+    def descriptors(self) -> dict[str, int]:
+        """Open descriptors of hub and agents."""
+        pids = {"hub": self.hub.pid, **{name: agent.pid for name, agent in self.agents.items()}}
+        return {name: measures.descriptors(pid) for name, pid in pids.items()}
+
+    async def quiet(self, base: dict[str, float], within: float = 5.0) -> None:
+        """Wait until no process has more streams than in `base`. Raises AssertionError with the counts."""
+        deadline = time.monotonic() + within
+        while True:
+            now = await self.streams()
+            if all(count <= base.get(name, 0.0) for name, count in now.items()):
+                return
+            assert time.monotonic() < deadline, f"streams left behind: {now}, before the test {base}"
+            await asyncio.sleep(0.05)
+
+
+async def agent_page(agent: harness.Agent) -> measures.Page:
+    """An agent's metrics, read from inside its cluster's network."""
+    if not agent.pod.command_prefix:
+        return await measures.scrape(agent.metrics_url)
+    command = [*agent.pod.command_prefix, sys.executable, "-I", "-S", "-c", _READ, agent.metrics_url]
+    return measures.summed((await harness.execute(command, timeout=15)).check().stdout)
+
+
+@asynccontextmanager
+async def running_line(directory: Path, *, with_full: bool) -> AsyncIterator[Line]:
+    """Start clusters, hub and agents; everything is gone afterwards."""
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        light = await stack.enter_async_context(harness.light(LIGHT))
+        full = await stack.enter_async_context(harness.full(FULL)) if with_full else None
+        hub = await stack.enter_async_context(harness.hub())
+        admin = hub.admin_token_file.read_text().strip()
+        program = Path(tools.kube("kubectl"))
+        api = HubApi(hub.url, hub.ca_file, admin, program, directory, made=[admin])
+        agents = {}
+        for cluster in filter(None, (light, full)):
+            agents[cluster.name] = await stack.enter_async_context(harness.agent(hub, cluster))
+        line = Line(hub, api, light, full, agents)
+        line.token = (await api.mint("tests", user=USER, groups=[GROUP])).token
+        await api.grant("tests", user=USER, cluster="*", role="admin")
+        print(f"\nhub, {len(agents)} clusters and agents ready in {time.monotonic() - started:.1f} s")
+        yield line
