@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
-from proto.messages import AgentAuth
-
 from hub.auth import bearer
 from hub.clock import Clock
 from hub.errors import Unauthenticated
 from hub.store.interface import Store
 from hub.store.model import Document, Event, Key, Resource
+from proto.messages import AgentAuth
 
 logger = logging.getLogger(__name__)
 

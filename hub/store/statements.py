@@ -66,10 +66,10 @@ def put(connection: sqlite3.Connection, resource: Resource, spec: str, status: s
     uid = current.uid if current else str(uuid.uuid4())
     revision = _next_revision(connection)
     connection.execute(
-        "INSERT INTO resources (kind, cluster, name, uid, revision, lease, spec, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        f"INSERT INTO resources ({_COLUMNS}, lease) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 constants
         " ON CONFLICT DO UPDATE SET revision = excluded.revision, lease = excluded.lease, spec = excluded.spec,"
         " status = excluded.status",
-        (*_at(resource.key), uid, revision, lease or None, spec, status),
+        (*_at(resource.key), uid, revision, spec, status, lease or None),
     )
     stored = Resource(resource.key, json.loads(spec), json.loads(status), uid, revision)
     return _log(connection, stored, spec, status, is_deleted=False)

@@ -1,0 +1,86 @@
+"""Revocation that is felt at once: what runs on a revoked right is cut, not only refused the next time (P12, H11).
+
+It listens to the indexes, not to the API, so that a change made by another hub cuts here too.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hub.auth.agents import AgentTokenIndex
+from hub.auth.grants import EVERY_CLUSTER, Grant, GrantIndex
+from hub.auth.tokens import TokenIndex
+from hub.clock import Clock
+from proto.errors import Code
+
+
+class Sessions(Protocol):
+    """Live sessions of agents (hub.tunnel.registry.Registry)."""
+
+    def cut(
+        self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code = Code.REVOKED
+    ) -> object: ...
+
+
+class Exchanges(Protocol):
+    """Live exchanges of users (hub.proxy). Given both, only those of that token on that cluster are cut."""
+
+    def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> object: ...
+
+
+class Revocation:
+    """Connects the indexes with what is alive. Synchronous: a change is felt in the tick that learns of it."""
+
+    def __init__(
+        self,
+        *,
+        tokens: TokenIndex,
+        grants: GrantIndex,
+        agent_tokens: AgentTokenIndex,
+        sessions: Sessions,
+        exchanges: Exchanges,
+        clock: Clock,
+    ) -> None:
+        self._tokens = tokens
+        self._agent_tokens = agent_tokens
+        self._sessions = sessions
+        self._exchanges = exchanges
+        self._clock = clock
+        self._swept_at = clock()
+        tokens.on_gone = self.token_gone
+        grants.on_change = self.grant_changed
+        agent_tokens.on_gone = self.agent_token_gone
+
+    def token_gone(self, token_id: str) -> None:
+        """A user token was revoked or expired."""
+        self._exchanges.cut(token_id=token_id)
+
+    def agent_token_gone(self, credential_id: str) -> None:
+        """An agent token was revoked or expired."""
+        self._sessions.cut(credential_id=credential_id, code=Code.REVOKED)
+
+    def cluster_gone(self, cluster_uid: str) -> None:
+        """A cluster was deleted."""
+        self._exchanges.cut(cluster_uid=cluster_uid)
+        self._sessions.cut(cluster_uid=cluster_uid, code=Code.REVOKED)
+
+    def grant_changed(self, grant: Grant) -> None:
+        """A grant was removed or replaced: cut those whom it concerned, where it was valid.
+
+        Someone whom another grant still allows is cut too, and simply connects again: what the old grant gave (the
+        administrators' group, an impersonated user) was sent downstream with the request and cannot be taken back.
+        """
+        cluster = None if grant.cluster_uid == EVERY_CLUSTER else grant.cluster_uid
+        for record in self._tokens:
+            if grant.concerns(record.user, record.groups):
+                self._exchanges.cut(token_id=record.id, cluster_uid=cluster)
+
+    def cut_expired(self) -> None:
+        """Cut what runs on tokens that expired since the last call. Call it every few seconds."""
+        since, self._swept_at = self._swept_at, self._clock()
+        for token in self._tokens:
+            if token.expires_at is not None and since < token.expires_at <= self._swept_at:
+                self.token_gone(token.id)
+        for agent_token in self._agent_tokens:
+            if agent_token.expires_at is not None and since < agent_token.expires_at <= self._swept_at:
+                self.agent_token_gone(agent_token.id)

@@ -1,0 +1,255 @@
+"""TLS of the hub: its own CA and leaf, or files of the operator, and the server context that is reloaded in place.
+
+The self-made CA passes OpenSSL's strict mode (VERIFY_X509_STRICT, default from Python 3.13 on): SKI, AKI, critical
+BasicConstraints and KeyUsage (RFC 5280 §4.2). Keys are P-256, files are 0600.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import ipaddress
+import logging
+import os
+import secrets
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+logger = logging.getLogger(__name__)
+
+DIRECTORY: Final = "tls"
+CA_CERT: Final = "ca.crt"
+CA_KEY: Final = "ca.key"
+LEAF_CERT: Final = "hub.crt"
+LEAF_KEY: Final = "hub.key"
+
+CA_LIFETIME: Final = datetime.timedelta(days=3650)
+LEAF_LIFETIME: Final = datetime.timedelta(days=365)
+LEAF_RENEWAL: Final = datetime.timedelta(days=60)
+"""A leaf with less than this left is made anew, at start and once a day."""
+_BACKDATE: Final = datetime.timedelta(hours=1)
+"""Clocks of agents may be behind ours."""
+
+
+class TlsError(Exception):
+    """Certificates or keys cannot be used. The text names the file and the cure."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What the server context is loaded from. `ca` is what clients need to trust; None if only the operator knows."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None
+
+
+def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
+    """Make the CA of this hub in `directory` (0700). Raises FileExistsError when there is one: it is never replaced."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")])
+    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = _builder(subject, subject, key.public_key(), now, CA_LIFETIME)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
+    write_private(directory / CA_KEY, _key_pem(key), is_new=True)
+    write_private(directory / CA_CERT, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), is_new=True)
+
+
+def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime) -> bool:
+    """Make the leaf if it is absent, near its end, of another CA, or lacks one of `hosts`. True if it was made.
+
+    A host is a DNS name or an IP address. Raises TlsError when the CA's files are unusable.
+    """
+    ca, ca_key = _load_ca(directory)
+    wanted = sorted(set(hosts))
+    if _is_good_leaf(directory, ca, wanted, now):
+        return False
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "riata hub")])
+    lifetime = min(LEAF_LIFETIME, ca.not_valid_after_utc - now)
+    builder = _builder(subject, ca.subject, key.public_key(), now, lifetime)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName([_name(host) for host in wanted]), critical=False)
+    identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    builder = builder.add_extension(issuer, critical=False)
+    leaf = builder.sign(ca_key, hashes.SHA256())
+    write_private(directory / LEAF_KEY, _key_pem(key))
+    write_private(directory / LEAF_CERT, leaf.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM))
+    logger.info("hub certificate made", extra={"hosts": wanted, "valid_until": leaf.not_valid_after_utc.isoformat()})
+    return True
+
+
+class ServerContext:
+    """The listener's SSLContext. `reload()` swaps the certificate for new connections; old ones live on."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Raises TlsError."""
+        self.files = files
+        self.context = _new_context()
+        self._stamp: tuple[tuple[int, int], ...] = ()
+        self.reload()
+
+    def reload(self) -> None:
+        """Load the files. They are tried in a scratch context first: a mismatched pair would leave the live context
+        broken for every new handshake (facts/dependencies.md trap 18). Raises TlsError, and changes nothing then."""
+        stamp = self._stamps()
+        _load(_new_context(), self.files)
+        _load(self.context, self.files)
+        self._stamp = stamp
+
+    def reload_if_changed(self) -> bool:
+        """Reload when a file changed since the last attempt. True if so; a bad pair is logged once and not used."""
+        try:
+            stamp = self._stamps()
+        except TlsError:  # in the middle of a replacement; the next look sees both files
+            return False
+        if stamp == self._stamp:
+            return False
+        try:
+            self.reload()
+        except TlsError as exc:
+            self._stamp = stamp
+            logger.error("new certificate refused, the old one stays", extra={"reason": str(exc)})
+            return False
+        logger.info("hub certificate reloaded")
+        return True
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        try:
+            states = [path.stat() for path in (self.files.certificate, self.files.key)]
+        except OSError as exc:
+            raise TlsError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
+        return tuple((state.st_mtime_ns, state.st_ino) for state in states)
+
+
+def read_ca(files: TlsFiles) -> bytes:
+    """The PEM of the CA that `/v1/ca` gives out; empty if the operator brought certificates without naming the CA."""
+    return files.ca.read_bytes() if files.ca else b""
+
+
+def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
+    """Write a file that only its owner may read: whole or not at all, and on the disk when this returns.
+
+    With `is_new` an existing file raises FileExistsError.
+    """
+    if is_new and path.exists():
+        raise FileExistsError(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _new_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
+    def no_passphrase() -> str:
+        raise TlsError(f"{files.key}: the key has a passphrase; store it without one, readable for the hub only")
+
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=no_passphrase)
+    except ssl.SSLError as exc:
+        raise TlsError(f"{files.certificate}, {files.key}: are no matching certificate and key ({exc.reason})") from exc
+    except OSError as exc:
+        raise TlsError(f"{files.certificate}, {files.key}: cannot be read: {exc.strerror}") from exc
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+    lifetime: datetime.timedelta,
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - _BACKDATE).not_valid_after(now + lifetime)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        ca = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
+        key = load_pem_private_key((directory / CA_KEY).read_bytes(), None)
+    except OSError as exc:
+        raise TlsError(f"{exc.filename}: cannot be read: {exc.strerror}. Restore it from a backup") from exc
+    except (ValueError, TypeError) as exc:
+        raise TlsError(f"{directory}: the CA's certificate or key is damaged. Restore it from a backup") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
+        raise TlsError(f"{directory}: the CA's key does not belong to its certificate. Restore both from a backup")
+    return ca, key
+
+
+def _is_good_leaf(directory: Path, ca: x509.Certificate, wanted: list[str], now: datetime.datetime) -> bool:
+    try:
+        leaf = x509.load_pem_x509_certificate((directory / LEAF_CERT).read_bytes())
+        key = load_pem_private_key((directory / LEAF_KEY).read_bytes(), None)
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        leaf.verify_directly_issued_by(ca)
+    except Exception:  # absent, damaged or of another CA: a new one is the cure for all
+        return False
+    covered = set(names.get_values_for_type(x509.DNSName))
+    covered |= {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return (
+        key.public_key() == leaf.public_key()
+        and set(wanted) <= covered
+        and leaf.not_valid_before_utc <= now
+        and leaf.not_valid_after_utc - now > min(LEAF_RENEWAL, (ca.not_valid_after_utc - now) / 2)
+    )

@@ -1,0 +1,158 @@
+"""Certificates that strict verifiers take, private files, and a reload that cannot break what runs."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from hub import tls
+from proto import pins
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    tls.make_ca(tmp_path / "tls", "h1", NOW)
+    tls.ensure_leaf(tmp_path / "tls", ["localhost", "127.0.0.1", "::1"], NOW)
+    return tmp_path / "tls"
+
+
+def files(directory: Path) -> tls.TlsFiles:
+    return tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.LEAF_KEY, directory / tls.CA_CERT)
+
+
+def handshake(server: ssl.SSLContext, ca: Path, host: str, **client: object) -> ssl.SSLObject:
+    """A handshake in memory; raises what the client raises."""
+    context = ssl.create_default_context(cafile=str(ca))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    for name, value in client.items():
+        setattr(context, name, value)
+    context.set_alpn_protocols(["http/1.1"])
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = context.wrap_bio(to_client, to_server, server_hostname=host)
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(5):
+        for side in (near, far):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return near
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_a_strict_client_accepts_the_leaf(directory: Path, host: str) -> None:
+    client = handshake(tls.ServerContext(files(directory)).context, directory / tls.CA_CERT, host)
+    assert client.version() in {"TLSv1.2", "TLSv1.3"}
+    assert client.selected_alpn_protocol() == "http/1.1"
+
+
+def test_other_names_are_not_covered(directory: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(tls.ServerContext(files(directory)).context, directory / tls.CA_CERT, "example.org")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_old_tls_is_refused(directory: Path) -> None:
+    context = tls.ServerContext(files(directory)).context
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        handshake(context, directory / tls.CA_CERT, "localhost", maximum_version=ssl.TLSVersion.TLSv1_1)
+
+
+def test_every_extension_that_strict_mode_wants(directory: Path) -> None:
+    ca = x509.load_pem_x509_certificate((directory / tls.CA_CERT).read_bytes())
+    leaf = x509.load_pem_x509_certificate((directory / tls.LEAF_CERT).read_bytes())
+    for certificate in (ca, leaf):
+        extensions = {extension.oid: extension.critical for extension in certificate.extensions}
+        assert extensions[x509.BasicConstraints.oid]
+        assert extensions[x509.KeyUsage.oid]
+        assert x509.SubjectKeyIdentifier.oid in extensions
+        assert x509.AuthorityKeyIdentifier.oid in extensions
+    assert x509.ExtendedKeyUsage.oid in {extension.oid for extension in leaf.extensions}
+    assert len(pins.pins_of_pem((directory / tls.CA_CERT).read_bytes())) == 1
+
+
+def test_keys_are_for_the_owner_only(directory: Path) -> None:
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+    assert {path.name for path in directory.iterdir()} == {tls.CA_CERT, tls.CA_KEY, tls.LEAF_CERT, tls.LEAF_KEY}
+
+
+def test_a_ca_is_never_replaced(directory: Path) -> None:
+    before = (directory / tls.CA_CERT).read_bytes()
+    with pytest.raises(FileExistsError):
+        tls.make_ca(directory, "h2", NOW)
+    assert (directory / tls.CA_CERT).read_bytes() == before
+
+
+def test_the_leaf_is_made_anew_only_when_needed(directory: Path) -> None:
+    assert not tls.ensure_leaf(directory, ["localhost"], NOW)
+    assert tls.ensure_leaf(directory, ["localhost", "hub.example.org"], NOW)
+    assert not tls.ensure_leaf(directory, ["localhost", "hub.example.org"], NOW)
+    assert tls.ensure_leaf(directory, ["localhost"], NOW + tls.LEAF_LIFETIME - datetime.timedelta(days=59))
+    (directory / tls.LEAF_KEY).write_bytes(b"damaged")
+    assert tls.ensure_leaf(directory, ["localhost"], NOW)
+
+
+def test_the_leaf_never_outlives_the_ca(directory: Path) -> None:
+    late = NOW + tls.CA_LIFETIME - datetime.timedelta(days=30)
+    assert tls.ensure_leaf(directory, ["localhost"], late)
+    leaf = x509.load_pem_x509_certificate((directory / tls.LEAF_CERT).read_bytes())
+    ca = x509.load_pem_x509_certificate((directory / tls.CA_CERT).read_bytes())
+    assert leaf.not_valid_after_utc <= ca.not_valid_after_utc
+    assert not tls.ensure_leaf(directory, ["localhost"], late)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [(tls.CA_KEY, None, "cannot be read"), (tls.CA_KEY, b"x", "damaged"), (tls.CA_CERT, b"x", "damaged")],
+)
+def test_a_damaged_ca_is_named(directory: Path, name: str, content: bytes | None, message: str) -> None:
+    (directory / name).unlink() if content is None else (directory / name).write_bytes(content)
+    with pytest.raises(tls.TlsError, match=message):
+        tls.ensure_leaf(directory, ["new.example.org"], NOW)
+
+
+def test_a_reload_serves_the_new_leaf(directory: Path) -> None:
+    server = tls.ServerContext(files(directory))
+    assert not server.reload_if_changed()
+    tls.ensure_leaf(directory, ["localhost", "new.example.org"], NOW)
+    assert server.reload_if_changed()
+    handshake(server.context, directory / tls.CA_CERT, "new.example.org")
+
+
+def test_a_mismatched_pair_leaves_the_live_context_alone(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = tls.ServerContext(files(directory))
+    shutil.copy(directory / tls.CA_KEY, directory / tls.LEAF_KEY)
+    assert not server.reload_if_changed()
+    assert not server.reload_if_changed()
+    assert [record.message for record in caplog.records] == ["new certificate refused, the old one stays"]
+    handshake(server.context, directory / tls.CA_CERT, "localhost")
+    with pytest.raises(tls.TlsError, match="no matching"):
+        server.reload()
+    (directory / tls.LEAF_KEY).unlink()
+    assert not server.reload_if_changed()
+
+
+def test_an_operators_files_are_checked_at_start(directory: Path) -> None:
+    with pytest.raises(tls.TlsError, match="cannot be read"):
+        tls.ServerContext(tls.TlsFiles(directory / "none", directory / tls.LEAF_KEY, None))
+    with pytest.raises(tls.TlsError, match="no matching"):
+        tls.ServerContext(tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.CA_KEY, None))
+
+
+def test_a_private_file_is_whole_or_absent(tmp_path: Path) -> None:
+    tls.write_private(tmp_path / "f", b"one")
+    tls.write_private(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
