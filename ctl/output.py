@@ -48,7 +48,7 @@ class Kind:
 def document(value: object, form: str) -> None:
     """`value` whole, as JSON (for json) or YAML."""
     if form == "json":
-        terminal.data(json.dumps(value, indent=2, ensure_ascii=False))
+        terminal.data(json.dumps(value, indent=2))
     else:
         terminal.data(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000))
 
@@ -59,7 +59,7 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ",".join(str(v) for v in value) or "-"
+        return _cell(",".join(str(v) for v in value))
     return terminal.clean(str(value)).replace("\n", " ")
 
 

@@ -7,17 +7,17 @@ import urllib.parse
 from collections.abc import Mapping
 
 from ctl import errors, logins
+from proto import noproxy
 
 
 def choose(url: str, env: Mapping[str, str]) -> str | None:
     """URL of the proxy for `url`, or None. UsageError for a proxy that we cannot use."""
-    from proto import noproxy
-
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
     name = f"{parts.scheme}_proxy"
     proxy = env.get(name) or env.get(name.upper()) or ""
-    if not proxy or logins.is_loopback(host) or noproxy.NoProxy.from_environment(env).matches(host, _port(parts)):
+    direct = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    if not proxy or logins.is_loopback(host) or noproxy.bypasses(direct, host, _port(parts)):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"

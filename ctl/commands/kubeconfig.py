@@ -29,11 +29,13 @@ async def kubeconfig(
     token_name: Annotated[str, Parameter(help="Name of the token at the hub.")] = "",
     token_expiry: options.Expiry = _EXPIRY,
     form: Annotated[
-        Literal["yaml", "json", "table", "name"],
+        Literal["yaml", "json", "name"] | None,
         Parameter(
-            name=["--output", "-o"], help="yaml, json: the kubeconfig; table, name: the contexts (with --merge)."
+            name=["--output", "-o"],
+            help="yaml (what is printed without this option) and json: the kubeconfig; with --merge: what it did. "
+            "name (the same with --merge): the contexts.",
         ),
-    ] = "yaml",
+    ] = None,
     profile: options.Profile = "",
 ) -> None:
     """Make a kubeconfig with one context for each cluster, called riata-CLUSTER.
@@ -58,15 +60,15 @@ async def kubeconfig(
                 hub, ours, made, use=ours[-len(names)].name if use_context else None, replace=replace, form=form
             )
         else:
-            output.document(entries.document(ours, ours[0].name), form)
+            output.document(entries.document(ours, ours[0].name), form or "yaml")
             terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
 
 
-def _check(clusters: tuple[str, ...], all_: bool, merge: bool, form: str, prefix: str) -> None:
+def _check(clusters: tuple[str, ...], all_: bool, merge: bool, form: str | None, prefix: str) -> None:
     if bool(clusters) == all_:
         raise errors.UsageError("name the clusters", cure="riata kubeconfig CLUSTER…, or riata kubeconfig --all")
-    if not merge and form in {"table", "name"}:
-        raise errors.UsageError(f"-o {form} shows what --merge did", cure="use -o yaml or -o json, or add --merge")
+    if not merge and form == "name":
+        raise errors.UsageError("-o name shows what --merge did", cure="use -o yaml or -o json, or add --merge")
     if not _PREFIX.fullmatch(prefix):
         raise errors.UsageError(f"{prefix!r} is not a prefix", cure="letters, digits, dots and dashes, a letter first")
 
@@ -94,7 +96,7 @@ async def _merge(
     *,
     use: str | None,
     replace: bool,
-    form: str,
+    form: str | None,
 ) -> None:
     try:
         merged = await asyncio.to_thread(
@@ -104,7 +106,7 @@ async def _merge(
         await _discard(hub, str(made.get("id")))
         raise
     contexts = [e.name for e in ours if e.section == "contexts"]
-    if form in {"json", "yaml"}:
+    if form is not None and form != "name":
         files = [str(path) for path in merged.files]
         output.document({"files": files, "contexts": contexts, "token": made.get("id")}, form)
     else:

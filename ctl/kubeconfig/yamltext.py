@@ -94,9 +94,11 @@ class Editor:
         self._root = root
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._edits: list[Edit] = []
+        self._added: dict[str, Any] = {}
 
     def result(self) -> str:
-        return apply(self._text, self._edits)
+        added = [self._addition()] if self._added else []  # last: edits at one place keep their order
+        return apply(self._text, self._edits + added)
 
     def set_scalar(self, node: yaml.ScalarNode, new: str) -> None:
         """Replace the scalar `node`, quoted as its surroundings need."""
@@ -136,15 +138,18 @@ class Editor:
         self._edits.append(Edit(at, at, text))
 
     def add_key(self, key: str, new: Any) -> None:
-        """Add a top-level key that is not there yet."""
+        """Add a top-level key that is not there yet; several keep their order."""
+        self._added[key] = new
+
+    def _addition(self) -> Edit:
+        """All new top-level keys, behind the old ones."""
         if self._root.flow_style:
             at = self._end(self._root.value[-1][1]) if self._root.value else self._root.start_mark.index + 1
             comma = ", " if self._root.value else ""
-            self._edits.append(Edit(at, at, f"{comma}{json.dumps(key)}: {json.dumps(new)}"))
-            return
+            return Edit(at, at, comma + json.dumps(self._added)[1:-1])
         at = self._root.end_mark.index  # the end of the text, or the `...` that ends the document
         head = "" if at == 0 or self._text[at - 1] == "\n" else self._newline
-        self._edits.append(Edit(at, at, head + block({key: new}, self._newline)))
+        return Edit(at, at, head + block(self._added, self._newline))
 
     def _dashed(self, element: dict[str, Any], column: int) -> str:
         return " " * column + "- " + self._block(element, column + 2)

@@ -1,0 +1,75 @@
+"""`riata clusters`: what is asked of the hub, and golden output in every format."""
+
+from tests.ctl.conftest import Riata
+from tests.ctl.fakehub import CREATED, FakeHub, dumps
+
+TUNNEL = {"role": "cluster", "instance": "0f", "version": "0.1.0", "kubernetes": "v1.37.2"}
+
+
+def _two(fake: FakeHub) -> None:
+    fake.clusters["beta"] = {"name": "beta", "createdAt": CREATED, "connected": False, "labels": {}}
+    fake.clusters["alpha"] = {
+        **{"name": "alpha", "createdAt": CREATED, "connected": True},
+        **{"labels": {"tier": "prod", "site": "b"}, "tunnels": [TUNNEL, TUNNEL]},
+    }
+
+
+async def test_list_as_a_table_sorted_by_name(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    result = await riata("clusters", "list")
+    assert result.out == (
+        "NAME    CONNECTED   AGENTS   KUBERNETES   AGENT-VERSION   CREATED                LABELS\n"
+        "alpha   yes         2        v1.37.2      0.1.0           2026-11-25T04:00:00Z   site=b,tier=prod\n"
+        "beta    no          0        -            -               2026-11-25T04:00:00Z   -\n"
+    )
+    assert (result.code, result.err) == (0, "")
+
+
+async def test_list_as_names_json_and_yaml(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    assert (await riata("clusters", "list", "-o", "name")).out == "alpha\nbeta\n"
+    items = [fake.clusters["alpha"], fake.clusters["beta"]]
+    assert (await riata("clusters", "list", "-o", "json")).out == dumps({"items": items})
+    shown = (await riata("clusters", "show", "beta", "-o", "yaml")).out
+    assert shown == "name: beta\ncreatedAt: '2026-11-25T04:00:00Z'\nconnected: false\nlabels: {}\n"
+
+
+async def test_create_sends_labels_and_names_the_next_step(riata: Riata, hub: str, fake: FakeHub) -> None:
+    result = await riata("clusters", "create", "a", "--label", "tier=prod", "--label", "note=a=b", "-o", "name")
+    assert result.out == "a\n"
+    assert fake.calls[-1] == ("POST", "/v1/clusters", {"name": "a", "labels": {"tier": "prod", "note": "a=b"}})
+    assert "next: riata agent-tokens create a" in result.err
+
+
+async def test_a_label_without_a_value_is_a_usage_error_before_anything_is_asked(
+    riata: Riata, hub: str, fake: FakeHub
+) -> None:
+    result = await riata("clusters", "create", "a", "--label", "tier")
+    assert (result.code, result.out, fake.calls) == (2, "", [])
+
+
+async def test_a_different_cluster_of_that_name_is_a_conflict(riata: Riata, hub: str, fake: FakeHub) -> None:
+    await riata("clusters", "create", "a")
+    result = await riata("clusters", "create", "a", "--label", "x=y")
+    assert result.code == 7
+    assert "exists already" in result.err
+
+
+async def test_a_missing_cluster_is_not_found_and_its_name_is_quoted(riata: Riata, hub: str, fake: FakeHub) -> None:
+    result = await riata("clusters", "show", "../tokens?x")
+    assert result.code == 4
+    assert fake.calls[-1][1] == "/v1/clusters/..%2Ftokens%3Fx"
+
+
+async def test_delete_asks_and_without_a_terminal_wants_yes(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    assert (await riata("clusters", "delete", "beta")).code == 2
+    assert "beta" in fake.clusters
+    assert (await riata("clusters", "delete", "beta", "--yes")).code == 0
+    assert "beta" not in fake.clusters
+
+
+async def test_what_an_agent_reports_cannot_drive_the_terminal(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    fake.clusters["alpha"]["tunnels"] = [{**TUNNEL, "version": "\x1b[2Jgone\nline"}]
+    assert "\x1b" not in (await riata("clusters", "list")).out

@@ -1,0 +1,74 @@
+"""`riata kubeconfig`: what is printed, what is merged, and which tokens live on."""
+
+import json
+import pathlib
+import stat
+
+import pytest
+import yaml
+
+from tests.ctl.conftest import Riata
+from tests.ctl.fakehub import FakeHub
+
+
+@pytest.fixture(autouse=True)
+def _clusters(fake: FakeHub) -> None:
+    for name in ("b", "a"):
+        fake.clusters[name] = {"name": name}
+
+
+async def test_it_is_printed_with_one_context_a_cluster_and_a_token_for_them(
+    riata: Riata, hub: str, fake: FakeHub
+) -> None:
+    result = await riata("kubeconfig", "b", "a", "b", "--token-expiry", "12h", "--token-name", "laptop")
+    assert fake.calls[-1] == (
+        *("POST", "/v1/tokens"),
+        {"name": "laptop", "expiresInSeconds": 43200, "clusters": ["b", "a"]},
+    )
+    made = yaml.safe_load(result.out)
+    assert [c["name"] for c in made["contexts"]] == ["riata-b", "riata-a"]
+    assert made["current-context"] == "riata-b"
+    assert made["clusters"][0]["cluster"]["server"] == f"{hub}/k8s/clusters/b"
+    assert made["users"][0]["user"]["token"] not in result.err
+    assert json.loads((await riata("kubeconfig", "--all", "-o", "json")).out)["current-context"] == "riata-a"
+
+
+async def test_merging_again_revokes_the_token_it_replaces(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    first = await riata("kubeconfig", "--all", "--merge")
+    assert (first.code, first.out) == (0, "riata-a\nriata-b\n")
+    path = home / ".kube" / "config"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = await riata("kubeconfig", "--all", "--merge", "-o", "json")
+    assert json.loads(again.out) == {
+        **{"files": [str(path)], "contexts": ["riata-a", "riata-b"]},
+        "token": "t000000002",
+    }
+    assert "revoked the replaced token t000000001" in again.err
+    assert list(fake.tokens) == ["t000000002"]
+
+
+async def test_a_token_that_does_not_reach_the_file_is_taken_back(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    (home / ".kube").mkdir()
+    (home / ".kube" / "config").write_text("clusters: broken\n")
+    result = await riata("kubeconfig", "a", "--merge")
+    assert (result.code, fake.tokens) == (1, {})
+    assert "next: write a file of its own" in result.err
+
+
+async def test_no_token_is_made_for_a_cluster_that_is_missing(riata: Riata, hub: str, fake: FakeHub) -> None:
+    assert (await riata("kubeconfig", "a", "nope")).code == 4
+    assert fake.tokens == {}
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("a", "--all"), ("a", "-o", "name"), ("a", "--prefix", "0"), ("a", "--token-expiry", "x")]
+)
+async def test_usage_errors_come_before_anything_is_asked(
+    riata: Riata, hub: str, fake: FakeHub, arguments: tuple[str, ...]
+) -> None:
+    assert (await riata("kubeconfig", *arguments)).code == 2
+    assert fake.calls == []

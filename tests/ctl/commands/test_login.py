@@ -1,0 +1,103 @@
+"""`riata login`, `logout`, `whoami`: over TLS with a CA of its own, and what is kept where."""
+
+import pathlib
+import ssl
+import stat
+from collections.abc import AsyncIterator
+
+import pytest
+import trustme
+from aiohttp.test_utils import TestServer
+
+from proto import pins
+from tests.ctl.conftest import Riata
+from tests.ctl.fakehub import ADMIN, FakeHub
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def tls(fake: FakeHub, ca: trustme.CA) -> AsyncIterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    server = TestServer(fake.app(), host="127.0.0.1")
+    await server.start_server(ssl=context)
+    yield f"https://127.0.0.1:{server.port}"
+    await server.close()
+
+
+def _files(home: pathlib.Path, ca: trustme.CA, token: str = ADMIN) -> tuple[str, ...]:
+    (home / "ca.crt").write_bytes(ca.cert_pem.bytes())
+    (home / "token").write_text(token)
+    return ("--ca-file", str(home / "ca.crt"), "--token-file", str(home / "token"))
+
+
+async def test_login_checks_and_keeps_a_copy_in_a_private_file(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA
+) -> None:
+    given = _files(home, ca)
+    pin = pins.pins_of_pem(ca.cert_pem.bytes())[0]
+    result = await riata("login", "--hub", tls + "/", *given, "--ca-pin", pin)
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[1].split() == ["admin", "ops", "yes", tls]
+    kept = home / ".config" / "riata" / "config.yaml"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    (home / "ca.crt").unlink()
+    (home / "token").unlink()
+    assert (await riata("whoami", "-o", "name")).out == "admin\n"
+    assert ADMIN not in result.out + result.err
+
+
+async def test_another_ca_is_refused_before_the_token_is_sent(
+    riata: Riata, home: pathlib.Path, tls: str, fake: FakeHub
+) -> None:
+    result = await riata("login", "--hub", tls, *_files(home, trustme.CA()))
+    assert result.code == 5
+    assert "certificate is not trusted" in result.err
+    assert fake.calls == []
+    assert not (home / ".config").exists()
+
+
+async def test_a_wrong_pin_is_refused_before_anything_is_asked(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    result = await riata("login", "--hub", tls, *_files(home, ca), "--ca-pin", "sha256:" + "0" * 64)
+    assert (result.code, fake.calls) == (1, [])
+    assert "does not match the pin" in result.err
+    assert (await riata("login", "--hub", tls, *_files(home, ca), "--ca-pin", "sha256:0")).code == 2
+
+
+async def test_a_refused_token_is_not_kept(riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA) -> None:
+    result = await riata("login", "--hub", tls, *_files(home, ca, "riata_wrong_00"))
+    assert result.code == 3
+    assert not (home / ".config").exists()
+
+
+async def test_two_hubs_by_profile_and_logout_forgets_one(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA
+) -> None:
+    for name in ("one", "two"):
+        assert (await riata("login", "--hub", tls, *_files(home, ca), "--profile", name)).code == 0
+    assert (await riata("logout")).err.startswith("forgot profile two")
+    assert (await riata("whoami")).code == 0
+    assert (await riata("whoami", "--profile", "two")).code == 2
+    assert (await riata("logout", "--revoke")).code == 4  # the fake does not know the admin token's id
+    assert (await riata("logout")).code == 0
+    assert (await riata("whoami")).code == 3
+
+
+async def test_login_needs_a_hub_and_a_token(riata: Riata) -> None:
+    result = await riata("login", "--hub", "https://hub.invalid")
+    assert result.code == 2
+    assert "--token-file is missing" in result.err
+
+
+@pytest.mark.parametrize("url", ["hub.example", "ftp://h", "http://hub.example", "https://u:secret@h", "https://h/?q"])
+async def test_a_url_that_is_not_a_hub_is_a_usage_error(riata: Riata, home: pathlib.Path, url: str) -> None:
+    (home / "token").write_text(ADMIN)
+    result = await riata("login", "--hub", url, "--token-file", str(home / "token"))
+    assert result.code == 2
+    assert "secret" not in result.err

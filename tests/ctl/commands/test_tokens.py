@@ -1,0 +1,46 @@
+"""`riata tokens`: a secret is shown once, on standard output or in a file of mode 0600."""
+
+import json
+import pathlib
+import stat
+
+from tests.ctl.conftest import Riata
+from tests.ctl.fakehub import FakeHub
+
+SECRET = "riata_t000000001_" + "0" * 64
+
+
+async def test_create_prints_the_bare_token_and_messages_go_elsewhere(riata: Riata, hub: str, fake: FakeHub) -> None:
+    result = await riata(
+        "tokens", "create", "ci", "--user", "bot", "--group", "g", "--cluster", "a", "--expires-in", "2h"
+    )
+    assert result.out == SECRET + "\n"
+    assert SECRET not in result.err
+    assert fake.calls[-1][2] == {
+        **{"name": "ci", "user": "bot", "groups": ["g"], "clusters": ["a"]},
+        **{"expiresInSeconds": 7200},
+    }
+
+
+async def test_create_writes_the_token_to_a_file_and_only_there(riata: Riata, hub: str, home: pathlib.Path) -> None:
+    path = home / "secret"
+    result = await riata("tokens", "create", "ci", "--write-token", str(path), "-o", "json")
+    assert path.read_text() == SECRET + "\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "token" not in json.loads(result.out)
+    assert SECRET not in result.out + result.err
+
+
+async def test_list_and_revoke(riata: Riata, hub: str, fake: FakeHub) -> None:
+    await riata("tokens", "create", "ci", "--cluster", "a")
+    assert (await riata("tokens", "list")).out == (
+        "ID           NAME   USER   GROUPS   CLUSTERS   EXPIRES\n"
+        "t000000001   ci     -      -        a          2026-12-02T04:00:00Z\n"
+    )
+    assert (await riata("tokens", "revoke", "t000000001")).code == 0
+    assert (await riata("tokens", "revoke", "t000000001")).code == 4
+
+
+async def test_a_malformed_duration_is_a_usage_error(riata: Riata, hub: str, fake: FakeHub) -> None:
+    assert (await riata("tokens", "create", "ci", "--expires-in", "1 week")).code == 2
+    assert fake.calls == []

@@ -1,0 +1,126 @@
+"""A fake hub on loopback: the /v1 API as the interface document gives it, kept in plain dictionaries."""
+
+import dataclasses
+import json
+from typing import Any
+
+from aiohttp import web
+
+ADMIN = "riata_admin00000_" + "a" * 64
+CREATED = "2026-11-25T04:00:00Z"
+EXPIRES = "2026-12-02T04:00:00Z"
+
+
+@dataclasses.dataclass
+class FakeHub:
+    """What the hub knows, and what was asked of it."""
+
+    clusters: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    grants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    agent_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
+    answer: web.Response | None = None
+    """When set, every request gets this."""
+    made: int = 0
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._front])
+        routes = app.router
+        routes.add_get("/version", self._version)
+        routes.add_get("/v1/whoami", self._whoami)
+        routes.add_post("/v1/tokens", self._create_token)
+        routes.add_get("/v1/tokens", _lister(self.tokens))
+        routes.add_delete("/v1/tokens/{id}", _remover(self.tokens))
+        routes.add_post("/v1/clusters/{name}/agent-tokens", self._create_agent_token)
+        routes.add_get("/v1/clusters/{name}/agent-tokens", _lister(self.agent_tokens))
+        routes.add_delete("/v1/clusters/{name}/agent-tokens/{id}", _remover(self.agent_tokens))
+        for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
+            routes.add_get(path, _lister(kept))
+            routes.add_post(path, _creator(kept))
+            routes.add_get(path + "/{id}", _getter(kept))
+            routes.add_delete(path + "/{id}", _remover(kept))
+        return app
+
+    @web.middleware
+    async def _front(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        body = await request.json() if request.can_read_body else None
+        self.calls.append((request.method, request.raw_path, body))
+        if self.answer is not None:
+            return self.answer
+        if request.path != "/version" and request.headers.get("Authorization") != f"Bearer {ADMIN}":
+            return status(401, "the token is not valid")
+        return await handler(request)
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.1.0"})
+
+    async def _whoami(self, request: web.Request) -> web.Response:
+        return web.json_response({"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"})
+
+    def token(self, prefix: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.made += 1
+        number = f"t{self.made:09d}"
+        base = {"id": number, "createdAt": CREATED, "expiresAt": EXPIRES}
+        return {
+            **base,
+            **{k: v for k, v in body.items() if k != "expiresInSeconds"},
+            "_": f"{prefix}_{number}_" + "0" * 64,
+        }
+
+    async def _create_token(self, request: web.Request) -> web.Response:
+        return self._keep(self.tokens, self.token("riata", await request.json()))
+
+    async def _create_agent_token(self, request: web.Request) -> web.Response:
+        return self._keep(self.agent_tokens, self.token("riataagent", await request.json()))
+
+    @staticmethod
+    def _keep(kept: dict[str, Any], made: dict[str, Any]) -> web.Response:
+        secret = made.pop("_")
+        kept[made["id"]] = made
+        return web.json_response({**made, "token": secret}, status=201)
+
+
+def status(code: int, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "status": "Failure", "message": message, "code": code}, status=code)
+
+
+def _creator(kept: dict[str, Any]) -> Any:
+    async def create(request: web.Request) -> web.Response:
+        body = await request.json()
+        old = kept.get(body["name"])
+        if old is not None and any(old.get(k) != v for k, v in body.items()):
+            return status(409, f'"{body["name"]}" exists already and is different')
+        kept[body["name"]] = {"createdAt": CREATED, **body}
+        return web.json_response(kept[body["name"]], status=200 if old else 201)
+
+    return create
+
+
+def _lister(kept: dict[str, Any]) -> Any:
+    async def listing(request: web.Request) -> web.Response:
+        return web.json_response({"items": list(kept.values())})
+
+    return listing
+
+
+def _getter(kept: dict[str, Any]) -> Any:
+    async def get(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        return web.json_response(kept[name]) if name in kept else status(404, f'"{name}" not found')
+
+    return get
+
+
+def _remover(kept: dict[str, Any]) -> Any:
+    async def remove(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if kept.pop(name, None) is None:
+            return status(404, f'"{name}" not found')
+        return web.Response(status=204)
+
+    return remove
+
+
+def dumps(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,96 @@
+"""Merging into files: the right one, under the lock, all or nothing."""
+
+import pathlib
+import stat
+
+import pytest
+
+from ctl import errors, files
+from ctl.kubeconfig import entries, store, yamltext
+
+HUB = "https://hub"
+OLD = "riata_old0000000_" + "0" * 64
+NEW = "riata_new0000000_" + "1" * 64
+
+
+def _ours(token: str, *clusters: str) -> list[entries.Entry]:
+    return entries.build(HUB, "", token, clusters, "riata")
+
+
+def _merge(env: dict[str, str], ours: list[entries.Entry], **options: object) -> store.Merged:
+    return store.merge_into_files(ours, env, **{"hub": HUB, "use": None, "replace": False, **options})  # type: ignore[arg-type]
+
+
+def _names(path: pathlib.Path, section: str) -> list[str]:
+    return [e["name"] for e in yamltext.load(path.read_text()).get(section) or []]
+
+
+def test_the_first_merge_makes_a_private_file_at_home(tmp_path: pathlib.Path) -> None:
+    merged = _merge({"HOME": str(tmp_path)}, _ours(NEW, "a"))
+    path = tmp_path / ".kube" / "config"
+    assert merged == store.Merged((path,), "riata-a", ())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert yamltext.load(path.read_text())["current-context"] == "riata-a"
+    assert [p.name for p in path.parent.iterdir()] == ["config"]
+
+
+def test_an_entry_is_updated_where_it_is_and_new_ones_go_to_the_default_file(tmp_path: pathlib.Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    _merge({"KUBECONFIG": str(second)}, _ours(OLD, "a"))
+    first.write_text("current-context: mine\n")
+    merged = _merge({"KUBECONFIG": f"{first}:{second}"}, _ours(NEW, "a", "b"))
+    assert (_names(first, "users"), _names(second, "users")) == (["riata-b"], ["riata-a"])
+    assert OLD not in second.read_text()
+    assert (merged.current, merged.replaced_tokens) == ("mine", ("old0000000",))
+
+
+def test_a_token_that_another_entry_still_uses_is_not_replaced(tmp_path: pathlib.Path) -> None:
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, _ours(OLD, "a", "b"))
+    assert _merge(env, _ours(NEW, "a")).replaced_tokens == ()
+    assert _merge(env, _ours(NEW, "b")).replaced_tokens == ("old0000000",)
+
+
+def test_the_current_context_changes_only_when_asked(tmp_path: pathlib.Path) -> None:
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, _ours(NEW, "a"))
+    assert _merge(env, _ours(NEW, "b")).current == "riata-a"
+    assert _merge(env, _ours(NEW, "b"), use="riata-b").current == "riata-b"
+
+
+def test_an_entry_of_another_hub_is_refused_unless_replaced(tmp_path: pathlib.Path) -> None:
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, entries.build("https://hub.evil", "", OLD, ["a"], "riata"), hub="https://hub.evil")
+    before = (tmp_path / "c").read_text()
+    with pytest.raises(errors.CommandError) as caught:
+        _merge(env, _ours(NEW, "a"))
+    assert caught.value.exit_code == errors.Exit.CONFLICT
+    assert (tmp_path / "c").read_text() == before
+    assert _merge(env, _ours(NEW, "a"), replace=True).replaced_tokens == ("old0000000",)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "clusters: x\n", "{"])
+def test_a_file_that_cannot_be_edited_stays_as_it_is(tmp_path: pathlib.Path, text: str) -> None:
+    path = tmp_path / "c"
+    path.write_text(text)
+    with pytest.raises(errors.CommandError) as caught:
+        _merge({"KUBECONFIG": str(path)}, _ours(NEW, "a"))
+    assert "nothing was written" in caught.value.means
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_written_while_kubectl_holds_the_lock(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.lock").touch()
+    monkeypatch.setattr(files, "LOCK_WAIT_S", 0)
+    monkeypatch.setattr(files.locked.__wrapped__, "__kwdefaults__", {"wait_s": 0})
+    with pytest.raises(errors.CommandError, match="is locked"):
+        _merge({"KUBECONFIG": str(tmp_path / "c")}, _ours(NEW, "a"))
+    assert [p.name for p in tmp_path.iterdir()] == ["c.lock"]
+
+
+def test_a_directory_in_place_of_the_file_is_said_so(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(errors.CommandError, match="cannot"):
+        _merge({"KUBECONFIG": str(tmp_path)}, _ours(NEW, "a"))

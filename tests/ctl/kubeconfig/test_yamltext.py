@@ -1,0 +1,42 @@
+"""Splices in YAML text."""
+
+import pytest
+
+from ctl.kubeconfig import yamltext
+
+
+def test_edits_apply_in_order_of_place() -> None:
+    edits = [yamltext.Edit(3, 4, "D"), yamltext.Edit(0, 1, "A"), yamltext.Edit(2, 2, "+")]
+    assert yamltext.apply("abcd", edits) == "Ab+cD"
+    with pytest.raises(ValueError, match="overlap"):
+        yamltext.apply("abcd", [yamltext.Edit(0, 2, ""), yamltext.Edit(1, 3, "")])
+
+
+@pytest.mark.parametrize("text", ["", "# comment\n", "---\n", "null"])
+def test_texts_that_hold_nothing(text: str) -> None:
+    assert yamltext.compose(text) is None
+
+
+@pytest.mark.parametrize("text", ["- a", "a", "{", "a: 1\n---\nb: 2\n", "\x00", "a: \t- b", "[" * 3000])
+def test_texts_that_hold_something_else(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^it is not"):
+        yamltext.compose(text)
+
+
+def test_scalars_are_read_as_they_are_spelt_except_null() -> None:
+    text = "a: 1e3\nb: yes\nc: 2020-01-01\nd: ~\ne: 0x10\nf: null\n"
+    assert yamltext.load(text) == {"a": "1e3", "b": "yes", "c": "2020-01-01", "d": None, "e": "0x10", "f": None}
+
+
+def test_a_key_that_stands_there_twice_is_refused() -> None:
+    root = yamltext.compose("a: 1\na: 2\n")
+    assert root is not None
+    with pytest.raises(ValueError, match="twice"):
+        yamltext.value(root, "a")
+
+
+@pytest.mark.parametrize("text", ["1e3", "yes", "", "a b", "x: y", "é", "0x1", "n", "#", "null", "-", "012"])
+def test_every_string_that_another_reader_may_misread_is_quoted(text: str) -> None:
+    written = yamltext.block({"key": text}, "\n")
+    assert written.startswith(("key: '", 'key: "'))
+    assert yamltext.load(written) == {"key": text}

@@ -1,0 +1,61 @@
+"""How a command line ends."""
+
+import pytest
+
+from ctl import cli, errors
+from tests.ctl.conftest import Riata
+from tests.ctl.fakehub import FakeHub
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nope",), ("clusters", "nope"), ("clusters", "list", "-o", "xml"), ("whoami", "x")]
+)
+async def test_a_wrong_command_line_is_a_usage_error_on_standard_error(
+    riata: Riata, arguments: tuple[str, ...]
+) -> None:
+    result = await riata(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("riata: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("clusters",), ("kubeconfig", "--help")])
+async def test_help_is_data(riata: Riata, arguments: tuple[str, ...]) -> None:
+    result = await riata(*arguments)
+    assert (result.code, result.err) == (0, "")
+    assert "Usage: riata" in result.out
+
+
+async def test_version_asks_the_hub_when_there_is_one(riata: Riata, hub: str) -> None:
+    assert (await riata("version", "-o", "json")).out == '{\n  "riata": "0.1.0",\n  "hub": "0.1.0"\n}\n'
+
+
+async def test_version_without_a_hub_is_an_answer_too(riata: Riata) -> None:
+    result = await riata("version")
+    assert (result.code, result.out) == (0, "PART    VERSION\nriata   0.1.0\n")
+    assert "not logged in" in result.err
+    assert (await riata("version", "--client")).err == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -F"), ("zsh", "#compdef riata"), ("fish", "complete -c riata")]
+)
+async def test_completion_scripts(riata: Riata, shell: str, mark: str) -> None:
+    result = await riata("completion", shell)
+    assert mark in result.out
+    assert "agent-tokens" in result.out
+
+
+def test_an_interrupt_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(arguments: object) -> errors.Exit:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "execute", interrupted)
+    assert cli.run(["x"]) == 130
+
+
+async def test_errors_say_what_it_means_and_what_to_do(riata: Riata, hub: str, fake: FakeHub) -> None:
+    result = await riata("clusters", "show", "a")
+    lines = result.err.splitlines()
+    assert lines[0] == 'riata: "a" not found'
+    assert lines[1].startswith("  HTTP 404 for a GET at http://127.0.0.1")
+    assert lines[2].startswith("  next: check the name")

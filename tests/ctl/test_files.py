@@ -1,0 +1,74 @@
+"""Secret files: whole or not at all, private, through symbolic links, under kubectl's lock."""
+
+import pathlib
+import stat
+
+import pytest
+
+from ctl import errors, files
+
+
+def test_a_new_file_is_private_and_so_is_its_directory(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "new" / "f"
+    files.write_secret(path, "x")
+    assert path.read_text() == "x"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [p.name for p in path.parent.iterdir()] == ["f"]
+
+
+def test_an_open_file_becomes_private(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    path.chmod(0o644)
+    files.write_secret(path, "x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_link_stays_a_link(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    files.write_secret(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_secret(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_lock_is_kubectls_and_goes_away(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "config"
+    with files.locked(path):
+        assert (tmp_path / "config.lock").exists()
+        with pytest.raises(errors.CommandError) as caught, files.locked(path, wait_s=0):
+            pass
+        assert "config.lock" in caught.value.cure
+        assert (tmp_path / "config.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "two words", "ü", "a\nb"])
+def test_what_is_no_token(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(errors.UsageError):
+        files.read_token(str(tmp_path / "t"))
+
+
+def test_a_file_that_is_missing_binary_or_too_large(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 4)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    (tmp_path / "large").write_bytes(b"12345")
+    for name in ("missing", "binary", "large"):
+        with pytest.raises(errors.UsageError):
+            files.read_text(str(tmp_path / name), what="file")

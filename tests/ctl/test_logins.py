@@ -1,0 +1,89 @@
+"""Stored logins and the environment over them."""
+
+import pathlib
+
+import pytest
+
+from ctl import errors, logins
+
+TOKEN = "riata_abcdefghij_" + "0" * 64
+
+
+def _store(tmp_path: pathlib.Path, **hubs: logins.Login) -> dict[str, str]:
+    env = {"RIATA_CONFIG": str(tmp_path / "c.yaml"), "HOME": str(tmp_path)}
+    logins.save(logins.path(env), logins.LoginFile(current=next(iter(hubs), ""), hubs=hubs))
+    return env
+
+
+def test_the_place_of_the_file() -> None:
+    assert str(logins.path({"HOME": "/h"})) == "/h/.config/riata/config.yaml"
+    assert str(logins.path({"HOME": "/h", "XDG_CONFIG_HOME": "/x"})) == "/x/riata/config.yaml"
+    assert str(logins.path({"HOME": "/h", "XDG_CONFIG_HOME": "relative"})) == "/h/.config/riata/config.yaml"
+    assert str(logins.path({"RIATA_CONFIG": "f"})) == "f"
+
+
+def test_what_is_saved_is_loaded(tmp_path: pathlib.Path) -> None:
+    login = logins.Login(hub="https://h", ca="-----BEGIN\nX\n", ca_pin="sha256:0", token=TOKEN)
+    env = _store(tmp_path, a=login)
+    assert logins.resolve(env) == login
+    assert "ca: |\n" in (tmp_path / "c.yaml").read_text()
+
+
+@pytest.mark.parametrize("text", ["[", "- a", "unknown: 1", "hubs: {a: {}}", "a: &a [*a]"])
+def test_a_file_that_is_not_ours_is_a_usage_error(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(errors.UsageError):
+        logins.resolve({"RIATA_CONFIG": str(tmp_path / "c.yaml")})
+
+
+def test_a_stored_token_is_never_used_for_another_hub(tmp_path: pathlib.Path) -> None:
+    env = _store(tmp_path, a=logins.Login(hub="https://h", ca="CA", token=TOKEN))
+    assert logins.resolve({**env, "RIATA_HUB": "https://other"}) == logins.Login(hub="https://other")
+    assert logins.resolve({**env, "RIATA_HUB": "https://h/"}).token == TOKEN
+
+
+def test_files_of_the_environment_come_first(tmp_path: pathlib.Path) -> None:
+    env = _store(tmp_path, a=logins.Login(hub="https://h", ca="CA", ca_pin="sha256:0", token=TOKEN))
+    for name in ("new-ca", "new-token"):
+        (tmp_path / name).write_text(name + "\n")
+    env |= {"RIATA_CA_FILE": str(tmp_path / "new-ca"), "RIATA_TOKEN_FILE": str(tmp_path / "new-token")}
+    assert logins.resolve(env) == logins.Login(hub="https://h", ca="new-ca\n", token="new-token")
+
+
+def test_no_login_is_unauthorised_and_an_unknown_profile_is_a_usage_error(tmp_path: pathlib.Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    with pytest.raises(errors.CommandError) as caught:
+        logins.resolve(env)
+    assert caught.value.exit_code == errors.Exit.UNAUTHORIZED
+    for extra, profile in (({}, "nope"), ({"RIATA_PROFILE": "nope"}, "")):
+        with pytest.raises(errors.UsageError):
+            logins.resolve({**env, **extra}, profile)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://h", "https://h"),
+        ("https://h:8443/", "https://h:8443"),
+        ("https://h/riata/", "https://h/riata"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://[::1]:1", "http://[::1]:1"),
+        ("http://localhost", "http://localhost"),
+    ],
+)
+def test_urls_of_hubs(text: str, url: str) -> None:
+    assert logins.hub_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "https://", "https://h#f", "https://[", "https://h:x", "https://ü", "http://10.0.0.1"]
+)
+def test_urls_that_are_not(text: str) -> None:
+    with pytest.raises(errors.UsageError):
+        logins.hub_url(text)
+
+
+@pytest.mark.parametrize("name", ["", "A", "a/b", "-a", "a" * 64])
+def test_names_that_are_no_profile(name: str) -> None:
+    with pytest.raises(errors.UsageError):
+        logins.profile_name(name)

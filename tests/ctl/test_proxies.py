@@ -1,0 +1,33 @@
+"""Which proxy a request takes."""
+
+import pytest
+
+from ctl import errors, proxies
+
+P = "http://proxy:3128"
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "proxy"),
+    [
+        ("https://h", {}, None),
+        ("https://h", {"HTTPS_PROXY": P}, P),
+        ("https://h", {"HTTPS_PROXY": "http://upper", "https_proxy": P}, P),
+        ("https://h", {"HTTPS_PROXY": "proxy:3128"}, P),
+        ("https://h", {"HTTP_PROXY": P, "ALL_PROXY": P}, None),
+        ("https://127.0.0.1:8443", {"HTTPS_PROXY": P}, None),
+        ("https://localhost", {"HTTPS_PROXY": P}, None),
+        ("http://[::1]:8080", {"HTTP_PROXY": P}, None),
+        ("https://10.1.2.3", {"HTTPS_PROXY": P, "NO_PROXY": "10.0.0.0/8"}, None),
+        ("https://11.1.2.3", {"HTTPS_PROXY": P, "NO_PROXY": "10.0.0.0/8"}, P),
+        ("https://hub.corp", {"HTTPS_PROXY": P, "no_proxy": ".corp"}, None),
+    ],
+)
+def test_the_rules_of_kubectl(url: str, env: dict[str, str], proxy: str | None) -> None:
+    assert proxies.choose(url, env) == proxy
+
+
+def test_a_proxy_that_is_not_http_is_a_usage_error_that_does_not_show_its_password() -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        proxies.choose("https://h", {"HTTPS_PROXY": "socks5://u:secret@h"})
+    assert "secret" not in caught.value.render()
