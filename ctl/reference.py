@@ -42,7 +42,7 @@ def page() -> str:
     """The whole page."""
     codes = "".join(f"| {code.value} | {code.meaning} |\n" for code in errors.Exit)
     tree = cli.build().generate_docs(output_format="markdown", heading_level=2)
-    tree = re.sub(r"^(riata [a-z-]+) -m \S+", r"\1", tree, flags=re.MULTILINE)  # cyclopts looks at how *we* were run
+    tree = re.sub(r"^(riata [a-z -]+?) -m \S+", r"\1", tree, flags=re.MULTILINE)  # cyclopts looks at how *we* were run
     lines = (line.rstrip() for line in tree.splitlines())
     return f"{_HEAD}{codes}{_ENVIRONMENT}" + "\n".join(lines).strip() + "\n"
 

@@ -37,7 +37,7 @@ users:
 - name: x
   user:
     client-key-data: |
-      abc
+      YWJj
 
 unknown: 0x1F
 # the end"""
@@ -76,7 +76,7 @@ users:
 - name: x
   user:
     client-key-data: |
-      abc
+      YWJj
 - user:
     token: {NEW}
   name: riata-b
