@@ -47,7 +47,7 @@ class EdgeLimits:
     connections_max: int = 15_000
     """Open connections; lowered to 90 % of RLIMIT_NOFILE less a reserve when that is smaller (K3)."""
     young_per_address_max: int = 512
-    """Connections of one address that have not sent a whole request head yet (K1); tunnels behind a NAT do not count."""
+    """Connections of one address without a whole request head yet (K1); tunnels behind a NAT do not count."""
     backlog: int = 4096
     """Kernel accept queue, for reconnect storms."""
     write_high_bytes: int = 64 * 1024
@@ -56,5 +56,3 @@ class EdgeLimits:
     """Bytes of later pipelined requests kept while one is answered; reading stops there."""
     sweep_interval_s: float = 1.0
     """How often deadlines are looked at: one timer for the process instead of one a request."""
-    log_lines_per_s: float = 10.0
-    """Access log lines for malformed requests (K8); the number left out is logged with the next one."""

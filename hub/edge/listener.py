@@ -157,7 +157,7 @@ class Listener:
         self._tasks.spawn(self._greet(sock, peer), name=f"handshake {peer}")
 
     async def _greet(self, sock: socket.socket, peer: str) -> None:
-        """Hand the socket to the loop, with TLS if we speak it. A failed handshake is the peer's doing: no traceback."""
+        """Hand the socket to the loop, with TLS if we speak it. Failing is the peer's doing: no traceback."""
         limits = self._limits
         protocol = self._make_protocol(peer)
         try:

@@ -1,0 +1,155 @@
+"""Every metric of the hub. Labels come from closed sets; `cluster` only from clusters that exist and were authorised.
+
+Children are looked up once and kept, since `labels()` costs more than the increment. Base units in the names, as
+Prometheus asks for. docs/reference lists them; a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from proto.messages import StreamClass, StreamKind
+
+ROLES: Final = ("cluster", "node")
+REFUSALS: Final = (
+    "malformed", "version", "too-large", "slow", "method", "unauthenticated", "forbidden", "not-found", "overloaded",
+    "impersonation",
+)  # fmt: skip
+"""Reasons for which the edge or the relay refuses a request."""
+TUNNEL_REFUSALS: Final = (
+    "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances",
+)  # fmt: skip
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """One set of metrics with its own registry: several hubs in one test process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._sessions = self._gauge("sessions", "Tunnel sessions that are open.", ["role"])
+        self._streams = self._gauge("streams", "Streams that are open.", ["kind", "class"])
+        self._stream_bytes = self._counter("stream_bytes", "Bytes of DATA through tunnels.", ["direction", "class"])
+        self.rtt = self._histogram("session_rtt_seconds", "Round-trip times measured by pings.", [])
+        self._open_latency = self._histogram(
+            "stream_open_seconds", "From an OPEN to its ACCEPT, HEAD or RESET.", ["kind"]
+        )
+        self._requests = self._counter("requests", "Requests under /k8s/, answered.", ["cluster", "verb", "code"])
+        self._request_seconds = self._histogram(
+            "request_seconds", "Whole time of short requests (no watch, log stream or session).", ["verb"]
+        )
+        self.in_flight = self._gauge("requests_in_flight", "Requests under /k8s/ under way.", [])
+        self.request_bytes = self._counter("request_body_bytes", "Request body bytes received from clients.", [])
+        self.response_bytes = self._counter("response_body_bytes", "Response body bytes sent to clients.", [])
+        self._broken = self._counter("responses_broken", "Responses broken off behind their head.", ["reason"])
+        self.stalls = self._counter("window_stalls", "Times that a sender ran out of stream or session credit.", [])
+        self.stalled_seconds = self._counter("window_stalled_seconds", "Time without credit.", [])
+        self._refusals = self._counter("refusals", "Requests refused by the hub itself.", ["reason"])
+        self._tunnel_refusals = self._counter("tunnel_refusals", "Agents refused before a session.", ["reason"])
+        self._link_refusals = self._counter("stream_refusals", "Frames or streams refused on a session.", ["reason"])
+        self.connections = self._gauge("connections", "Client connections on the public listener.", [])
+        self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
+        self._cache: dict[tuple[str, ...], Counter] = {}
+        self._clusters: dict[str, set[tuple[str, ...]]] = {}
+        self._request_seconds_of: dict[str, Histogram] = {}
+
+    def render(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)
+
+    def session_opened(self, role: str) -> None:
+        self._sessions.labels(_closed(role, ROLES)).inc()
+
+    def session_closed(self, role: str) -> None:
+        self._sessions.labels(_closed(role, ROLES)).dec()
+
+    def answered(self, cluster: str, verb: str, code: int, seconds: float | None) -> None:
+        """A request has ended with a status. `cluster` '' where none was authorised; `seconds` None: long-running."""
+        key = (cluster, verb, str(code))
+        counter = self._cache.get(key)
+        if counter is None:
+            counter = self._cache[key] = self._requests.labels(*key)
+            self._clusters.setdefault(cluster, set()).add(key)
+        counter.inc()
+        if seconds is not None:
+            histogram = self._request_seconds_of.get(verb)
+            if histogram is None:
+                histogram = self._request_seconds_of[verb] = self._request_seconds.labels(verb)
+            histogram.observe(seconds)
+
+    def broken(self, reason: str) -> None:
+        """`reason`: 'lost', 'truncated', 'protocol', 'cut'."""
+        self._broken.labels(reason).inc()
+
+    def refused(self, reason: str) -> None:
+        self._refusals.labels(_closed(reason, REFUSALS)).inc()
+
+    def tunnel_refused(self, reason: str) -> None:
+        self._tunnel_refusals.labels(_closed(reason, TUNNEL_REFUSALS)).inc()
+
+    def forget_cluster(self, cluster: str) -> None:
+        """Drop the series of a deleted cluster."""
+        for key in self._clusters.pop(cluster, ()):
+            self._cache.pop(key, None)
+            self._requests.remove(*key)
+
+    def link_observer(self) -> LinkMetrics:
+        return LinkMetrics(self)
+
+    def _gauge(self, name: str, text: str, labels: list[str]) -> Gauge:
+        return Gauge(f"riata_hub_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+        return Counter(f"riata_hub_{name}_total", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: list[str]) -> Histogram:
+        return Histogram(f"riata_hub_{name}", text, labels, buckets=_SECONDS, registry=self.registry)
+
+
+class LinkMetrics:
+    """Implements proto.aio.link.LinkObserver for every link of a hub."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        classes = {cls: cls.name.lower() for cls in StreamClass}
+        kinds = {kind: kind.name.lower() for kind in StreamKind}
+        self._metrics = metrics
+        self._bytes = {
+            (direction, cls): metrics._stream_bytes.labels(direction, name)
+            for cls, name in classes.items()
+            for direction in ("in", "out")
+        }
+        self._open = {
+            (kind, cls): metrics._streams.labels(kind_name, name)
+            for kind, kind_name in kinds.items()
+            for cls, name in classes.items()
+        }
+        self._latency = {kind: metrics._open_latency.labels(name) for kind, name in kinds.items()}
+
+    def bytes(self, direction: str, cls: StreamClass, n: int) -> None:
+        self._bytes[direction, cls].inc(n)
+
+    def opened(self, kind: StreamKind, cls: StreamClass) -> None:
+        self._open[kind, cls].inc()
+
+    def closed(self, kind: StreamKind, cls: StreamClass) -> None:
+        self._open[kind, cls].dec()
+
+    def rtt(self, seconds: float) -> None:
+        self._metrics.rtt.observe(seconds)
+
+    def open_latency(self, kind: StreamKind, seconds: float) -> None:
+        self._latency[kind].observe(seconds)
+
+    def stalled(self, seconds: float) -> None:
+        self._metrics.stalls.inc()
+        self._metrics.stalled_seconds.inc(seconds)
+
+    def refused(self, reason: str) -> None:
+        self._metrics._link_refusals.labels(reason).inc()
+
+
+def _closed(value: str, known: tuple[str, ...]) -> str:
+    """`other` for anything outside the closed set: nobody invents a label."""
+    return value if value in known else "other"

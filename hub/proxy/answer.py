@@ -1,0 +1,118 @@
+"""Response heads from a cluster: cleaned, framed anew, marked as content that must not run in a browser (E13).
+
+Clusters are not trusted with the hub's origin: a cluster can neither set a cookie for it, nor send a client with its
+bearer token to another cluster (a `Location` would be followed by kubectl), nor have its HTML run there.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final, NamedTuple
+
+from hub.edge.framing import Request
+from hub.edge.response import status_line
+from proto.headers import HOP_BY_HOP
+from proto.messages import HttpHead
+
+_DROPPED: Final = HOP_BY_HOP | {
+    b"alt-svc",
+    b"clear-site-data",
+    b"content-security-policy",
+    b"content-security-policy-report-only",
+    b"expect-ct",
+    b"location",
+    b"nel",
+    b"public-key-pins",
+    b"refresh",
+    b"report-to",
+    b"reporting-endpoints",
+    b"riata-request-id",
+    b"service-worker-allowed",
+    b"set-cookie",
+    b"set-cookie2",
+    b"sourcemap",
+    b"strict-transport-security",
+    b"www-authenticate",
+    b"x-content-type-options",
+    b"x-frame-options",
+}
+_DROPPED_PREFIXES: Final = (b"access-control-", b"impersonate-", b"x-remote-", b"proxy-", b"sec-")
+_ON_UPGRADE: Final = frozenset({b"sec-websocket-accept", b"sec-websocket-protocol", b"x-stream-protocol-version"})
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\n"
+
+REDIRECTS: Final = frozenset({300, 301, 302, 303, 305, 307, 308})
+
+
+class Body(enum.Enum):
+    """How the end of a response body is told to the client."""
+
+    NONE = enum.auto()
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    UNTIL_CLOSE = enum.auto()
+    """HTTP/1.0: only an abort tells a broken body from a whole one."""
+
+
+class AnswerHead(NamedTuple):
+    """`length` is the exact number of body bytes when `body` is LENGTH."""
+
+    data: bytes
+    body: Body
+    length: int
+
+
+class BadAnswer(Exception):
+    """The head cannot be framed for a client: the agent's fault. The text is for our logs."""
+
+
+class RedirectedUpgrade(BadAnswer):
+    """A redirect instead of 101 (CVE-2020-8559): never followed, never passed on."""
+
+
+def answer_head(message: HttpHead, request: Request, request_id: bytes, *, close: bool) -> AnswerHead:
+    """The head for the client. `message` is validated (legal names and values, lower case). Raises BadAnswer."""
+    status = message.status
+    if status < 200:
+        raise BadAnswer("an interim status as final answer")
+    lines = [status_line(status)]
+    length: bytes | None = None
+    for name, value in message.headers:
+        if name == b"content-length":
+            if length is not None or _LENGTH.fullmatch(value) is None:
+                raise BadAnswer("malformed content-length")
+            length = value
+        elif name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES):
+            lines.append(b"%b: %b\r\n" % (name, value))
+    body = _body(status, request, length)
+    if length is not None and (body is Body.LENGTH or request.method == b"HEAD" or status == 304):
+        lines.append(b"content-length: %b\r\n" % length)
+    elif body is Body.CHUNKED:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    lines.append(_HARMLESS)
+    lines.append(b"riata-request-id: %b\r\n" % request_id)
+    lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    return AnswerHead(b"".join(lines), body, int(length) if body is Body.LENGTH and length else 0)
+
+
+def _body(status: int, request: Request, length: bytes | None) -> Body:
+    """RFC 9112 §6.3."""
+    if request.method == b"HEAD" or status in (204, 304):
+        return Body.NONE
+    if length is not None:
+        return Body.LENGTH
+    return Body.CHUNKED if request.minor else Body.UNTIL_CLOSE
+
+
+def switching_head(message: HttpHead, request: Request, offered: tuple[bytes, ...], request_id: bytes) -> bytes:
+    """The 101 for the client, which names the protocol that the client asked for. Raises BadAnswer."""
+    lines = [status_line(101), b"connection: Upgrade\r\nupgrade: %b\r\n" % request.upgrade.encode("ascii")]
+    for name, value in message.headers:
+        if name not in _ON_UPGRADE:
+            continue
+        if name == b"sec-websocket-protocol" and value not in offered:
+            raise BadAnswer("a sub-protocol that was not offered")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    lines.append(b"riata-request-id: %b\r\n\r\n" % request_id)
+    return b"".join(lines)

@@ -1,0 +1,71 @@
+"""What kind of Kubernetes request a method and a path are, after apiserver's RequestInfo (endpoints/request).
+
+Used for metrics, priorities, limits and honest endings, never for permission: downstream RBAC reads the path itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from proto.messages import StreamClass
+
+_WATCH: Final = re.compile(rb"(?:\A|&)watch(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(?:&|\Z)", re.IGNORECASE)
+_FOLLOW: Final = re.compile(rb"(?:\A|&)follow(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(?:&|\Z)", re.IGNORECASE)
+"""apiserver reads every value but `false` and `0` as true (apimachinery conversion of string slices to bool)."""
+
+_BY_METHOD: Final = {b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_SESSIONS: Final = frozenset({b"exec", b"attach", b"portforward"})
+
+VERBS: Final = (
+    "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "connect", "proxy", "other",
+)  # fmt: skip
+"""The verb classes: a closed set, so that they may be metric labels."""
+
+
+class Kind(NamedTuple):
+    """`is_mutation`: executing it twice may matter. `is_long_running`: no bound on its time, and its own limits."""
+
+    verb: str
+    is_mutation: bool
+    is_long_running: bool
+    stream_class: StreamClass
+
+
+def classify(method: bytes, rest: bytes) -> Kind:
+    """Classify a request by its method and the raw target behind the cluster's prefix."""
+    path, _, query = rest.partition(b"?")
+    parts = path.split(b"/")  # the first is empty
+    is_safe = method in _SAFE
+    if parts[1] == b"api":
+        scope = 3
+    elif parts[1] == b"apis":
+        scope = 4
+    else:
+        return Kind("other", not is_safe, False, StreamClass.NORMAL)
+    if len(parts) <= scope or not parts[scope]:
+        return Kind("other", not is_safe, False, StreamClass.NORMAL)
+    return _resource(method, parts[scope:], query, is_safe)
+
+
+def _resource(method: bytes, parts: list[bytes], query: bytes, is_safe: bool) -> Kind:
+    """`parts`: [namespaces, NS,] resource[, name[, subresource…]], or the old `watch/…` and `proxy/…` forms."""
+    if parts[0] == b"watch" and is_safe:
+        return Kind("watch", False, True, StreamClass.NORMAL)
+    if parts[0] == b"namespaces" and len(parts) > 2 and parts[2] not in (b"", b"finalize", b"status"):
+        parts = parts[2:]
+    name = parts[1] if len(parts) > 1 else b""
+    subresource = parts[2] if len(parts) > 2 else b""
+    if subresource in _SESSIONS:
+        return Kind("connect", True, True, StreamClass.INTERACTIVE)
+    if subresource == b"proxy" or parts[0] == b"proxy":
+        return Kind("proxy", not is_safe, True, StreamClass.NORMAL)
+    if not is_safe:
+        verb = _BY_METHOD.get(method, "other")
+        return Kind("deletecollection" if verb == "delete" and not name else verb, True, False, StreamClass.NORMAL)
+    if query and _WATCH.search(query) and not subresource:
+        return Kind("watch", False, True, StreamClass.NORMAL)
+    if subresource == b"log" and query and _FOLLOW.search(query):
+        return Kind("get", False, True, StreamClass.NORMAL)
+    return Kind("get" if name else "list", False, False, StreamClass.NORMAL)

@@ -1,0 +1,318 @@
+"""One request under way: client connection on one side, stream on the other.
+
+Called from the client's connection (hub.edge.application.Exchange) and from the link's reader
+(proto.aio.link.StreamOwner). Nothing here waits; backpressure is credit not returned and bodies not read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hub import errors, status
+from hub.auth.principal import Principal
+from hub.edge.application import Front
+from hub.edge.framing import Request
+from hub.edge.response import CHUNKED_END, error_response
+from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, switching_head
+from hub.proxy.classify import Kind
+from hub.proxy.events import Boundary, boundary_of
+from proto.aio.link import Link, LinkStream
+from proto.errors import UNEXECUTED, Code
+from proto.messages import Accepted, Headers, HttpHead, HttpRequest, StreamClass
+
+if TYPE_CHECKING:
+    from hub.proxy.relay import Relay
+
+ATTEMPTS_MAX = 3
+"""Routes tried for one request. Only what surely had no effect is tried again (P3, E15)."""
+
+UNKNOWN = Kind("other", True, False, StreamClass.NORMAL)
+
+
+class Exchange:
+    """State of one request. `relay` decides where it goes and keeps the books."""
+
+    __slots__ = (
+        "_body",
+        "_boundary",
+        "_cut_due",
+        "_has_head",
+        "_left",
+        "_owed",
+        "as_user",
+        "bytes_in",
+        "bytes_out",
+        "cluster",
+        "cluster_uid",
+        "code",
+        "first_byte_at",
+        "front",
+        "has_ended",
+        "is_admitted",
+        "is_opaque",
+        "is_request_complete",
+        "kind",
+        "limit",
+        "link",
+        "offered",
+        "opening",
+        "outcome",
+        "principal",
+        "relay",
+        "request",
+        "request_id",
+        "stream",
+        "token_id",
+        "tried",
+        "user",
+    )  # fmt: skip
+
+    def __init__(self, relay: Relay, front: Front, request: Request, request_id: str) -> None:
+        self.relay = relay
+        self.front = front
+        self.request = request
+        self.request_id = request_id
+        self.kind = UNKNOWN
+        self.principal: Principal | None = None
+        self.user = self.as_user = self.token_id = self.cluster = self.cluster_uid = ""
+        self.is_admitted = False
+        self.offered: tuple[bytes, ...] = ()
+        self.opening: HttpRequest | None = None
+        self.link: Link | None = None
+        self.stream: LinkStream | None = None
+        self.tried: tuple[Link, ...] = ()
+        self.is_request_complete = request.length == 0 and not request.upgrade
+        self.limit: int | None = None
+        self.is_opaque = False
+        self.bytes_in = self.bytes_out = 0
+        self.code = 0
+        self.outcome = ""
+        self.first_byte_at: float | None = None
+        self.has_ended = False
+        self._has_head = False
+        self._body = Body.NONE
+        self._left = 0
+        self._owed = 0
+        self._boundary: Boundary | None = None
+        self._cut_due = False
+
+    # -- from the client's connection
+
+    def body(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        if self.limit is not None and self.bytes_in > self.limit:
+            self.fail(errors.TooLarge())
+            return
+        if self.stream is not None and not self.stream.send(data):
+            self.front.pause_body()
+
+    def body_complete(self) -> None:
+        self.is_request_complete = True
+        if self.stream is not None:
+            self.stream.end()
+
+    def body_failed(self, error: errors.HubError) -> None:
+        self.fail(error)
+
+    def drained(self) -> None:
+        owed, self._owed = self._owed, 0
+        if owed and self.stream is not None:
+            self.stream.consumed(owed)
+
+    def client_eof(self) -> None:
+        self.is_request_complete = True
+        if self.stream is not None:
+            self.stream.end()
+        self.relay.linger(self)
+
+    def gone(self) -> None:
+        self._release(Code.CANCELLED, "client gone")
+        self._end("client-gone")
+
+    # -- from the link
+
+    def accepted(self, message: Accepted) -> None:
+        self.front.send_continue()
+
+    def head(self, message: HttpHead) -> None:
+        if self.has_ended:
+            return
+        self.relay.answering(self)
+        self._has_head = True
+        request_id = self.request_id.encode("ascii")
+        try:
+            if message.status == 101 and self.request.upgrade:
+                data = switching_head(message, self.request, self.offered, request_id)
+                self.is_opaque = True
+            elif self.request.upgrade and message.status in REDIRECTS:
+                raise RedirectedUpgrade("a redirect as answer to an upgrade")
+            else:
+                data = self._plain_head(message, request_id)
+        except BadAnswer as bad:
+            self._bad_answer(bad)
+            return
+        self.code = message.status
+        self.front.write(data)
+        if self.is_opaque:
+            self.front.become_opaque()
+
+    def data(self, chunk: memoryview) -> None:
+        size = len(chunk)
+        if self.has_ended:
+            self._return_credit(size)
+            return
+        self.bytes_out += size
+        if self.is_opaque or self._body is Body.UNTIL_CLOSE:
+            self.front.write(bytes(chunk))
+        elif self._body is Body.CHUNKED:
+            if size:
+                self.front.write(b"".join((b"%x\r\n" % size, chunk, b"\r\n")))
+            if self._boundary is not None:
+                self._boundary.feed(chunk)
+        elif self._body is Body.LENGTH and size <= self._left:
+            self._left -= size
+            self.front.write(bytes(chunk))
+        elif size:
+            self._break(Code.PROTOCOL, "protocol", "more body than announced")
+            return
+        self._return_credit(size)
+        if self._cut_due:
+            self.cut()
+
+    def trailers(self, headers: Headers) -> None:
+        """Dropped (kubectl reads none); they end the response like `end`."""
+        self.end()
+
+    def end(self) -> None:
+        if self.has_ended:
+            return
+        if not self._has_head:
+            self._bad_answer(BadAnswer("an end without a head"))
+        elif self.is_opaque:
+            if self.stream is not None:
+                self.stream.end()
+            self._finish("ok", is_reusable=False)
+        elif self._body is Body.LENGTH and self._left:
+            self._break(Code.PROTOCOL, "truncated", "less body than announced")
+        else:
+            self._complete("ok")
+
+    def reset(self, code: Code, text: str) -> None:
+        self.stream = None
+        if self.has_ended:
+            return
+        if self._has_head:
+            self._break(None, "lost", code.name)
+            return
+        if self._may_repeat(code) and self.relay.reroute(self):
+            return
+        error = self.relay.lost(self, code, is_delivered=code not in UNEXECUTED)
+        self.fail(error, outcome=code.name.lower().replace("_", "-"))
+
+    def writable(self) -> None:
+        self.front.resume_body()
+
+    # -- from the relay
+
+    def fail(self, error: errors.HubError, *, outcome: str = "refused") -> None:
+        """Answer with a Status if the response has not begun, else break it. Ends the exchange."""
+        if self.has_ended:
+            return
+        self._release(Code.CANCELLED, "request given up")
+        if self._has_head:
+            self._break(None, "cut", outcome)
+            return
+        self.code = error.http_status
+        is_reusable = error.http_status >= 500 or isinstance(error, errors.TooManyRequests)
+        close = not (is_reusable and self.is_request_complete and self.request.is_keep_alive)
+        is_head = self.request.method == b"HEAD"
+        self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close))
+        self.relay.refused_by(error)
+        self._finish(outcome, is_reusable=not close)
+
+    def cut(self) -> None:
+        """End this exchange by the hub's will (revocation, drain): a watch between two events ends cleanly (P11)."""
+        if self.has_ended:
+            return
+        if not self._has_head:
+            self.fail(status.no_tunnel(self.cluster, is_recent_loss=False), outcome="cut")
+        elif self._boundary is not None and self._boundary.is_between_events:
+            self._release(Code.CANCELLED, "cut by the hub")
+            self._complete("cut")
+        else:
+            self._release(Code.CANCELLED, "cut by the hub")
+            self._break(None, "cut", "cut")
+
+    def cut_soon(self) -> None:
+        """The same for a drain: a watch in the middle of an event may finish it."""
+        if self._boundary is not None and not self._boundary.is_between_events:
+            self._cut_due = True
+        elif self._boundary is not None:
+            self.cut()
+
+    # -- internals
+
+    def _plain_head(self, message: HttpHead, request_id: bytes) -> bytes:
+        request = self.request
+        close = not (request.is_keep_alive and self.is_request_complete)
+        head = answer_head(message, request, request_id, close=close)
+        self._body, self._left = head.body, head.length
+        if self.kind.verb == "watch" and head.body is Body.CHUNKED:
+            self._boundary = boundary_of(message)
+        return head.data
+
+    def _return_credit(self, size: int) -> None:
+        if self.stream is None:
+            return
+        if self.front.is_writable:
+            self.stream.consumed(size)
+        else:
+            self._owed += size
+
+    def _may_repeat(self, code: Code) -> bool:
+        """P3 and E15: a promise that nothing was executed, or a safe request whose session died; body still unsent."""
+        if self.bytes_in or len(self.tried) >= ATTEMPTS_MAX:
+            return False
+        return code in UNEXECUTED or (code is Code.SESSION_LOST and not self.kind.is_mutation)
+
+    def _bad_answer(self, bad: BadAnswer) -> None:
+        """Nothing of the response was written yet: the client gets a Status instead."""
+        self.relay.distrust(self, str(bad))
+        self._has_head = False
+        self._release(Code.PROTOCOL, str(bad))
+        if isinstance(bad, RedirectedUpgrade):
+            error: errors.HubError = errors.ClusterUnavailable("the cluster answered an upgrade with a redirect")
+        else:
+            error = self.relay.lost(self, Code.PROTOCOL, is_delivered=True)
+        self.fail(error, outcome="bad-answer")
+
+    def _complete(self, outcome: str) -> None:
+        """The response is whole: say so in the way that was announced."""
+        if self._body is Body.CHUNKED:
+            self.front.write(CHUNKED_END)
+        if not self.is_request_complete:
+            self._release(Code.CANCELLED, "answered before the request was read")
+        self._finish(outcome, is_reusable=self.is_request_complete and self._body is not Body.UNTIL_CLOSE)
+
+    def _finish(self, outcome: str, *, is_reusable: bool) -> None:
+        self._end(outcome)
+        self.front.finish(is_reusable=is_reusable)
+
+    def _break(self, code: Code | None, reason: str, text: str) -> None:
+        """The response cannot be completed: the client must see that."""
+        if code is not None:
+            self._release(code, text)
+        self.relay.metrics.broken(reason)
+        self._end(reason)
+        self.front.abort()
+
+    def _release(self, code: Code, text: str) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None and not stream.is_closed:
+            stream.reset(code, text)
+
+    def _end(self, outcome: str) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.outcome = outcome
+            self.relay.ended(self)

@@ -1,0 +1,341 @@
+"""The request path from a parsed head to an open stream, top to bottom; and the books about what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from hub import errors, status
+from hub.auth.grants import Access
+from hub.auth.impersonate import USER, identity
+from hub.auth.principal import Principal
+from hub.edge.application import Front
+from hub.edge.framing import Request
+from hub.metrics import Metrics
+from hub.proxy.accesslog import AccessLog, safe_path
+from hub.proxy.classify import classify
+from hub.proxy.exchange import Exchange
+from hub.proxy.fields import sort_fields
+from hub.proxy.limits import InFlight, ProxyLimits
+from hub.proxy.path import split
+from proto import errors as wire
+from proto.aio import tasks
+from proto.aio.link import Link
+from proto.errors import Code
+from proto.messages import HttpRequest, StreamKind
+
+logger = logging.getLogger(__name__)
+
+CLIENT_GONE: Final = 499
+"""Status in metrics and log for a request whose client left before the answer (nginx's convention); never sent."""
+
+HALF_CLOSED_S: Final = 1.0
+"""An upgraded connection that one side has ended is closed after this (D7)."""
+
+FORBIDDEN: Final = "there is no such cluster or you may not use it"
+
+
+class Authenticator(Protocol):
+    def authenticate(self, bearer: bytes) -> Principal: ...
+
+
+class Authorizer(Protocol):
+    def access(self, principal: Principal, cluster_name: str) -> Access | None: ...
+
+
+class Routes(Protocol):
+    """The live tunnels (hub.tunnel.registry.Registry)."""
+
+    def pick(self, cluster_uid: str, *, without: tuple[Link, ...] = ()) -> Link | None: ...
+
+    def lost_at(self, cluster_uid: str) -> float | None: ...
+
+
+class Relay:
+    """Implements hub.edge.application.Application. `now` is the loop's clock."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        routes: Routes,
+        metrics: Metrics,
+        now: Callable[[], float],
+        limits: ProxyLimits | None = None,
+    ) -> None:
+        self.metrics = metrics
+        self.limits = limits or ProxyLimits()
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._routes = routes
+        self._now = now
+        self._in_flight = InFlight(self.limits)
+        self._log = AccessLog(now, self.limits.malformed_lines_per_s)
+        self._live: set[Exchange] = set()
+        self._unanswered: set[Exchange] = set()
+        self._id_prefix = secrets.token_hex(4)
+        self._ids = itertools.count(1)
+        self._tasks = tasks.TaskGroup("relay")
+
+    def start(self) -> None:
+        """Begin the sweep that probes silent sessions."""
+        self._tasks.spawn(self._sweep(), name="sweep")
+
+    async def aclose(self) -> None:
+        """Break what is left and end the sweep."""
+        for exchange in tuple(self._live):
+            exchange.cut()
+        await self._tasks.aclose()
+
+    # -- hub.edge.application.Application
+
+    def begin(self, front: Front, request: Request) -> Exchange | None:
+        exchange = Exchange(self, front, request, f"{self._id_prefix}{next(self._ids):08x}")
+        self._live.add(exchange)
+        self.metrics.in_flight.inc()
+        try:
+            self._admit(exchange)
+            self._open(exchange)
+        except errors.HubError as error:
+            exchange.fail(error)
+        return None if exchange.has_ended else exchange
+
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
+        self.metrics.refused(_reason(error))
+        self._log.malformed(peer, error)
+
+    # -- for the hub's owner
+
+    @property
+    def live(self) -> int:
+        """Requests under way."""
+        return len(self._live)
+
+    def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None, user: str | None = None) -> int:
+        """End every exchange of a token, of a cluster or of a user now (revocation); how many."""
+        doomed = [
+            exchange
+            for exchange in self._live
+            if (token_id is not None and exchange.token_id == token_id)
+            or (cluster_uid is not None and exchange.cluster_uid == cluster_uid)
+            or (user is not None and exchange.user == user)
+        ]
+        for exchange in doomed:
+            exchange.cut()
+        return len(doomed)
+
+    def recheck(self) -> int:
+        """End every exchange whose principal no longer has access to its cluster (a grant was removed); how many."""
+        doomed = [exchange for exchange in self._live if not self._still_allowed(exchange)]
+        for exchange in doomed:
+            exchange.cut()
+        return len(doomed)
+
+    def drain(self) -> None:
+        """Let watches end between two events; everything else may finish until the edge closes."""
+        for exchange in tuple(self._live):
+            exchange.cut_soon()
+
+    # -- for exchanges
+
+    def reroute(self, exchange: Exchange) -> bool:
+        """Try the next tunnel for a request that surely had no effect."""
+        if exchange.link is not None:
+            exchange.tried += (exchange.link,)
+        try:
+            self._open(exchange)
+        except errors.HubError:
+            return False
+        return True
+
+    def lost(self, exchange: Exchange, code: Code, *, is_delivered: bool) -> errors.HubError:
+        """The error for a stream that ended with `code` before the head."""
+        fate = status.Fate(
+            is_mutation=exchange.kind.is_mutation,
+            is_delivered=is_delivered,
+            is_recent_loss=self._is_recent_loss(exchange.cluster_uid),
+        )
+        return status.stream_lost(code, fate)
+
+    def distrust(self, exchange: Exchange, text: str) -> None:
+        """The agent sent something that makes no sense."""
+        self.metrics.broken("protocol")
+        logger.warning(
+            "agent answered nonsense",
+            extra={"cluster": exchange.cluster, "request_id": exchange.request_id, "reason": text},
+        )
+
+    def refused_by(self, error: errors.HubError) -> None:
+        """An exchange ended with an answer of the hub's own."""
+        reason = _reason(error)
+        if reason:
+            self.metrics.refused(reason)
+
+    def answering(self, exchange: Exchange) -> None:
+        """The response head has arrived."""
+        self._unanswered.discard(exchange)
+        exchange.first_byte_at = self._now()
+
+    def linger(self, exchange: Exchange) -> None:
+        """The client has ended its half of an upgraded connection."""
+        asyncio.get_running_loop().call_later(HALF_CLOSED_S, exchange.cut)
+
+    def ended(self, exchange: Exchange) -> None:
+        """The books for an exchange; called once for each."""
+        self._live.discard(exchange)
+        self._unanswered.discard(exchange)
+        self.metrics.in_flight.dec()
+        kind, request = exchange.kind, exchange.request
+        if exchange.is_admitted:
+            self._in_flight.leave(exchange.user, exchange.cluster_uid, is_long=kind.is_long_running)
+        code = exchange.code or CLIENT_GONE
+        seconds = self._now() - request.received_at
+        self.metrics.answered(
+            exchange.cluster if exchange.cluster_uid else "", kind.verb, code, None if kind.is_long_running else seconds
+        )
+        if exchange.bytes_in:
+            self.metrics.request_bytes.inc(exchange.bytes_in)
+        if exchange.bytes_out:
+            self.metrics.response_bytes.inc(exchange.bytes_out)
+        self._write_log(exchange, code, seconds)
+
+    # -- the path of a request
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Who, where, whether: fills the exchange, raises HubError. Nothing is sent before this returns."""
+        request = exchange.request
+        place = split(request.target)
+        fields = sort_fields(request)
+        principal = self._authenticator.authenticate(fields.bearer)
+        exchange.principal = principal
+        exchange.user, exchange.token_id = principal.user, principal.token_id
+        access = self._authorizer.access(principal, place.cluster)
+        if access is None:
+            raise errors.PermissionDenied(FORBIDDEN)
+        exchange.cluster, exchange.cluster_uid = access.cluster_name, access.cluster_uid
+        exchange.kind = kind = classify(request.method, place.rest)
+        who = identity(principal, access, fields.claims, exchange.request_id)
+        if fields.claims:
+            exchange.as_user = who[0][1].decode("ascii") if who[0][0] == USER else ""
+        headers = [*fields.forwarded, *who]
+        if fields.subprotocols:
+            exchange.offered = fields.subprotocols
+            headers.append((b"sec-websocket-protocol", b", ".join(fields.subprotocols)))
+        if request.length > 0:
+            headers.append((b"content-length", b"%d" % request.length))
+        if kind.verb != "proxy":
+            exchange.limit = None if request.upgrade else self.limits.body_bytes_max
+            if exchange.limit is not None and request.length > exchange.limit:
+                raise errors.TooLarge
+        self._in_flight.enter(principal.user, access.cluster_uid, is_long=kind.is_long_running)
+        exchange.is_admitted = True
+        exchange.opening = HttpRequest(
+            method=request.method.decode("ascii"), path=place.rest, headers=tuple(headers), upgrade=request.upgrade
+        )
+
+    def _open(self, exchange: Exchange) -> None:
+        """Choose a tunnel and send the OPEN. Raises HubError if no tunnel takes it."""
+        opening = exchange.opening
+        assert opening is not None
+        while True:
+            link = self._routes.pick(exchange.cluster_uid, without=exchange.tried)
+            if link is None:
+                is_recent = self._is_recent_loss(exchange.cluster_uid)
+                raise status.no_tunnel(exchange.cluster, is_recent_loss=is_recent)
+            exchange.link = link
+            try:
+                exchange.stream = link.open(
+                    opening,
+                    exchange,
+                    kind=StreamKind.HTTP,
+                    cls=exchange.kind.stream_class,
+                    end=exchange.is_request_complete,
+                )
+            except (wire.SessionDraining, wire.SessionLost):
+                exchange.tried += (link,)
+                continue
+            except wire.TooManyStreams:
+                raise errors.TooManyRequests("the cluster's tunnel has too many requests under way") from None
+            except wire.MessageTooBig:
+                raise errors.HeadTooLarge from None
+            self._unanswered.add(exchange)
+            return
+
+    # -- internals
+
+    def _still_allowed(self, exchange: Exchange) -> bool:
+        if exchange.principal is None or not exchange.is_admitted:
+            return True
+        access = self._authorizer.access(exchange.principal, exchange.cluster)
+        return access is not None and access.cluster_uid == exchange.cluster_uid
+
+    def _is_recent_loss(self, cluster_uid: str) -> bool:
+        lost_at = self._routes.lost_at(cluster_uid)
+        return lost_at is not None and self._now() - lost_at < status.RECENTLY_LOST_S
+
+    def _write_log(self, exchange: Exchange, code: int, seconds: float) -> None:
+        request = exchange.request
+        first = exchange.first_byte_at
+        self._log.request(
+            request_id=exchange.request_id,
+            peer=request.peer,
+            user=exchange.user,
+            **({"as_user": exchange.as_user} if exchange.as_user else {}),
+            token_id=exchange.token_id,
+            cluster=exchange.cluster,
+            verb=exchange.kind.verb,
+            method=request.method.decode("ascii"),
+            path=safe_path(request),
+            status=code,
+            outcome=exchange.outcome,
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            seconds=round(seconds, 6),
+            first_byte_s=None if first is None else round(first - request.received_at, 6),
+            route=exchange.link.name if exchange.link is not None else "",
+        )
+
+    async def _sweep(self) -> None:
+        """P7: an OPEN without a byte from its session for a second is followed by a ping."""
+        while True:
+            await asyncio.sleep(self.limits.sweep_interval_s)
+            now = self._now()
+            silent: set[Link] = set()
+            for exchange in self._unanswered:
+                link = exchange.link
+                if (
+                    link is not None
+                    and link.unanswered_ping_at is None
+                    and now - max(exchange.request.received_at, link.last_received_at) > self.limits.probe_after_s
+                ):
+                    silent.add(link)
+            for link in silent:
+                link.probe()
+
+
+_REASONS: Final = (
+    (errors.Unauthenticated, "unauthenticated"),
+    (errors.PermissionDenied, "forbidden"),
+    (errors.TooManyRequests, "overloaded"),
+    (errors.TooLarge, "too-large"),
+    (errors.HeadTooLarge, "too-large"),
+    (errors.RequestTimeout, "slow"),
+    (errors.VersionNotSupported, "version"),
+    (errors.MethodNotAllowed, "method"),
+    (errors.NotFound, "not-found"),
+    (errors.Timeout, ""),
+    (errors.ClusterUnavailable, ""),
+)
+
+
+def _reason(error: errors.HubError) -> str:
+    """Metric label of a refusal; '' for what is not one (the cluster's unavailability)."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return "malformed" if error.http_status < 500 or error.http_status == 501 else ""

@@ -1,0 +1,164 @@
+"""Live tunnels by cluster. In memory of this process; what is not here is not connected."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from hub.auth.agents import AgentIdentity
+from hub.tunnel.route import choose, is_dead
+from proto.aio.link import Link
+from proto.errors import Code
+
+logger = logging.getLogger(__name__)
+
+INSTANCES_MAX: Final = 5
+"""P7: tunnels of one role of a cluster."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Tunnel:
+    """One session of an agent instance, with what is known of the agent."""
+
+    identity: AgentIdentity
+    instance: bytes
+    epoch: int
+    link: Link
+    address: str
+    version: str
+    """The agent's build."""
+    kubernetes: str
+    connected_at: datetime.datetime
+    session_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TunnelStatus:
+    """One tunnel as the management API shows it. Ages in seconds."""
+
+    role: str
+    instance: str
+    address: str
+    version: str
+    kubernetes: str
+    connected_since: datetime.datetime
+    last_received_age_s: float
+    rtt_s: float | None
+    streams: int
+
+
+class Refusal(Exception):
+    """The registry does not take the tunnel."""
+
+    def __init__(self, code: Code, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.reason = reason
+        self.text = text
+
+
+class Registry:
+    """`now`: the loop's clock. `wall`: current time for people."""
+
+    def __init__(self, now: Callable[[], float], wall: Callable[[], datetime.datetime]) -> None:
+        self._now = now
+        self._wall = wall
+        self._tunnels: dict[str, list[Tunnel]] = {}
+        self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        return iter([tunnel for tunnels in self._tunnels.values() for tunnel in tunnels])
+
+    def check(self, identity: AgentIdentity, instance: bytes, epoch: int) -> None:
+        """Raises Refusal if a tunnel of this instance and epoch would not be taken."""
+        peers = self._tunnels.get(identity.cluster_uid, ())
+        same = [tunnel for tunnel in peers if tunnel.instance == instance]
+        if any(tunnel.epoch >= epoch for tunnel in same):
+            raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
+        others = {tunnel.instance for tunnel in peers if tunnel.identity.role == identity.role} - {instance}
+        if len(others) >= INSTANCES_MAX:
+            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the cluster has {INSTANCES_MAX} agents of this role")
+
+    def add(self, tunnel: Tunnel) -> None:
+        """Take a tunnel; an older session of the same instance ends at once (P7). Raises Refusal."""
+        uid = tunnel.identity.cluster_uid
+        self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
+        tunnels = self._tunnels.setdefault(uid, [])
+        superseded = [old for old in tunnels if old.instance == tunnel.instance]
+        tunnels.append(tunnel)
+        for old in superseded:
+            old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
+
+    def remove(self, tunnel: Tunnel) -> None:
+        """The session has ended. Idempotent."""
+        uid = tunnel.identity.cluster_uid
+        tunnels = self._tunnels.get(uid, [])
+        if tunnel not in tunnels:
+            return
+        tunnels.remove(tunnel)
+        self._lost[uid] = (self._now(), self._wall())
+        if not tunnels:
+            del self._tunnels[uid]
+
+    def pick(self, cluster_uid: str, *, without: Iterable[Link] = ()) -> Link | None:
+        """The tunnel for the next request, None if the cluster has none that lives."""
+        tunnels = self._tunnels.get(cluster_uid)
+        if tunnels is None:
+            return None
+        if len(tunnels) == 1 and not without:
+            link = tunnels[0].link
+            return link if link.is_open and not link.is_draining and not is_dead(link, self._now()) else None
+        excluded = tuple(without)
+        return choose([tunnel.link for tunnel in tunnels if tunnel.link not in excluded], self._now())
+
+    def status(self, cluster_uid: str) -> list[TunnelStatus]:
+        """What the management API shows, newest tunnel last."""
+        now = self._now()
+        return [
+            TunnelStatus(
+                role=tunnel.identity.role,
+                instance=tunnel.instance.hex(),
+                address=tunnel.address,
+                version=tunnel.version,
+                kubernetes=tunnel.kubernetes,
+                connected_since=tunnel.connected_at,
+                last_received_age_s=max(now - tunnel.link.last_received_at, 0.0),
+                rtt_s=tunnel.link.rtt_s,
+                streams=tunnel.link.streams,
+            )
+            for tunnel in self._tunnels.get(cluster_uid, ())
+        ]
+
+    def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> int:
+        """End the sessions of a cluster or of a credential now; how many. Used when one is deleted or revoked."""
+        doomed = [
+            tunnel
+            for tunnels in self._tunnels.values()
+            for tunnel in tunnels
+            if (cluster_uid is not None and tunnel.identity.cluster_uid == cluster_uid)
+            or (credential_id is not None and tunnel.identity.credential_id == credential_id)
+        ]
+        for tunnel in doomed:
+            tunnel.link.close(code, "the credential or the cluster was revoked")
+        if cluster_uid is not None:
+            self._lost.pop(cluster_uid, None)
+        return len(doomed)
+
+    def lost_at(self, cluster_uid: str) -> float | None:
+        """Loop time at which the cluster last lost a tunnel; None if never in the life of this process."""
+        lost = self._lost.get(cluster_uid)
+        return None if lost is None else lost[0]
+
+    def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
+        """The same for people."""
+        lost = self._lost.get(cluster_uid)
+        return None if lost is None else lost[1]
+
+    def drain(self, deadline_s: float) -> None:
+        """Tell every agent that this hub goes away (GOAWAY); sessions end when their streams have."""
+        for tunnels in self._tunnels.values():
+            for tunnel in tunnels:
+                tunnel.link.send_drain(deadline_s, Code.DRAINING, "the hub is shutting down")
