@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _LIGHT_TIMEOUT_S = 180
 _FULL_TIMEOUT_S = 300
-_NEEDS_FULL = pytest.StashKey[bool]()
 _BEFORE = pytest.StashKey[Any]()
 
 
@@ -43,13 +42,7 @@ async def full_cluster() -> AsyncIterator["Cluster"]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
-def wants_full(request: pytest.FixtureRequest) -> bool:
-    """Whether a selected test uses the full cluster, so that a shared hub must listen where that one looks."""
-    return request.config.stash.get(_NEEDS_FULL, False)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark by fixture, give clusters time to start, skip full ones where they cannot be."""
     obstacle: str | None = None
     asked = False
@@ -67,7 +60,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if full:
             if not asked:
                 asked, obstacle = True, _full_obstacle()
-            config.stash[_NEEDS_FULL] = obstacle is None
             if obstacle:
                 item.add_marker(pytest.mark.skip(reason=obstacle))
 

@@ -8,6 +8,7 @@ from tests.harness.agents import Agent, agent
 from tests.harness.clusters import Cluster
 from tests.harness.commands import Result, execute, kubectl, kubectl_command
 from tests.harness.failures import HarnessError, MissingTool
+from tests.harness.full import full
 from tests.harness.hub_api import HubApi
 from tests.harness.hubs import Hub, hub, kubeconfig
 from tests.harness.light import light
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "agent",
     "execute",
+    "full",
     "full_obstacle",
     "hub",
     "kubeconfig",

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.harness import tools
 from tests.harness.agent_pod import AgentPod
@@ -96,6 +97,7 @@ async def agent(
     """
     registered = name or cluster.name
     directory = Run.current().subdirectory(f"agent-{registered}")
+    await cluster.allow_hub(urlsplit(hub.url_on(cluster.hub_host)).port or 443)
     await hub.api.create_cluster(registered)
     write_private(directory / "agent.token", (await hub.api.agent_token(registered, directory.name)).encode())
     pod = await cluster.agent_pod(directory / "pod")

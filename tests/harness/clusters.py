@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from tests.harness import tools
 from tests.harness.agent_pod import AgentPod
-from tests.harness.commands import Result, kubectl
+from tests.harness.commands import Result, execute, kubectl
+from tests.harness.isolation import TABLE
 
 Size = Literal["light", "full"]
 
@@ -47,6 +48,12 @@ class Cluster:
     async def apply(self, manifest: str) -> Result:
         """Apply YAML or JSON; raises HarnessError when that fails."""
         return (await self.kubectl("apply", "-f", "-", stdin=manifest)).check()
+
+    async def allow_hub(self, port: int) -> None:
+        """Let the cluster's network dial this port of `hub_host`; a light cluster has no network of its own."""
+        if self.command_prefix:
+            element = ["nft", "add", "element", "inet", TABLE, "hub", f"{{ {port} }}"]
+            (await execute([*self.command_prefix, *element], timeout=15)).check()
 
     async def agent_pod(self, directory: Path) -> AgentPod:
         """What an agent's pod would have, laid out in `directory`; its token is rotated until the cluster ends."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.harness import kubeconfigs, pki, tools
 from tests.harness.children import Child
+from tests.harness.commands import execute
 from tests.harness.failures import HarnessError
 from tests.harness.readiness import ready
 
@@ -15,6 +16,7 @@ SERVICE_RANGE: Final = "10.0.0.0/24"
 SERVICE_ADDRESS: Final = "10.0.0.1"
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 _READY_S: Final = 90.0
+_ACCOUNT_S: Final = 60
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class ControlPlane:
             self._spawn("kube-controller-manager", self._controller_manager())
         if self.settings.scheduler:
             self._spawn("kube-scheduler", self._scheduler())
+        if self.settings.controller_manager:
+            await self._first_account()
+
+    async def _first_account(self) -> None:
+        """Without its ServiceAccount the namespace `default` takes no pod."""
+        wait = ["wait", "--for=create", "serviceaccount/default", f"--timeout={_ACCOUNT_S}s"]
+        command = [tools.kube("kubectl"), "--kubeconfig", str(self.admin_kubeconfig), *wait]
+        (await execute(command, timeout=_ACCOUNT_S + 10)).check()
 
     async def stop(self) -> None:
         """Controllers first, then the API server, and etcd only when that is gone: without etcd it would hang."""

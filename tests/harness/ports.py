@@ -1,4 +1,4 @@
-"""Port numbers that two harness runs side by side never share.
+"""Port and network numbers that two harness runs side by side never share.
 
 Kubernetes' programs cannot be handed a bound socket, so a number is chosen first. Below the kernel's ephemeral range,
 so that no outgoing connection takes it; a lock file per number keeps another run of this user off it until we end.
@@ -8,6 +8,7 @@ import fcntl
 import os
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,36 +17,49 @@ from tests.harness.failures import HarnessError
 _FIRST: Final = 12_000
 _LAST: Final = 31_999
 _TRIES: Final = 500
+_SUBNETS: Final = 16_384
 
 
-class PortLease:
-    """Numbers leased to one owner; `close()` gives them back."""
+class Lease:
+    """Numbers of one kind, leased to one run; `close()` gives them back."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, first: int, last: int, is_free: Callable[[int], bool]) -> None:
         self._directory = directory
+        self._range = (first, last)
+        self._is_free = is_free
         self._locks: list[int] = []
         self._random = random.Random(os.urandom(8))
         directory.mkdir(parents=True, exist_ok=True)
 
     def take(self) -> int:
-        """A TCP port that is free on every address now. Raises HarnessError."""
+        """A number that nobody has now. Raises HarnessError."""
         for _ in range(_TRIES):
-            port = self._random.randint(_FIRST, _LAST)
-            descriptor = os.open(self._directory / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            number = self._random.randint(*self._range)
+            descriptor = os.open(self._directory / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
                 continue
-            if _is_free(port):
+            if self._is_free(number):
                 self._locks.append(descriptor)
-                return port
+                return number
             os.close(descriptor)
-        raise HarnessError(f"no free port between {_FIRST} and {_LAST} in {_TRIES} tries")
+        raise HarnessError(f"nothing free in {self._directory.name} {self._range} in {_TRIES} tries")
 
     def close(self) -> None:
         while self._locks:
             os.close(self._locks.pop())
+
+
+def ports(directory: Path) -> Lease:
+    """TCP ports that are free on every address."""
+    return Lease(directory, _FIRST, _LAST, _is_free)
+
+
+def subnets(directory: Path) -> Lease:
+    """Numbers of /30 networks for the uplinks of full clusters."""
+    return Lease(directory, 0, _SUBNETS - 1, lambda _: True)
 
 
 def _is_free(port: int) -> bool:

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Self
 
 from tests.harness import janitor
 from tests.harness.children import RUN_VARIABLE
-from tests.harness.ports import PortLease
+from tests.harness.ports import ports, subnets
 
 LOCK: Final = "lock"
 
@@ -33,11 +33,13 @@ class Run:
     def __init__(self, name: str, directory: Path, lock: int) -> None:
         self.name = name
         self.directory = directory
-        self.ports = PortLease(state_root() / "ports")
+        self.ports = ports(state_root() / "ports")
+        self.subnets = subnets(state_root() / "subnets")
         self.keep_logs = False
         self._lock = lock
         self._owner = os.getpid()
         self._numbers: dict[str, int] = {}
+        self._counter = 0
 
     @classmethod
     def current(cls) -> "Run":
@@ -77,6 +79,11 @@ class Run:
         directory.mkdir(mode=0o700)
         return directory
 
+    def next_number(self) -> int:
+        """1, 2, 3 … for names that must be short."""
+        self._counter += 1
+        return self._counter
+
     def close(self) -> None:
         """Remove the directory (logs move beside it when `keep_logs`), give back lock and ports. Idempotent."""
         if self._owner != os.getpid() or Run._current is not self:
@@ -84,6 +91,7 @@ class Run:
         Run._current = None
         os.environ.pop(RUN_VARIABLE, None)
         self.ports.close()
+        self.subnets.close()
         if self.keep_logs:
             janitor.keep_logs(self.directory)
         janitor.remove_leftovers(self.directory)
