@@ -20,7 +20,7 @@ USER = "tess"
 GROUP = "testers"
 
 HUB_STREAMS = "riata_hub_streams"
-AGENT_STREAMS = "riata_agent_streams"
+AGENT_STREAMS = "riata_agent_exchanges"
 _READ = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
 
 

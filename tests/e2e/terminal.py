@@ -55,12 +55,12 @@ async def on_terminal(kubectl: Kubectl, *arguments: str, rows: int, columns: int
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         process = await asyncio.create_subprocess_exec(
-            *kubectl.command(*arguments),
+            # Its controlling terminal, so that a change of size reaches it as SIGWINCH.
+            *("setsid", "--ctty", *kubectl.command(*arguments)),
             stdin=slave,
             stdout=slave,
             stderr=slave,
             env={**kubectl.environment, "TERM": "xterm"},
-            start_new_session=True,
         )
     finally:
         os.close(slave)

@@ -71,16 +71,15 @@ async def test_get_of_a_missing_object_fails_as_without_a_hub(light: Entry) -> N
 
 async def test_get_watch_shows_each_event_as_it_happens(light: Entry) -> None:
     kubectl = light.kubectl
-    await kubectl("create", "configmap", "first", "--from-literal=v=1")
-    async with kubectl.running("get", "configmaps", "-w", "--output-watch-events", "-l", "!none") as watch:
+    await kubectl("create", "-f", "-", stdin=config_maps(1, "first"))
+    async with kubectl.running("get", "configmaps", "-w", "--output-watch-events", "-l", "stem") as watch:
         assert (await watch.line()).split() == ["EVENT", "NAME", "DATA", "AGE"]
-        while "first" not in await watch.line():  # the namespace may hold a kube-root-ca.crt before it
-            pass
-        await kubectl("create", "configmap", "watched", "--from-literal=v=1")
-        await kubectl("patch", "configmap", "watched", "-p", '{"data":{"w":"2"}}')
-        await kubectl("delete", "configmap", "watched")
+        assert (await watch.line()).split()[:3] == ["ADDED", "first-000", "1"]
+        await kubectl("create", "-f", "-", stdin=config_maps(1, "late"))
+        await kubectl("patch", "configmap", "late-000", "-p", '{"data":{"w":"2"}}')
+        await kubectl("delete", "configmap", "late-000")
         events = [(await watch.line()).split()[:3] for _ in range(3)]
-    assert events == [["ADDED", "watched", "1"], ["MODIFIED", "watched", "2"], ["DELETED", "watched", "2"]]
+    assert events == [["ADDED", "late-000", "1"], ["MODIFIED", "late-000", "2"], ["DELETED", "late-000", "2"]]
 
 
 async def test_raw_takes_the_full_prefixed_path(light: Entry) -> None:
