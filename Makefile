@@ -1,0 +1,121 @@
+# riata. `make help` lists the targets; each skips what is already done.
+# Needed on the machine: git, make, Python ≥ 3.11. The targets bring the rest.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SYNCED := $(VENV)/.synced
+ARGS ?=
+
+# The first Python ≥ 3.11 that can make virtual environments.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	"$$p" -c '$(USABLE)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##### the environment
+
+.PHONY: sync
+sync: $(SYNCED) ## make .venv from the lock files (a minute, then nothing)
+
+$(SYNCED): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv found." \
+		"Cure: install one (Debian: apt-get install python3 python3-venv), or: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Environment: $(VENV) with $$($(PYTHON) --version), locked packages (about a minute)"
+	@test -x $(PY) && $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@start=$$(date +%s); \
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
+	{ echo "error: the locked packages could not be installed." \
+		"Cure: make the package index reachable; if $(VENV) is broken: rm -r $(VENV); then again" >&2; exit 1; }; \
+	touch $@; echo "Environment: ready after $$(( $$(date +%s) - start )) s"
+
+.PHONY: kube
+kube: ## build the Kubernetes tools into the user's cache (15 min cold, then nothing)
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found. Cure: install one" >&2; exit 1; }
+	@$(PYTHON) -m tests.kube.build
+
+.PHONY: node-packages
+node-packages: ## install containerd, runc, CNI … for full clusters (Debian, root; half a minute, then nothing)
+	@$(PYTHON) -m tests.kube.packages
+
+.PHONY: lock
+lock: $(SYNCED) ## pin every dependency anew, with hashes
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --upgrade --group dev pyproject.toml -o requirements/dev.txt
+
+##### the product
+
+# With --kubeconfig the demo uses clusters that are there already, and nothing needs to be built.
+ifneq (,$(findstring --kubeconfig,$(ARGS)))
+DEMO_NEEDS :=
+else
+DEMO_NEEDS := kube node-packages
+endif
+
+.PHONY: demo
+demo: sync $(DEMO_NEEDS) ## hub, three clusters, agents on this machine; ARGS="--keep", ARGS="--kubeconfig FILE"
+	@$(VENV)/bin/riata demo $(ARGS)
+
+##### checks
+
+.PHONY: test
+test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (what CI runs)
+	$(PY) -m pytest tests $(ARGS)
+
+.PHONY: lint
+lint: sync ## ruff: rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+.PHONY: fmt
+fmt: sync ## ruff: rewrite what can be rewritten
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+
+.PHONY: types
+types: sync ## mypy, strict
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy -p tests.harness -p tests.kube
+
+.PHONY: imports
+imports: sync ## import contracts between the packages
+	$(VENV)/bin/lint-imports
+
+.PHONY: unit
+unit: sync ## tests that need no Kubernetes (seconds)
+	$(PY) -m pytest tests -m "not light and not full" --ignore=tests/e2e $(ARGS)
+
+.PHONY: e2e
+e2e: sync kube node-packages ## tests on real clusters
+	$(PY) -m pytest tests/e2e $(ARGS)
+
+.PHONY: docs
+docs: sync ## check that documents and code agree
+	$(PY) -m pytest tests/docs $(ARGS)
+
+.PHONY: bench
+bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
+	$(PY) -m tests.bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: sync ## feed the decoder random bytes (a minute; ARGS go to the fuzzer)
+	$(PY) -m tests.fuzz $(ARGS)
+
+.PHONY: faults
+faults: sync kube node-packages ## cut, stall and kill things on purpose
+	$(PY) -m pytest tests/faults $(ARGS)
+
+.PHONY: clean
+clean: ## remove environment, caches and build products (the Kubernetes tools stay in the user's cache)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
