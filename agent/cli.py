@@ -1,0 +1,205 @@
+"""Flags and environment of `riata-agent`. The only place of the agent that reads the environment."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from agent.config import (
+    AGENT_TOKEN_FILE,
+    HEALTH_LISTEN,
+    METRICS_LISTEN,
+    SERVICE_ACCOUNT,
+    HubSettings,
+    KubeSettings,
+    LogSettings,
+    ServeSettings,
+    Settings,
+)
+from agent.errors import ConfigError
+from proto.pins import PinError, parse_pin
+from proto.versions import PRODUCT_VERSION
+
+EXIT_USAGE: Final = 2
+PREFIX: Final = "RIATA_AGENT_"
+
+FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("--hub-url", "URL", "address of the hub, https://HOST[:PORT][/prefix]"),
+    ("--hub-ca-file", "FILE", "the hub's CA (PEM); fetched from the hub and checked against the pin when not given"),
+    (
+        "--hub-ca-pin",
+        "PIN",
+        "sha256:<64 hex digits> of the hub CA's public key; two, separated by a comma, in rotation",
+    ),
+    ("--token-file", "FILE", f"file with the cluster's agent token (default {AGENT_TOKEN_FILE})"),
+    ("--kube-url", "URL", "address of the kube-apiserver (default: the pod's KUBERNETES_SERVICE_HOST and _PORT)"),
+    ("--kube-ca-file", "FILE", f"the API server's CA (default {SERVICE_ACCOUNT / 'ca.crt'})"),
+    (
+        "--kube-token-file",
+        "FILE",
+        f"the ServiceAccount token, re-read when it changes (default {SERVICE_ACCOUNT / 'token'})",
+    ),
+    ("--kubeconfig", "FILE", "use this kubeconfig's cluster and credentials instead of the three --kube flags"),
+    ("--context", "NAME", "context of the kubeconfig (default: its current one)"),
+    ("--policy-file", "FILE", "TOML with users and groups that need not begin with riata:"),
+    ("--health-listen", "HOST:PORT", "/livez and /readyz (default 127.0.0.1:8081, empty: off)"),
+    ("--metrics-listen", "HOST:PORT", "/metrics (default 127.0.0.1:9081, empty: off)"),
+    ("--ready-file", "FILE", "gets one JSON object once the agent listens"),
+    ("--log-format", "FORMAT", "json or console (default json)"),
+    ("--log-level", "LEVEL", "debug, info, warning or error (default info)"),
+)
+SWITCHES: Final[tuple[tuple[str, str], ...]] = (
+    (
+        "--hub-legacy-ca",
+        "accept a hub CA that Python 3.13's strict X.509 form rules refuse; chain and name stay verified",
+    ),
+    ("--kube-legacy-ca", "the same for the API server's CA"),
+)
+PROXY_VARIABLES: Final = ("https_proxy", "socks_proxy", "all_proxy", "no_proxy")
+_TRUE: Final = frozenset(("1", "true", "yes", "on"))
+_FALSE: Final = frozenset(("", "0", "false", "no", "off"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one exit code, one form."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def variable(flag: str) -> str:
+    """The environment variable of a flag."""
+    return PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one mode today, `cluster`."""
+    top = _Parser(prog="riata-agent", description="Connects a Kubernetes cluster to a riata hub.")
+    top.add_argument("--version", action="version", version=f"riata-agent {PRODUCT_VERSION}")
+    modes = top.add_subparsers(dest="mode", metavar="MODE", required=True)
+    cluster = modes.add_parser(
+        "cluster",
+        help="serve the hub's requests on this cluster's kube-apiserver",
+        description="Each flag may be given as an environment variable: --hub-url is RIATA_AGENT_HUB_URL.",
+        allow_abbrev=False,
+    )
+    for flag, metavar, text in FLAGS:
+        cluster.add_argument(flag, metavar=metavar, help=text)
+    for flag, text in SWITCHES:
+        cluster.add_argument(flag, action="store_true", default=None, help=text)
+    return top
+
+
+def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Flags over environment over defaults. Raises ConfigError; SystemExit for --help and --version."""
+    values = vars(parser().parse_args(argv))
+    given: dict[str, str] = {}
+    for flag, _, _ in FLAGS:
+        value = values[flag.removeprefix("--").replace("-", "_")]
+        if value is None:
+            value = environ.get(variable(flag))
+        if value is not None:
+            given[flag] = value
+    switches = {flag: _switch(flag, values, environ) for flag, _ in SWITCHES}
+    return Settings(
+        hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
+        kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
+        policy_file=_path(given, "--policy-file"),
+        serve=ServeSettings(
+            health_listen=given.get("--health-listen", HEALTH_LISTEN),
+            metrics_listen=given.get("--metrics-listen", METRICS_LISTEN),
+            ready_file=_path(given, "--ready-file"),
+        ),
+        log=_log(given),
+        proxy_environment=_proxies(environ),
+    )
+
+
+def _switch(flag: str, values: Mapping[str, object], environ: Mapping[str, str]) -> bool:
+    if values[flag.removeprefix("--").replace("-", "_")]:
+        return True
+    text = environ.get(variable(flag), "").lower()
+    if text not in _TRUE | _FALSE:
+        raise ConfigError(f"{variable(flag)}={text!r}: give true or false")
+    return text in _TRUE
+
+
+def _hub(given: Mapping[str, str], *, allow_legacy_ca: bool) -> HubSettings:
+    if not given.get("--hub-url"):
+        raise ConfigError(f"--hub-url is missing: give the hub's address (or set {variable('--hub-url')})")
+    try:
+        pins = tuple(parse_pin(pin) for pin in given.get("--hub-ca-pin", "").split(",") if pin.strip())
+    except PinError as exc:
+        raise ConfigError(f"--hub-ca-pin: {exc}") from exc
+    return HubSettings(
+        url=given["--hub-url"],
+        ca_pins=pins,
+        ca_file=_path(given, "--hub-ca-file"),
+        token_file=_path(given, "--token-file") or AGENT_TOKEN_FILE,
+        allow_legacy_ca=allow_legacy_ca,
+    )
+
+
+def _kube(given: Mapping[str, str], environ: Mapping[str, str], *, allow_legacy_ca: bool) -> KubeSettings:
+    if "--kubeconfig" in given:
+        return KubeSettings(
+            kubeconfig=_path(given, "--kubeconfig"),
+            context=given.get("--context", ""),
+            url=given.get("--kube-url", ""),
+            ca_file=_path(given, "--kube-ca-file"),
+            token_file=_path(given, "--kube-token-file"),
+            allow_legacy_ca=allow_legacy_ca,
+        )
+    host = environ.get("KUBERNETES_SERVICE_HOST", "")
+    in_pod = SERVICE_ACCOUNT if host else None
+    return KubeSettings(
+        url=given.get("--kube-url") or _pod_url(host, environ.get("KUBERNETES_SERVICE_PORT", "443")),
+        ca_file=_path(given, "--kube-ca-file") or (in_pod / "ca.crt" if in_pod else None),
+        token_file=_path(given, "--kube-token-file") or (in_pod / "token" if in_pod else None),
+        context=given.get("--context", ""),
+        allow_legacy_ca=allow_legacy_ca,
+    )
+
+
+def _pod_url(host: str, port: str) -> str:
+    if not host:
+        return ""
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _log(given: Mapping[str, str]) -> LogSettings:
+    log_format = given.get("--log-format", "json")
+    level = given.get("--log-level", "info")
+    if level not in {"debug", "info", "warning", "error"}:
+        raise ConfigError(f"--log-level {level!r}: give debug, info, warning or error")
+    if log_format == "json":
+        return LogSettings(format="json", level=level)
+    if log_format == "console":
+        return LogSettings(format="console", level=level)
+    raise ConfigError(f"--log-format {log_format!r}: give json or console")
+
+
+def _path(given: Mapping[str, str], flag: str) -> Path | None:
+    return Path(given[flag]) if given.get(flag) else None
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxy variables under their lower-case names; the lower-case spelling wins, as in curl."""
+    found = {}
+    for name in PROXY_VARIABLES:
+        value = environ.get(name) or environ.get(name.upper()) or ""
+        if value:
+            found[name] = value
+    return found
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the agent; returns the exit code."""
+    from agent import app  # after the arguments: --help and a wrong flag need not load the whole program
+
+    try:
+        return app.run(settings(argv, environ))
+    except ConfigError as exc:
+        print(f"riata-agent: {exc}", file=sys.stderr)
+        return EXIT_USAGE

@@ -1,0 +1,31 @@
+"""The agent's branches of the error hierarchy."""
+
+from proto.errors import Code
+
+
+class AgentError(Exception):
+    """Root of the agent's errors; the text is written for the person who runs the agent."""
+
+
+class ConfigError(AgentError):
+    """A setting is missing or wrong. Never leaves the process: exit code 2. The text names the flag and the cure."""
+
+
+class TokenUnavailable(AgentError):
+    """The API server's credential cannot be read; streams end with KUBE_UNAUTHORIZED until it can."""
+
+
+class Refused(AgentError):
+    """The cluster's own policy forbids a request. `reason` is one of a closed set, for the metric."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Upstream(AgentError):
+    """A request failed on the way to or at the API server; `code` goes into the stream's RESET."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code

@@ -1,0 +1,182 @@
+"""Reading one context of a kubeconfig: for an agent that runs as a local process beside a cluster one already has.
+
+Only what can be used safely and wholly is accepted; everything else is refused with its cure. Field names are those of
+k8s.io/client-go/tools/clientcmd/api/v1.
+"""
+
+import base64
+import binascii
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.config import KubeSettings
+from agent.errors import ConfigError, TokenUnavailable
+from agent.relay.credential import CertificateOnly, FixedToken, KubeCredential, TokenFile
+from agent.relay.endpoint import Endpoint, KubeTrust
+from agent.relay.plugin import ExecPlugin
+
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+_UNUSABLE: Final = {
+    "username": "basic authentication is gone from Kubernetes: use a token or a client certificate",
+    "auth-provider": "auth providers are gone from client-go: use an exec plugin",
+    "as": "the agent impersonates on its own: use a user without 'as'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KubeAccess:
+    """How to reach and talk to an API server."""
+
+    endpoint: Endpoint
+    trust: KubeTrust
+    credential: KubeCredential
+
+
+def load(settings: KubeSettings) -> KubeAccess:
+    """Endpoint, trust and credential of `settings.kubeconfig`; runs its exec plugin, if any. Raises ConfigError."""
+    assert settings.kubeconfig is not None
+    path = settings.kubeconfig
+    document = _parse(path)
+    name = settings.context or _text(document, "current-context", path)
+    if not name:
+        raise ConfigError(f"--kubeconfig {path} has no current context: give --context")
+    context = _named(document, "contexts", "context", name, path)
+    cluster = _named(document, "clusters", "cluster", _text(context, "cluster", path), path)
+    user = _named(document, "users", "user", _text(context, "user", path), path)
+    return KubeAccess(
+        endpoint=_endpoint(cluster, path),
+        trust=_trust(cluster, user, path, allow_legacy_ca=settings.allow_legacy_ca),
+        credential=_credential(user, path),
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    import yaml  # here, because an agent in a pod has no kubeconfig
+
+    try:
+        raw = path.read_bytes()
+        if len(raw) > FILE_BYTES_MAX:
+            raise ConfigError(f"--kubeconfig {path} is bigger than {FILE_BYTES_MAX} bytes")
+        document = yaml.safe_load(raw)
+    except OSError as exc:
+        raise ConfigError(f"--kubeconfig {path}: {exc.strerror}") from exc
+    except (yaml.YAMLError, RecursionError) as exc:
+        raise ConfigError(f"--kubeconfig {path} is not YAML") from exc
+    if not isinstance(document, dict):
+        raise ConfigError(f"--kubeconfig {path} is no kubeconfig")
+    return document
+
+
+def _named(document: dict[str, Any], table: str, key: str, name: str, path: Path) -> dict[str, Any]:
+    rows = document.get(table)
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and row.get("name") == name and isinstance(row.get(key), dict):
+            found: dict[str, Any] = row[key]
+            return found
+    raise ConfigError(f"--kubeconfig {path} has no {key} {name!r}")
+
+
+def _text(table: dict[str, Any], key: str, path: Path) -> str:
+    value = table.get(key, "")
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ConfigError(f"--kubeconfig {path}: {key} is no text")
+    return value
+
+
+def _endpoint(cluster: dict[str, Any], path: Path) -> Endpoint:
+    if cluster.get("insecure-skip-tls-verify"):
+        raise ConfigError(
+            f"--kubeconfig {path}: insecure-skip-tls-verify is not supported: give certificate-authority-data"
+        )
+    if cluster.get("proxy-url"):
+        raise ConfigError(
+            f"--kubeconfig {path}: proxy-url is not supported: run the agent where it reaches the API server"
+        )
+    return Endpoint.from_url(_text(cluster, "server", path), server_name=_text(cluster, "tls-server-name", path))
+
+
+def _trust(cluster: dict[str, Any], user: dict[str, Any], path: Path, *, allow_legacy_ca: bool) -> KubeTrust:
+    ca_data = _data(cluster, "certificate-authority-data", path)
+    ca_file = None if ca_data else _file(cluster, "certificate-authority", path)
+    with _client_certificate(user, path) as pair:
+        trust = KubeTrust(
+            ca_file=ca_file, ca_data=ca_data or None, client_certificate=pair, allow_legacy_ca=allow_legacy_ca
+        )
+        if pair is not None:
+            _load_now(trust, path)
+    return trust
+
+
+def _load_now(trust: KubeTrust, path: Path) -> None:
+    """The certificate's files may be temporary: read them while they are there."""
+    try:
+        trust.context()
+    except OSError as exc:
+        raise ConfigError(f"--kubeconfig {path}: CA or client certificate unusable: {exc}") from exc
+
+
+@contextmanager
+def _client_certificate(user: dict[str, Any], path: Path) -> Iterator[tuple[Path, Path] | None]:
+    """Files with certificate and key; `ssl` reads from files only, so inline data goes through a private directory."""
+    certificate = _data(user, "client-certificate-data", path)
+    key = _data(user, "client-key-data", path)
+    certificate_file = _file(user, "client-certificate", path)
+    key_file = _file(user, "client-key", path)
+    if not (certificate or certificate_file):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="riata-agent-") as directory:  # 0700
+        pair = (
+            _stored(Path(directory) / "crt", certificate) or certificate_file,
+            _stored(Path(directory) / "key", key) or key_file,
+        )
+        if pair[0] is None or pair[1] is None:
+            raise ConfigError(f"--kubeconfig {path}: a client certificate needs its key")
+        yield pair[0], pair[1]
+
+
+def _stored(path: Path, content: bytes) -> Path | None:
+    if not content:
+        return None
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return path
+
+
+def _credential(user: dict[str, Any], path: Path) -> KubeCredential:
+    for key, cure in _UNUSABLE.items():
+        if user.get(key):
+            raise ConfigError(f"--kubeconfig {path}: {cure}")
+    try:
+        if user.get("exec"):
+            return ExecPlugin.from_kubeconfig(user["exec"], path.parent)
+        if token_file := _file(user, "tokenFile", path):
+            return TokenFile(token_file)
+        if token := _text(user, "token", path):
+            return FixedToken(token)
+    except TokenUnavailable as exc:
+        raise ConfigError(f"--kubeconfig {path}: {exc}") from exc
+    if user.get("client-certificate") or user.get("client-certificate-data"):
+        return CertificateOnly()
+    raise ConfigError(f"--kubeconfig {path}: the user has no token, client certificate or exec plugin")
+
+
+def _data(table: dict[str, Any], key: str, path: Path) -> bytes:
+    try:
+        return base64.b64decode(_text(table, key, path), validate=True)
+    except binascii.Error as exc:
+        raise ConfigError(f"--kubeconfig {path}: {key} is not base64") from exc
+
+
+def _file(table: dict[str, Any], key: str, path: Path) -> Path | None:
+    """A path beside the kubeconfig, as clientcmd resolves it."""
+    value = _text(table, key, path)
+    return path.parent / value if value else None

@@ -1,0 +1,201 @@
+"""Every metric of the agent (`riata_agent_*`) and what they are made of.
+
+The relay counts in plain attributes, because a locked counter costs more than the rest of a request's bookkeeping;
+the collector reads them when somebody scrapes (from the health thread: reading an int is atomic). No label can be
+invented by a hub or a user.
+"""
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from proto.errors import Code
+from proto.messages import StreamClass, StreamKind
+
+RTT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Counts:
+    """What happened since the process began; written by the event loop only."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.upgrades = 0
+        self.requests = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.dials = 0
+        self.dials_failed = 0
+        self.repeats_stale = 0
+        self.unauthorized = 0
+        self.sessions = 0
+        self.is_connected = False
+        self.by_status = [0] * 6
+        self.by_code: collections.Counter[Code] = collections.Counter()
+        self.by_refusal: collections.Counter[str] = collections.Counter()
+        self.by_failed_step: collections.Counter[str] = collections.Counter()
+        self.tunnel_bytes: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.rtt_counts = [0] * (len(RTT_BUCKETS) + 1)
+        self.rtt_sum = 0.0
+        self.stalled_seconds = 0.0
+
+    def answered(self, status: int) -> None:
+        """A response head went to the hub."""
+        self.by_status[status // 100] += 1
+
+    def failed(self, code: Code) -> None:
+        """A stream was reset by the agent."""
+        self.by_code[code] += 1
+
+    def refused(self, reason: str) -> None:
+        """The policy refused a request, or the session a frame; `reason` is from a closed set."""
+        self.by_refusal[reason] += 1
+
+    # LinkObserver
+
+    def bytes(self, direction: str, cls: StreamClass, n: int) -> None:
+        """DATA on the tunnel."""
+        self.tunnel_bytes[direction, cls.name.lower()] += n
+
+    def opened(self, kind: StreamKind, cls: StreamClass) -> None:
+        """Counted by the exchanges."""
+
+    def closed(self, kind: StreamKind, cls: StreamClass) -> None:
+        """Counted by the exchanges."""
+
+    def rtt(self, seconds: float) -> None:
+        """A ping came back."""
+        self.rtt_sum += seconds
+        for index, bound in enumerate(RTT_BUCKETS):
+            if seconds <= bound:
+                self.rtt_counts[index] += 1
+                return
+        self.rtt_counts[-1] += 1
+
+    def open_latency(self, kind: StreamKind, seconds: float) -> None:
+        """The agent opens no streams."""
+
+    def stalled(self, seconds: float) -> None:
+        """A stream waited for credit."""
+        self.stalled_seconds += seconds
+
+
+class PoolGauge:
+    """What the collector wants to know of the pool."""
+
+    open_connections: int
+    idle_connections: int
+    waiting: int
+
+
+class AgentCollector(Collector):
+    """Turns Counts into metric families at scrape time."""
+
+    def __init__(self, counts: Counts, pool: PoolGauge) -> None:
+        self._counts = counts
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        """All families."""
+        yield from self._session()
+        yield from self._relay()
+
+    def _session(self) -> Iterator[Metric]:
+        counts = self._counts
+        yield GaugeMetricFamily(
+            "riata_agent_connected", "1 while a session with the hub is open", int(counts.is_connected)
+        )
+        yield CounterMetricFamily("riata_agent_sessions", "Sessions opened", counts.sessions)
+        yield _labelled(
+            "riata_agent_connect_failures",
+            "Failed attempts to connect by the step that failed",
+            "step",
+            counts.by_failed_step,
+        )
+        tunnel = CounterMetricFamily(
+            "riata_agent_tunnel_bytes", "Stream bytes on the tunnel", labels=("direction", "class")
+        )
+        for (direction, cls), value in tuple(counts.tunnel_bytes.items()):
+            tunnel.add_metric((direction, cls), value)
+        yield tunnel
+        yield CounterMetricFamily(
+            "riata_agent_window_stalled_seconds", "Time streams waited for credit", counts.stalled_seconds
+        )
+        yield _rtt(counts)
+
+    def _relay(self) -> Iterator[Metric]:
+        counts = self._counts
+        yield CounterMetricFamily("riata_agent_requests", "Requests taken from the hub", counts.requests)
+        yield GaugeMetricFamily("riata_agent_exchanges", "Requests in progress, upgraded ones included", counts.active)
+        yield GaugeMetricFamily("riata_agent_upgraded_exchanges", "Exchanges behind a 101", counts.upgrades)
+        responses = CounterMetricFamily(
+            "riata_agent_responses", "Responses of the API server by class", labels=("code",)
+        )
+        for hundred in range(1, 6):
+            responses.add_metric((f"{hundred}xx",), counts.by_status[hundred])
+        yield responses
+        resets = CounterMetricFamily("riata_agent_resets", "Streams reset by the agent", labels=("code",))
+        for code, value in tuple(counts.by_code.items()):
+            resets.add_metric((code.name.lower(),), value)
+        yield resets
+        yield _labelled("riata_agent_refusals", "Requests that the policy refused", "reason", counts.by_refusal)
+        yield CounterMetricFamily("riata_agent_request_body_bytes", "Body bytes sent up", counts.request_bytes)
+        yield CounterMetricFamily("riata_agent_response_body_bytes", "Body bytes relayed", counts.response_bytes)
+        yield from self._kube()
+
+    def _kube(self) -> Iterator[Metric]:
+        counts, pool = self._counts, self._pool
+        connections = GaugeMetricFamily(
+            "riata_agent_kube_connections", "Connections to the API server", labels=("state",)
+        )
+        connections.add_metric(("idle",), pool.idle_connections)
+        connections.add_metric(("busy",), pool.open_connections - pool.idle_connections)
+        yield connections
+        yield GaugeMetricFamily("riata_agent_kube_waiting", "Requests waiting for a connection", pool.waiting)
+        dials = CounterMetricFamily("riata_agent_kube_dials", "Connections made to the API server", labels=("result",))
+        dials.add_metric(("ok",), counts.dials)
+        dials.add_metric(("failed",), counts.dials_failed)
+        yield dials
+        yield CounterMetricFamily(
+            "riata_agent_kube_stale_repeats", "Safe requests repeated on a new connection", counts.repeats_stale
+        )
+        yield CounterMetricFamily(
+            "riata_agent_kube_unauthorized", "401 answers to the agent's own token", counts.unauthorized
+        )
+
+
+def registry(counts: Counts, pool: PoolGauge) -> CollectorRegistry:
+    """A registry of its own with the agent's metrics and the process's."""
+    result = CollectorRegistry()
+    ProcessCollector(registry=result)
+    result.register(AgentCollector(counts, pool))
+    return result
+
+
+def render(metrics: CollectorRegistry) -> bytes:
+    """The text exposition."""
+    return generate_latest(metrics)
+
+
+def _labelled(name: str, text: str, label: str, values: collections.Counter[str]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for key, value in tuple(values.items()):
+        family.add_metric((key,), value)
+    return family
+
+
+def _rtt(counts: Counts) -> HistogramMetricFamily:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, value in zip((*map(str, RTT_BUCKETS), "+Inf"), counts.rtt_counts, strict=True):
+        total += value
+        buckets.append((bound, total))
+    family = HistogramMetricFamily("riata_agent_rtt_seconds", "Round trips of pings on the tunnel")
+    family.add_metric((), buckets=buckets, sum_value=counts.rtt_sum)
+    return family

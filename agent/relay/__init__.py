@@ -1,0 +1,1 @@
+"""Executing the hub's requests on the kube-apiserver: policy, connections, exchanges."""

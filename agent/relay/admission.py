@@ -1,0 +1,43 @@
+"""Where the hub's streams come in: the link calls `Admission.on_open` for each."""
+
+import asyncio
+import logging
+
+from agent.errors import Refused
+from agent.relay.context import RelayContext
+from agent.relay.exchange import Exchange
+from agent.relay.upgrade import UpgradeExchange
+from proto.aio.link import LinkStream, StreamOwner
+from proto.errors import Code
+from proto.messages import HttpRequest, Opening, StreamClass, StreamKind
+
+logger = logging.getLogger(__name__)
+
+
+class Admission:
+    """Checks each opening against the cluster's own policy and starts the exchange."""
+
+    def __init__(self, context: RelayContext) -> None:
+        self._context = context
+
+    def on_open(self, stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
+        """The stream's owner, or None when the stream was reset. Must not raise: the session would end."""
+        counts = self._context.counts
+        try:
+            if kind is not StreamKind.HTTP or not isinstance(message, HttpRequest):
+                raise Refused("kind", f"this agent serves no stream of kind {kind.name.lower()}")
+            passed = self._context.policy.admit(message, asyncio.get_running_loop().time())
+        except Refused as refusal:
+            counts.refused(refusal.reason)
+            logger.warning("request refused", extra={"reason": refusal.reason, "detail": str(refusal)})
+            stream.reset(Code.FORBIDDEN, str(refusal))
+            return None
+        except Exception:
+            logger.exception("opening failed")
+            stream.reset(Code.INTERNAL, "the agent failed while it looked at the request")
+            return None
+        counts.active += 1
+        counts.requests += 1
+        exchange = (UpgradeExchange if message.upgrade else Exchange)(self._context, stream, message, passed)
+        exchange.begin()
+        return exchange

@@ -1,0 +1,160 @@
+"""One TLS connection to the kube-apiserver: an asyncio.Protocol that carries one exchange at a time.
+
+Everything happens in callbacks of the event loop; a plain request costs no task and no future (design D13).
+"""
+
+import asyncio
+import logging
+from typing import Final, Protocol, cast
+
+from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
+from proto.errors import Code
+
+logger = logging.getLogger(__name__)
+
+WRITE_BUFFER_HIGH: Final = 64 * 1024
+"""Bytes waiting in the transport before a request body's credit is held back."""
+
+
+class ConnectionUser(ResponseSink, Protocol):
+    """The exchange that a connection works for."""
+
+    @property
+    def is_request_complete(self) -> bool:
+        """Whether the whole request was written; if not, the connection cannot be used again."""
+
+    def on_complete(self) -> None:
+        """The response is complete; the connection belongs to the pool again."""
+
+    def on_failure(self, code: Code, text: str, *, got_bytes: bool, was_reused: bool) -> None:
+        """The connection is lost. `got_bytes`: a byte of this response had arrived."""
+
+    def on_writable(self) -> None:
+        """The transport took what was written: credit may be returned."""
+
+
+class ConnectionOwner(Protocol):
+    """The pool."""
+
+    def on_idle(self, connection: "KubeConnection") -> None:
+        """The connection is free and in good order."""
+
+    def on_lost(self, connection: "KubeConnection") -> None:
+        """The connection is gone. Called once."""
+
+
+class KubeConnection(asyncio.Protocol):
+    """Owned by the pool, lent to one exchange after the other."""
+
+    __slots__ = ("_owner", "_reader", "_transport", "_user", "idle_since", "is_writable", "served")
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._reader = ResponseReader()
+        self._transport: asyncio.Transport
+        self._user: ConnectionUser | None = None
+        self.is_writable = True
+        self.served = 0
+        self.idle_since = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be written."""
+        return not self._transport.is_closing()
+
+    # What the exchange calls.
+
+    def begin(self, user: ConnectionUser, request: bytes, *, head_only: bool, upgrade: str) -> None:
+        """Write a request head (and perhaps all of its body) for `user` and read the response for it."""
+        self._user = user
+        self._reader.start(user, head_only=head_only, upgrade=upgrade)
+        self._transport.write(request)
+
+    def write(self, data: bytes) -> None:
+        """More of the request, or opaque bytes behind a 101."""
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """The hub's stream is full."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The hub's stream has room."""
+        self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End after what was written is flushed; the user hears nothing more."""
+        self._user = None
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection now: the API server sees its client gone. The user hears nothing more."""
+        self._user = None
+        self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        user = self._user
+        reader = self._reader
+        try:
+            reader.feed(data)
+        except BadResponse as exc:
+            self._fail(str(exc))
+        except Exception:
+            # A bug of ours must not leave a stream hanging: the stream ends, the session lives.
+            logger.exception("response processing failed")
+            self._fail("the agent failed while it processed the response")
+        else:
+            if user is not None and self._user is user and reader.state is State.EXPECT_NOTHING:
+                self._complete(user)
+
+    def eof_received(self) -> None:
+        """The API server closes: HTTP/1.1 knows no half-close, so does the transport by our returning None."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.on_lost(self)
+        user, self._user = self._user, None
+        if user is None:
+            return
+        reader = self._reader
+        try:
+            if exc is not None:
+                raise BadResponse("the connection to the API server broke")
+            reader.feed_eof()
+        except BadResponse as broken:
+            user.on_failure(Code.UPSTREAM, str(broken), got_bytes=reader.got_bytes, was_reused=self.served > 0)
+        else:
+            user.on_complete()
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        if self._user is not None:
+            self._user.on_writable()
+
+    def _complete(self, user: ConnectionUser) -> None:
+        """Runs after the reader returned, so that the next exchange never sees bytes of this response."""
+        self._user = None
+        reusable = self._reader.keep_alive and user.is_request_complete and self.is_open
+        user.on_complete()
+        self.served += 1
+        if reusable:
+            self._transport.resume_reading()
+            self._owner.on_idle(self)
+        else:
+            self._transport.abort()
+
+    def _fail(self, text: str) -> None:
+        user, self._user = self._user, None
+        self._transport.abort()
+        if user is not None:
+            user.on_failure(Code.UPSTREAM, text, got_bytes=True, was_reused=self.served > 0)
+        else:
+            logger.warning("idle connection to the API server closed", extra={"reason": text})

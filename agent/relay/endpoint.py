@@ -1,0 +1,113 @@
+"""Where the kube-apiserver is and how to know that it is the right one."""
+
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An API server's address, taken from its URL once."""
+
+    host: str
+    """Name or address to connect to, without brackets."""
+    port: int
+    server_name: str
+    """Name the certificate must carry; the host unless a kubeconfig's tls-server-name says otherwise."""
+    authority: bytes
+    """Value of the Host header."""
+    base_path: bytes
+    """Path in front of every request target, without a slash at its end; empty for an API server of its own."""
+
+    @classmethod
+    def from_url(cls, url: str, server_name: str = "") -> "Endpoint":
+        """Raises ConfigError; plain HTTP is not offered, because the agent's token would cross it."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 443
+        except ValueError as exc:
+            raise ConfigError(f"--kube-url {url!r} is not a URL: give https://HOST:PORT") from exc
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ConfigError(f"--kube-url {url!r}: give https://HOST:PORT, nothing else")
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise ConfigError(f"--kube-url {url!r} has characters that a URL may not have")
+        host = parts.hostname
+        return cls(
+            host=host,
+            port=port,
+            server_name=server_name or host,
+            authority=(f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode(),
+            base_path=parts.path.rstrip("/").encode(),
+        )
+
+
+class KubeTrust:
+    """The TLS context for the API server; made anew when the CA file changes (a context cannot forget a CA)."""
+
+    def __init__(
+        self,
+        *,
+        ca_file: Path | None,
+        ca_data: bytes | None = None,
+        client_certificate: tuple[Path, Path] | None = None,
+        allow_legacy_ca: bool = False,
+    ) -> None:
+        """`ca_file` wins over `ca_data` (PEM); with neither, the system's store is used."""
+        self._ca_file = ca_file
+        self._ca_data = ca_data
+        self._client_certificate = client_certificate
+        self._allow_legacy_ca = allow_legacy_ca
+        self._mark: tuple[int, int, int] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> tuple[ssl.SSLContext, bool]:
+        """The context to dial with, and whether it replaced an earlier one.
+
+        Reads files; called once for each dial. Raises OSError or ssl.SSLError when there is no context at all; a
+        changed file that cannot be used is reported and the former context stays.
+        """
+        mark = _mark(self._ca_file)
+        if self._context is not None and mark == self._mark:
+            return self._context, False
+        try:
+            fresh = self._build()
+        except (OSError, ssl.SSLError) as exc:
+            if self._context is None:
+                raise
+            logger.error("the API server's CA file changed and is unusable", extra={"error": str(exc)})
+            self._mark = mark
+            return self._context, False
+        changed = self._context is not None
+        self._context, self._mark = fresh, mark
+        return fresh, changed
+
+    def _build(self) -> ssl.SSLContext:
+        ca = self._ca_data.decode("ascii") if self._ca_data is not None and self._ca_file is None else None
+        context = ssl.create_default_context(cafile=self._ca_file, cadata=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._allow_legacy_ca:
+            # Chain and name stay verified; only RFC 5280's form rules go (Python ≥ 3.13 switches them on).
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # Without ALPN an API server may still choose HTTP/1.1, but a load balancer in front need not.
+        context.set_alpn_protocols(["http/1.1"])
+        if self._client_certificate is not None:
+            context.load_cert_chain(*self._client_certificate)
+        return context
+
+
+def _mark(path: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file (or the symbolic link of a projected volume) is replaced."""
+    if path is None:
+        return None
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size

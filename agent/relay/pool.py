@@ -1,0 +1,257 @@
+"""Warm TLS connections to the kube-apiserver, and the queue of exchanges that wait for one."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.errors import Upstream
+from agent.relay.connection import KubeConnection
+from agent.relay.endpoint import Endpoint, KubeTrust
+from proto.aio import tasks
+from proto.errors import Code
+
+logger = logging.getLogger(__name__)
+
+ANY_IDLE: Final = float("inf")
+"""`max_idle` of a request that may be repeated."""
+MUTATION_IDLE_MAX: Final = 10.0
+"""Seconds that a connection may have been idle and still take a mutation. A mutation on a connection that turns out to
+be closed has an unknown outcome (P3), so it only gets one that was alive a moment ago, or a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Bounds of the pool."""
+
+    connections: int = 1024
+    """Open connections, all states. Every watch, log follow and exec holds one for its life."""
+    dials: int = 16
+    """Dials at a time: a burst of requests must not become a burst of TLS handshakes on the API server."""
+    queue: int = 256
+    """Exchanges that wait for a connection; the next one ends with OVERLOADED."""
+    queue_timeout: float = 10.0
+    """Seconds an exchange waits for a connection."""
+    dial_timeout: float = 5.0
+    """Seconds for name, TCP and TLS together (facts/tunnels.md §7.3)."""
+    idle_timeout: float = 55.0
+    """Seconds an idle connection is kept; the API server closes it after 90 s, common load balancers after 60 s."""
+    idle_connections: int = 64
+    """Idle connections kept; a burst's surplus is closed at once."""
+
+
+class Waiter(Protocol):
+    """An exchange in need of a connection."""
+
+    def on_connection(self, connection: KubeConnection) -> None:
+        """Yours until the response is complete or the connection lost."""
+
+    def on_no_connection(self, code: Code, text: str) -> None:
+        """There will be none; nothing was sent."""
+
+
+class DialCounts(Protocol):
+    """What the pool reports for the metrics."""
+
+    dials: int
+    dials_failed: int
+
+
+class Pool:
+    """One pool for one API server. `acquire` answers at once when a warm connection is there."""
+
+    def __init__(
+        self, endpoint: Endpoint, trust: KubeTrust, limits: PoolLimits, *, owner: tasks.TaskGroup, counts: DialCounts
+    ) -> None:
+        self._endpoint = endpoint
+        self._trust = trust
+        self._limits = limits
+        self._tasks = owner
+        self._counts = counts
+        self._idle: list[KubeConnection] = []
+        self._connections: set[KubeConnection] = set()
+        self._waiting: dict[Waiter, float] = {}
+        self._dialing = 0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """Connections in any state."""
+        return len(self._connections)
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections that wait for work."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges without a connection."""
+        return len(self._waiting)
+
+    def acquire(self, waiter: Waiter, *, max_idle: float) -> None:
+        """Give `waiter` a connection now or later, by its callbacks. `max_idle` in seconds; 0 demands a fresh one."""
+        now = asyncio.get_running_loop().time()
+        connection = self._take_idle(now, max_idle)
+        if connection is not None:
+            waiter.on_connection(connection)
+            return
+        if self._is_closed or len(self._waiting) >= self._limits.queue:
+            waiter.on_no_connection(Code.OVERLOADED, "the agent has too many requests waiting for the API server")
+            return
+        self._waiting[waiter] = now
+        self._arm_sweep()
+        self._dial_as_needed()
+
+    def cancel(self, waiter: Waiter) -> None:
+        """`waiter` no longer wants a connection."""
+        self._waiting.pop(waiter, None)
+
+    def retire_idle(self) -> None:
+        """Close what is idle: the trust that it was made under has changed."""
+        for connection in tuple(self._idle):
+            connection.abort()
+        self._idle.clear()
+
+    async def close(self) -> None:
+        """Drop every connection. The exchanges were reset by the end of their session."""
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for waiter in tuple(self._waiting):
+            self._refuse(waiter, Code.CLOSED, "the agent is shutting down")
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    # ConnectionOwner
+
+    def on_idle(self, connection: KubeConnection) -> None:
+        """A connection finished its exchange: the oldest waiter takes it, or it is kept warm."""
+        waiter = next(iter(self._waiting), None)
+        if waiter is not None:
+            del self._waiting[waiter]
+            waiter.on_connection(connection)
+        elif self._is_closed or len(self._idle) >= self._limits.idle_connections:
+            connection.abort()
+        else:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+            self._arm_sweep()
+
+    def on_lost(self, connection: KubeConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._dial_as_needed()
+
+    # Dialing
+
+    def _take_idle(self, now: float, max_idle: float) -> KubeConnection | None:
+        """The connection used last: the others may then grow old and be closed."""
+        while self._idle:
+            connection = self._idle[-1]
+            if now - connection.idle_since > max_idle:
+                return None
+            self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def _dial_as_needed(self) -> None:
+        room = min(
+            len(self._waiting) - self._dialing,
+            self._limits.dials - self._dialing,
+            self._limits.connections - len(self._connections) - self._dialing,
+        )
+        for _ in range(room if not self._is_closed else 0):
+            self._dialing += 1
+            self._tasks.spawn(self._dial(), name="kube dial")
+
+    async def _dial(self) -> None:
+        """Make one connection; a failure ends every exchange that was waiting when the dial began."""
+        waiting = tuple(self._waiting)
+        try:
+            connection = await self._connect()
+        except Upstream as failure:
+            self._counts.dials_failed += 1
+            self._dialing -= 1
+            for waiter in waiting:
+                if waiter in self._waiting:
+                    self._refuse(waiter, failure.code, str(failure))
+            self._dial_as_needed()
+        except BaseException:
+            self._dialing -= 1
+            raise
+        else:
+            self._counts.dials += 1
+            self._dialing -= 1
+            self._connections.add(connection)
+            self.on_idle(connection)
+
+    async def _connect(self) -> KubeConnection:
+        """Raises Upstream with the code of the failed step."""
+        endpoint = self._endpoint
+        try:
+            context, changed = self._trust.context()
+            if changed:
+                logger.info("the API server's CA changed")
+                self.retire_idle()
+            async with asyncio.timeout(self._limits.dial_timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: KubeConnection(self),
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=context,
+                    server_hostname=endpoint.server_name,
+                    ssl_shutdown_timeout=2.0,
+                )
+        except OSError as exc:  # TimeoutError, gaierror and SSLError are OSErrors
+            raise _explain(exc) from exc
+        return connection
+
+    def _refuse(self, waiter: Waiter, code: Code, text: str) -> None:
+        self._waiting.pop(waiter, None)
+        waiter.on_no_connection(code, text)
+
+    # Time
+
+    def _arm_sweep(self) -> None:
+        if self._sweep is None and not self._is_closed:
+            self._sweep = asyncio.get_running_loop().call_later(1.0, self._run_sweep)
+
+    def _run_sweep(self) -> None:
+        """Once a second while anything waits or idles: end what waited or idled too long."""
+        self._sweep = None
+        now = asyncio.get_running_loop().time()
+        limits = self._limits
+        for waiter, since in tuple(self._waiting.items()):
+            if now - since < limits.queue_timeout:
+                break
+            self._refuse(waiter, Code.DIAL_TIMEOUT, "no connection to the API server became free in time")
+        for connection in tuple(self._idle):
+            if now - connection.idle_since < limits.idle_timeout:
+                break
+            connection.abort()
+            self._idle.remove(connection)
+        if self._waiting or self._idle:
+            self._arm_sweep()
+
+
+def _explain(error: OSError) -> Upstream:
+    """What a dial can raise, as a code of the wire: the only place where library errors become codes."""
+    if isinstance(error, socket.gaierror):
+        return Upstream(Code.DIAL_DNS, "the API server's name does not resolve")
+    if isinstance(error, TimeoutError):
+        return Upstream(Code.DIAL_TIMEOUT, "the API server did not answer in time")
+    if isinstance(error, ConnectionRefusedError):
+        return Upstream(Code.DIAL_REFUSED, "the API server refused the connection")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Upstream(Code.DIAL_UNREACHABLE, f"the API server's certificate is not trusted: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return Upstream(Code.DIAL_UNREACHABLE, f"the TLS handshake with the API server failed: {error.reason}")
+    return Upstream(Code.DIAL_UNREACHABLE, f"the API server cannot be reached: {error.strerror or error}")

@@ -1,0 +1,1 @@
+"""The way to the hub: trust, proxies, credential, WebSocket, reconnecting, diagnosis."""

@@ -1,0 +1,100 @@
+"""One small GET over a connection of its own: the hub's CA before it can be trusted, the API server's version."""
+
+import asyncio
+import socket
+import ssl
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import httptools
+
+from agent.uplink.proxies import Proxy
+
+TIMEOUT: Final = 10.0
+"""Seconds for everything together."""
+BODY_BYTES_MAX: Final = 256 * 1024
+_HEAD_BYTES_MAX: Final = 64 * 1024
+
+
+class _Answer:
+    """httptools callbacks."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.is_complete = False
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True
+
+
+async def get(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    context: ssl.SSLContext,
+    server_name: str = "",
+    authorization: bytes = b"",
+    proxy: Proxy | None = None,
+) -> tuple[int, bytes]:
+    """Status and body. Raises OSError (TLS errors and time-outs are OSErrors too). Redirects are not followed."""
+    async with asyncio.timeout(TIMEOUT):
+        sock = await _through(proxy, host, port) if proxy is not None else None
+        if sock is None:
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=server_name or host)
+        else:
+            reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name or host)
+        try:
+            authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            lines = [f"GET {path} HTTP/1.1", f"host: {authority}", "connection: close", "accept: */*"]
+            request = "\r\n".join(lines).encode()
+            if authorization:
+                request += b"\r\nauthorization: " + authorization
+            writer.write(request + b"\r\n\r\n")
+            return await _read(reader)
+        finally:
+            writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    seen = 0
+    try:
+        while not answer.is_complete:
+            data = await reader.read(64 * 1024)
+            seen += len(data)
+            if not data:
+                raise ConnectionError("the answer ended early")
+            if seen > _HEAD_BYTES_MAX + BODY_BYTES_MAX:
+                raise ConnectionError("the answer is too big")
+            parser.feed_data(data)
+    except httptools.HttpParserError as exc:
+        raise ConnectionError("the answer is not HTTP/1.1") from exc
+    return parser.get_status_code(), bytes(answer.body)
+
+
+async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
+    """A socket to `host`:`port` that the proxy has opened. Raises OSError."""
+    if proxy.scheme == "https":
+        raise ConnectionError("fetching the CA through an https:// proxy is not supported: give --hub-ca-file")
+    from python_socks import ProxyError, ProxyType  # here, because most agents have no proxy
+    from python_socks.async_.asyncio import Proxy as Connector
+
+    parts = urlsplit(proxy.url)
+    kinds = {"http": ProxyType.HTTP, "socks4": ProxyType.SOCKS4, "socks4a": ProxyType.SOCKS4}
+    connector = Connector(
+        kinds.get(parts.scheme, ProxyType.SOCKS5),
+        parts.hostname or "",
+        parts.port or 0,
+        unquote(parts.username) if parts.username else None,
+        unquote(parts.password) if parts.password else None,
+        rdns=parts.scheme in {"http", "socks4a", "socks5h"},
+    )
+    try:
+        return await connector.connect(dest_host=host, dest_port=port)
+    except ProxyError as exc:
+        raise ConnectionError(f"the proxy refused: {exc}") from exc

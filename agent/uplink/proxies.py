@@ -1,0 +1,74 @@
+"""Which proxy leads to the hub, from the usual variables; NO_PROXY as Go programs read it.
+
+Order: HTTPS_PROXY, SOCKS_PROXY, ALL_PROXY. HTTP_PROXY is for plain http and therefore never for us, as in curl and Go.
+The way to the kube-apiserver never uses a proxy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
+from proto import noproxy
+
+_ORDER: Final = ("https_proxy", "socks_proxy", "all_proxy")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy to use."""
+
+    url: str
+    """Complete, possibly with a password: never log it."""
+    scheme: str
+    address: str
+    """`scheme://host:port`, fit for logs."""
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.address!r})"
+
+
+def choose(environment: Mapping[str, str], host: str, port: int) -> Proxy | None:
+    """The proxy for a TLS connection to `host`:`port`, or None. `environment` has lower-case names.
+
+    Raises ConnectFailed for a value that names no usable proxy.
+    """
+    if noproxy.bypasses(environment.get("no_proxy", ""), host, port):
+        return None
+    for variable in _ORDER:
+        value = environment.get(variable, "").strip()
+        if value:
+            return _parse(variable, value)
+    return None
+
+
+def _parse(variable: str, value: str) -> Proxy:
+    if "://" not in value:
+        value = f"{'socks5h' if variable == 'socks_proxy' else 'http'}://{value}"
+    if value.startswith("socks://"):
+        value = f"socks5h://{value.removeprefix('socks://')}"
+    try:
+        parts = urlsplit(value)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    except ValueError:
+        raise _unusable(variable) from None
+    if not parts.hostname or not port or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise _unusable(variable)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user, at, _ = parts.netloc.rpartition("@")
+    if at and ":" not in user:
+        user += ":"  # a user without a password is common; the libraries want both
+    return Proxy(f"{parts.scheme}://{user}{at}{host}:{port}", parts.scheme, f"{parts.scheme}://{host}:{port}")
+
+
+def _unusable(variable: str) -> ConnectFailed:
+    """The value itself stays unsaid: it may hold a password."""
+    return ConnectFailed(
+        Diagnosis(
+            Step.PROXY,
+            f"the variable {variable.upper()} names no usable proxy",
+            "Give http://, https://, socks4://, socks5:// or socks5h:// with host and port",
+        )
+    )

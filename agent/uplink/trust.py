@@ -1,0 +1,121 @@
+"""Knowing the hub: a TLS context whose only roots are CAs that match the pins (design P8).
+
+There is no trust on first use and no way to switch verification off. Since nothing but a pinned CA is in the store, a
+verified chain ends in one. Without a CA file the CA is fetched over a connection that carries no credential and proves
+nothing; what does not match a pin is thrown away before anything is trusted.
+"""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+from agent.config import HubSettings
+from agent.errors import ConfigError
+from agent.uplink import fetch
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error
+from agent.uplink.proxies import Proxy
+from proto.pins import PinError, keep_pinned
+
+logger = logging.getLogger(__name__)
+
+Fetch = Callable[[HubSettings, Proxy | None], Awaitable[bytes]]
+"""Returns the hub's CA bundle as it claims to be. Raises OSError."""
+
+
+class HubTrust:
+    """Makes the context for each connect; remembers it while its source stays the same."""
+
+    def __init__(self, settings: HubSettings, *, fetch_ca: Fetch | None = None) -> None:
+        self._settings = settings
+        self._fetch = fetch_ca or _fetch_ca
+        self._source = b""
+        self._context: ssl.SSLContext | None = None
+
+    def check(self) -> None:
+        """Refuse to start with a CA file that the pins do not match. Raises ConfigError."""
+        if self._settings.ca_file is None:
+            return
+        try:
+            kept = keep_pinned(self._read_file(), self._settings.ca_pins)
+        except (OSError, PinError) as exc:
+            raise ConfigError(f"--hub-ca-file {self._settings.ca_file}: {exc}") from exc
+        if not kept:
+            raise ConfigError(
+                f"--hub-ca-file {self._settings.ca_file} holds no CA with the pin of --hub-ca-pin:"
+                " one of the two belongs to another hub"
+            )
+
+    async def context(self, proxy: Proxy | None) -> ssl.SSLContext:
+        """The context to connect with; reads or fetches the CA. Raises ConnectFailed."""
+        if self._settings.ca_file is not None:
+            try:
+                source = self._read_file()
+            except OSError as exc:
+                raise _no_ca(f"--hub-ca-file {self._settings.ca_file} cannot be read: {exc.strerror}") from exc
+            if self._context is not None and source == self._source:
+                return self._context
+        elif self._context is not None:
+            return self._context
+        else:
+            source = await self._fetched(proxy)
+        self._context = self._build(source)
+        self._source = source
+        return self._context
+
+    def doubt(self) -> None:
+        """The hub's chain did not verify: fetch the CA again next time (its key is the same, its dates may not be)."""
+        self._context = None
+
+    def _read_file(self) -> bytes:
+        assert self._settings.ca_file is not None
+        return self._settings.ca_file.read_bytes()
+
+    async def _fetched(self, proxy: Proxy | None) -> bytes:
+        settings = self._settings
+        try:
+            return await self._fetch(settings, proxy)
+        except OSError as exc:
+            through = proxy.address if proxy else ""
+            raise ConnectFailed(of_network_error(exc, settings.host, settings.port, through=through)) from exc
+
+    def _build(self, source: bytes) -> ssl.SSLContext:
+        try:
+            kept = keep_pinned(source, self._settings.ca_pins)
+        except PinError as exc:
+            raise _no_ca(f"the hub's CA bundle is unusable: {exc}") from exc
+        if not kept:
+            raise _no_ca("no CA of the hub has the pin of --hub-ca-pin")
+        context = ssl.create_default_context(cadata=kept.decode("ascii"))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A pin may name an intermediate CA; then the chain ends there.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self._settings.allow_legacy_ca:
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+async def _fetch_ca(settings: HubSettings, proxy: Proxy | None) -> bytes:
+    """`GET /v1/ca`, unverified, without any credential."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    status, body = await fetch.get(
+        settings.host, settings.port, f"{settings.prefix}/v1/ca", context=context, proxy=proxy
+    )
+    if status != 200:
+        raise ConnectFailed(
+            Diagnosis(
+                Step.HTTP,
+                f"the hub answered {status} to the request for its CA",
+                "Check --hub-url, or give the CA with --hub-ca-file",
+            )
+        )
+    logger.info("fetched the hub's CA", extra={"bytes": len(body)})
+    return body
+
+
+def _no_ca(what: str) -> ConnectFailed:
+    return ConnectFailed(
+        Diagnosis(Step.PIN, what, "Give the CA and the pin that the hub prints (riata-hub init)", is_slow=True)
+    )
