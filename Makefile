@@ -48,6 +48,7 @@ node-packages: ## install containerd, runc, CNI … for full clusters (Debian, r
 
 .PHONY: lock
 lock: $(SYNCED) ## pin every dependency anew, with hashes
+	$(PY) -m pip install --quiet uv
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
