@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from ctl import errors, terminal
-from ctl.commands import about, agent_tokens, clusters, grants, kubeconfig, login, tokens
+from ctl.commands import about, agent_tokens, clusters, demo, grants, kubeconfig, login, tokens
 from proto import versions
 
 
@@ -26,6 +26,7 @@ def build() -> App:
     for group in (clusters, agent_tokens, grants, tokens):
         app.command(group.app)
     app.command(kubeconfig.kubeconfig)
+    app.command(demo.demo)
     app.command(about.version)
     app.command(about.completion_of(app))
     return app
