@@ -1,0 +1,109 @@
+"""hub/edge/framing.py: length, persistence, expectation, upgrade."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub import errors
+from hub.edge.framing import CHUNKED, Request, read_request
+from hub.edge.head import parse_head
+
+
+def read(
+    lines: bytes, *, method: bytes = b"POST", version: bytes = b"1.1", hosts: frozenset[bytes] | None = None
+) -> Request:
+    raw = b"%b / HTTP/%b\r\n%b\r\n" % (method, version, lines)
+    return read_request(parse_head(raw), 0.0, "peer", hosts)
+
+
+H = b"Host: h\r\n"
+
+
+def test_lengths() -> None:
+    assert read(H).length == 0
+    assert read(H + b"Content-Length: 12\r\n").length == 12
+    assert read(H + b"Transfer-Encoding: Chunked\r\n").length == CHUNKED
+
+
+def test_persistence() -> None:
+    assert read(H).is_keep_alive
+    assert not read(H + b"Connection: x, Close\r\n").is_keep_alive
+    assert not read(H + b"Connection: keep-alive\r\n", version=b"1.0").is_keep_alive
+
+
+def test_expectation_matters_only_with_a_body() -> None:
+    assert not read(H + b"Expect: 100-continue\r\n").expects_continue
+    assert read(H + b"Expect: 100-Continue\r\nContent-Length: 1\r\n").expects_continue
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"), [(b"websocket", "websocket"), (b"WebSocket", "websocket"), (b"SPDY/3.1", "SPDY/3.1")]
+)
+def test_upgrades(token: bytes, expected: str) -> None:
+    assert read(H + b"Connection: Upgrade\r\nUpgrade: " + token + b"\r\n").upgrade == expected
+
+
+def test_an_upgrade_header_alone_means_nothing() -> None:
+    assert read(H + b"Upgrade: websocket\r\n").upgrade == ""
+
+
+REFUSED = [
+    (b"", 400),
+    (H + H, 400),
+    (b"Host:\r\n", 400),
+    (b"Host: a,b\r\n", 400),
+    (b"Host: h/../x@y\r\n", 400),
+    (b"Host: h:99999\r\n", 400),
+    (b"Host: h:0\r\n", 400),
+    (H + b"Content-Length: 1\r\nContent-Length: 1\r\n", 400),
+    (H + b"Content-Length: 3, 3\r\n", 400),
+    (H + b"Content-Length: +3\r\n", 400),
+    (H + b"Content-Length: -3\r\n", 400),
+    (H + b"Content-Length: 0x3\r\n", 400),
+    (H + b"Content-Length: 1_0\r\n", 400),
+    (H + b"Content-Length:\r\n", 400),
+    (H + b"Content-Length: 99999999999999999999\r\n", 400),
+    (H + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+    (H + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", 400),
+    (H + b"Transfer-Encoding: gzip, chunked\r\n", 501),
+    (H + b"Transfer-Encoding: chunked, identity\r\n", 501),
+    (H + b"Transfer-Encoding: xchunked\r\n", 501),
+    (H + b"Transfer-Encoding: \x0bchunked\r\n", 400),
+    (H + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+    (H + b"Expect: 200-ok\r\n", 417),
+    (H + b"Expect: 100-continue\r\nExpect: 100-continue\r\n", 417),
+    (H + b"Connection: upgrade\r\nUpgrade: h2c\r\n", 400),
+    (H + b"Connection: upgrade\r\nUpgrade: websocket, h2c\r\n", 400),
+    (H + b"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n", 400),
+    (H + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n", 400),
+    (H + b"Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n", 400),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), REFUSED, ids=range(len(REFUSED)))
+def test_refused(lines: bytes, expected: int) -> None:
+    with pytest.raises(errors.HubError) as caught:
+        read(lines)
+    assert caught.value.http_status == expected
+
+
+def test_http_1_0_knows_no_transfer_encoding_and_no_upgrade() -> None:
+    for lines in (b"Transfer-Encoding: chunked\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n"):
+        with pytest.raises(errors.BadRequest):
+            read(H + lines, version=b"1.0")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("lines", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_get_and_head_take_no_body(method: bytes, lines: bytes) -> None:
+    with pytest.raises(errors.BadRequest):
+        read(H + lines, method=method)
+    assert read(H + b"Content-Length: 0\r\n", method=method).length == 0
+
+
+def test_configured_host_names() -> None:
+    hosts = frozenset({b"hub.example", b"[::1]"})
+    for good in (b"Hub.Example", b"hub.example:8443", b"[::1]:1"):
+        assert read(b"Host: " + good + b"\r\n", hosts=hosts).host == good
+    with pytest.raises(errors.BadRequest):
+        read(b"Host: evil.example\r\n", hosts=hosts)

@@ -1,0 +1,31 @@
+"""hub/edge/pace.py: how slow a body may be."""
+
+from __future__ import annotations
+
+from hub.edge.limits import EdgeLimits
+from hub.edge.pace import BodyPace
+
+LIMITS = EdgeLimits(body_grace_s=10.0, body_rate_min=1000)
+
+
+def test_a_stalled_body_is_given_up_after_the_grace() -> None:
+    pace = BodyPace(LIMITS, 0.0)
+    assert not pace.is_too_slow(9.0)
+    assert pace.is_too_slow(10.0)
+
+
+def test_every_window_counts_anew() -> None:
+    pace = BodyPace(LIMITS, 0.0)
+    pace.received(50_000)
+    assert not pace.is_too_slow(10.0)
+    pace.received(5_000)
+    assert pace.is_too_slow(20.0)
+
+
+def test_time_without_reading_is_not_the_clients() -> None:
+    pace = BodyPace(LIMITS, 0.0)
+    pace.paused(1.0)
+    assert not pace.is_too_slow(100.0)
+    pace.resumed(100.0)
+    assert not pace.is_too_slow(108.0)
+    assert pace.is_too_slow(109.0)

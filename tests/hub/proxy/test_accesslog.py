@@ -1,0 +1,38 @@
+"""hub/proxy/accesslog.py: one line, no secret."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from hub import errors
+from hub.edge.framing import read_request
+from hub.edge.head import parse_head
+from hub.proxy.accesslog import AccessLog, safe_path
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        (b"/api?token=CANARY", "/api"),
+        (b"/a%0ab", "/a%0ab"),
+        (b"/a\\x", "/a\\\\x"),
+        (b"/" + b"x" * 600, "/" + "x" * 511 + "..."),
+    ],
+)
+def test_paths(target: bytes, shown: str) -> None:
+    request = read_request(parse_head(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n"), 0.0, "p")
+    assert safe_path(request) == shown
+
+
+def test_malformed_requests_are_rationed_and_counted() -> None:
+    now = 0.0
+    with capture_logs() as lines:
+        log = AccessLog(lambda: now, 2.0)
+        for _ in range(10):
+            log.malformed("1.2.3.4:5", errors.BadRequest())
+        assert len(lines) == 2
+        now = 1.0
+        log.malformed("1.2.3.4:5", errors.BadRequest())
+    assert lines[-1]["suppressed"] == 8
+    assert lines[-1]["status"] == 400

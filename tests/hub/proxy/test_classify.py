@@ -1,0 +1,59 @@
+"""hub/proxy/classify.py: verb classes after apiserver's RequestInfo."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.proxy.classify import VERBS, classify
+from proto.messages import StreamClass
+
+CASES = [
+    ("GET", "/api/v1/pods", "list", False, False),
+    ("GET", "/api/v1/namespaces", "list", False, False),
+    ("GET", "/api/v1/namespaces/x", "get", False, False),
+    ("GET", "/api/v1/namespaces/x/status", "get", False, False),
+    ("GET", "/api/v1/namespaces/x/pods", "list", False, False),
+    ("GET", "/api/v1/namespaces/x/pods/y", "get", False, False),
+    ("HEAD", "/api/v1/namespaces/x/pods/y", "get", False, False),
+    ("GET", "/apis/apps/v1/namespaces/x/deployments?limit=500", "list", False, False),
+    ("GET", "/api/v1/pods?watch=true", "watch", False, True),
+    ("GET", "/api/v1/pods?a=b&watch=1&c=d", "watch", False, True),
+    ("GET", "/api/v1/pods?watch", "watch", False, True),
+    ("GET", "/api/v1/pods?watch=", "watch", False, True),
+    ("GET", "/api/v1/pods?watch=false", "list", False, False),
+    ("GET", "/api/v1/pods?watch=0&x", "list", False, False),
+    ("GET", "/api/v1/pods?notwatch=1", "list", False, False),
+    ("GET", "/api/v1/watch/pods", "watch", False, True),
+    ("GET", "/api/v1/namespaces/x/pods/y/log", "get", False, False),
+    ("GET", "/api/v1/namespaces/x/pods/y/log?follow=true", "get", False, True),
+    ("GET", "/api/v1/namespaces/x/pods/y/exec?command=ls", "connect", True, True),
+    ("POST", "/api/v1/namespaces/x/pods/y/exec?command=ls", "connect", True, True),
+    ("POST", "/api/v1/namespaces/x/pods/y/attach", "connect", True, True),
+    ("GET", "/api/v1/namespaces/x/pods/y/portforward", "connect", True, True),
+    ("GET", "/api/v1/nodes/n/proxy/metrics", "proxy", False, True),
+    ("POST", "/api/v1/namespaces/n/services/https:svc:443/proxy/x", "proxy", True, True),
+    ("GET", "/api/v1/namespaces/n/pods/x:10250/proxy", "proxy", False, True),
+    ("POST", "/api/v1/namespaces/x/pods", "create", True, False),
+    ("PUT", "/api/v1/namespaces/x/pods/y", "update", True, False),
+    ("PATCH", "/api/v1/namespaces/x/pods/y", "patch", True, False),
+    ("DELETE", "/api/v1/namespaces/x/pods/y", "delete", True, False),
+    ("DELETE", "/api/v1/namespaces/x/pods", "deletecollection", True, False),
+    ("DELETE", "/api/v1/namespaces/x", "delete", True, False),
+    ("GET", "/version", "other", False, False),
+    ("GET", "/", "other", False, False),
+    ("GET", "/api", "other", False, False),
+    ("GET", "/apis/apps/v1", "other", False, False),
+    ("POST", "/", "other", True, False),
+]
+
+
+@pytest.mark.parametrize(("method", "rest", "verb", "mutation", "long"), CASES, ids=[f"{c[0]} {c[1]}" for c in CASES])
+def test_classes(method: str, rest: str, verb: str, mutation: bool, long: bool) -> None:
+    kind = classify(method.encode(), rest.encode())
+    assert (kind.verb, kind.is_mutation, kind.is_long_running) == (verb, mutation, long)
+    assert kind.verb in VERBS
+
+
+def test_sessions_are_interactive() -> None:
+    assert classify(b"POST", b"/api/v1/namespaces/x/pods/y/exec").stream_class is StreamClass.INTERACTIVE
+    assert classify(b"GET", b"/api/v1/pods").stream_class is StreamClass.NORMAL
