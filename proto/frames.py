@@ -19,6 +19,8 @@ HEADER_BYTES: Final = HEADER.size
 
 OPEN_PREFIX: Final = struct.Struct("!BBI")
 """Head of an OPEN's payload: class, kind, credit for the acceptor's half."""
+OPEN_FRAME: Final = struct.Struct("!BBHIBBI")
+"""Header and payload head of an OPEN in one go."""
 U32: Final = struct.Struct("!I")
 """WINDOW: increment. Head of an ACCEPT's payload: additional credit for the opener's half. Elements of SYNC."""
 RESET_PREFIX: Final = struct.Struct("!H")

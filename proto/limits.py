@@ -91,6 +91,8 @@ class Limits:
     """A longer gap between two beats of our own loop ends the session unread: the peer has given up on us (P3)."""
     progress_s: float = 20.0
     """Bytes are waiting and the transport took none for this long: the session ends."""
+    drain_s: float = 30.0
+    """How long streams may go on after a drain was announced, where the caller does not say."""
     sync_s: float = 60.0
     """Interval of SYNC while streams are open."""
     swallow_s: float = 30.0

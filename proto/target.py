@@ -7,8 +7,9 @@ The target is forwarded byte for byte, so what must not be ambiguous is refused,
 import re
 from typing import Final
 
-_SHAPE: Final = re.compile(rb"/(?:[!-\"$&-~]|%[0-9A-Fa-f]{2})*")
-"""Origin form: printable ASCII without `#`, every `%` followed by two hex digits."""
+_CHARS: Final = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
+"""Printable ASCII without `#`: a fragment never crosses the wire."""
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _SEPARATOR: Final = rb"(?:/|\\|%2[fF]|%5[cC])"
 _DOTS: Final = re.compile(_SEPARATOR + rb"(?:\.|%2[eE]){1,2}(?=" + _SEPARATOR + rb"|$)")
@@ -17,11 +18,16 @@ _DOTS: Final = re.compile(_SEPARATOR + rb"(?:\.|%2[eE]){1,2}(?=" + _SEPARATOR + 
 
 def fault(target: bytes) -> str | None:
     """Return what is wrong with a request target (path and query), or None. Nothing is normalised."""
-    if _SHAPE.fullmatch(target) is None:
-        return "illegal character or escape in the request target"
+    if not target.startswith(b"/"):
+        return "request target without a leading slash"
+    if target.translate(None, _CHARS):
+        return "illegal character in the request target"
+    has_escape = b"%" in target
+    if has_escape and _BAD_ESCAPE.search(target) is not None:
+        return "illegal escape in the request target"
     path = target.partition(b"?")[0]
-    # Most paths hold none of these; the expression below visits every byte.
-    if (b"/." in path or b"%" in path or b"\\" in path) and _DOTS.search(path) is not None:
+    # Most paths hold none of these; the expression visits every byte.
+    if (has_escape or b"/." in path or b"\\" in path) and _DOTS.search(path) is not None:
         return "dot segment in the request path"
     return None
 

@@ -1,0 +1,202 @@
+"""Bring a session's events to the owners of its streams, and keep what an owner does wrong inside its own stream."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from proto import events
+from proto.aio.linkstream import LinkStream, StreamLink
+from proto.aio.owner import LinkObserver, StreamOwner
+from proto.errors import Code
+from proto.messages import Accepted, Opening, StreamClass, StreamKind
+from proto.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+_ACCEPTED: Final = Accepted()
+
+OnOpen = Callable[[LinkStream, StreamKind, StreamClass, Opening], StreamOwner | None]
+"""Called for a stream of the peer; returns its owner, or None when it has already reset the stream."""
+
+
+class Delivery:
+    """Calls the owners of one link's streams, its observer and its callbacks."""
+
+    __slots__ = ("_deliver_one", "_link", "_observer", "_on_drain", "_on_end", "_on_message", "_on_open", "probes")
+
+    def __init__(
+        self,
+        link: StreamLink,
+        *,
+        on_open: OnOpen,
+        observer: LinkObserver | None,
+        on_drain: Callable[[events.DrainReceived], None] | None,
+        on_message: Callable[[int, bytes], None] | None,
+        on_end: Callable[[events.EndReason], None],
+    ) -> None:
+        self._link = link
+        self._on_open = on_open
+        self._observer = observer
+        self._on_drain = on_drain
+        self._on_message = on_message
+        self._on_end = on_end
+        self.probes: list[Callable[[], None]] = []
+        """To be called at the next answered ping."""
+        self._deliver_one: dict[type, Callable[..., None]] = {
+            events.StreamOpened: self._opened,
+            events.StreamAccepted: self._accepted,
+            events.HeadReceived: self._head,
+            events.DataReceived: self._data,
+            events.TrailersReceived: self._trailers,
+            events.StreamReset: self._reset,
+            events.StreamClosed: self._closed,
+            events.Writable: self._writable,
+            events.PongReceived: self._pong,
+            events.MessageReceived: self._message,
+            events.DrainReceived: self._drain,
+            events.SessionEnded: self._ended,
+        }
+
+    def deliver(self, happened: list[events.Event]) -> None:
+        """Deliver events in order. Never raises."""
+        deliver_one = self._deliver_one
+        for event in happened:
+            try:
+                deliver_one[type(event)](event)
+            except Exception:  # an observer or a bug here; owners are guarded one by one
+                logger.exception("delivery failed", extra={"link": self._link.name, "event": type(event).__name__})
+
+    def _owner_failed(self, handle: LinkStream, call: str, exc: Exception) -> None:
+        """An owner raised: it loses its stream, everyone else goes on."""
+        where = {"link": self._link.name, "stream": handle.id, "call": call}
+        logger.error("stream owner failed", exc_info=exc, extra=where)
+        handle.reset(Code.INTERNAL, "internal error")
+        owner, handle.owner = handle.owner, None
+        if owner is None or call == "reset":
+            return
+        try:
+            owner.reset(Code.INTERNAL, "internal error")
+        except Exception:
+            logger.exception("stream owner failed", extra={**where, "call": "reset"})
+
+    def _owner(self, core: Stream) -> tuple[LinkStream, StreamOwner] | None:
+        """Return handle and owner, or None when nobody wants to hear of the stream any more."""
+        handle = core.user
+        if core.is_muted or type(handle) is not LinkStream or handle.owner is None:
+            return None
+        return handle, handle.owner
+
+    def _opened(self, event: events.StreamOpened) -> None:
+        core = event.stream
+        handle = LinkStream(self._link, core, None)
+        core.user = handle
+        if self._observer is not None:
+            self._observer.opened(core.kind, core.cls)
+        try:
+            handle.owner = owner = self._on_open(handle, core.kind, core.cls, event.message)
+            if owner is not None and event.end and not core.is_muted:
+                owner.end()
+        except Exception as exc:
+            self._owner_failed(handle, "on_open", exc)
+            return
+        session = self._link.session
+        if owner is None:
+            handle.reset(Code.INTERNAL, "nobody took the stream")  # nothing when the callee has reset it, as it must
+        elif session.table.unanswered * 2 > session.backlog:
+            session.accept(core, _ACCEPTED)  # it is taken: make room in the opener's backlog
+
+    def _accepted(self, event: events.StreamAccepted) -> None:
+        self._answered(event.stream)
+        if (found := self._owner(event.stream)) is None:
+            return
+        handle, owner = found
+        try:
+            owner.accepted(event.message)
+        except Exception as exc:
+            self._owner_failed(handle, "accepted", exc)
+
+    def _head(self, event: events.HeadReceived) -> None:
+        core = event.stream
+        self._answered(core)
+        if (found := self._owner(core)) is None:
+            return
+        handle, owner = found
+        try:
+            owner.head(event.message)
+            if event.end and not core.is_muted:
+                owner.end()
+        except Exception as exc:
+            self._owner_failed(handle, "head", exc)
+
+    def _answered(self, core: Stream) -> None:
+        if self._observer is not None and not core.is_timed:
+            core.is_timed = True
+            self._observer.open_latency(core.kind, self._link.clock() - core.opened_at)
+
+    def _data(self, event: events.DataReceived) -> None:
+        core = event.stream
+        if (found := self._owner(core)) is None:
+            return
+        handle, owner = found
+        try:
+            if event.data:
+                owner.data(event.data)
+            if event.end and not core.is_muted:
+                owner.end()
+        except Exception as exc:
+            self._owner_failed(handle, "data", exc)
+
+    def _trailers(self, event: events.TrailersReceived) -> None:
+        if (found := self._owner(event.stream)) is None:
+            return
+        handle, owner = found
+        try:
+            owner.trailers(event.headers)
+            if not event.stream.is_muted:
+                owner.end()
+        except Exception as exc:
+            self._owner_failed(handle, "trailers", exc)
+
+    def _reset(self, event: events.StreamReset) -> None:
+        if (found := self._owner(event.stream)) is None:
+            return
+        handle, owner = found
+        handle.owner = None
+        try:
+            owner.reset(event.code, event.text)
+        except Exception as exc:
+            self._owner_failed(handle, "reset", exc)
+
+    def _writable(self, event: events.Writable) -> None:
+        if (found := self._owner(event.stream)) is None:
+            return
+        handle, owner = found
+        try:
+            owner.writable()
+        except Exception as exc:
+            self._owner_failed(handle, "writable", exc)
+
+    def _closed(self, event: events.StreamClosed) -> None:
+        core = event.stream
+        if self._observer is not None and core.user is not None:
+            self._observer.closed(core.kind, core.cls)
+
+    def _pong(self, event: events.PongReceived) -> None:
+        if self._observer is not None:
+            self._observer.rtt(event.rtt_s)
+        probes, self.probes = self.probes, []
+        for answered in probes:
+            answered()
+
+    def _message(self, event: events.MessageReceived) -> None:
+        if self._on_message is not None:
+            self._on_message(event.topic, event.body)
+
+    def _drain(self, event: events.DrainReceived) -> None:
+        logger.info("peer drains", extra={"link": self._link.name, "code": event.code.name, "drain_s": event.drain_s})
+        if self._on_drain is not None:
+            self._on_drain(event)
+
+    def _ended(self, event: events.SessionEnded) -> None:
+        self.probes.clear()
+        self._on_end(event.reason)

@@ -1,0 +1,193 @@
+"""HELLO, AUTH, WELCOME or REFUSED: who is there, and under which version and limits (P5).
+
+Sans-I/O: the caller moves one WebSocket message per step, bounds the time (10 s) and refuses longer messages than
+64 KiB before they are complete. Each handshake message holds exactly one frame on stream 0 without flags.
+
+    hub                                   agent
+    hello()            -- HELLO   -->     receive_hello()
+    receive()          <-- AUTH   --      auth()
+    welcome()/refuse() -- WELCOME -->     receive_answer()
+"""
+
+import dataclasses
+from typing import TypeVar
+
+from proto import codec, errors, frames, messages, transitions, versions
+from proto import limits as bounds
+from proto.frames import FrameType
+from proto.transitions import SessionInput, SessionState
+
+_W = TypeVar("_W", bound=messages.Wire)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What both sides keep to for the life of the session."""
+
+    version: int
+    limits: messages.Bounds
+    """Of each bound the smaller of both sides."""
+
+
+class _Handshake:
+    """State and framing of either side."""
+
+    __slots__ = ("_negotiated", "_state", "limits")
+
+    def __init__(self, limits: bounds.Limits) -> None:
+        self.limits = limits
+        self._state = SessionState.NEW
+        self._negotiated: Negotiated | None = None
+
+    @property
+    def state(self) -> SessionState:
+        return self._state
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """The agreement, known to the hub after AUTH and to the agent after WELCOME; UsageError before."""
+        if self._negotiated is None:
+            raise errors.UsageError("nothing is negotiated yet")
+        return self._negotiated
+
+    def _advance(self, what: SessionInput, *, ours: bool) -> None:
+        self._state = transitions.advance_session(self._state, what, ours=ours)
+
+    def _send(self, kind: FrameType, what: SessionInput, message: messages.Wire) -> bytes:
+        self._advance(what, ours=True)
+        return frames.encode(kind, 0, 0, codec.encode(message))
+
+    def _payload(self, message: bytes) -> tuple[int, bytes]:
+        if len(message) > bounds.HANDSHAKE_MAX_BYTES:
+            raise errors.ProtocolError(f"handshake message of {len(message)} bytes", errors.Code.TOO_BIG)
+        found = frames.split(message)
+        kind, flags, stream, payload = found[0]
+        if len(found) != 1 or flags or stream:
+            raise errors.ProtocolError("a handshake message is one frame on stream 0 without flags")
+        return kind, payload
+
+    def _receive(self, message: bytes, kind: FrameType, what: SessionInput, shape: type[_W]) -> _W:
+        got, payload = self._payload(message)
+        if got != kind:
+            raise errors.ProtocolError(f"expected {kind.name}, got frame type {got:#x}")
+        decoded = codec.decode(shape, payload)
+        self._advance(what, ours=False)
+        return decoded
+
+
+class HubHandshake(_Handshake):
+    """The hub's side. `nonce` is 32 fresh random bytes, drawn by the caller."""
+
+    __slots__ = ("_build", "_hub_id", "_versions", "nonce")
+
+    def __init__(
+        self,
+        hub_id: str,
+        nonce: bytes,
+        limits: bounds.Limits,
+        *,
+        build: str = versions.PRODUCT_VERSION,
+        wire_versions: tuple[int, int] = versions.OURS,
+    ) -> None:
+        super().__init__(limits)
+        self._hub_id = hub_id
+        self.nonce = nonce
+        self._build = build
+        self._versions = wire_versions
+
+    def hello(self) -> bytes:
+        """Return the first message."""
+        hello = messages.HubHello(
+            hub_id=self._hub_id,
+            nonce=self.nonce,
+            versions=self._versions,
+            limits=self.limits.offer(),
+            build=self._build,
+        )
+        return self._send(FrameType.HELLO, SessionInput.HELLO, hello)
+
+    def receive(self, message: bytes) -> messages.AgentAuth:
+        """Return the agent's AUTH. Raise ProtocolError, VersionMismatch: send `refuse` and end."""
+        auth = self._receive(message, FrameType.AUTH, SessionInput.AUTH, messages.AgentAuth)
+        version = versions.negotiate(self._versions, auth.versions)
+        self._negotiated = Negotiated(version, bounds.merge(self.limits.offer(), auth.limits))
+        return auth
+
+    def make_welcome(self, session_id: str, cluster: str) -> messages.Welcome:
+        """Return the WELCOME for what was negotiated, to be passed to `welcome`."""
+        agreed = self.negotiated
+        return messages.Welcome(session_id=session_id, version=agreed.version, limits=agreed.limits, cluster=cluster)
+
+    def welcome(self, welcome: messages.Welcome) -> bytes:
+        """Return the message that opens the session. Its version and limits must be the negotiated ones."""
+        if (welcome.version, welcome.limits) != (self.negotiated.version, self.negotiated.limits):
+            raise errors.UsageError("WELCOME differs from what was negotiated")
+        return self._send(FrameType.WELCOME, SessionInput.WELCOME, welcome)
+
+    def refuse(self, refused: messages.Refused) -> bytes:
+        """Return the message that ends the handshake; possible after `hello` in any state but an open session."""
+        return self._send(FrameType.REFUSED, SessionInput.REFUSED, refused)
+
+
+class AgentHandshake(_Handshake):
+    """The agent's side. `instance` is 16 random bytes of this process, `epoch` grows with each of its sessions."""
+
+    __slots__ = ("_fields", "_hello", "_versions")
+
+    def __init__(
+        self,
+        role: str,
+        instance: bytes,
+        epoch: int,
+        limits: bounds.Limits,
+        *,
+        node: str = "",
+        build: str = versions.PRODUCT_VERSION,
+        kubernetes: str = "",
+        wire_versions: tuple[int, int] = versions.OURS,
+    ) -> None:
+        super().__init__(limits)
+        self._versions = wire_versions
+        self._hello: messages.HubHello | None = None
+        self._fields = (role, instance, epoch, node, build, kubernetes)
+
+    def receive_hello(self, message: bytes) -> messages.HubHello:
+        """Return the hub's HELLO; its nonce is what a signature signs. Raise ProtocolError, VersionMismatch."""
+        hello = self._receive(message, FrameType.HELLO, SessionInput.HELLO, messages.HubHello)
+        versions.negotiate(self._versions, hello.versions)
+        self._hello = hello
+        return hello
+
+    def auth(self, credential: messages.Credential) -> bytes:
+        """Return the message that carries the credential. Send it only over a verified connection."""
+        role, instance, epoch, node, build, kubernetes = self._fields
+        auth = messages.AgentAuth(
+            role=role,
+            instance=instance,
+            epoch=epoch,
+            versions=self._versions,
+            limits=self.limits.offer(),
+            credential=credential,
+            node=node,
+            build=build,
+            kubernetes=kubernetes,
+        )
+        return self._send(FrameType.AUTH, SessionInput.AUTH, auth)
+
+    def receive_answer(self, message: bytes) -> messages.Welcome | messages.Refused:
+        """Return WELCOME (the session is open) or REFUSED. A refusal may also come instead of waiting for AUTH.
+
+        Raise ProtocolError when the hub agreed to something that neither side offered.
+        """
+        if frames.split(message)[0][0] == FrameType.REFUSED:
+            return self._receive(message, FrameType.REFUSED, SessionInput.REFUSED, messages.Refused)
+        welcome = self._receive(message, FrameType.WELCOME, SessionInput.WELCOME, messages.Welcome)
+        assert self._hello is not None  # the state table lets no WELCOME pass before HELLO
+        agreed = Negotiated(
+            versions.negotiate(self._versions, self._hello.versions),
+            bounds.merge(self.limits.offer(), self._hello.limits),
+        )
+        if (welcome.version, welcome.limits) != (agreed.version, agreed.limits):
+            raise errors.ProtocolError("the hub's WELCOME differs from what was offered")
+        self._negotiated = agreed
+        return welcome

@@ -1,0 +1,103 @@
+"""Is the peer alive, how far away is it, and did our own loop stand still? (D4, P3, P7)"""
+
+import collections
+from typing import Final
+
+from proto import limits as bounds
+from proto.frames import U32
+
+_SAMPLES: Final = 8
+
+
+class Liveness:
+    """Pings and their answers of one session, and the beat of the loop that drives it."""
+
+    __slots__ = (
+        "_active_until",
+        "_beat_at",
+        "_count",
+        "_limits",
+        "_pinged_at",
+        "_samples",
+        "_unanswered",
+        "answered_sent_at",
+        "last_received_at",
+        "rtt_s",
+    )
+
+    def __init__(self, limits: bounds.Limits) -> None:
+        self._limits = limits
+        self._beat_at = 0.0
+        self._active_until = 0.0
+        self._pinged_at = 0.0
+        self._count = 0
+        self._unanswered: collections.deque[tuple[bytes, float]] = collections.deque()
+        self._samples: collections.deque[float] = collections.deque(maxlen=_SAMPLES)
+        self.last_received_at = 0.0
+        self.rtt_s: float | None = None
+        """Smoothed round trip (weight 1/8), None before the first answer."""
+        self.answered_sent_at = float("-inf")
+        """When the last answered ping was made: the peer has seen everything that left before it."""
+
+    def start(self, now: float) -> None:
+        """The session opens: count from here."""
+        self._beat_at = self.last_received_at = now
+
+    def beat(self, now: float) -> bool:
+        """Note that the loop runs. False when it stood still for so long that the peer has given up on us."""
+        gap = now - self._beat_at
+        self._beat_at = now
+        return gap <= self._limits.dead_s
+
+    @property
+    def best_rtt_s(self) -> float | None:
+        """Smallest of the last eight round trips: free of queues, so window growth is not fooled by its own queue."""
+        return min(self._samples) if self._samples else None
+
+    @property
+    def unanswered_ping_at(self) -> float | None:
+        """When the oldest ping without an answer was sent."""
+        return self._unanswered[0][1] if self._unanswered else None
+
+    def active(self, now: float) -> None:
+        """A stream was opened."""
+        self._active_until = now + self._limits.active_memory_s
+
+    def interval(self, *, has_streams: bool, now: float) -> float:
+        """Seconds between pings."""
+        is_active = has_streams or now < self._active_until
+        return self._limits.ping_active_s if is_active else self._limits.ping_idle_s
+
+    def is_ping_due(self, *, has_streams: bool, now: float) -> bool:
+        """Tell whether a ping should leave. Never while one is unanswered."""
+        return not self._unanswered and now - self._pinged_at >= self.interval(has_streams=has_streams, now=now)
+
+    def ping(self, now: float) -> bytes:
+        """Return the eight bytes of the next PING."""
+        self._count += 1
+        nonce = U32.pack(0) + U32.pack(self._count & 0xFFFFFFFF)
+        self._unanswered.append((nonce, now))
+        self._pinged_at = now
+        return nonce
+
+    def pong(self, nonce: bytes, now: float) -> float | None:
+        """Return the round trip in seconds of the oldest ping when `nonce` answers it, None otherwise."""
+        if not self._unanswered or self._unanswered[0][0] != nonce:
+            return None
+        sent_at = self._unanswered.popleft()[1]
+        self.answered_sent_at = sent_at
+        rtt = max(now - sent_at, 0.0)
+        self._samples.append(rtt)
+        self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
+        return rtt
+
+    def is_dead(self, now: float) -> bool:
+        """Tell whether a ping has been unanswered for too long."""
+        return bool(self._unanswered) and now - self._unanswered[0][1] >= self._limits.pong_timeout_s
+
+    def next_at(self, *, has_streams: bool, now: float) -> float:
+        """Return when the session wants to be woken: the next beat, ping or verdict, whichever is first."""
+        due = self._beat_at + self._limits.beat_s
+        if self._unanswered:
+            return min(due, self._unanswered[0][1] + self._limits.pong_timeout_s)
+        return min(due, self._pinged_at + self.interval(has_streams=has_streams, now=now))

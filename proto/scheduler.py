@@ -1,0 +1,91 @@
+"""Which stream writes next: classes by weight, streams of a class in turn.
+
+Interactive goes before normal before bulk, but a class that waited while the higher ones moved many bytes gets its
+turn: normal after 3 and bulk after 9 bytes to one, so bulk keeps at least a tenth. Within a class streams take turns of
+one quantum (deficit round robin; since a frame is cut to fit, no deficit is ever left over). A stream that moved
+128 KiB without a pause is served as bulk until it pauses: what a stream does counts for more than what it claims.
+"""
+
+import collections
+from typing import Final
+
+from proto import limits as bounds
+from proto.messages import StreamClass
+from proto.stream import Buffer, Stream
+
+NORMAL_SHARE: Final = 3
+BULK_SHARE: Final = 9
+
+_NORMAL: Final = int(StreamClass.NORMAL)
+_BULK: Final = int(StreamClass.BULK)
+
+
+class Scheduler:
+    """Streams with something to send."""
+
+    __slots__ = ("_bulk", "_bulk_owed", "_demote_bytes", "_interactive", "_normal", "_normal_owed", "_pause", "_rings")
+
+    def __init__(self, limits: bounds.Limits) -> None:
+        self._demote_bytes = limits.demote_bytes
+        self._pause = limits.demote_pause_s
+        self._interactive: collections.deque[Stream] = collections.deque()
+        self._normal: collections.deque[Stream] = collections.deque()
+        self._bulk: collections.deque[Stream] = collections.deque()
+        self._rings = (self._interactive, self._normal, self._bulk)
+        self._normal_owed = 0
+        self._bulk_owed = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._interactive or self._normal or self._bulk)
+
+    def add(self, stream: Stream, now: float) -> None:
+        """Queue a stream that has become ready. One that is queued already stays where it is."""
+        if stream.in_ring:
+            return
+        if stream.moved and now - stream.emptied_at > self._pause:
+            stream.moved = 0
+        self._append(stream)
+
+    def _append(self, stream: Stream) -> None:
+        stream.in_ring = True
+        self._rings[_BULK if stream.moved >= self._demote_bytes else stream.cls].append(stream)
+
+    def clear(self) -> None:
+        """Forget every stream: the session is over."""
+        for ring in self._rings:
+            ring.clear()
+
+    def serve(self, out: list[Buffer], quantum: int, now: float) -> tuple[Stream, int] | None:
+        """Let the next stream write one turn into `out`. Return it and its DATA bytes, or None when none is ready."""
+        while (level := self._pick()) is not None:
+            stream = self._rings[level].popleft()
+            stream.in_ring = False
+            if not stream.is_ready():  # reset, or out of credit, since it was queued
+                continue
+            size = stream.fill(out, quantum)
+            self._account(level, size)
+            if stream.is_ready():
+                self._append(stream)
+            elif not stream.queued:
+                stream.emptied_at = now
+            return stream, size
+        return None
+
+    def _pick(self) -> int | None:
+        has_higher = bool(self._interactive or self._normal)
+        if self._bulk and (not has_higher or self._bulk_owed >= BULK_SHARE * bounds.DATA_MAX_BYTES):
+            return _BULK
+        if self._normal and (not self._interactive or self._normal_owed >= NORMAL_SHARE * bounds.DATA_MAX_BYTES):
+            return _NORMAL
+        return 0 if self._interactive else None
+
+    def _account(self, level: int, size: int) -> None:
+        """Remember what the lower classes let pass, as long as they have something to send."""
+        if level == _BULK:
+            self._bulk_owed = max(self._bulk_owed - BULK_SHARE * size, 0)
+            return
+        self._bulk_owed = self._bulk_owed + size if self._bulk else 0
+        if level == _NORMAL:
+            self._normal_owed = max(self._normal_owed - NORMAL_SHARE * size, 0)
+        else:
+            self._normal_owed = self._normal_owed + size if self._normal else 0

@@ -1,0 +1,117 @@
+"""Byte credit and rates: what bounds every buffer and every flood. Pure arithmetic on integers and given times."""
+
+from typing import Final
+
+from proto import limits as bounds
+
+CREDIT_MAX: Final = 2**31 - 1
+"""Credit that one side may hold; a WINDOW that lifts it higher is an error."""
+
+GROWTH_MARK: Final = 0.5
+CUT_MARK: Final = 0.8
+
+
+class Bucket:
+    """Token bucket: `burst` at once, `per_s` in the long run. The level may go negative: how deep shows persistence."""
+
+    __slots__ = ("_at", "burst", "level", "per_s")
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self.burst = burst
+        self.per_s = per_s
+        self.level = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one token; tell whether it was there. A refused one is owed too, down to one burst below zero."""
+        self._refill(now)
+        self.level = max(self.level - 1.0, -self.burst - 1.0)
+        return self.level >= 0.0
+
+    def is_empty(self, now: float) -> bool:
+        """Tell whether the next `take` would be refused."""
+        self._refill(now)
+        return self.level < 1.0
+
+    def _refill(self, now: float) -> None:
+        if now > self._at:
+            self.level = min(self.burst, self.level + (now - self._at) * self.per_s)
+            self._at = now
+
+
+class Budget:
+    """Received and unconsumed bytes of all sessions of a process, against its limit.
+
+    Over half of it no window grows; over 80 % each session resets its largest streams that nobody reads (P11).
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def may_grow(self) -> bool:
+        return self.used < self.limit * GROWTH_MARK
+
+    @property
+    def is_pressed(self) -> bool:
+        return self.used >= self.limit * CUT_MARK
+
+
+class SessionCredit:
+    """DATA bytes of the whole session, one direction each way.
+
+    The receiving side returns credit on receipt, in steps of half the window: it bounds what is in flight, not what
+    is buffered; buffering is bounded by the streams' own windows.
+    """
+
+    __slots__ = ("receive_left", "send_left", "unreturned", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.send_left = window
+        self.receive_left = window
+        self.unreturned = 0
+
+    def is_due(self) -> bool:
+        """Tell whether a WINDOW for stream 0 should leave."""
+        return self.unreturned * 2 >= self.window
+
+    def take_increment(self) -> int:
+        """Return the increment of that WINDOW and count it as given."""
+        increment = self.unreturned
+        self.unreturned = 0
+        self.receive_left += increment
+        return increment
+
+
+class Growth:
+    """How far the windows of one session have grown together: `extra` bytes above their start size."""
+
+    __slots__ = ("_allowance", "_budget", "_limits", "extra", "start")
+
+    def __init__(self, limits: bounds.Limits, start: int, session_window: int, budget: Budget | None) -> None:
+        self._limits = limits
+        self._budget = budget
+        self._allowance = int(session_window * limits.growth_share)
+        self.start = start
+        self.extra = 0
+
+    def next_size(self, size: int, elapsed: float, rtt_s: float | None) -> int:
+        """Return the window that follows `size` when half of it was used up `elapsed` seconds after the last grant."""
+        if rtt_s is None or elapsed >= self._limits.growth_round_trips * rtt_s:
+            return size
+        grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
+        added = grown - size
+        if added <= 0 or self.extra + added > self._allowance:
+            return size
+        if self._budget is not None and not self._budget.may_grow:
+            return size
+        self.extra += added
+        return grown
+
+    def release(self, size: int) -> None:
+        """A window of `size` ended or shrank to its start."""
+        self.extra -= max(size - self.start, 0)
