@@ -1,10 +1,13 @@
 """`riata clusters`: the clusters a hub knows."""
 
+import asyncio
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from ctl import client, options, output, terminal
+from ctl import client, durations, errors, options, output, terminal
+
+_POLL_S = 0.5
 
 app = App(name="clusters", help="The clusters a hub knows.")
 
@@ -62,6 +65,29 @@ async def show(name: Name, /, *, common: options.Common = options.COMMON) -> Non
     """Show one cluster. json and yaml have all of it, its tunnels too."""
     async with common.hub() as hub:
         found = await hub.get(client.target("v1", "clusters", name))
+    KIND.show_one(found, common.output)
+
+
+@app.command
+async def wait(
+    name: Name,
+    /,
+    *,
+    timeout: Annotated[str, Parameter(help="How long to wait: a number and s, m, h or d.")] = "60s",
+    common: options.Common = options.COMMON,
+) -> None:
+    """Wait until an agent of a cluster is connected."""
+    seconds = durations.parse(timeout)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with common.hub() as hub:
+        while not (found := await hub.get(client.target("v1", "clusters", name))).get("connected"):
+            if loop.time() >= deadline:
+                raise errors.CommandError(
+                    f"no agent of cluster {name} has connected within {timeout}",
+                    cure="look at the agent's log: it says what is wrong and how to cure it",
+                )
+            await asyncio.sleep(_POLL_S)
     KIND.show_one(found, common.output)
 
 

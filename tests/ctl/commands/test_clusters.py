@@ -1,5 +1,8 @@
 """`riata clusters`: what is asked of the hub, and golden output in every format."""
 
+import pytest
+
+from ctl.commands import clusters
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import CREATED, FakeHub, dumps
 
@@ -67,6 +70,18 @@ async def test_delete_asks_and_without_a_terminal_wants_yes(riata: Riata, hub: s
     assert "beta" in fake.clusters
     assert (await riata("clusters", "delete", "beta", "--yes")).code == 0
     assert "beta" not in fake.clusters
+
+
+async def test_wait_ends_when_an_agent_is_there_or_the_time_is_up(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _two(fake)
+    monkeypatch.setattr(clusters, "_POLL_S", 0.01)
+    assert (await riata("clusters", "wait", "alpha", "-o", "name")).out == "alpha\n"
+    late = await riata("clusters", "wait", "beta", "--timeout", "1s")
+    assert (late.code, late.out) == (1, "")
+    assert "has connected within 1s" in late.err
+    assert (await riata("clusters", "wait", "gone")).code == 4
 
 
 async def test_what_an_agent_reports_cannot_drive_the_terminal(riata: Riata, hub: str, fake: FakeHub) -> None:
