@@ -5,7 +5,7 @@ Names and values are bytes, names in lower case (functions that meet raw input f
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 HOP_BY_HOP: Final = frozenset(
@@ -53,19 +53,17 @@ def valid_value(value: bytes) -> bool:
     return not value.translate(None, _VALUE_CHARS) and value == value.strip(b" \t")
 
 
-def fault(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def fault(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """Return what is wrong with a header list, or None.
 
     Checks all names and all values in two passes of C code, since every request and response comes through here; what
     surrounds a value is not looked at: it is harmless where the value is written again as it stands.
     """
-    names = []
-    values = []
-    for name, value in headers:
-        if not name:
-            return "empty header name"
-        names.append(name)
-        values.append(value)
+    if not headers:
+        return None
+    names, values = zip(*headers, strict=True)
+    if b"" in names:
+        return "empty header name"
     if b"".join(names).translate(None, _NAME_CHARS):
         return "illegal character in a header name"
     if b"".join(values).translate(None, _VALUE_CHARS):

@@ -4,6 +4,7 @@ A ProtocolError raised here ends the session; what concerns one stream resets th
 are handed on as views into the received message and never copied.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from proto import codec, errors, events, frames, headers, messages
@@ -24,6 +25,7 @@ _AWAITED: Final = int(HalfState.AWAITED)
 _UPGRADES: Final = frozenset({"", "websocket", "SPDY/3.1"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _FLAGS: Final = tuple(int(frames.ALLOWED_FLAGS.get(FrameType(kind), 0)) if kind else 0 for kind in range(16))
+_ON_SESSION: Final = tuple(kind in frames.SESSION_TYPES for kind in range(16))
 _SYNC_IDS_MAX: Final = 2 * 8192
 
 
@@ -92,34 +94,16 @@ class Inbound(SessionCore):
     def _dispatch(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
         if kind >= frames.EXTENSION_MIN:
             return
-        if kind > 15 or flags & ~_FLAGS[kind]:
-            raise errors.ProtocolError(f"frame type {kind:#x} with flags {flags:#x}")
-        if kind != FrameType.WINDOW and (stream_id == 0) != (kind in frames.SESSION_TYPES):
+        handler = _HANDLERS.get(kind)
+        if handler is None or flags & ~_FLAGS[kind]:
+            raise errors.ProtocolError(f"frame type {kind:#x} with flags {flags:#x} in an open session")
+        if (stream_id == 0) != _ON_SESSION[kind] and kind != FrameType.WINDOW:
             raise errors.ProtocolError(f"frame type {kind:#x} on stream {stream_id}")
-        match kind:
-            case FrameType.OPEN:
-                self._open(stream_id, flags, payload, now)
-            case FrameType.HEAD | FrameType.ACCEPT | FrameType.TRAILERS:
-                self._answer(kind, stream_id, flags, payload, now)
-            case FrameType.WINDOW:
-                self._window(stream_id, payload, now)
-            case FrameType.RESET:
-                self._peer_reset(stream_id, payload, now)
-            case FrameType.PING:
-                self._ping(flags, payload, now)
-            case FrameType.GOAWAY:
-                self._peer_goaway(payload)
-            case FrameType.MSG:
-                self._msg(flags, payload)
-            case FrameType.SYNC:
-                self._sync(payload, now)
-            case _:
-                raise errors.ProtocolError(f"frame type {kind:#x} in an open session")
+        handler(self, stream_id, flags, payload, now)
 
     # Opening
 
     def _open(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
-        self._advance(SessionInput.OPEN, ours=False)
         self.table.check_peer_id(stream_id)
         if len(payload) < frames.OPEN_PREFIX.size:
             raise errors.ProtocolError("short OPEN")
@@ -175,20 +159,19 @@ class Inbound(SessionCore):
 
     # Answering
 
-    def _answer(self, kind: int, stream_id: int, flags: int, payload: bytes, now: float) -> None:
+    def _answered_stream(self, stream_id: int, now: float) -> Stream | None:
+        """Return the stream of ours that the peer answers, None when there is none and the peer was told."""
         stream = self.table.streams.get(stream_id)
         if stream is None:
             self._unknown(stream_id, now)
-        elif kind == FrameType.TRAILERS:
-            self._trailers(stream, payload, now)
         elif not stream.is_ours:
             self._fail_stream(stream, Code.PROTOCOL, "answer from the opener", now)
-        elif kind == FrameType.HEAD:
-            self._head(stream, flags, payload, now)
-        else:
-            self._accept(stream, payload, now)
+            return None
+        return stream
 
-    def _accept(self, stream: Stream, payload: bytes, now: float) -> None:
+    def _accept(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
+        if (stream := self._answered_stream(stream_id, now)) is None:
+            return
         if len(payload) < U32.size:
             raise errors.ProtocolError("short ACCEPT")
         message = codec.decode(messages.Accepted, payload[U32.size :])
@@ -198,7 +181,9 @@ class Inbound(SessionCore):
         self._answered(stream)
         self._events.append(events.StreamAccepted(stream, message))
 
-    def _head(self, stream: Stream, flags: int, payload: bytes, now: float) -> None:
+    def _head(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
+        if (stream := self._answered_stream(stream_id, now)) is None:
+            return
         message = codec.decode(messages.HttpHead, payload)
         fault = self._head_fault(stream, flags, message)
         if fault is not None:
@@ -220,7 +205,11 @@ class Inbound(SessionCore):
             return "interim status, or 101 without an upgrade"
         return headers.fault(message.headers)
 
-    def _trailers(self, stream: Stream, payload: bytes, now: float) -> None:
+    def _trailers(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
+        stream = self.table.streams.get(stream_id)
+        if stream is None:
+            self._unknown(stream_id, now)
+            return
         message = codec.decode(messages.Trailers, payload)
         fault = headers.fault(message.headers) if stream.has_head else "TRAILERS on a stream that is not http"
         if fault is not None:
@@ -245,7 +234,7 @@ class Inbound(SessionCore):
 
     # Credit and ends
 
-    def _window(self, stream_id: int, payload: bytes, now: float) -> None:
+    def _window(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if len(payload) != U32.size:
             raise errors.ProtocolError("WINDOW of a wrong length")
         increment = U32.unpack(payload)[0]
@@ -271,7 +260,7 @@ class Inbound(SessionCore):
         stream.send_left += increment
         return True
 
-    def _peer_reset(self, stream_id: int, payload: bytes, now: float) -> None:
+    def _peer_reset(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if not frames.RESET_PREFIX.size <= len(payload) <= frames.RESET_PREFIX.size + bounds.RESET_TEXT_MAX_BYTES:
             raise errors.ProtocolError("RESET of a wrong length")
         stream = self.table.streams.get(stream_id)
@@ -298,7 +287,7 @@ class Inbound(SessionCore):
 
     # The session itself
 
-    def _ping(self, flags: int, payload: bytes, now: float) -> None:
+    def _ping(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if len(payload) != frames.PING_BYTES:
             raise errors.ProtocolError("PING of a wrong length")
         if not flags:
@@ -318,7 +307,7 @@ class Inbound(SessionCore):
     def _settle_drain(self) -> None:
         raise NotImplementedError
 
-    def _peer_goaway(self, payload: bytes) -> None:
+    def _peer_goaway(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if len(payload) < frames.GOAWAY_PREFIX.size:
             raise errors.ProtocolError("short GOAWAY")
         last_id, number, drain_ms = frames.GOAWAY_PREFIX.unpack_from(payload)
@@ -339,20 +328,19 @@ class Inbound(SessionCore):
         if is_first:
             self._events.append(events.DrainReceived(code, goodbye.text, drain_ms / 1000, retry_s))
 
-    def _msg(self, flags: int, payload: bytes) -> None:
+    def _msg(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if not 1 <= len(payload) <= 1 + bounds.MSG_MAX_BYTES:
             raise errors.ProtocolError("MSG of a wrong length")
         self._events.append(events.MessageReceived(payload[0], payload[1:], bool(flags)))
 
-    def _sync(self, payload: bytes, now: float) -> None:
+    def _sync(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         """Compare the peer's list of open streams with ours; reset what only one side has."""
         count, rest = divmod(len(payload), U32.size)
         if rest or not 1 <= count <= 1 + _SYNC_IDS_MAX:
             raise errors.ProtocolError("SYNC of a wrong length")
         theirs = {each[0] for each in U32.iter_unpack(payload[U32.size :])}
-        for stream_id in theirs:
-            if stream_id not in self.table.streams:
-                self._sync_unknown(stream_id, now)
+        for each in theirs.difference(self.table.streams):
+            self._sync_unknown(each, now)
         for stream in list(self.table.streams.values()):
             # A stream that the peer cannot have known of when it wrote the list is not missing from it.
             known = not stream.is_ours or stream.is_answered or stream.sent_at < self.liveness.answered_sent_at
@@ -364,3 +352,18 @@ class Inbound(SessionCore):
             self._violate("SYNC names a stream that was never opened", now)
         elif not self.table.is_swallowed(stream_id) and self._unknown_bucket.take(now):
             self._send_reset(stream_id, Code.UNKNOWN_STREAM, "")
+
+
+_HANDLERS: Final[dict[int, Callable[[Inbound, int, int, bytes, float], None]]] = {
+    int(FrameType.OPEN): Inbound._open,
+    int(FrameType.ACCEPT): Inbound._accept,
+    int(FrameType.WINDOW): Inbound._window,
+    int(FrameType.RESET): Inbound._peer_reset,
+    int(FrameType.PING): Inbound._ping,
+    int(FrameType.GOAWAY): Inbound._peer_goaway,
+    int(FrameType.MSG): Inbound._msg,
+    int(FrameType.SYNC): Inbound._sync,
+    int(FrameType.TRAILERS): Inbound._trailers,
+    int(FrameType.HEAD): Inbound._head,
+}
+"""Control frames of an open session. DATA has its own way, and those of the handshake are errors here."""

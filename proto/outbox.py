@@ -184,10 +184,11 @@ class Outbox:
 
         About 64 KiB at most (16 KiB on a slow transport), plus at most one OPEN or HEAD of 60 KiB that began below it.
         """
-        self._measure(now)
+        if self._last_backlogged:
+            self._measure(now)
         target = self._limits.slow_data_bytes if self._is_slow else bounds.MESSAGE_TARGET_BYTES
         out: list[Buffer] = []
-        size = self._take_control(out, target)
+        size = self._take_control(out, target) if self._control else 0
         if self._windows or self._session_window_due:
             size += self._take_windows(out, now)
         if self._opens:
@@ -204,7 +205,7 @@ class Outbox:
     def _measure(self, now: float) -> None:
         """Learn the transport's rate from how long it took a message while another one was waiting."""
         elapsed = now - self._taken_at
-        if not self._last_backlogged or elapsed <= 0:
+        if elapsed <= 0:
             return
         rate = self._last_size / elapsed
         self._rate = rate if self._rate is None else self._rate + (rate - self._rate) / _RATE_WEIGHT

@@ -218,8 +218,8 @@ class Link:
         session = self.session
         if session.has_events and not self._is_delivering:
             self._is_delivering = True
-            while session.has_events:
-                self._delivery.deliver(session.events())
+            while happened := session.events():
+                self._delivery.deliver(happened)
             self._is_delivering = False
         if self._drained and (not session.is_open or session.is_drained):
             for waiter in self._drained:
