@@ -36,7 +36,7 @@ class Enclosure:
         self.hub_host = f"10.213.{third}.{fourth + 1}"
         self.address = f"10.213.{third}.{fourth + 2}"
         self._link = f"{run.name}-{number}"
-        self._groups = cgroups.create(directory, f"riata-{run.name}-{directory.name}")
+        self._groups = cgroups.create(run.directory, f"riata-{run.name}-{directory.name}")
         self.first_pid = 0
         self._child = self._start()
 
@@ -70,6 +70,8 @@ class Enclosure:
             os.kill(self.first_pid, signal.SIGKILL)
         if await self._child.wait(_STOP_S) is None:
             await self._child.stop(1)
+        # The kernel takes the link away with the network, but only some time after the last process.
+        subprocess.run(["ip", "link", "delete", self._link], capture_output=True, timeout=10, check=False)
         for group in self._groups:
             cgroups.remove(group)
 

@@ -13,6 +13,7 @@ from tests.harness.runs import Run
 
 _LOG_BYTES: Final = 3_000
 _GRACE_S: Final = 1.0
+_SHOWN: Final = ("hub.log", "agent.log", "inside.log")
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ def _difference(before: Snapshot, now: Snapshot) -> list[str]:
 
 
 def recent_logs(since: float) -> list[tuple[str, str]]:
-    """The ends of the logs written to after `since` (wall clock), as report sections; they are kept after the run."""
+    """The ends of our programs' logs written to after `since` (wall clock), as report sections.
+
+    Every log of the run, Kubernetes' own too, is then kept after its end.
+    """
     run = Run.existing()
     if run is None:
         return []
     run.keep_logs = True
-    logs = [log for log in sorted(run.directory.rglob("*.log")) if log.stat().st_mtime >= since]
+    logs = [log for name in _SHOWN for log in sorted(run.directory.glob(f"*/{name}")) if log.stat().st_mtime >= since]
     return [(f"end of {log.relative_to(run.directory)}", tail(log, _LOG_BYTES)) for log in logs]
 
 

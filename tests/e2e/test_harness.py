@@ -1,0 +1,226 @@
+"""The harness itself: clusters come up quickly, work without riata, and leave nothing, however their run ends."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import harness
+from tests.e2e.survivors import Survey, survey
+from tests.harness import images, janitor, tools
+from tests.harness.children import launched
+from tests.harness.runs import Run, state_root
+
+_LIGHT_READY_S = 10.0
+_BOTH_WAYS = pytest.mark.parametrize("websockets", ["true", "false"], ids=["websocket", "spdy"])
+
+
+def _way(websockets: str) -> dict[str, str]:
+    return {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": websockets, "KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets}
+
+
+@pytest.mark.light
+async def test_light_cluster_is_ready_within_ten_seconds() -> None:
+    started = time.monotonic()
+    async with harness.light("quick") as cluster:
+        took = time.monotonic() - started
+        print(f"light cluster ready after {took:.1f} s")
+        version = json.loads((await cluster.kubectl("version", "-o", "json")).check().stdout)
+        assert version["serverVersion"]["gitVersion"] == "v1.37.2"
+    assert took <= _LIGHT_READY_S
+
+
+@pytest.mark.light
+async def test_two_light_clusters_start_side_by_side() -> None:
+    async with harness.light("left") as left, harness.light("right") as right:
+        assert left.url != right.url
+        results = await asyncio.gather(*(each.kubectl("get", "--raw", "/readyz") for each in (left, right)))
+    assert [result.stdout for result in results] == ["ok", "ok"]
+
+
+async def test_an_agent_pod_has_a_bound_short_token_and_one_right(
+    light_cluster: harness.Cluster, tmp_path: Path
+) -> None:
+    pod = await light_cluster.agent_pod(tmp_path / "pod")
+    names = sorted(each.name for each in pod.directory.iterdir())
+    token = pod.token_file.read_text()
+    as_agent = ("--token", token, "--server", light_cluster.url, "--certificate-authority", str(pod.ca_file))
+    nobody = tmp_path / "none"
+    nobody.write_text("")
+    answers = {}
+    for verb, what in (("impersonate", "users"), ("get", "secrets"), ("list", "pods")):
+        answers[what] = (await harness.kubectl(nobody, *as_agent, "auth", "can-i", verb, what)).stdout.strip()
+    renewed = pod.rotate()
+    pod.close()
+    assert names == ["ca.crt", "namespace", "token"]
+    assert answers == {"users": "yes", "secrets": "no", "pods": "no"}
+    assert renewed != token
+
+
+@pytest.mark.light
+async def test_simulated_nodes_and_pods_are_ready() -> None:
+    started = time.monotonic()
+    async with harness.light("many", kwok_nodes=100, kwok_pods=200) as cluster:
+        print(f"100 nodes and 200 pods after {time.monotonic() - started:.1f} s")
+        nodes = (await cluster.kubectl("get", "nodes", "--no-headers")).stdout.splitlines()
+        pods = (await cluster.kubectl("get", "pods", "-n", "simulated", "--no-headers")).stdout.splitlines()
+    assert len(nodes) == 100
+    assert len(pods) == 200
+    assert all(" Ready " in line for line in nodes)
+    assert all(" Running " in line for line in pods)
+
+
+# --- real pods ------------------------------------------------------------------------------------------------------
+
+
+async def _box(cluster: harness.Cluster, name: str, *command: str) -> None:
+    arguments = ["run", name, f"--image={images.BOX}", "--image-pull-policy=Never", "--restart=Never"]
+    overrides = {"spec": {"terminationGracePeriodSeconds": 0}}
+    (await cluster.kubectl(*arguments, f"--overrides={json.dumps(overrides)}", *command)).check()
+    (await cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=70)).check()
+
+
+@_BOTH_WAYS
+async def test_exec_logs_cp_and_port_forward_in_real_pods(
+    full_cluster: harness.Cluster, websockets: str, tmp_path: Path
+) -> None:
+    name, way = f"box-{websockets}", _way(websockets)
+    script = "echo started; mkdir /tmp/www; echo served > /tmp/www/f; exec httpd -f -p 8080 -h /tmp/www"
+    await _box(full_cluster, name, "--", "sh", "-c", script)
+    ended = await full_cluster.kubectl("exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 3", env=way)
+    piped = await full_cluster.kubectl("exec", "-i", name, "--", "sha256sum", stdin=b"x" * 1_000_000, env=way)
+    logs = (await full_cluster.kubectl("logs", name)).check()
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(3_000_000))
+    (await full_cluster.kubectl("cp", str(big), f"{name}:/tmp/big", env=way)).check()
+    (await full_cluster.kubectl("cp", f"{name}:/tmp/big", str(tmp_path / "back"), env=way)).check()
+    served = await _through_port_forward(full_cluster, name, way)
+    (await full_cluster.kubectl("delete", "pod", name, "--now", "--wait=false")).check()
+    assert (ended.rc, ended.stdout) == (3, "out\n")
+    assert "err\n" in ended.stderr
+    assert piped.check().stdout.split()[0] == hashlib.sha256(b"x" * 1_000_000).hexdigest()
+    assert logs.stdout == "started\n"
+    assert (tmp_path / "back").read_bytes() == big.read_bytes()
+    assert served == b"served\n"
+
+
+async def _through_port_forward(cluster: harness.Cluster, name: str, way: dict[str, str]) -> bytes:
+    """One GET through `kubectl port-forward`, from inside the cluster's network, where kubectl listens."""
+    command = harness.kubectl_command(
+        cluster.admin_kubeconfig, "port-forward", name, "18080:8080", prefix=cluster.command_prefix
+    )
+    process = await asyncio.create_subprocess_exec(
+        *launched(command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, **way}
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            line = await process.stdout.readline()
+        assert line.startswith(b"Forwarding from"), line
+        fetch = [*cluster.command_prefix, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:18080/f"]
+        return (await harness.execute(fetch, timeout=20)).check().stdout_bytes
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+# --- the network of a full cluster ------------------------------------------------------------------------------------
+
+
+async def test_nothing_reaches_into_a_full_cluster(full_cluster: harness.Cluster) -> None:
+    uplink = await harness.execute([*full_cluster.command_prefix, "ip", "-o", "-4", "address", "show", "uplink"])
+    address = uplink.check().stdout.split()[3].partition("/")[0]
+    for port in (6443, 10250, 22):
+        with pytest.raises(TimeoutError):
+            socket.create_connection((address, port), timeout=1).close()
+
+
+async def test_a_full_cluster_dials_the_hub_and_nothing_else(full_cluster: harness.Cluster) -> None:
+    def listener() -> socket.socket:
+        return socket.create_server((full_cluster.hub_host, 0))
+
+    with listener() as hub, listener() as other:
+        hub_port, other_port = hub.getsockname()[1], other.getsockname()[1]
+        await full_cluster.allow_hub(hub_port)
+        allowed = await _dials(full_cluster, full_cluster.hub_host, hub_port)
+        refused = await _dials(full_cluster, full_cluster.hub_host, other_port)
+    assert allowed
+    assert not refused
+
+
+def _nc(host: str, port: int) -> list[str]:
+    return ["nc", "-w", "2", host, str(port), "-e", "true"]  # ends with 0 as soon as it is connected
+
+
+async def _dials(cluster: harness.Cluster, host: str, port: int) -> bool:
+    command = [*cluster.command_prefix, "busybox", *_nc(host, port)]
+    return (await harness.execute(command, timeout=20)).rc == 0
+
+
+async def test_a_pod_dials_the_hub_and_its_own_api_server(full_cluster: harness.Cluster) -> None:
+    await _box(full_cluster, "dialler")
+    with socket.create_server((full_cluster.hub_host, 0)) as hub:
+        port: int = hub.getsockname()[1]
+        await full_cluster.allow_hub(port)
+        results = {}
+        targets = {
+            "hub": (full_cluster.hub_host, port),
+            "service": ("10.0.0.1", 443),
+            "else": (full_cluster.hub_host, 9),
+        }
+        for name, target in targets.items():
+            results[name] = (await full_cluster.kubectl("exec", "dialler", "--", *_nc(*target))).rc == 0
+    assert results == {"hub": True, "service": True, "else": False}
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+async def _started_elsewhere(size: str) -> tuple[asyncio.subprocess.Process, Survey]:
+    """A Python process with a cluster in it; and what the machine shows of it."""
+    command = [sys.executable, "-m", "tests.e2e.survivors", size]
+    environment = {**os.environ, "PYTHONPATH": str(tools.REPOSITORY)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    async with asyncio.timeout(120):
+        run = (await process.stdout.readline()).decode().strip()
+    return process, survey(run)
+
+
+@pytest.mark.parametrize(
+    ("size", "how"),
+    [
+        pytest.param("light", signal.SIGKILL, marks=pytest.mark.light),
+        pytest.param("light", signal.SIGINT, marks=pytest.mark.light),
+        pytest.param("full", signal.SIGKILL, marks=pytest.mark.full),
+        pytest.param("full", signal.SIGINT, marks=pytest.mark.full),
+    ],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else value,
+)
+async def test_the_end_of_a_run_is_the_end_of_all_it_started(size: str, how: signal.Signals) -> None:
+    process, before = await _started_elsewhere(size)
+    assert len(before.processes) >= (6 if size == "full" else 2)
+    assert bool(before.links) == (size == "full")
+    process.send_signal(how)
+    await process.communicate()
+    deadline = time.monotonic() + 10
+    while (after := survey(before.run)).lives() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel's
+        await asyncio.sleep(0.05)
+    assert not after.lives()
+    assert after.machine == before.machine - before.own
+    janitor.sweep(state_root())
+    assert not (state_root() / before.run).exists()
+    assert not [group for group in before.cgroups if group.exists()]
+
+
+def test_the_run_of_these_tests_is_alive_to_the_janitor() -> None:
+    run = Run.current()
+    janitor.sweep(state_root())
+    assert run.directory.is_dir()
