@@ -1,1 +1,1 @@
-"""The whole line against a real Kubernetes API server: kubectl and client libraries → hub → tunnel → agent → API server."""
+"""The whole line with a real Kubernetes API server at its end: client → hub → tunnel → agent → API server."""

@@ -14,7 +14,7 @@ from tests.e2e.kubectl import Kubectl
 
 @dataclass(frozen=True)
 class Entry:
-    """One identity's way into one cluster, through the hub or (to check a test's expectation) straight at its API server."""
+    """One identity's way into one cluster: through the hub, or straight to check a test's expectation."""
 
     url: str
     ca_file: Path
@@ -44,7 +44,7 @@ class Entry:
 
     @contextlib.asynccontextmanager
     async def session(self, **options: object) -> AsyncIterator[aiohttp.ClientSession]:
-        """An HTTP client with this identity; relative paths start with `prefix`. No body is decoded or limited in time."""
+        """An HTTP client with this identity. No body is decoded, nothing but the connection limited in time."""
         connector = aiohttp.TCPConnector(ssl=self.context, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         settings = {"auto_decompress": False, "headers": {**self.bearer, "Accept-Encoding": "identity"}, **options}
@@ -61,7 +61,7 @@ class Entry:
 
 
 def kubeconfig_text(url: str, ca_file: Path, token: str) -> str:
-    """A kubeconfig of one context; written by hand because the command that makes them is itself under test elsewhere."""
+    """A kubeconfig of one context; by hand, because the command that makes them is under test elsewhere."""
     return f"""apiVersion: v1
 kind: Config
 current-context: it

@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests import harness
 from tests.e2e.entry import Entry, kubeconfig_text
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.line import FULL, LIGHT, Line, running_line
+from tests.e2e.line import Line, running_line
 from tests.e2e.pods import NAMESPACE, ensure_pods
 from tests.harness import tools
 
@@ -27,62 +27,77 @@ def is_direct() -> bool:
     return "RIATA_E2E_DIRECT_URL" in os.environ
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line | None]:
+@pytest.fixture(scope="session")
+def clusters(request: pytest.FixtureRequest) -> tuple[harness.Cluster, harness.Cluster | None]:
+    """The run's clusters; the full one only if a test that will run wants it. Not async: it may ask for async ones."""
+    wanted = any(
+        item.get_closest_marker("full") and not item.get_closest_marker("skip") for item in request.session.items
+    )
+    return request.getfixturevalue("light_cluster"), request.getfixturevalue("full_cluster") if wanted else None
+
+
+@pytest.fixture(scope="session")
+def line_or_none(request: pytest.FixtureRequest) -> Line | None:
     """The line; None when this run leaves riata out."""
-    if is_direct():
-        yield None
-        return
-    wanted = any(item.get_closest_marker("full") for item in request.session.items)
-    directory = tmp_path_factory.mktemp("entries")
-    async with running_line(directory, with_full=wanted and not harness.full_obstacle()) as running:
+    return None if is_direct() else request.getfixturevalue("line")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def line(
+    clusters: tuple[harness.Cluster, harness.Cluster | None], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Line]:
+    """Hub and agents, for all modules of the run."""
+    async with running_line(tmp_path_factory.mktemp("entries"), *clusters) as running:
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="session", autouse=True)
-async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """After every test on the line: hub and agents have no more streams than before it."""
-    if "line" not in request.fixturenames or is_direct():
-        yield
+@pytest_asyncio.fixture(loop_scope="session")
+async def quiet(line_or_none: Line | None) -> AsyncIterator[Line | None]:
+    """The line, for one test, after which hub and agents have no more streams than before."""
+    if line_or_none is None:
+        yield None
         return
-    line: Line = request.getfixturevalue("line")
-    base = await line.streams()
-    yield
-    await line.quiet(base)
+    base = await line_or_none.streams()
+    yield line_or_none
+    await line_or_none.quiet(base)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def hub_line(line: Line | None) -> Line:
+async def hub_line(quiet: Line | None) -> Line:
     """The line, for tests that make no sense without a hub."""
-    if line is None:
+    if quiet is None:
         pytest.skip("this run leaves riata out")
-    return line
+    return quiet
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def whole_light(line: Line | None, tmp_path_factory: pytest.TempPathFactory) -> Entry:
+async def whole_light(line_or_none: Line | None, tmp_path_factory: pytest.TempPathFactory) -> Entry:
     """The shared test user's way into the light cluster."""
-    return line.entry(LIGHT) if line else direct_entry(tmp_path_factory.mktemp("direct"))
+    if line_or_none is None:
+        return direct_entry(tmp_path_factory.mktemp("direct"))
+    return line_or_none.entry(line_or_none.light.name)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def whole_full(line: Line | None, tmp_path_factory: pytest.TempPathFactory) -> Entry:
+async def whole_full(line_or_none: Line | None, tmp_path_factory: pytest.TempPathFactory) -> Entry:
     """The shared test user's way into the full cluster, where the pods of `tests.e2e.pods` run."""
-    if line is not None and line.full is None:
-        pytest.skip(harness.full_obstacle() or "no test of this run asked for a full cluster")
-    entry = line.entry(FULL) if line else direct_entry(tmp_path_factory.mktemp("direct"))
+    if line_or_none is None:
+        entry = direct_entry(tmp_path_factory.mktemp("direct"))
+    else:
+        assert line_or_none.full is not None, "a test without the mark `full` asked for the full cluster"
+        entry = line_or_none.entry(line_or_none.full.name)
     await ensure_pods(entry)
     return entry
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def light(whole_light: Entry) -> Entry:
+async def light(quiet: Line | None, whole_light: Entry) -> Entry:
     """The light cluster, kubectl bound to a namespace of this test alone."""
     return await fresh(whole_light)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def full(whole_full: Entry) -> Entry:
+async def full(quiet: Line | None, whole_full: Entry) -> Entry:
     """The full cluster, kubectl bound to the namespace of the shared pods."""
     return whole_full.inside(NAMESPACE)
 

@@ -22,7 +22,10 @@ class Made:
 
 @dataclass
 class HubApi:
-    """One caller of `/v1/…`. `directory` takes the kubeconfigs that are made; `made` remembers every secret (for the log check)."""
+    """One caller of `/v1/…`.
+
+    `directory` takes the kubeconfigs that are made; `made` remembers every secret, for the check of the logs.
+    """
 
     url: str
     ca_file: Path

@@ -127,7 +127,7 @@ class Kubectl:
         return [str(self.program), "--kubeconfig", str(self.kubeconfig), *bound, *arguments]
 
     async def __call__(
-        self, *arguments: str, stdin: bytes | Path | None = None, timeout: float = 60.0, rc: int | None = 0
+        self, *arguments: str, stdin: bytes | Path | None = None, within: float = 60.0, rc: int | None = 0
     ) -> Result:
         """Run to its end. `stdin` is bytes or a file; `rc` is the exit code that must come, None allows any."""
         with contextlib.ExitStack() as stack:
@@ -146,7 +146,7 @@ class Kubectl:
                 env=self.environment,
             )
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(within):
                     out, err = await process.communicate()
             except BaseException:
                 with contextlib.suppress(ProcessLookupError):

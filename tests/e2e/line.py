@@ -1,11 +1,11 @@
-"""The line under test: one hub, its clusters, their agents, as processes; and what must be quiet again after each test."""
+"""The line under test: one hub, its clusters, their agents, as processes; and what must be quiet after each test."""
 
 import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests import harness
@@ -14,8 +14,6 @@ from tests.e2e.entry import Entry
 from tests.e2e.hubapi import HubApi
 from tests.harness import tools
 
-LIGHT = "plain"
-FULL = "real"
 USER = "tess"
 GROUP = "testers"
 
@@ -34,7 +32,6 @@ class Line:
     full: harness.Cluster | None
     agents: dict[str, harness.Agent]
     token: str = ""
-    pods: dict[str, str] = field(default_factory=dict)
 
     def entry(self, cluster: str, token: str = "") -> Entry:
         """The way into `cluster`: with the shared test user's token when none is given."""
@@ -72,21 +69,18 @@ async def agent_page(agent: harness.Agent) -> measures.Page:
 
 
 @asynccontextmanager
-async def running_line(directory: Path, *, with_full: bool) -> AsyncIterator[Line]:
-    """Start clusters, hub and agents; everything is gone afterwards."""
+async def running_line(directory: Path, light: harness.Cluster, full: harness.Cluster | None) -> AsyncIterator[Line]:
+    """Start the hub and an agent for each cluster; all of them are gone afterwards."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        light = await stack.enter_async_context(harness.light(LIGHT))
-        full = await stack.enter_async_context(harness.full(FULL)) if with_full else None
         hub = await stack.enter_async_context(harness.hub())
         admin = hub.admin_token_file.read_text().strip()
-        program = Path(tools.kube("kubectl"))
-        api = HubApi(hub.url, hub.ca_file, admin, program, directory, made=[admin])
+        api = HubApi(hub.url, hub.ca_file, admin, Path(tools.kube("kubectl")), directory, made=[admin])
         agents = {}
         for cluster in filter(None, (light, full)):
             agents[cluster.name] = await stack.enter_async_context(harness.agent(hub, cluster))
         line = Line(hub, api, light, full, agents)
         line.token = (await api.mint("tests", user=USER, groups=[GROUP])).token
         await api.grant("tests", user=USER, cluster="*", role="admin")
-        print(f"\nhub, {len(agents)} clusters and agents ready in {time.monotonic() - started:.1f} s")
+        print(f"\nhub and {len(agents)} agents ready in {time.monotonic() - started:.1f} s")
         yield line

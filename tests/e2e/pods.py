@@ -1,16 +1,16 @@
-"""The pods that the tests on the full cluster share: one to run programs in, one that echoes, one that talks, one web server."""
+"""The pods that the tests on the full cluster share: one to run programs in, an echo, a talker, a web server."""
 
 import json
-import os
 
 from tests.e2e.entry import Entry
+from tests.harness import images
 
 NAMESPACE = "pods"
 BOX = "box"
 ECHO = "echo"
 TALKER = "talker"
 WEB = "web"
-IMAGE = os.environ.get("RIATA_E2E_IMAGE", "docker.io/local/box:1")
+IMAGE = images.BOX
 WEB_PORT = 8080
 WEB_FILE_BYTES = 262_144
 
@@ -48,4 +48,4 @@ async def ensure_pods(entry: Entry) -> None:
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}).encode()
     await kubectl("apply", "-f", "-", stdin=manifest)
     names = [f"pod/{name}" for name in (BOX, ECHO, TALKER, WEB)]
-    await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s", timeout=70)
+    await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s", within=70)

@@ -150,7 +150,12 @@ async def test_a_version_too_old_is_410_and_a_new_list_goes_on(light: Entry) -> 
             assert gone.status == 410
             assert "too old resource version" in str(gone.reason)
             listed = await ropes.list_namespaced_custom_object(*where, _request_timeout=20)
-            rope = {"apiVersion": "test.riata.io/v1", "kind": "Rope", "metadata": {"name": "new"}, "spec": {"length": 1}}
+            rope = {
+                "apiVersion": "test.riata.io/v1",
+                "kind": "Rope",
+                "metadata": {"name": "new"},
+                "spec": {"length": 1},
+            }
             await ropes.create_namespaced_custom_object(*where, rope, _request_timeout=20)
             assert await first(listed["metadata"]["resourceVersion"]) == "new"
     finally:
@@ -179,7 +184,10 @@ async def test_exec_over_version_4_of_the_channel_protocol(full: Entry) -> None:
         flags = {"stderr": True, "stdin": False, "stdout": True, "tty": False}
         assert await call(BOX, NAMESPACE, command=["sh", "-c", "echo hello"], **flags) == "hello\n"
         opening = await call(
-            BOX, NAMESPACE, command=["sh", "-c", "cat; exit 7"], **{**flags, "stdin": True, "tty": True},
+            BOX,
+            NAMESPACE,
+            command=["sh", "-c", "cat; exit 7"],
+            **{**flags, "stdin": True, "tty": True},
             _preload_content=False,
         )
         async with opening as socket:

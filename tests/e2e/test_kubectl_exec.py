@@ -46,7 +46,9 @@ async def test_half_closed_input_leaves_the_output_open(kubectl: Kubectl) -> Non
 
 
 async def test_input_reaches_the_program_line_by_line(kubectl: Kubectl) -> None:
-    async with kubectl.running("exec", "-i", BOX, "--", "sh", "-c", "while read l; do echo got:$l; done; exit 4") as shell:
+    async with kubectl.running(
+        "exec", "-i", BOX, "--", "sh", "-c", "while read l; do echo got:$l; done; exit 4"
+    ) as shell:
         for word in ("one", "two", "three"):
             await shell.send(f"{word}\n".encode())
             assert await shell.line() == f"got:{word}"
@@ -85,7 +87,7 @@ async def test_100_mb_through_a_pipe_both_ways(kubectl: Kubectl, mode: str, tmp_
     source.write_bytes(os.urandom(PIPE_BYTES))
     wanted = hashlib.sha256(source.read_bytes()).hexdigest()
     started = time.monotonic()
-    result = await kubectl("exec", "-i", BOX, "--", "cat", stdin=source, timeout=120)
+    result = await kubectl("exec", "-i", BOX, "--", "cat", stdin=source, within=120)
     took = time.monotonic() - started
     source.unlink()
     assert len(result.raw) == PIPE_BYTES

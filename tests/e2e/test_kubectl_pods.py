@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.e2e.entry import Entry
-from tests.e2e.kubectl import MODES, Kubectl
+from tests.e2e.kubectl import MODES, Running
 from tests.e2e.pods import BOX, ECHO, IMAGE, TALKER, WEB, WEB_FILE_BYTES, WEB_PORT
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
@@ -40,7 +41,7 @@ async def test_followed_logs_arrive_as_they_are_written(full: Entry) -> None:
             assert await follow.line() == f"line {number}"
             came.append(time.monotonic())
     # One line every 0.1 s in the pod: they must trickle, not come in lumps.
-    gaps = [after - before for before, after in zip(came, came[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(came)]
     print(f"\n20 followed lines: longest gap {max(gaps) * 1e3:.0f} ms")
     assert max(gaps) < 1.0
     assert came[-1] - came[0] > 1.0
@@ -56,10 +57,10 @@ async def test_attach_talks_to_the_running_program(full: Entry, mode: str) -> No
         assert await attached.line() == f"got:{word}"
 
 
-async def _says(running: object, words: str) -> None:
+async def _says(running: Running, words: str) -> None:
     deadline = time.monotonic() + 15
-    while words not in running.stderr:  # type: ignore[attr-defined]
-        assert time.monotonic() < deadline, running.stderr  # type: ignore[attr-defined]
+    while words not in running.stderr:
+        assert time.monotonic() < deadline, running.stderr
         await asyncio.sleep(0.05)
 
 
@@ -120,9 +121,10 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_port_forward_to_a_closed_port_says_so(full: Entry, mode: str) -> None:
-    async with full.kubectl.over(mode).running(
-        "port-forward", "--address=127.0.0.1", f"pod/{WEB}", ":9"
-    ) as forwarding, aiohttp.ClientSession() as session:
+    async with (
+        full.kubectl.over(mode).running("port-forward", "--address=127.0.0.1", f"pod/{WEB}", ":9") as forwarding,
+        aiohttp.ClientSession() as session,
+    ):
         port = (await forwarding.line()).split()[2].rpartition(":")[2]
         with pytest.raises(aiohttp.ClientError):
             await session.get(f"http://127.0.0.1:{port}/")
@@ -133,12 +135,12 @@ async def test_rollout_status_of_a_deployment(full: Entry) -> None:
     kubectl = full.kubectl
     await kubectl("create", "-f", "-", stdin=json.dumps(deployment("rolled", replicas=2)).encode())
     try:
-        status = await kubectl("rollout", "status", "deployment/rolled", "--timeout=60s", timeout=70)
+        status = await kubectl("rollout", "status", "deployment/rolled", "--timeout=60s", within=70)
         assert 'deployment "rolled" successfully rolled out' in status.stdout
         await kubectl("wait", "--for=condition=Available", "deployment/rolled", "--timeout=30s")
         await kubectl("scale", "deployment/rolled", "--replicas=1")
         await kubectl("rollout", "restart", "deployment/rolled")
-        await kubectl("rollout", "status", "deployment/rolled", "--timeout=60s", timeout=70)
+        await kubectl("rollout", "status", "deployment/rolled", "--timeout=60s", within=70)
         assert len((await kubectl("rollout", "history", "deployment/rolled")).lines) >= 3
     finally:
         await kubectl("delete", "deployment", "rolled", "--wait=false")

@@ -54,7 +54,7 @@ async def test_get_in_every_form(light: Entry) -> None:
     table = (await kubectl("get", "configmaps", "-l", "stem=item")).lines
     assert table[0].split() == ["NAME", "DATA", "AGE"]
     assert [line.split()[0] for line in table[1:]] == ["item-000", "item-001", "item-002"]
-    assert "number: \"2\"" in (await kubectl("get", "configmap", "item-002", "-o", "yaml")).stdout
+    assert 'number: "2"' in (await kubectl("get", "configmap", "item-002", "-o", "yaml")).stdout
     as_json = json.loads((await kubectl("get", "configmap", "item-001", "-o", "json")).stdout)
     assert as_json["data"] == {"number": "1"}
     chosen = await kubectl("get", "configmaps", "-l", "odd in (1),stem", "-o", "jsonpath={.items[*].metadata.name}")
@@ -124,7 +124,9 @@ async def test_top_shows_metrics_where_the_cluster_has_them(light: Entry) -> Non
     await kubectl("create", "-f", "-", stdin=json.dumps(metrics_definition()).encode())
     try:
         await kubectl("wait", "--for=condition=Established", "crd/nodes.metrics.k8s.io", "--timeout=30s")
-        await kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": measured()}).encode())
+        await kubectl(
+            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": measured()}).encode()
+        )
         lines = (await kubectl("top", "node", "--show-capacity")).lines
         assert lines[1].split()[:2] == ["measured", "250m"]
     finally:
@@ -149,7 +151,12 @@ def metrics_definition() -> dict[str, object]:
         },
         "spec": {
             "group": "metrics.k8s.io",
-            "names": {"plural": "nodes", "singular": "nodemetrics", "kind": "NodeMetrics", "listKind": "NodeMetricsList"},
+            "names": {
+                "plural": "nodes",
+                "singular": "nodemetrics",
+                "kind": "NodeMetrics",
+                "listKind": "NodeMetricsList",
+            },
             "scope": "Cluster",
             "versions": [version],
         },
