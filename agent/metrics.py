@@ -7,7 +7,7 @@ invented by a hub or a user.
 
 import collections
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -86,12 +86,17 @@ class Counts:
         self.stalled_seconds += seconds
 
 
-class PoolGauge:
+class PoolGauge(Protocol):
     """What the collector wants to know of the pool."""
 
-    open_connections: int
-    idle_connections: int
-    waiting: int
+    @property
+    def open_connections(self) -> int: ...
+
+    @property
+    def idle_connections(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
 
 
 class AgentCollector(Collector):

@@ -7,7 +7,7 @@ from agent.errors import Refused
 from agent.relay.context import RelayContext
 from agent.relay.exchange import Exchange
 from agent.relay.upgrade import UpgradeExchange
-from proto.aio.link import LinkStream, StreamOwner
+from proto.aio import link
 from proto.errors import Code
 from proto.messages import HttpRequest, Opening, StreamClass, StreamKind
 
@@ -20,7 +20,9 @@ class Admission:
     def __init__(self, context: RelayContext) -> None:
         self._context = context
 
-    def on_open(self, stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
+    def on_open(
+        self, stream: link.LinkStream, kind: StreamKind, cls: StreamClass, message: Opening
+    ) -> link.StreamOwner | None:
         """The stream's owner, or None when the stream was reset. Must not raise: the session would end."""
         counts = self._context.counts
         try:

@@ -67,15 +67,15 @@ class KubeTrust:
         self._mark: tuple[int, int, int] | None = None
         self._context: ssl.SSLContext | None = None
 
-    def context(self) -> tuple[ssl.SSLContext, bool]:
-        """The context to dial with, and whether it replaced an earlier one.
+    def context(self) -> ssl.SSLContext:
+        """The context to dial with: another object once the CA has changed.
 
         Reads files; called once for each dial. Raises OSError or ssl.SSLError when there is no context at all; a
         changed file that cannot be used is reported and the former context stays.
         """
         mark = _mark(self._ca_file)
         if self._context is not None and mark == self._mark:
-            return self._context, False
+            return self._context
         try:
             fresh = self._build()
         except (OSError, ssl.SSLError) as exc:
@@ -83,10 +83,9 @@ class KubeTrust:
                 raise
             logger.error("the API server's CA file changed and is unusable", extra={"error": str(exc)})
             self._mark = mark
-            return self._context, False
-        changed = self._context is not None
+            return self._context
         self._context, self._mark = fresh, mark
-        return fresh, changed
+        return fresh
 
     def _build(self) -> ssl.SSLContext:
         ca = self._ca_data.decode("ascii") if self._ca_data is not None and self._ca_file is None else None

@@ -14,7 +14,7 @@ from agent.relay import request as requests
 from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX
-from proto.aio.link import LinkStream
+from proto.aio import link
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest
 
@@ -50,7 +50,7 @@ class Exchange:
         "_stream",
     )
 
-    def __init__(self, context: RelayContext, stream: LinkStream, request: HttpRequest, passed: Headers) -> None:
+    def __init__(self, context: RelayContext, stream: link.LinkStream, request: HttpRequest, passed: Headers) -> None:
         """`passed`: the headers that the policy lets through."""
         self._context = context
         self._stream = stream
@@ -103,8 +103,7 @@ class Exchange:
             self._send_body(bytes(chunk))
 
     def trailers(self, headers: Headers) -> None:
-        """Request trailers are not passed on (facts/security.md §2.A row A10)."""
-        self.end()
+        """Request trailers are not passed on (facts/security.md §2.A row A10); `end` follows."""
 
     def end(self) -> None:
         self._is_request_ended = True

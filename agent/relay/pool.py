@@ -75,6 +75,7 @@ class Pool:
         self._waiting: dict[Waiter, float] = {}
         self._dialing = 0
         self._sweep: asyncio.TimerHandle | None = None
+        self._context: ssl.SSLContext | None = None
         self._is_closed = False
 
     @property
@@ -197,10 +198,11 @@ class Pool:
         """Raises Upstream with the code of the failed step."""
         endpoint = self._endpoint
         try:
-            context, changed = self._trust.context()
-            if changed:
+            context = self._trust.context()
+            if context is not self._context and self._context is not None:
                 logger.info("the API server's CA changed")
                 self.retire_idle()
+            self._context = context
             async with asyncio.timeout(self._limits.dial_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: KubeConnection(self),

@@ -1,0 +1,185 @@
+"""Composition root: builds the agent from its settings, runs it until a signal, drains it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent import kubeconfig
+from agent.config import KubeSettings, Settings
+from agent.health import Listener, Site
+from agent.kubeconfig import KubeAccess
+from agent.kubeversion import KubeVersion
+from agent.metrics import CONTENT_TYPE, Counts, registry, render
+from agent.relay.admission import Admission
+from agent.relay.context import RelayContext
+from agent.relay.credential import TokenFile
+from agent.relay.endpoint import Endpoint, KubeTrust
+from agent.relay.policy import Policy
+from agent.relay.pool import Pool, PoolLimits
+from agent.uplink.connect import Uplink
+from agent.uplink.credentials import AgentTokenFile
+from agent.uplink.session import Identity, Opener
+from agent.uplink.trust import HubTrust
+from proto import logs
+from proto.aio import loop as event_loop
+from proto.aio.shutdown import Shutdown
+from proto.aio.tasks import TaskGroup
+from proto.versions import PRODUCT_VERSION
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+DRAIN_DEADLINE: Final = 8.0
+"""Seconds that requests under way get after SIGTERM; what lives longer (watch, exec) is cut then."""
+BEAT_INTERVAL: Final = 1.0
+"""Seconds between two beats of the event loop."""
+BEAT_MAX: Final = 20.0
+"""Seconds without a beat after which `/livez` fails."""
+DESCRIPTORS: Final = 8192
+"""Open files wished for: every stream holds a connection."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The event loop's last beat, on the monotonic clock."""
+
+    at: float
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self.at = time.monotonic()
+            await asyncio.sleep(BEAT_INTERVAL)
+
+    def is_alive(self) -> tuple[bool, bytes]:
+        """The page `/livez`."""
+        if time.monotonic() - self.at < BEAT_MAX:
+            return True, b"ok\n"
+        return False, b"the event loop is stuck\n"
+
+
+def run(settings: Settings) -> int:
+    """Run the agent in mode cluster. Returns the exit code. Raises ConfigError before anything is started."""
+    logs.configure(component="riata-agent", log_format=settings.log.format, level=settings.log.level)
+    logs.log_uncaught()
+    _raise_descriptor_limit()
+    return event_loop.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    shutdown = Shutdown()
+    shutdown.install()
+    try:
+        async with TaskGroup("agent") as group:
+            return await _serve(settings, group, shutdown)
+    finally:
+        shutdown.close()
+
+
+async def _serve(settings: Settings, group: TaskGroup, shutdown: Shutdown) -> int:
+    instance = secrets.token_bytes(16)
+    counts = Counts()
+    access = _kube_access(settings.kube)
+    policy = Policy(settings.policy_file)
+    pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts)
+    uplink = _uplink(settings, instance, counts, access, policy, pool)
+    pulse = Pulse(time.monotonic())
+    with _listeners(settings, counts, pool, uplink, pulse) as urls:
+        group.spawn(pulse.run(), name="pulse")
+        running = group.spawn(uplink.run(), name="uplink")
+        _announce(settings.serve.ready_file, {**urls, "pid": os.getpid(), "instance": instance.hex()})
+        logger.info("agent started", extra={"version": PRODUCT_VERSION, "hub_url": settings.hub.url, **urls})
+        leaving = group.spawn(shutdown.wait(), name="shutdown")
+        await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not leaving.done():
+            logger.error("the uplink ended: a bug")
+            return EXIT_FAILED
+        await uplink.drain(DRAIN_DEADLINE)
+        running.cancel()
+        await pool.close()
+        return EXIT_OK
+
+
+def _kube_access(settings: KubeSettings) -> KubeAccess:
+    if settings.kubeconfig is not None:
+        return kubeconfig.load(settings)
+    assert settings.token_file is not None  # KubeSettings has checked it
+    return KubeAccess(
+        endpoint=Endpoint.from_url(settings.url),
+        trust=KubeTrust(ca_file=settings.ca_file, allow_legacy_ca=settings.allow_legacy_ca),
+        credential=TokenFile(settings.token_file),
+    )
+
+
+def _uplink(
+    settings: Settings, instance: bytes, counts: Counts, access: KubeAccess, policy: Policy, pool: Pool
+) -> Uplink:
+    """Raises ConfigError when CA file and pin disagree."""
+    trust = HubTrust(settings.hub)
+    trust.check()
+    credential = AgentTokenFile(settings.hub.token_file)
+    opener = Opener(
+        settings.hub,
+        Identity(instance),
+        trust,
+        credential,
+        proxy_environment=settings.proxy_environment,
+        kubernetes=KubeVersion(access).get,
+    )
+    context = RelayContext(access.endpoint, pool, access.credential, policy, counts)
+    return Uplink(opener, credential, Admission(context), counts)
+
+
+@contextlib.contextmanager
+def _listeners(
+    settings: Settings, counts: Counts, pool: Pool, uplink: Uplink, pulse: Pulse
+) -> Iterator[dict[str, str]]:
+    """Health and metrics; yields their URLs for the ready file."""
+    metrics = registry(counts, pool)
+    state = uplink.state
+    sites = {
+        "health": Site(
+            {
+                "/livez": pulse.is_alive,
+                "/readyz": lambda: (state.is_connected, f"{state.text}\n".encode()),
+            }
+        ),
+        "metrics": Site({"/metrics": lambda: (True, render(metrics))}, CONTENT_TYPE),
+    }
+    wanted = {"health": settings.serve.health_listen, "metrics": settings.serve.metrics_listen}
+    with contextlib.ExitStack() as stack:
+        urls = {"health_url": "", "metrics_url": ""}
+        for name, listen in wanted.items():
+            if listen:
+                listener = Listener(f"--{name}-listen", listen, sites[name])
+                listener.start()
+                stack.callback(listener.close)
+                urls[f"{name}_url"] = listener.url
+        yield urls
+
+
+def _announce(path: Path | None, ready: dict[str, object]) -> None:
+    """Write the ready file whole or not at all: whoever waits for it must not read half of it."""
+    if path is None:
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(ready) + "\n")
+    draft.replace(path)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,58 @@
+"""The API server's version, for the hub's lists. Display only; nothing depends on it."""
+
+import asyncio
+import json
+import logging
+from typing import Final
+
+from agent.errors import TokenUnavailable
+from agent.kubeconfig import KubeAccess
+from agent.uplink import fetch
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT: Final = 2.0
+"""Seconds that a session may wait for it."""
+REFRESH_INTERVAL: Final = 600.0
+"""Seconds that an answer is good for."""
+TEXT_MAX: Final = 64
+
+
+class KubeVersion:
+    """`GET /version` with the agent's own token, kept for ten minutes."""
+
+    def __init__(self, access: KubeAccess) -> None:
+        self._access = access
+        self._text = ""
+        self._asked_at = float("-inf")
+
+    async def get(self) -> str:
+        """`v1.37.2`, or what was known last, or "". Never raises for a network reason, takes at most TIMEOUT."""
+        now = asyncio.get_running_loop().time()
+        if self._text and now - self._asked_at < REFRESH_INTERVAL:
+            return self._text
+        self._asked_at = now
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                self._text = await self._ask(now)
+        except (OSError, ValueError, KeyError, TypeError, TokenUnavailable) as exc:
+            logger.debug("API server's version unknown", extra={"error": str(exc)})
+        return self._text
+
+    async def _ask(self, now: float) -> str:
+        endpoint = self._access.endpoint
+        context = self._access.trust.context()
+        status, body = await fetch.get(
+            endpoint.host,
+            endpoint.port,
+            f"{endpoint.base_path.decode()}/version",
+            context=context,
+            server_name=endpoint.server_name,
+            authorization=self._access.credential.authorization(now),
+        )
+        if status != 200:
+            raise ValueError(f"status {status}")
+        version = json.loads(body)["gitVersion"]
+        if not isinstance(version, str) or not version.isprintable():
+            raise ValueError("no gitVersion")
+        return version[:TEXT_MAX]

@@ -1,0 +1,209 @@
+"""Keeping one session with the hub: open it, drive it, open the next one.
+
+Never more than one session that takes work: while an old one drains, its replacement is opened first, and the old one
+goes on only for the streams it has. Delays: full jitter under a ceiling of a fifth of the outage (design D4); what the
+hub asks for with Retry-After or retry_ms comes on top; an outage counts as over only after a session has lasted.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.metrics import Counts
+from agent.relay.admission import Admission
+from agent.uplink.credentials import HubCredential
+from agent.uplink.diagnose import ConnectFailed, Diagnosis
+from agent.uplink.session import Opened, Opener
+from proto.aio.link import EndReason, Link
+from proto.aio.tasks import TaskGroup
+from proto.backoff import Backoff
+from proto.errors import Code
+from proto.events import DrainReceived
+
+logger = logging.getLogger(__name__)
+
+STABLE: Final = 30.0
+"""Seconds a session must last before the next outage starts from short delays again. A hub that accepts and drops at
+once would otherwise be hit a thousand times a second."""
+SLOW_DELAY: Final = (30.0, 60.0)
+"""Seconds, from and to, between attempts that cannot succeed before somebody changes something."""
+LOOK_INTERVAL: Final = 2.0
+"""Seconds between two looks at the credential during such a delay."""
+REMIND_INTERVAL: Final = 60.0
+"""Seconds after which an unchanged diagnosis is logged again."""
+
+
+@dataclass(slots=True)
+class UplinkState:
+    """What health and logs want to know; written by the event loop, read by any thread."""
+
+    is_connected: bool = False
+    text: str = "not connected yet"
+
+
+class Uplink:
+    """`run()` until cancelled; `drain()` for an orderly end."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        credential: HubCredential,
+        admission: Admission,
+        counts: Counts,
+        *,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self.state = UplinkState()
+        self._opener = opener
+        self._credential = credential
+        self._admission = admission
+        self._counts = counts
+        self._random = jitter or random.SystemRandom()
+        self._backoff = Backoff(self._random.random)
+        self._links: list[Link] = []
+        self._logged: tuple[Diagnosis, float] | None = None
+
+    async def run(self) -> None:
+        """Connect and reconnect for ever. Cancelling aborts every session; no task is left."""
+        async with TaskGroup("uplink") as group:
+            while True:
+                await self._serve(await self._open(), group)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take no new streams, give those under way `deadline_s`, then say goodbye. Cancel `run` after it.
+
+        Nothing is reopened meanwhile unless the hub ends the session first; such a one dies with `run`.
+        """
+        links = tuple(self._links)
+        for link in links:
+            link.send_drain(deadline_s, Code.CLOSED, "the agent is shutting down")
+        try:
+            async with asyncio.timeout(deadline_s):
+                for link in links:
+                    await link.drained()
+        except TimeoutError:
+            logger.info("streams were still open at the end of the drain")
+        for link in links:
+            link.close(Code.CLOSED, "the agent is shutting down")
+
+    async def _open(self) -> Opened:
+        """Attempts until one succeeds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                opened = await self._opener.open()
+            except ConnectFailed as failure:
+                diagnosis = failure.diagnosis
+                if diagnosis.retry_s:
+                    self._backoff.retry_after(diagnosis.retry_s, loop.time())
+                delay = self._backoff.delay(loop.time())
+                if diagnosis.is_slow:
+                    delay = max(delay, self._random.uniform(*SLOW_DELAY))
+                self._report(diagnosis, delay, loop.time())
+                await self._pause(delay, is_slow=diagnosis.is_slow)
+            else:
+                return opened
+
+    async def _pause(self, delay: float, *, is_slow: bool) -> None:
+        """Wait; a slow wait ends early when the credential has changed."""
+        if not is_slow:
+            await asyncio.sleep(delay)
+            return
+        mark = self._credential.mark()
+        while delay > 0 and self._credential.mark() == mark:
+            await asyncio.sleep(min(LOOK_INTERVAL, delay))
+            delay -= LOOK_INTERVAL
+
+    def _report(self, diagnosis: Diagnosis, delay: float, now: float) -> None:
+        """Say it when it is new, and again once a minute."""
+        self._counts.by_failed_step[diagnosis.step.value] += 1
+        if not self.state.is_connected:
+            self.state.text = str(diagnosis)
+        if self._logged is not None:
+            logged, at = self._logged
+            if (logged.step, logged.what) == (diagnosis.step, diagnosis.what) and now - at < REMIND_INTERVAL:
+                return
+        self._logged = (diagnosis, now)
+        logger.warning(
+            "cannot connect to the hub",
+            extra={
+                "step": diagnosis.step.value,
+                "what": diagnosis.what,
+                "cure": diagnosis.cure,
+                "retry_in_s": round(delay, 1),
+            },
+        )
+
+    async def _serve(self, opened: Opened, group: TaskGroup) -> None:
+        """Drive a session until it ends or drains, then wait what the back-off says."""
+        loop = asyncio.get_running_loop()
+        drains: asyncio.Future[DrainReceived] = loop.create_future()
+        link = Link(
+            opened.session,
+            opened.transport,
+            on_open=self._admission.on_open,
+            name=opened.welcome.session_id,
+            observer=self._counts,
+            on_drain=lambda event: None if drains.done() else drains.set_result(event),
+        )
+        started_at = loop.time()
+        self._begin(link, opened)
+        running = group.spawn(self._drive(link, started_at), name="session")
+        either: set[asyncio.Future[Any]] = {running, drains}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        now = loop.time()
+        if now - started_at >= STABLE:
+            self._backoff.connected()
+        wish = drains.result().retry_s if drains.done() else _wish(running)
+        if wish:
+            self._backoff.retry_after(wish, now)
+        drains.cancel()
+        await asyncio.sleep(self._backoff.delay(now))
+
+    def _begin(self, link: Link, opened: Opened) -> None:
+        self._links.append(link)
+        self._counts.sessions += 1
+        self._counts.is_connected = self.state.is_connected = True
+        self.state.text = "connected"
+        self._logged = None
+        logger.info(
+            "session opened",
+            extra={
+                "hub": opened.hub_id,
+                "cluster": opened.welcome.cluster,
+                "session": opened.welcome.session_id,
+                "peer": link.peer,
+            },
+        )
+
+    async def _drive(self, link: Link, started_at: float) -> EndReason:
+        try:
+            reason = await link.run()
+        finally:
+            self._links.remove(link)
+            self._counts.is_connected = self.state.is_connected = any(not other.is_draining for other in self._links)
+            if not self.state.is_connected:
+                self.state.text = "not connected"
+        lasted = asyncio.get_running_loop().time() - started_at
+        level = logging.INFO if reason.is_clean else logging.WARNING
+        logger.log(
+            level,
+            "session ended",
+            extra={
+                "session": link.name,
+                "reason": reason.kind.value,
+                "code": reason.code.name,
+                "detail": reason.text,
+                "lasted_s": round(lasted, 1),
+            },
+        )
+        return reason
+
+
+def _wish(running: asyncio.Task[EndReason]) -> float:
+    """What the hub's goodbye asked for."""
+    if running.cancelled() or running.exception() is not None:
+        return 0.0
+    return running.result().retry_s

@@ -1,0 +1,136 @@
+"""Opening one session: dial, HELLO, AUTH, WELCOME. Everything that can go wrong comes out as a ConnectFailed."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.config import HubSettings
+from agent.uplink import proxies, wsclient
+from agent.uplink.credentials import HubCredential
+from agent.uplink.diagnose import (
+    ConnectFailed,
+    Diagnosis,
+    Step,
+    of_refusal,
+    presented_certificate,
+)
+from agent.uplink.proxies import Proxy
+from agent.uplink.trust import HubTrust
+from proto import limits
+from proto.aio.transport import Transport
+from proto.errors import ProtocolError
+from proto.handshake import AgentHandshake
+from proto.messages import Refused, Welcome
+from proto.session import Role, Session
+
+HANDSHAKE_TIMEOUT: Final = 10.0
+"""Seconds from HELLO to WELCOME (design P5)."""
+
+Dial = Callable[[HubSettings, ssl.SSLContext, Proxy | None], Awaitable[Transport]]
+"""Opens the WebSocket. Raises ConnectFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What this process says of itself in every session."""
+
+    instance: bytes
+    """16 random bytes of this process."""
+    role: str = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session, not yet driven."""
+
+    session: Session
+    transport: Transport
+    welcome: Welcome
+    hub_id: str
+
+
+class Opener:
+    """Opens sessions, one at a time; numbers them (a higher epoch of an instance supersedes the lower ones)."""
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        identity: Identity,
+        trust: HubTrust,
+        credential: HubCredential,
+        *,
+        proxy_environment: Mapping[str, str],
+        kubernetes: Callable[[], Awaitable[str]],
+        session_limits: limits.Limits | None = None,
+        dial: Dial = wsclient.open_transport,
+    ) -> None:
+        """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time."""
+        self._settings = settings
+        self._identity = identity
+        self._trust = trust
+        self._credential = credential
+        self._proxy_environment = proxy_environment
+        self._kubernetes = kubernetes
+        self._limits = session_limits or limits.Limits()
+        self._dial = dial
+        self._epoch = 0
+
+    async def open(self) -> Opened:
+        """One attempt. Raises ConnectFailed. Safe to cancel: nothing stays open."""
+        version = await self._kubernetes()
+        proxy = proxies.choose(self._proxy_environment, self._settings.host, self._settings.port)
+        context = await self._trust.context(proxy)
+        try:
+            transport = await self._dial(self._settings, context, proxy)
+        except ConnectFailed as failure:
+            if failure.diagnosis.step in {Step.PIN, Step.TLS}:
+                self._trust.doubt()
+                raise await self._with_certificate(failure, proxy) from failure
+            raise
+        self._epoch += 1
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                return await self._shake_hands(transport, version)
+        except BaseException as exc:
+            transport.abort()
+            if isinstance(exc, ProtocolError | EOFError | OSError):
+                raise ConnectFailed(_of_handshake(exc)) from exc
+            raise
+
+    async def _shake_hands(self, transport: Transport, version: str) -> Opened:
+        handshake = AgentHandshake(
+            self._identity.role, self._identity.instance, self._epoch, self._limits, kubernetes=version
+        )
+        hello = handshake.receive_hello(await transport.receive())
+        await transport.send(handshake.auth(self._credential.present(hello)))
+        answer = handshake.receive_answer(await transport.receive())
+        if isinstance(answer, Refused):
+            raise ConnectFailed(of_refusal(answer))
+        session = Session(Role.AGENT, handshake.negotiated, self._limits)
+        return Opened(session, transport, answer, hello.hub_id)
+
+    async def _with_certificate(self, failure: ConnectFailed, proxy: Proxy | None) -> ConnectFailed:
+        """Add what certificate was met; through a proxy that takes another road and is left out."""
+        diagnosis = failure.diagnosis
+        seen = "" if proxy is not None else await presented_certificate(self._settings.host, self._settings.port)
+        if not seen:
+            return failure
+        return ConnectFailed(
+            Diagnosis(diagnosis.step, f"{diagnosis.what} (it shows: {seen})", diagnosis.cure, is_slow=diagnosis.is_slow)
+        )
+
+
+def _of_handshake(error: Exception) -> Diagnosis:
+    if isinstance(error, TimeoutError):
+        return Diagnosis(Step.SESSION, "the hub did not finish the handshake in time", "It may be overloaded")
+    if isinstance(error, ProtocolError):
+        return Diagnosis(
+            Step.SESSION,
+            f"the hub broke the protocol: {error.text}",
+            "Hub and agent may differ by one version: upgrade the hub first",
+        )
+    return Diagnosis(
+        Step.SESSION, "the hub closed the connection during the handshake", "See the hub's log for the reason"
+    )
