@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, get_type_hints
 import pydantic
 
 from hub.edge.limits import EdgeLimits
+from hub.proxy.limits import ProxyLimits
 from proto.limits import Limits
 
 ENV_PREFIX: Final = "RIATA_HUB_"
@@ -75,6 +76,10 @@ class Settings:
     """PEM file with the hub's own certificate and its chain, re-read when it changes. None: the hub makes a CA."""
     tls_key: Path | None = None
     """PEM file with the private key of `tls_cert`."""
+    tls_ca: Path | None = None
+    """PEM file with the CA of `tls_cert`, given out at /v1/ca and pinned by agents. None: /v1/ca answers 404."""
+    tls_names: tuple[str, ...] = ()
+    """More DNS names and addresses for the certificate that the hub makes itself."""
     plain_http: bool = False
     """Serve without TLS; refused unless every listener is a loopback address. For tests, or a TLS proxy on this
     host."""
@@ -84,12 +89,16 @@ class Settings:
     """`json` for machines, `console` for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
+    drain_delay_s: float = 0.0
+    """After SIGTERM the hub goes on for this many seconds with /readyz failing, so that load balancers leave first."""
     drain_grace_s: float = 25.0
     """After SIGTERM requests may end within this many seconds: below the 30 s after which Kubernetes kills."""
     api: ApiSettings = dataclasses.field(default_factory=ApiSettings)
     """Management API."""
     edge: EdgeLimits = dataclasses.field(default_factory=EdgeLimits)
     """Main listener."""
+    proxy: ProxyLimits = dataclasses.field(default_factory=ProxyLimits)
+    """Requests to clusters."""
     tunnel: Limits = dataclasses.field(default_factory=Limits)
     """Sessions with agents."""
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
@@ -99,9 +108,10 @@ class Settings:
         _need(bool(self.listen), "listen needs at least one HOST:PORT")
         for address in (*self.listen, *([self.metrics_listen] if self.metrics_listen else [])):
             host_and_port(address)
+        _need(self.tls_ca is None or self.tls_cert is not None, "tls_ca belongs to tls_cert: the hub's own CA is made")
         _need((self.tls_cert is None) == (self.tls_key is None), "tls_cert and tls_key belong together")
         _need(not (self.plain_http and self.tls_cert), "plain_http and tls_cert exclude each other")
-        _need(self.drain_grace_s >= 0, "drain_grace_s is not negative")
+        _need(self.drain_grace_s >= 0 and self.drain_delay_s >= 0, "drain_grace_s and drain_delay_s are not negative")
         if self.plain_http:
             for address in self.listen:
                 _need(
@@ -113,8 +123,10 @@ class Settings:
             _check_public_url(self.public_url, is_plain=self.plain_http)
 
 
-GROUPS: Final = ("api", "edge", "tunnel", "store")
+GROUPS: Final = ("api", "edge", "proxy", "tunnel", "store")
 """Fields of Settings that are groups of settings."""
+_LISTS: Final = ("listen", "tls_names")
+"""Separated by commas in the environment."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Settings:
@@ -236,7 +248,7 @@ def _environment(environment: Mapping[str, str]) -> dict[str, tuple[object, str]
         if variable not in names:
             raise ConfigError(f"{variable}: there is no such setting")
         name = names[variable]
-        values[name] = (text.split(",") if name == "listen" else text, variable)
+        values[name] = (text.split(",") if name in _LISTS else text, variable)
     return values
 
 

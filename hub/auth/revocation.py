@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from hub.auth.agents import AgentTokenIndex
-from hub.auth.grants import EVERY_CLUSTER, Grant, GrantIndex
+from hub.auth.grants import Grant, GrantIndex
 from hub.auth.tokens import TokenIndex
 from hub.clock import Clock
 from proto.errors import Code
@@ -17,15 +17,17 @@ from proto.errors import Code
 class Sessions(Protocol):
     """Live sessions of agents (hub.tunnel.registry.Registry)."""
 
-    def cut(
-        self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code = Code.REVOKED
-    ) -> object: ...
+    def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> object: ...
 
 
 class Exchanges(Protocol):
-    """Live exchanges of users (hub.proxy). Given both, only those of that token on that cluster are cut."""
+    """Live exchanges of users (hub.proxy.relay.Relay)."""
 
     def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> object: ...
+
+    def recheck(self) -> object:
+        """Cut every exchange that would not be begun today with the rights that it was begun with."""
+        ...
 
 
 class Revocation:
@@ -64,16 +66,9 @@ class Revocation:
         self._exchanges.cut(cluster_uid=cluster_uid)
         self._sessions.cut(cluster_uid=cluster_uid, code=Code.REVOKED)
 
-    def grant_changed(self, grant: Grant) -> None:
-        """A grant was removed or replaced: cut those whom it concerned, where it was valid.
-
-        Someone whom another grant still allows is cut too, and simply connects again: what the old grant gave (the
-        administrators' group, an impersonated user) was sent downstream with the request and cannot be taken back.
-        """
-        cluster = None if grant.cluster_uid == EVERY_CLUSTER else grant.cluster_uid
-        for record in self._tokens:
-            if grant.concerns(record.user, record.groups):
-                self._exchanges.cut(token_id=record.id, cluster_uid=cluster)
+    def grant_changed(self, _grant: Grant) -> None:
+        """A grant was removed or replaced."""
+        self._exchanges.recheck()
 
     def cut_expired(self) -> None:
         """Cut what runs on tokens that expired since the last call. Call it every few seconds."""

@@ -1,0 +1,174 @@
+"""`/v1/clusters` and the agent tokens of a cluster."""
+
+from __future__ import annotations
+
+from hub.api import models
+from hub.api.routes import Call, Reply, Route, Who
+from hub.api.services import Services, TunnelStatus
+from hub.auth.agents import AgentToken
+from hub.auth.principal import Principal
+from hub.clock import rfc3339
+from hub.clusters.records import Cluster
+from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
+
+
+def visible_cluster(services: Services, principal: Principal, name: str) -> Cluster:
+    """The cluster of a name if the principal may know of it. For others a cluster that exists and one that does not
+    are the same PermissionDenied; hub administrators get NotFound."""
+    cluster = services.cluster_index.get(name)
+    if principal.is_admin and cluster is None:
+        raise NotFound("there is no such cluster", kind="clusters", name=name)
+    if cluster is None or (not principal.is_admin and services.authorizer.access(principal, name) is None):
+        raise PermissionDenied(f"you may not use a cluster {name!r}", kind="clusters", name=name)
+    return cluster
+
+
+async def list_clusters(call: Call) -> Reply:
+    services, caller = call.services, call.caller
+    items = [
+        _shown(services, cluster)
+        for cluster in services.cluster_index
+        if caller.is_admin or services.authorizer.access(caller, cluster.name) is not None
+    ]
+    return Reply(models.ClusterList(items=items))
+
+
+async def get_cluster(call: Call) -> Reply:
+    return Reply(_shown(call.services, visible_cluster(call.services, call.caller, call.path["cluster"])))
+
+
+async def create_cluster(call: Call) -> Reply:
+    body = call.body
+    assert isinstance(body, models.ClusterRequest)
+    services = call.services
+    cluster, revision, is_new = await services.clusters.create(
+        name=body.name, labels=body.labels, created_by=call.caller.user
+    )
+    if not is_new and dict(cluster.labels) != body.labels:
+        text = f"there is a cluster {body.name!r} with other labels: delete it first, or take another name"
+        raise AlreadyExists(text, kind="clusters", name=body.name)
+    await services.follower.reached(revision)
+    return Reply(_shown(services, cluster), 201 if is_new else 200)
+
+
+async def delete_cluster(call: Call) -> Reply:
+    name = call.path["cluster"]
+    visible_cluster(call.services, call.caller, name)
+    revision = await call.services.clusters.delete(name)
+    if revision is None:
+        raise NotFound("there is no such cluster", kind="clusters", name=name)
+    await call.services.follower.reached(revision)
+    return Reply(None, 204)
+
+
+async def list_agent_tokens(call: Call) -> Reply:
+    cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
+    records = sorted(call.services.agent_token_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
+    return Reply(models.AgentTokenList(items=[_agent_token(record, cluster) for record in records]))
+
+
+async def create_agent_token(call: Call) -> Reply:
+    body = call.body
+    assert isinstance(body, models.AgentTokenRequest)
+    services = call.services
+    cluster = visible_cluster(services, call.caller, call.path["cluster"])
+    record, minted, revision = await services.agent_tokens.create(
+        cluster_uid=cluster.uid,
+        name=body.name,
+        lifetime_s=body.expires_in_seconds,
+        created_by=call.caller.user,
+    )
+    await services.follower.reached(revision)
+    if services.cluster_index.by_uid(cluster.uid) is None:
+        await services.clusters.sweep()
+        raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=cluster.name)
+    shown = _agent_token(record, cluster).model_dump(by_alias=False)
+    return Reply(models.NewAgentToken(**shown, token=minted.text), 201)
+
+
+async def revoke_agent_token(call: Call) -> Reply:
+    cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
+    revision = await call.services.agent_tokens.revoke(cluster.uid, call.path["id"])
+    if revision is None:
+        raise NotFound("the cluster has no such agent token", kind="agent-tokens", name=call.path["id"])
+    await call.services.follower.reached(revision)
+    return Reply(None, 204)
+
+
+def _shown(services: Services, cluster: Cluster) -> models.Cluster:
+    tunnels = [_tunnel(services, status) for status in services.tunnels.status(cluster.uid)]
+    lost = services.tunnels.lost_when(cluster.uid)
+    return models.Cluster(
+        name=cluster.name,
+        uid=cluster.uid,
+        labels=dict(cluster.labels),
+        created_at=rfc3339(cluster.created_at),
+        connected=bool(tunnels),
+        tunnels=tunnels,
+        last_lost_at=None if lost is None else rfc3339(lost.timestamp()),
+    )
+
+
+def _tunnel(services: Services, status: TunnelStatus) -> models.Tunnel:
+    return models.Tunnel(
+        role=status.role,
+        instance=status.instance,
+        address=status.address,
+        version=status.version,
+        kubernetes=status.kubernetes,
+        connected_since=rfc3339(status.connected_since.timestamp()),
+        last_seen=rfc3339(services.clock() - status.last_received_age_s),
+        rtt_seconds=status.rtt_s,
+        streams=status.streams,
+    )
+
+
+def _agent_token(record: AgentToken, cluster: Cluster) -> models.AgentToken:
+    return models.AgentToken(
+        id=record.id,
+        name=record.name,
+        cluster=cluster.name,
+        created_at=rfc3339(record.created_at),
+        created_by=record.created_by,
+        expires_at=None if record.expires_at is None else rfc3339(record.expires_at),
+    )
+
+
+_ONE = "/v1/clusters/{cluster}"
+_TOKENS = "/v1/clusters/{cluster}/agent-tokens"
+
+ROUTES = (
+    Route(
+        method="GET", path="/v1/clusters", name="listClusters", who=Who.PRINCIPAL, handler=list_clusters,
+        summary="The clusters that the caller may use.", replies={200: models.ClusterList},
+    ),
+    Route(
+        method="POST", path="/v1/clusters", name="createCluster", who=Who.HUB_ADMIN, handler=create_cluster,
+        summary="Make a cluster known. Repeating it with the same labels changes nothing.",
+        request=models.ClusterRequest, replies={201: models.Cluster, 200: models.Cluster}, errors=(AlreadyExists,),
+    ),
+    Route(
+        method="GET", path=_ONE, name="getCluster", who=Who.PRINCIPAL, handler=get_cluster,
+        summary="One cluster with its live tunnels.", replies={200: models.Cluster}, errors=(NotFound,),
+    ),
+    Route(
+        method="DELETE", path=_ONE, name="deleteCluster", who=Who.HUB_ADMIN, handler=delete_cluster,
+        summary="Forget a cluster: its agent tokens and grants end, its sessions and what runs over them are cut.",
+        replies={204: None}, errors=(NotFound,),
+    ),
+    Route(
+        method="GET", path=_TOKENS, name="listAgentTokens", who=Who.HUB_ADMIN, handler=list_agent_tokens,
+        summary="The agent tokens of a cluster, without their secrets.",
+        replies={200: models.AgentTokenList}, errors=(NotFound,),
+    ),
+    Route(
+        method="POST", path=_TOKENS, name="createAgentToken", who=Who.HUB_ADMIN, handler=create_agent_token,
+        summary="Make a token with which agents of the cluster connect. Its text is shown once.",
+        request=models.AgentTokenRequest, replies={201: models.NewAgentToken}, errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="DELETE", path=f"{_TOKENS}/{{id}}", name="revokeAgentToken", who=Who.HUB_ADMIN,
+        handler=revoke_agent_token, summary="Revoke an agent token and cut the sessions that use it.",
+        replies={204: None}, errors=(NotFound,),
+    ),
+)  # fmt: skip

@@ -1,0 +1,127 @@
+"""`/v1/grants`: who may use which cluster."""
+
+from __future__ import annotations
+
+from hub.api import models
+from hub.api.clusters import visible_cluster
+from hub.api.routes import Call, Reply, Route, Who
+from hub.api.services import Services
+from hub.auth.grants import EVERY_CLUSTER, Grant, Role
+from hub.clock import rfc3339
+from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
+from hub.store.model import RevisionConflict
+
+
+async def list_grants(call: Call) -> Reply:
+    services, caller = call.services, call.caller
+    grants = services.grant_index if caller.is_admin else services.grant_index.of(caller.user, caller.groups)
+    items = [_shown(services, grant) for grant in sorted(grants, key=lambda grant: grant.name)]
+    return Reply(models.GrantList(items=items))
+
+
+async def get_grant(call: Call) -> Reply:
+    services, caller, name = call.services, call.caller, call.path["grant"]
+    grant = services.grant_index.get(name)
+    if not caller.is_admin and (grant is None or not grant.concerns(caller.user, caller.groups)):
+        raise PermissionDenied("you may only see your own grants", kind="grants", name=name)
+    if grant is None:
+        raise NotFound("there is no such grant", kind="grants", name=name)
+    return Reply(_shown(services, grant))
+
+
+async def create_grant(call: Call) -> Reply:
+    body = call.body
+    assert isinstance(body, models.GrantRequest)
+    services = call.services
+    grant = _grant(call, body)
+    try:
+        revision = await services.grants.create(grant)
+    except RevisionConflict:
+        return await _existing(services, grant)
+    await services.follower.reached(revision)
+    if grant.cluster_uid != EVERY_CLUSTER and services.cluster_index.by_uid(grant.cluster_uid) is None:
+        await services.clusters.sweep()
+        raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=body.cluster)
+    return Reply(_shown(services, grant), 201)
+
+
+async def delete_grant(call: Call) -> Reply:
+    services, name = call.services, call.path["grant"]
+    grant = services.grant_index.get(name)
+    if grant is not None and grant.role is Role.HUB_ADMIN:
+        others = [other for other in services.grant_index if other.role is Role.HUB_ADMIN and other.name != name]
+        if not others:
+            raise Conflict("this is the last grant of hub administration: make another one first")
+    revision = await services.grants.delete(name)
+    if revision is None:
+        raise NotFound("there is no such grant", kind="grants", name=name)
+    await services.follower.reached(revision)
+    return Reply(None, 204)
+
+
+def _grant(call: Call, body: models.GrantRequest) -> Grant:
+    is_everywhere = body.cluster == EVERY_CLUSTER
+    acts_as = body.impersonate or models.Impersonation()
+    return Grant(
+        name=body.name,
+        user=body.user or "",
+        group=body.group or "",
+        cluster_uid=EVERY_CLUSTER if is_everywhere else visible_cluster(call.services, call.caller, body.cluster).uid,
+        role=Role(body.role),
+        impersonate_users=tuple(acts_as.users),
+        impersonate_groups=tuple(acts_as.groups),
+        created_at=call.services.clock(),
+        created_by=call.caller.user,
+    )
+
+
+async def _existing(services: Services, grant: Grant) -> Reply:
+    """Repeating a creation changes nothing; another grant of this name is a conflict."""
+    found = services.grant_index.get(grant.name)
+    if found is None or not _is_same(found, grant):
+        text = f"there is another grant {grant.name!r}: delete it first, or take another name"
+        raise AlreadyExists(text, kind="grants", name=grant.name)
+    return Reply(_shown(services, found), 200)
+
+
+def _is_same(one: Grant, other: Grant) -> bool:
+    ignored = {"createdAt": None, "createdBy": None}
+    return {**one.spec(), **ignored} == {**other.spec(), **ignored}
+
+
+def _shown(services: Services, grant: Grant) -> models.Grant:
+    name = services.cluster_index.name_of(grant.cluster_uid)
+    acts_as = models.Impersonation(users=list(grant.impersonate_users), groups=list(grant.impersonate_groups))
+    return models.Grant(
+        name=grant.name,
+        user=grant.user or None,
+        group=grant.group or None,
+        cluster=EVERY_CLUSTER if grant.cluster_uid == EVERY_CLUSTER else name or "",
+        role=grant.role.value,
+        impersonate=acts_as if acts_as.users or acts_as.groups else None,
+        created_at=rfc3339(grant.created_at),
+        created_by=grant.created_by,
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/v1/grants", name="listGrants", who=Who.PRINCIPAL, handler=list_grants,
+        summary="The grants that concern the caller, or all for hub administrators.",
+        replies={200: models.GrantList},
+    ),
+    Route(
+        method="POST", path="/v1/grants", name="createGrant", who=Who.HUB_ADMIN, handler=create_grant,
+        summary="Let a user or a group use a cluster. Repeating it changes nothing.",
+        request=models.GrantRequest, replies={201: models.Grant, 200: models.Grant},
+        errors=(NotFound, AlreadyExists, Conflict),
+    ),
+    Route(
+        method="GET", path="/v1/grants/{grant}", name="getGrant", who=Who.PRINCIPAL, handler=get_grant,
+        summary="One grant.", replies={200: models.Grant}, errors=(NotFound,),
+    ),
+    Route(
+        method="DELETE", path="/v1/grants/{grant}", name="deleteGrant", who=Who.HUB_ADMIN, handler=delete_grant,
+        summary="Take a grant back and cut what ran under it.", replies={204: None}, errors=(NotFound, Conflict),
+    ),
+)  # fmt: skip

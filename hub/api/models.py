@@ -1,0 +1,216 @@
+"""What the management API takes and gives. The OpenAPI document is generated from these models; requests are checked by
+them, and a mistake is answered with the field and the cure."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, Self
+
+import pydantic
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from hub.auth.principal import check_name
+from hub.clusters.records import NAME_PATTERN
+
+LABELS_MAX: Final = 64
+GROUPS_MAX: Final = 64
+CLUSTERS_MAX: Final = 1000
+IMPERSONATED_MAX: Final = 256
+
+_LABEL_KEY: Final = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+)
+_LABEL_VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_GRANT_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_DISPLAY_NAME: Final = re.compile(r"[!-~](?:[ -~]{0,251}[!-~])?")
+
+
+def _matches(pattern: re.Pattern[str], rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
+    for key, value in labels.items():
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise ValueError(f"{key[:80]!r} is no label of the Kubernetes form [prefix/]name=value")
+    return labels
+
+
+def _check_impersonated(name: str) -> str:
+    return name if name == "*" else check_name(name)
+
+
+ClusterName = Annotated[
+    str, _matches(NAME_PATTERN, "is a letter a-z, then up to 62 of a-z, 0-9 and -"), Field(examples=["berlin-1"])
+]
+ClusterNameOrAll = Annotated[
+    str, _matches(re.compile(rf"\*|{NAME_PATTERN.pattern}"), "is the name of a cluster, or * for every cluster")
+]
+GrantName = Annotated[str, _matches(_GRANT_NAME, "is up to 63 of a-z, 0-9, - and ., a letter or digit at both ends")]
+DisplayName = Annotated[str, _matches(_DISPLAY_NAME, "is 1 to 253 printable ASCII characters, no space at the ends")]
+PrincipalName = Annotated[str, AfterValidator(check_name), Field(max_length=253)]
+ImpersonatedName = Annotated[str, AfterValidator(_check_impersonated), Field(max_length=253)]
+Labels = Annotated[dict[str, str], AfterValidator(_check_labels), Field(max_length=LABELS_MAX)]
+Lifetime = Annotated[int, Field(ge=1, le=10**10)]
+RoleName = Literal["use", "admin", "hub-admin"]
+Time = Annotated[str, Field(description="RFC 3339, UTC, whole seconds.", json_schema_extra={"format": "date-time"})]
+
+
+class Request(pydantic.BaseModel):
+    """A body that a caller sends: unknown fields are errors, text is never taken for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
+
+
+class Answer(pydantic.BaseModel):
+    """A body that the hub sends."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+
+class Impersonation(pydantic.BaseModel):
+    """Whom the holder of a grant may act as (`kubectl --as`); `*` is anybody."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    users: Annotated[list[ImpersonatedName], Field(max_length=IMPERSONATED_MAX)] = []
+    groups: Annotated[list[ImpersonatedName], Field(max_length=IMPERSONATED_MAX)] = []
+
+
+class ClusterRequest(Request):
+    name: ClusterName
+    labels: Labels = {}
+
+
+class AgentTokenRequest(Request):
+    name: DisplayName
+    expires_in_seconds: Lifetime | None = Field(None, description="Absent: valid until it is revoked.")
+
+
+class TokenRequest(Request):
+    name: DisplayName
+    user: PrincipalName | None = Field(None, description="Absent: the caller. Another user needs hub administration.")
+    groups: Annotated[list[PrincipalName], Field(max_length=GROUPS_MAX)] | None = Field(
+        None, description="Absent: the caller's own, or none for another user."
+    )
+    expires_in_seconds: Lifetime = Field(
+        description="Shortened to the hub's maximum; for those who do not administer it, also to the life of their own."
+    )
+    clusters: Annotated[list[ClusterName], Field(min_length=1, max_length=CLUSTERS_MAX)] | None = Field(
+        None, description="Absent: whatever the grants allow, within the scope of the caller's own token."
+    )
+
+
+class GrantRequest(Request):
+    name: GrantName
+    user: PrincipalName | None = Field(None, description="Exactly one of `user` and `group`.")
+    group: PrincipalName | None = None
+    cluster: ClusterNameOrAll = Field("*", description="A cluster's name, or `*` for every one.")
+    role: RoleName = "use"
+    impersonate: Impersonation | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.user is None) == (self.group is None):
+            raise ValueError("give exactly one of user and group")
+        if self.role == "hub-admin" and self.cluster != "*":
+            raise ValueError("the role hub-admin concerns every cluster: leave cluster out, or use the role admin")
+        return self
+
+
+class WhoAmI(Answer):
+    user: str
+    groups: list[str]
+    admin: bool
+    token: str = Field(description="Id of the token, not the token.")
+    token_expires_at: Time | None
+    clusters: list[str] | None = Field(description="Names that the token is limited to; null: no limit.")
+
+
+class Tunnel(Answer):
+    role: str
+    instance: str
+    address: str
+    version: str
+    kubernetes: str
+    connected_since: Time
+    last_seen: Time
+    rtt_seconds: float | None
+    streams: int
+
+
+class Cluster(Answer):
+    name: str
+    uid: str
+    labels: dict[str, str]
+    created_at: Time
+    connected: bool
+    tunnels: list[Tunnel]
+    last_lost_at: Time | None = Field(description="When a tunnel was last lost, as this hub process knows it.")
+
+
+class AgentToken(Answer):
+    id: str
+    name: str
+    cluster: str
+    created_at: Time
+    created_by: str
+    expires_at: Time | None
+
+
+class NewAgentToken(AgentToken):
+    token: str = Field(description="Shown this once; the hub keeps a hash.")
+
+
+class Token(Answer):
+    id: str
+    name: str
+    user: str
+    groups: list[str]
+    clusters: list[str] | None = Field(description="Names of clusters that still exist; null: no limit.")
+    created_at: Time
+    created_by: str
+    expires_at: Time | None
+
+
+class NewToken(Token):
+    token: str = Field(description="Shown this once; the hub keeps a hash.")
+
+
+class Grant(Answer):
+    name: str
+    user: str | None
+    group: str | None
+    cluster: str
+    role: RoleName
+    impersonate: Impersonation | None
+    created_at: Time
+    created_by: str
+
+
+class ClusterList(Answer):
+    items: list[Cluster]
+
+
+class AgentTokenList(Answer):
+    items: list[AgentToken]
+
+
+class TokenList(Answer):
+    items: list[Token]
+
+
+class GrantList(Answer):
+    items: list[Grant]
+
+
+class Version(Answer):
+    version: str
+    wire_version: int
+    hub_id: str

@@ -1,0 +1,268 @@
+"""The aiohttp application around the handlers: authenticate, check, answer, log. Everything but `/k8s/` comes here.
+
+Connections end after each answer (the edge handed them over for good), except the agents' WebSocket, which is served by
+hub.tunnel.accept and only passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import pydantic
+import structlog
+from aiohttp import web
+
+from hub import errors, health, status
+from hub.api import clusters, grants, openapi, tokens
+from hub.api.routes import Call, Reply, Route, Who
+from hub.api.services import Services
+from hub.auth.principal import Principal
+from hub.store.model import RevisionConflict, StoreError
+
+logger = logging.getLogger(__name__)
+access = structlog.get_logger("riata.access")
+
+TUNNEL_PATH: Final = "/v1/tunnel"
+_PATH_MAX: Final = 512
+_CAUSES_MAX: Final = 16
+_RAW: Final = web.AppKey("raw", frozenset[str])
+"""Paths whose handler owns the connection."""
+
+Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def _document(_call: Call) -> Reply:
+    return Reply(_DOCUMENT)
+
+
+async def _elsewhere(_call: Call) -> Reply:
+    raise errors.NotFound
+
+
+_OPENAPI = Route(
+    method="GET", path="/v1/openapi.json", name="getOpenApi", who=Who.ANYBODY, handler=_document,
+    summary="This API as an OpenAPI document.", replies={200: "application/json"},
+)  # fmt: skip
+_TUNNEL = Route(
+    method="GET", path=TUNNEL_PATH, name="openTunnel", who=Who.ANYBODY, handler=None, replies={101: None},
+    summary="Where agents connect (WebSocket, riata.mux.v1); they prove who they are inside: docs/protocol.md.",
+    errors=(errors.TooManyRequests, errors.BadRequest),
+)  # fmt: skip
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *clusters.ROUTES, *grants.ROUTES,
+)  # fmt: skip
+_DOCUMENT: Final = json.dumps(openapi.document(ROUTES)).encode()
+
+
+def build_application(services: Services, tunnel: Endpoint) -> web.Application:
+    """The application that the edge hands connections to. `tunnel` serves the agents' WebSocket."""
+    app = web.Application(middlewares=[_answer_everything(services)], client_max_size=services.settings.body_bytes_max)
+    app[_RAW] = frozenset({TUNNEL_PATH})
+    app.router.add_get(TUNNEL_PATH, tunnel, allow_head=False)
+    for route in ROUTES:
+        if route.handler is not None:
+            app.router.add_route(
+                route.method, route.path, _endpoint(services, route), expect_handler=_expect(services, route)
+            )
+    return app
+
+
+def _endpoint(services: Services, route: Route) -> Endpoint:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        principal = _authenticate(services, route, request)
+        body = await _body(services, route, request)
+        assert route.handler is not None
+        reply = await route.handler(Call(services, principal, request.match_info, body))
+        return _response(reply)
+
+    return serve
+
+
+def _expect(services: Services, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+    """aiohttp answers `Expect` before any middleware runs; a body is asked for only from those who may send it."""
+
+    async def expect(request: web.Request) -> web.StreamResponse | None:
+        try:
+            _authenticate(services, route, request)
+        except errors.HubError as exc:
+            return _finish(request, _error(exc, ""), "")
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            return _finish(request, _error(errors.UnknownExpectation(), ""), "")
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    return expect
+
+
+def _authenticate(services: Services, route: Route, request: web.Request) -> Principal | None:
+    """Raises Unauthenticated, PermissionDenied. The principal is kept on the request for the access log."""
+    if route.who is Who.ANYBODY:
+        return None
+    values = request.headers.getall("Authorization", [])
+    scheme, _, bearer = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    if scheme.lower() != "bearer":
+        raise errors.Unauthenticated
+    principal = services.authenticator.authenticate(bearer.strip(" ").encode("utf-8", "replace"))
+    request["principal"] = principal
+    if route.who is Who.HUB_ADMIN and not principal.is_admin:
+        raise errors.PermissionDenied(
+            "this needs hub administration: a grant of the role hub-admin, an unlimited token"
+        )
+    return principal
+
+
+async def _body(services: Services, route: Route, request: web.Request) -> pydantic.BaseModel | None:
+    """The checked body. Raises BadRequest, Invalid, TooLarge, RequestTimeout."""
+    if route.request is None:
+        return None
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise errors.BadRequest("send the body as plain JSON with Content-Type: application/json")
+    try:
+        async with asyncio.timeout(services.settings.request_timeout_s):
+            content = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise errors.TooLarge(f"the body has more than {services.settings.body_bytes_max} bytes") from None
+    except TimeoutError:
+        raise errors.RequestTimeout from None
+    try:
+        return route.request.model_validate_json(content)
+    except pydantic.ValidationError as exc:
+        raise _invalid(exc) from None
+
+
+def _invalid(exc: pydantic.ValidationError) -> errors.HubError:
+    """The fields that are wrong, without repeating what was sent: it may be a secret."""
+    found = exc.errors(include_url=False, include_context=False, include_input=False)
+    if any(item["type"] == "json_invalid" for item in found):
+        return errors.BadRequest("the body is no JSON")
+    causes = [
+        errors.Cause(".".join(str(part) for part in item["loc"]), item["msg"].removeprefix("Value error, "))
+        for item in found[:_CAUSES_MAX]
+    ]
+    text = "; ".join(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes)
+    return errors.Invalid(text, causes=causes)
+
+
+def _response(reply: Reply) -> web.Response:
+    if isinstance(reply.body, pydantic.BaseModel):
+        content = reply.body.model_dump_json(by_alias=True).encode() + b"\n"
+    else:
+        content = reply.body or b""
+    response = web.Response(status=reply.status, body=content if reply.body is not None else None)
+    if reply.body is not None:
+        response.content_type = reply.content_type
+    return response
+
+
+def _answer_everything(services: Services) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """The one middleware: every outcome becomes an answer, a log line, and the end of the connection."""
+    timeout_s = services.settings.request_timeout_s
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+        if request.path in request.app[_RAW]:
+            return await handler(request)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        request_id = secrets.token_hex(8)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await _guarded(request, handler, request_id)
+        except TimeoutError:
+            response = _error(errors.Timeout("the hub did not answer in time; what it did is unknown"), request_id)
+        response = _finish(request, response, request_id)
+        try:
+            async with asyncio.timeout(timeout_s):  # a client that does not read is not waited for
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            _log(request, response.status, request_id, loop.time() - started)
+        return response
+
+    return answer
+
+
+async def _guarded(request: web.Request, handler: Endpoint, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except errors.HubError as exc:
+        return _error(exc, request_id)
+    except web.HTTPException as exc:
+        return _error(_from_aiohttp(exc), request_id)
+    except RevisionConflict:
+        return _error(errors.Conflict(), request_id)
+    except StoreError:
+        logger.exception("store refused a request", extra={"request_id": request_id})
+        return _error(errors.ClusterUnavailable("the hub's store does not work; its log says why"), request_id)
+    except Exception:
+        logger.exception("request failed", extra={"request_id": request_id})
+        return _error(errors.InternalError(), request_id)
+
+
+def _from_aiohttp(exc: web.HTTPException) -> errors.HubError:
+    by_status: dict[int, type[errors.HubError]] = {
+        404: errors.NotFound,
+        405: errors.MethodNotAllowed,
+        413: errors.TooLarge,
+        417: errors.UnknownExpectation,
+    }
+    known = by_status.get(exc.status)
+    if known is not None:
+        return known()
+    return errors.BadRequest() if exc.status < 500 else errors.InternalError()
+
+
+def _error(exc: errors.HubError, request_id: str) -> web.Response:
+    code, body, headers = status.answer(exc, request_id=request_id)
+    return web.Response(status=code, body=body, content_type=status.CONTENT_TYPE, headers=dict(headers))
+
+
+def _finish(request: web.Request, response: web.StreamResponse, request_id: str) -> web.StreamResponse:
+    response.headers["Server"] = "riata"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request_id:
+        response.headers["Riata-Request-Id"] = request_id
+    if response.status == errors.MethodNotAllowed.http_status:
+        response.headers["Allow"] = ", ".join(_allowed(request.path))
+    response.force_close()
+    return response
+
+
+def _allowed(path: str) -> Sequence[str]:
+    """The methods of a path; `{…}` stands for one segment."""
+    parts = path.split("/")
+
+    def fits(route: Route) -> bool:
+        pattern = route.path.split("/")
+        return len(pattern) == len(parts) and all(
+            want.startswith("{") or want == part for want, part in zip(pattern, parts, strict=True)
+        )
+
+    return sorted({route.method for route in ROUTES if fits(route)})
+
+
+def _log(request: web.Request, code: int, request_id: str, seconds: float) -> None:
+    principal: Principal | None = request.get("principal")
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    access.info(
+        "request",
+        request_id=request_id,
+        method=request.method,
+        path=request.path[:_PATH_MAX],
+        status=code,
+        duration_s=round(seconds, 6),
+        user=principal.user if principal else "",
+        token_id=principal.token_id if principal else "",
+        peer=f"{peer[0]}:{peer[1]}" if peer else "",
+    )

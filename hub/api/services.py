@@ -1,0 +1,71 @@
+"""What the handlers work with: the indexes they read and the writers that go to the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.authenticate import Authenticator
+from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.tokens import TokenIndex, Tokens
+from hub.clock import Clock
+from hub.clusters.records import ClusterIndex, Clusters
+from hub.config import ApiSettings
+from hub.store.index import Follower
+
+
+class TunnelStatus(Protocol):
+    """One tunnel (hub.tunnel.registry.TunnelStatus)."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def instance(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def kubernetes(self) -> str: ...
+    @property
+    def connected_since(self) -> datetime.datetime: ...
+    @property
+    def last_received_age_s(self) -> float: ...
+    @property
+    def rtt_s(self) -> float | None: ...
+    @property
+    def streams(self) -> int: ...
+
+
+class Tunnels(Protocol):
+    """Who is connected (hub.tunnel.registry.Registry)."""
+
+    def status(self, cluster_uid: str) -> Sequence[TunnelStatus]: ...
+
+    def lost_when(self, cluster_uid: str) -> datetime.datetime | None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Composed in hub.app. `failing_checks` names what keeps the hub from being ready."""
+
+    settings: ApiSettings
+    clock: Clock
+    hub_id: str
+    ca_pem: Callable[[], bytes]
+    failing_checks: Callable[[], list[str]]
+    follower: Follower
+    authenticator: Authenticator
+    authorizer: Authorizer
+    cluster_index: ClusterIndex
+    token_index: TokenIndex
+    agent_token_index: AgentTokenIndex
+    grant_index: GrantIndex
+    clusters: Clusters
+    tokens: Tokens
+    agent_tokens: AgentTokens
+    grants: Grants
+    tunnels: Tunnels

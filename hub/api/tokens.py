@@ -1,0 +1,149 @@
+"""`/v1/tokens` and `/v1/whoami`."""
+
+from __future__ import annotations
+
+from hub.api import models
+from hub.api.clusters import visible_cluster
+from hub.api.routes import Call, Reply, Route, Who
+from hub.api.services import Services
+from hub.auth.principal import Principal
+from hub.auth.tokens import TokenRecord
+from hub.clock import rfc3339
+from hub.errors import NotFound, PermissionDenied
+
+
+async def whoami(call: Call) -> Reply:
+    caller, services = call.caller, call.services
+    record = services.token_index.get(caller.token_id)
+    return Reply(
+        models.WhoAmI(
+            user=caller.user,
+            groups=list(caller.groups),
+            admin=caller.is_admin,
+            token=caller.token_id,
+            token_expires_at=None if record is None else _time(record.expires_at),
+            clusters=_cluster_names(services, caller.cluster_uids),
+        )
+    )
+
+
+async def list_tokens(call: Call) -> Reply:
+    """A token that is limited to clusters does not see wider ones: it may be in the hands of a program."""
+    caller, services = call.caller, call.services
+    records = [record for record in services.token_index if caller.is_admin or _is_own(caller, record)]
+    records.sort(key=lambda record: (record.created_at, record.id))
+    return Reply(models.TokenList(items=[_shown(services, record) for record in records]))
+
+
+async def create_token(call: Call) -> Reply:
+    body = call.body
+    assert isinstance(body, models.TokenRequest)
+    caller, services = call.caller, call.services
+    user = body.user if body.user is not None else caller.user
+    record, minted, revision = await services.tokens.create(
+        name=body.name,
+        user=user,
+        groups=_groups(caller, user, body),
+        lifetime_s=_lifetime(services, caller, body.expires_in_seconds),
+        created_by=caller.user,
+        cluster_uids=_scope(services, caller, body),
+    )
+    await services.follower.reached(revision)
+    shown = _shown(services, record).model_dump(by_alias=False)
+    return Reply(models.NewToken(**shown, token=minted.text), 201)
+
+
+async def revoke_token(call: Call) -> Reply:
+    """Somebody else's token and one that does not exist are alike for those who do not administer the hub."""
+    caller, services, token_id = call.caller, call.services, call.path["id"]
+    record = services.token_index.get(token_id)
+    if not caller.is_admin and (record is None or not _is_own(caller, record)):
+        raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
+    revision = await services.tokens.revoke(token_id) if record is not None else None
+    if revision is None:
+        raise NotFound("there is no such token", kind="tokens", name=token_id)
+    await services.follower.reached(revision)
+    return Reply(None, 204)
+
+
+def _is_own(caller: Principal, record: TokenRecord) -> bool:
+    """The caller's own, and not wider than what the caller holds."""
+    if record.user != caller.user:
+        return False
+    if caller.cluster_uids is None:
+        return True
+    return record.cluster_uids is not None and record.cluster_uids <= caller.cluster_uids
+
+
+def _groups(caller: Principal, user: str, body: models.TokenRequest) -> tuple[str, ...]:
+    if caller.is_admin:
+        if body.groups is None:
+            return caller.groups if user == caller.user else ()
+        return tuple(dict.fromkeys(body.groups))
+    if user != caller.user:
+        raise PermissionDenied("only hub administrators make tokens for others")
+    groups = caller.groups if body.groups is None else tuple(dict.fromkeys(body.groups))
+    if not set(groups) <= set(caller.groups):
+        raise PermissionDenied("a token has at most the groups of the token that makes it")
+    return groups
+
+
+def _lifetime(services: Services, caller: Principal, wanted_s: int) -> float:
+    """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells."""
+    lifetime = min(float(wanted_s), services.settings.token_lifetime_max_s)
+    own = services.token_index.get(caller.token_id)
+    if not caller.is_admin and own is not None and own.expires_at is not None:
+        lifetime = min(lifetime, own.expires_at - services.clock())
+    return lifetime
+
+
+def _scope(services: Services, caller: Principal, body: models.TokenRequest) -> frozenset[str] | None:
+    if body.clusters is None:
+        return caller.cluster_uids
+    return frozenset(visible_cluster(services, caller, name).uid for name in body.clusters)
+
+
+def _shown(services: Services, record: TokenRecord) -> models.Token:
+    return models.Token(
+        id=record.id,
+        name=record.name,
+        user=record.user,
+        groups=list(record.groups),
+        clusters=_cluster_names(services, record.cluster_uids),
+        created_at=rfc3339(record.created_at),
+        created_by=record.created_by,
+        expires_at=_time(record.expires_at),
+    )
+
+
+def _cluster_names(services: Services, uids: frozenset[str] | None) -> list[str] | None:
+    if uids is None:
+        return None
+    return sorted(name for uid in uids if (name := services.cluster_index.name_of(uid)) is not None)
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/v1/whoami", name="whoAmI", who=Who.PRINCIPAL, handler=whoami,
+        summary="Whom the hub takes the caller for.", replies={200: models.WhoAmI},
+    ),
+    Route(
+        method="GET", path="/v1/tokens", name="listTokens", who=Who.PRINCIPAL, handler=list_tokens,
+        summary="Tokens without their secrets: the caller's own, or all for hub administrators.",
+        replies={200: models.TokenList},
+    ),
+    Route(
+        method="POST", path="/v1/tokens", name="createToken", who=Who.PRINCIPAL, handler=create_token,
+        summary="Make a token; its text is shown once. Only hub administrators make them for others or wider than "
+        "their own.",
+        request=models.TokenRequest, replies={201: models.NewToken}, errors=(NotFound,),
+    ),
+    Route(
+        method="DELETE", path="/v1/tokens/{id}", name="revokeToken", who=Who.PRINCIPAL, handler=revoke_token,
+        summary="Revoke a token and cut what runs on it.", replies={204: None}, errors=(NotFound,),
+    ),
+)  # fmt: skip

@@ -1,0 +1,321 @@
+"""Composition root: what the hub is made of, in which order it starts, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import signal
+import socket
+import urllib.parse
+from typing import Final
+
+from hub import tls
+from hub.api.server import build_application
+from hub.api.services import Services
+from hub.auth.agents import AgentAuthenticator, AgentTokenIndex, AgentTokens, BearerScheme
+from hub.auth.authenticate import Authenticator
+from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.revocation import Revocation
+from hub.auth.tokens import TokenIndex, Tokens
+from hub.bootstrap import make_private_directory, read_hub_id
+from hub.clock import wall_clock
+from hub.clusters.records import Cluster, ClusterIndex, Clusters
+from hub.config import Settings, host_and_port
+from hub.edge.server import EdgeServer
+from hub.exposition import MetricsServer
+from hub.metrics import Metrics
+from hub.proxy.relay import Relay
+from hub.store.index import Follower
+from hub.store.sqlite import FILE_NAME, SqliteStore
+from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.registry import Registry
+from proto import pins
+from proto.aio.shutdown import Shutdown
+from proto.aio.tasks import TaskGroup
+from proto.versions import PRODUCT_VERSION
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_SWEEP_S: Final = 5.0
+"""How long a stream may outlive its token."""
+CERTIFICATE_SWEEP_S: Final = 30.0
+"""How soon a replaced certificate file is noticed without SIGHUP."""
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Indexes:
+    """What the hot path asks, all fed by one follower."""
+
+    clusters: ClusterIndex
+    tokens: TokenIndex
+    agent_tokens: AgentTokenIndex
+    grants: GrantIndex
+    follower: Follower
+
+
+def make_indexes(store: SqliteStore) -> Indexes:
+    clusters, tokens, agent_tokens, grants = ClusterIndex(), TokenIndex(), AgentTokenIndex(), GrantIndex()
+    return Indexes(clusters, tokens, agent_tokens, grants, Follower(store, [clusters, tokens, agent_tokens, grants]))
+
+
+class Hub:
+    """One hub process. `start`, then `drain` and `close`; `close` alone ends at once."""
+
+    def __init__(self, settings: Settings, store: SqliteStore, hub_id: str) -> None:
+        """Builds everything and touches no network. Raises TlsError, OSError."""
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._store = store
+        self._hub_id = hub_id
+        self._is_draining = False
+        self._tasks = TaskGroup("hub")
+        self._server_context = None if settings.plain_http else tls.ServerContext(tls_files(settings))
+        self._indexes = make_indexes(store)
+        self._metrics = Metrics()
+        self._registry = Registry(loop.time, lambda: datetime.datetime.now(datetime.UTC))
+        self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
+        self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
+        self._clusters = Clusters(store, wall_clock)
+        self._relay = self._make_relay(loop)
+        self._revocation = self._make_revocation()
+        self._edge = self._make_edge()
+        self._metrics_server = MetricsServer(self._metrics.render)
+        self._bound: list[tuple[str, int]] = []
+        self._metrics_bound: tuple[str, int] | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the indexes, then listen. Raises StoreError, OSError; call `close` in any case."""
+        await self._clusters.sweep()
+        await self._indexes.follower.load()
+        self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
+        self._relay.start()
+        if self._settings.metrics_listen:
+            self._metrics_bound = await self._metrics_server.start(*host_and_port(self._settings.metrics_listen))
+        self._bound = await self._edge.start()
+        self._tasks.spawn(self._cut_expired(), name="expiry")
+        self._tasks.spawn(self._renew_certificate(), name="certificate")
+
+    async def drain(self) -> None:
+        """Stop being ready, let others notice, end watches cleanly, let requests finish within the grace."""
+        self._is_draining = True
+        if self._settings.drain_delay_s:
+            await asyncio.sleep(self._settings.drain_delay_s)
+        self._relay.drain()
+        await self._edge.drain(self._settings.drain_grace_s)
+        self._registry.drain(0.0)
+
+    async def close(self) -> None:
+        """End everything, the store last."""
+        self._is_draining = True
+        await self._relay.aclose()
+        await self._edge.close()
+        await self._metrics_server.close()
+        await self._tasks.aclose()
+        await self._store.close()
+
+    def failing_checks(self) -> list[str]:
+        """What keeps the hub from being ready."""
+        checks = {"draining": self._is_draining, "store": not self._indexes.follower.is_running}
+        return [name for name, is_failing in checks.items() if is_failing]
+
+    def reload_certificate(self) -> None:
+        """SIGHUP."""
+        if self._server_context is not None:
+            self._server_context.reload_if_changed()
+
+    def ready(self) -> dict[str, object]:
+        """What the ready file says."""
+        scheme = "http" if self._server_context is None else "https"
+        urls = [f"{scheme}://{_in_url(host)}:{port}" for host, port in self._bound]
+        files = None if self._server_context is None else self._server_context.files
+        return {
+            "pid": os.getpid(),
+            "url": self._settings.public_url or urls[0],
+            "urls": urls,
+            "metrics_url": self._metrics_url(),
+            "ca_file": str(files.ca) if files and files.ca else None,
+            "ca_pin": pins.pins_of_pem(files.ca.read_bytes())[0] if files and files.ca else None,
+            "hub_id": self._hub_id,
+            "version": PRODUCT_VERSION,
+        }
+
+    async def failed(self) -> None:
+        """Return when the hub can no longer do its work: the store is not followed any more."""
+        assert self._following is not None
+        await asyncio.wait([self._following])
+
+    def _make_relay(self, loop: asyncio.AbstractEventLoop) -> Relay:
+        return Relay(
+            authenticator=self._authenticator,
+            authorizer=self._authorizer,
+            routes=self._registry,
+            metrics=self._metrics,
+            now=loop.time,
+            limits=self._settings.proxy,
+        )
+
+    def _make_revocation(self) -> Revocation:
+        revocation = Revocation(
+            tokens=self._indexes.tokens,
+            grants=self._indexes.grants,
+            agent_tokens=self._indexes.agent_tokens,
+            sessions=self._registry,
+            exchanges=self._relay,
+            clock=wall_clock,
+        )
+
+        def cluster_gone(cluster: Cluster) -> None:
+            revocation.cluster_gone(cluster.uid)
+            self._metrics.forget_cluster(cluster.name)
+
+        self._indexes.clusters.on_gone = cluster_gone
+        return revocation
+
+    def _make_edge(self) -> EdgeServer:
+        tunnel = TunnelEndpoint(
+            hub_id=self._hub_id,
+            authenticator=AgentAuthenticator(
+                {"bearer": BearerScheme(self._indexes.agent_tokens, self._indexes.clusters, wall_clock)}
+            ),
+            registry=self._registry,
+            metrics=self._metrics,
+            limits=self._settings.tunnel,
+        )
+        return EdgeServer(
+            listen=[host_and_port(address) for address in self._settings.listen],
+            tls=None if self._server_context is None else self._server_context.context,
+            aiohttp_app=build_application(self._make_services(), tunnel),
+            application=self._relay,
+            limits=self._settings.edge,
+        )
+
+    def _make_services(self) -> Services:
+        return Services(
+            settings=self._settings.api,
+            clock=wall_clock,
+            hub_id=self._hub_id,
+            ca_pem=lambda: tls.read_ca(self._server_context.files) if self._server_context else b"",
+            failing_checks=self.failing_checks,
+            follower=self._indexes.follower,
+            authenticator=self._authenticator,
+            authorizer=self._authorizer,
+            cluster_index=self._indexes.clusters,
+            token_index=self._indexes.tokens,
+            agent_token_index=self._indexes.agent_tokens,
+            grant_index=self._indexes.grants,
+            clusters=self._clusters,
+            tokens=Tokens(self._store, wall_clock),
+            agent_tokens=AgentTokens(self._store, wall_clock),
+            grants=Grants(self._store),
+            tunnels=self._registry,
+        )
+
+    def _metrics_url(self) -> str | None:
+        if self._metrics_bound is None:
+            return None
+        host, port = self._metrics_bound
+        return f"http://{_in_url(host)}:{port}/metrics"
+
+    async def _cut_expired(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SWEEP_S)
+            self._revocation.cut_expired()
+
+    async def _renew_certificate(self) -> None:
+        """Notice replaced files; make the self-made leaf anew before it ends."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_SWEEP_S)
+            try:
+                await asyncio.to_thread(ensure_certificate, self._settings)
+                self.reload_certificate()
+            except (tls.TlsError, OSError):
+                logger.exception("hub certificate could not be renewed")
+
+
+async def serve(settings: Settings) -> int:
+    """Run a hub until SIGTERM or SIGINT; the exit status. Raises SetupError, StoreError, TlsError, OSError."""
+    shutdown = Shutdown()
+    shutdown.install()
+    try:
+        hub = await build(settings)
+        try:
+            await hub.start()
+            return await _run(hub, settings, shutdown)
+        finally:
+            await hub.close()
+            logger.info("hub stopped")
+    finally:
+        shutdown.close()
+
+
+async def build(settings: Settings) -> Hub:
+    """Open the data directory and compose a hub on it. Raises SetupError, StoreError, TlsError, OSError."""
+    make_private_directory(settings.data)
+    store = await SqliteStore.open(settings.data / FILE_NAME, log_keep=settings.store.log_keep)
+    try:
+        hub_id = await read_hub_id(store)
+        ensure_certificate(settings)
+        return Hub(settings, store, hub_id)
+    except BaseException:
+        await store.close()
+        raise
+
+
+async def _run(hub: Hub, settings: Settings, shutdown: Shutdown) -> int:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hub.reload_certificate)
+    ready = hub.ready()
+    if settings.ready_file is not None:
+        tls.write_private(settings.ready_file, json.dumps(ready).encode() + b"\n")
+    logger.info("hub ready", extra={name: ready[name] for name in ("url", "urls", "metrics_url", "ca_pin", "hub_id")})
+    tasks = TaskGroup("serve")
+    try:
+        asked = tasks.spawn(shutdown.wait(), name="shutdown")
+        failed = tasks.spawn(hub.failed(), name="health")
+        await asyncio.wait([asked, failed], return_when=asyncio.FIRST_COMPLETED)
+        await hub.drain()
+        return 1 if failed.done() else 0
+    finally:
+        await tasks.aclose()
+        loop.remove_signal_handler(signal.SIGHUP)
+        if settings.ready_file is not None:
+            with contextlib.suppress(OSError):
+                settings.ready_file.unlink()
+
+
+def tls_files(settings: Settings) -> tls.TlsFiles:
+    """The operator's files, or the ones that the hub makes."""
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        return tls.TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    directory = settings.data / tls.DIRECTORY
+    return tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.LEAF_KEY, directory / tls.CA_CERT)
+
+
+def ensure_certificate(settings: Settings) -> None:
+    """Make the self-made leaf, or make it anew if names or dates ask for it. Raises TlsError, OSError."""
+    if settings.plain_http or settings.tls_cert is not None:
+        return
+    tls.ensure_leaf(settings.data / tls.DIRECTORY, certificate_hosts(settings), datetime.datetime.now(datetime.UTC))
+
+
+def certificate_hosts(settings: Settings) -> list[str]:
+    """Every name under which clients may call this hub."""
+    hosts = {"localhost", "127.0.0.1", "::1", *settings.tls_names}
+    for address in settings.listen:
+        host, _ = host_and_port(address)
+        hosts.add(socket.gethostname() if host in _WILDCARDS else host)
+    public = urllib.parse.urlsplit(settings.public_url).hostname
+    return sorted(hosts | ({public} if public else set()))
+
+
+def _in_url(host: str) -> str:
+    """An address as a URL writes it; a wildcard becomes the loopback address that it includes."""
+    host = _WILDCARDS.get(host, host)
+    return f"[{host}]" if ":" in host else host

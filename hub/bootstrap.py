@@ -1,0 +1,127 @@
+"""The first run: data directory, identity, CA, database, and one administrator's token that is shown once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+from hub import tls
+from hub.auth import grants
+from hub.auth import tokens as user_tokens
+from hub.clock import Clock, wall_clock
+from hub.config import FILE_NAME as CONFIG_FILE_NAME
+from hub.store.interface import Store
+from hub.store.model import Key, Resource
+from hub.store.sqlite import FILE_NAME, SqliteStore
+from proto import pins
+
+ADMIN_USER: Final = "admin"
+ADMIN_GRANT: Final = "hub-admin"
+ADMIN_TOKEN_LIFETIME_S: Final = 365 * 86_400.0
+"""A year: the first token is for setting the hub up; `riata-hub admin-token` makes another one."""
+
+_HUB: Final = Key("hub", "", "self")
+
+
+class SetupError(Exception):
+    """The hub cannot be set up, or is not. The text has the cure."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `init` made. `admin_token` is the only copy of the secret, unless it was written to a file."""
+
+    hub_id: str
+    data: Path
+    ca_file: Path
+    ca_pin: str
+    admin_token: str = dataclasses.field(repr=False)
+
+
+async def initialise(
+    data: Path, *, public_url: str = "", token_file: Path | None = None, clock: Clock = wall_clock
+) -> Initialised:
+    """Set up `data`. An attempt that was interrupted is finished; a finished one raises SetupError.
+
+    Raises StoreError, TlsError, OSError.
+    """
+    refuse_existing(token_file)
+    make_private_directory(data)
+    store = await SqliteStore.open(data / FILE_NAME, clock=clock)
+    try:
+        record = await store.get(_HUB)
+        if record is not None and record.status.get("phase") == "ready":
+            raise SetupError(
+                f"{data} is initialised already; `riata-hub admin-token` makes a new administrator's token"
+            )
+        if record is None:
+            spec = {"id": str(uuid.uuid4()), "createdAt": clock()}
+            record = await store.put(Resource(_HUB, spec, {"phase": "initialising"}))
+        hub_id = str(record.spec["id"])
+        ca_file = data / tls.DIRECTORY / tls.CA_CERT
+        if not ca_file.exists():
+            tls.make_ca(data / tls.DIRECTORY, hub_id, datetime.datetime.fromtimestamp(clock(), datetime.UTC))
+        _write_config(data, public_url)
+        token = await make_admin_token(store, clock, token_file)
+        await store.put(Resource(_HUB, record.spec, {"phase": "ready"}, record.uid, record.revision))
+    finally:
+        await store.close()
+    return Initialised(hub_id, data, ca_file, pins.pins_of_pem(ca_file.read_bytes())[0], token)
+
+
+def refuse_existing(token_file: Path | None) -> None:
+    """Before anything is made: the only copy of a token must have a place. Raises SetupError."""
+    if token_file is not None and token_file.exists():
+        raise SetupError(f"{token_file} exists already: name a file that does not")
+
+
+async def read_hub_id(store: Store) -> str:
+    """Raises SetupError when the hub was not initialised."""
+    record = await store.get(_HUB)
+    if record is None or record.status.get("phase") != "ready":
+        raise SetupError("the hub is not initialised: run `riata-hub init` with the same --data first")
+    return str(record.spec["id"])
+
+
+async def make_admin_token(store: Store, clock: Clock, token_file: Path | None) -> str:
+    """A new token of the user `admin`, whose grant of hub administration is made if it is gone. Written to the file
+    (0600) when one is given. Raises FileExistsError."""
+    key = Key(grants.KIND, "", ADMIN_GRANT)
+    if await store.get(key) is None:
+        grant = grants.Grant(
+            ADMIN_GRANT,
+            ADMIN_USER,
+            "",
+            grants.EVERY_CLUSTER,
+            grants.Role.HUB_ADMIN,
+            created_at=clock(),
+            created_by="init",
+        )
+        await grants.Grants(store).create(grant)
+    _, minted, _ = await user_tokens.Tokens(store, clock).create(
+        name="bootstrap", user=ADMIN_USER, lifetime_s=ADMIN_TOKEN_LIFETIME_S, created_by="init"
+    )
+    if token_file is not None:
+        tls.write_private(token_file, f"{minted.text}\n".encode(), is_new=True)
+    return minted.text
+
+
+def make_private_directory(path: Path) -> None:
+    """Make a directory for its owner only, or make an existing one so. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+def _write_config(data: Path, public_url: str) -> None:
+    """The place where an operator looks for settings; an existing file is theirs."""
+    file = data / CONFIG_FILE_NAME
+    if file.exists():
+        return
+    url = f'public_url = "{public_url}"\n' if public_url else '# public_url = "https://hub.example.org"\n'
+    text = f"# Settings of this hub. docs/reference/config.md has all of them; flags and environment go first.\n{url}"
+    tls.write_private(file, text.encode())

@@ -1,0 +1,191 @@
+"""`riata-hub`: init, serve, admin-token, config show, version. Data on stdout, everything else on stderr.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from hub import floors
+from hub.bootstrap import SetupError, initialise, make_admin_token, read_hub_id, refuse_existing
+from hub.clock import wall_clock
+from hub.config import ConfigError, effective, load
+from hub.store.model import StoreError
+from hub.store.sqlite import FILE_NAME, SqliteStore
+from hub.tls import TlsError
+from proto import logs
+from proto.aio import loop
+from proto.versions import PRODUCT_VERSION, WIRE_VERSION
+
+app = App(name="riata-hub", help="The hub of a fleet of Kubernetes clusters.", version=PRODUCT_VERSION)
+config_app = App(name="config", help="Settings.")
+app.command(config_app)
+
+Data = Annotated[Path | None, Parameter(help="Data directory of the hub (0700). Also RIATA_HUB_DATA.")]
+Config = Annotated[Path | None, Parameter(help="TOML file with settings; hub.toml in the data directory if not given.")]
+TokenFile = Annotated[Path | None, Parameter(help="Write the token to this new file (0600) instead of showing it.")]
+Output = Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"], help="Form of what is printed.")]
+
+
+@app.command
+def init(
+    *,
+    data: Data = None,
+    public_url: Annotated[str | None, Parameter(help="URL under which users and agents will reach the hub.")] = None,
+    admin_token_file: TokenFile = None,
+    output: Output = "text",
+) -> int:
+    """Set up a new hub: directory, CA, database, and an administrator's token that is shown once."""
+    settings = load({"data": data, "public_url": public_url}, os.environ, None)
+    made = loop.run(initialise(settings.data, public_url=settings.public_url, token_file=admin_token_file))
+    if output == "json":
+        shown: dict[str, str] = {
+            "hub_id": made.hub_id,
+            "data": str(made.data),
+            "ca_file": str(made.ca_file),
+            "ca_pin": made.ca_pin,
+        }
+        shown |= _token_fields(made.admin_token, admin_token_file)
+        _print(json.dumps(shown))
+        return 0
+    _tell(f"hub initialised in {made.data}; its CA is {made.ca_file}")
+    _tell(f"pin of the CA: {made.ca_pin}")
+    _show_token(made.admin_token, admin_token_file)
+    _tell(f"next: riata-hub serve --data {made.data}")
+    return 0
+
+
+@app.command
+def serve(
+    *,
+    data: Data = None,
+    config: Config = None,
+    listen: Annotated[
+        list[str] | None, Parameter(negative="", help="HOST:PORT, repeatable; port 0 takes a free one.")
+    ] = None,
+    metrics_listen: Annotated[str | None, Parameter(help="HOST:PORT of /metrics; empty turns it off.")] = None,
+    public_url: Annotated[str | None, Parameter(help="URL under which users and agents reach the hub.")] = None,
+    tls_cert: Annotated[Path | None, Parameter(help="Own certificate with its chain (PEM).")] = None,
+    tls_key: Annotated[Path | None, Parameter(help="Private key of --tls-cert (PEM).")] = None,
+    tls_ca: Annotated[Path | None, Parameter(help="CA of --tls-cert (PEM), given out at /v1/ca.")] = None,
+    plain_http: Annotated[
+        bool | None, Parameter(negative="", help="No TLS; only allowed on loopback addresses.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, Parameter(help="Gets JSON with addresses and pins once the hub listens.")
+    ] = None,
+    log_format: Annotated[Literal["json", "console"] | None, Parameter(help="Form of the log on stderr.")] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, Parameter(help="Least severe level that is logged.")
+    ] = None,
+) -> int:
+    """Run the hub until SIGTERM. Settings come from flags, then RIATA_HUB_*, then the TOML file."""
+    from hub.app import serve as serve_hub
+
+    flags = {
+        "data": data,
+        "listen": listen,
+        "metrics_listen": metrics_listen,
+        "public_url": public_url,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_ca": tls_ca,
+        "plain_http": plain_http,
+        "ready_file": ready_file,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
+    settings = load(flags, os.environ, config or _config_from_environment())
+    logs.configure(component="hub", log_format=settings.log_format, level=settings.log_level)
+    logs.log_uncaught()
+    floors.check()
+    return loop.run(serve_hub(settings))
+
+
+@app.command(name="admin-token")
+def admin_token(*, data: Data = None, admin_token_file: TokenFile = None, output: Output = "text") -> int:
+    """Make another administrator's token, when the first one is lost or has expired. The hub must be stopped."""
+    settings = load({"data": data}, os.environ, None)
+    refuse_existing(admin_token_file)
+    if not (settings.data / FILE_NAME).exists():
+        raise SetupError(f"{settings.data} holds no hub: run `riata-hub init` first")
+    token = loop.run(_make_admin_token(settings.data, admin_token_file))
+    if output == "json":
+        _print(json.dumps(_token_fields(token, admin_token_file)))
+    else:
+        _show_token(token, admin_token_file)
+    return 0
+
+
+@config_app.command
+def show(*, data: Data = None, config: Config = None) -> int:
+    """Print the settings as they are in effect, as JSON. They hold no secrets, only paths of files with secrets."""
+    settings = load({"data": data}, os.environ, config or _config_from_environment())
+    _print(json.dumps(effective(settings), indent=2))
+    return 0
+
+
+@app.command
+def version(*, output: Output = "text") -> int:
+    """Print the version."""
+    shown = {"version": PRODUCT_VERSION, "wireVersion": WIRE_VERSION}
+    _print(json.dumps(shown) if output == "json" else f"riata-hub {PRODUCT_VERSION} (wire {WIRE_VERSION})")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status. Errors that an operator can cure are one line, not a traceback."""
+    try:
+        status = app(arguments, result_action="return_value", exit_on_error=False, print_error=True)
+    except (ConfigError, floors.TooOld) as exc:
+        _tell(f"riata-hub: {exc}")
+        return 2
+    except (SetupError, StoreError, TlsError) as exc:
+        _tell(f"riata-hub: {exc}")
+        return 1
+    except OSError as exc:
+        _tell(f"riata-hub: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}")
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+async def _make_admin_token(data: Path, token_file: Path | None) -> str:
+    store = await SqliteStore.open(data / FILE_NAME)
+    try:
+        await read_hub_id(store)
+        return await make_admin_token(store, wall_clock, token_file)
+    finally:
+        await store.close()
+
+
+def _config_from_environment() -> Path | None:
+    named = os.environ.get("RIATA_HUB_CONFIG")
+    return Path(named) if named else None
+
+
+def _token_fields(token: str, file: Path | None) -> dict[str, str]:
+    return {"admin_token": token} if file is None else {"admin_token_file": str(file)}
+
+
+def _show_token(token: str, file: Path | None) -> None:
+    if file is not None:
+        _tell(f"administrator's token written to {file}")
+        return
+    _tell("administrator's token, shown only now:")
+    _print(token)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

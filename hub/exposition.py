@@ -1,0 +1,43 @@
+"""`/metrics` on a listener of its own, rendered in a thread: a scrape of a thousand clusters takes 170 ms (trap 26)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsServer:
+    """Start it, close it. Serves whoever can reach the address: no authentication, so keep it on loopback or a network
+    of its own."""
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self._render = render
+        self._one_at_a_time = asyncio.Lock()
+        app = web.Application()
+        app.router.add_get("/metrics", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the bound address. Raises OSError."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        bound = self._runner.addresses[0]
+        return str(bound[0]), int(bound[1])
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _serve(self, _request: web.Request) -> web.Response:
+        async with self._one_at_a_time:
+            content = await asyncio.to_thread(self._render)
+        return web.Response(body=content, headers={"Content-Type": CONTENT_TYPE, "Server": "riata"})
