@@ -37,6 +37,17 @@ def read_text(path: str, *, what: str) -> str:
         raise errors.UsageError(f"the {what} {path} is not UTF-8 text") from exc
 
 
+def read_ca(path: str) -> str:
+    """The PEM text of the CA file `path`. One without a certificate must never come to mean "the system's CAs"."""
+    text = read_text(path, what="CA file")
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise errors.UsageError(
+            f"the CA file {path} holds no certificate in PEM form",
+            cure="use the hub's ca.crt (GET /v1/ca gives it too)",
+        )
+    return text
+
+
 def read_token(path: str) -> str:
     """The token in the file `path`: one line of printable ASCII, white space around it dropped."""
     token = read_text(path, what="token file").strip()

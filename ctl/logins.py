@@ -146,7 +146,7 @@ def resolve(env: Mapping[str, str], profile: str = "") -> Login:
             exit_code=errors.Exit.UNAUTHORIZED,
         )
     if env.get("RIATA_CA_FILE"):
-        login = msgspec.structs.replace(login, ca=files.read_text(env["RIATA_CA_FILE"], what="CA file"), ca_pin="")
+        login = msgspec.structs.replace(login, ca=files.read_ca(env["RIATA_CA_FILE"]), ca_pin="")
     if env.get("RIATA_TOKEN_FILE"):
         login = msgspec.structs.replace(login, token=files.read_token(env["RIATA_TOKEN_FILE"]))
     return login

@@ -10,7 +10,7 @@ def context(login: logins.Login) -> ssl.SSLContext:
     """A verifying TLS context: only the login's CAs when it has any, else the system's."""
     try:
         made = ssl.create_default_context(cadata=login.ca or None)
-    except (ssl.SSLError, ValueError) as exc:
+    except (ssl.SSLError, ValueError, TypeError) as exc:
         raise errors.UsageError(
             "the CA file holds no certificate in PEM form", cure="use the hub's ca.crt (GET /v1/ca gives it too)"
         ) from exc

@@ -73,18 +73,17 @@ async def wait(
     name: Name,
     /,
     *,
-    timeout: Annotated[str, Parameter(help="How long to wait: a number and s, m, h or d.")] = "60s",
+    within: Annotated[str, Parameter(name="--timeout", help="How long to wait: a number and s, m, h or d.")] = "60s",
     common: options.Common = options.COMMON,
 ) -> None:
     """Wait until an agent of a cluster is connected."""
-    seconds = durations.parse(timeout)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + durations.parse(within)
     async with common.hub() as hub:
         while not (found := await hub.get(client.target("v1", "clusters", name))).get("connected"):
             if loop.time() >= deadline:
                 raise errors.CommandError(
-                    f"no agent of cluster {name} has connected within {timeout}",
+                    f"no agent of cluster {name} has connected within {within}",
                     cure="look at the agent's log: it says what is wrong and how to cure it",
                 )
             await asyncio.sleep(_POLL_S)

@@ -56,7 +56,7 @@ def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.L
                 f"{option} is missing", cure="riata login --hub URL --ca-file FILE --token-file FILE"
             )
     url = logins.hub_url(hub)
-    ca = files.read_text(ca_file, what="CA file") if ca_file else ""
+    ca = files.read_ca(ca_file) if ca_file else ""
     pin = ""
     if ca_pin:
         if not ca:

@@ -39,7 +39,7 @@ class Running:
 
     def login(self) -> logins.Login:
         """The administrator of the hub."""
-        ca = files.read_text(str(self.ca_file), what="CA file")
+        ca = files.read_ca(str(self.ca_file))
         return logins.Login(hub=self.hub_url, ca=ca, token=files.read_token(str(self.admin_token_file)))
 
     def document(self, kubeconfig: pathlib.Path) -> dict[str, Any]:

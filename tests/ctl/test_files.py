@@ -65,6 +65,12 @@ def test_what_is_no_token(tmp_path: pathlib.Path, text: str) -> None:
         files.read_token(str(tmp_path / "t"))
 
 
+def test_an_empty_ca_file_never_means_the_systems_cas(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ca").write_text("\n")
+    with pytest.raises(errors.UsageError, match="no certificate"):
+        files.read_ca(str(tmp_path / "ca"))
+
+
 def test_a_file_that_is_missing_binary_or_too_large(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 4)
     (tmp_path / "binary").write_bytes(b"\xff")

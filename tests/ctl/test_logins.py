@@ -9,6 +9,9 @@ from ctl import errors, logins
 TOKEN = "riata_abcdefghij_" + "0" * 64
 
 
+PEM = "-----BEGIN CERTIFICATE-----\n"
+
+
 def _store(tmp_path: pathlib.Path, **hubs: logins.Login) -> dict[str, str]:
     env = {"RIATA_CONFIG": str(tmp_path / "c.yaml"), "HOME": str(tmp_path)}
     logins.save(logins.path(env), logins.LoginFile(current=next(iter(hubs), ""), hubs=hubs))
@@ -44,10 +47,10 @@ def test_a_stored_token_is_never_used_for_another_hub(tmp_path: pathlib.Path) ->
 
 def test_files_of_the_environment_come_first(tmp_path: pathlib.Path) -> None:
     env = _store(tmp_path, a=logins.Login(hub="https://h", ca="CA", ca_pin="sha256:0", token=TOKEN))
-    for name in ("new-ca", "new-token"):
-        (tmp_path / name).write_text(name + "\n")
+    (tmp_path / "new-ca").write_text(PEM)
+    (tmp_path / "new-token").write_text("new-token\n")
     env |= {"RIATA_CA_FILE": str(tmp_path / "new-ca"), "RIATA_TOKEN_FILE": str(tmp_path / "new-token")}
-    assert logins.resolve(env) == logins.Login(hub="https://h", ca="new-ca\n", token="new-token")
+    assert logins.resolve(env) == logins.Login(hub="https://h", ca=PEM, token="new-token")
 
 
 def test_no_login_is_unauthorised_and_an_unknown_profile_is_a_usage_error(tmp_path: pathlib.Path) -> None:

@@ -77,6 +77,7 @@ async def test_wait_ends_when_an_agent_is_there_or_the_time_is_up(
 ) -> None:
     _two(fake)
     monkeypatch.setattr(clusters, "_POLL_S", 0.01)
+    monkeypatch.setattr(clusters.durations, "parse", lambda text: 0.05)
     assert (await riata("clusters", "wait", "alpha", "-o", "name")).out == "alpha\n"
     late = await riata("clusters", "wait", "beta", "--timeout", "1s")
     assert (late.code, late.out) == (1, "")

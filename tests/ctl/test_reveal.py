@@ -1,0 +1,24 @@
+"""A secret that cannot be written is not lost silently."""
+
+import pathlib
+
+import pytest
+
+from ctl import errors, reveal
+
+MADE = {"id": "abc", "token": "riata_abc_secret"}
+
+
+def test_a_file_that_cannot_be_written_names_the_token_to_revoke(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "f").touch()
+    with pytest.raises(errors.CommandError) as caught:
+        reveal.token(MADE, "table", str(tmp_path / "f" / "g"), "token")
+    assert "abc" in caught.value.means
+    assert "secret" not in caught.value.render()
+
+
+def test_names_do_not_show_it(capsys: pytest.CaptureFixture[str]) -> None:
+    reveal.token(MADE, "name", "", "token")
+    captured = capsys.readouterr()
+    assert captured.out == "abc\n"
+    assert "not shown" in captured.err
