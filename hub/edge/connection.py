@@ -10,6 +10,7 @@ import asyncio
 import enum
 import logging
 import math
+import time
 from typing import Protocol, cast
 
 from hub import errors
@@ -141,7 +142,7 @@ class EdgeConnection(asyncio.Protocol):
                 self._wait_for_head(end)
                 return
             request = read_request(
-                parse_head(bytes(buffer[: end + 4])), self._loop.time(), self.peer, self._host.host_names
+                parse_head(bytes(buffer[: end + 4])), time.monotonic(), self.peer, self._host.host_names
             )
         except errors.HubError as error:
             self._refuse(error)
@@ -192,7 +193,7 @@ class EdgeConnection(asyncio.Protocol):
             self.state = State.BODY
             self._body_left = request.length
             self._decoder = ChunkedDecoder() if request.length == CHUNKED else None
-            self._pace = BodyPace(self._host.limits, request.received_at)
+            self._pace = BodyPace(self._host.limits, self._loop.time())
             self._is_continue_due = request.expects_continue
         else:
             self.state = State.ANSWER

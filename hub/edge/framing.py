@@ -23,7 +23,7 @@ _RELEVANT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", 
 
 @dataclasses.dataclass(slots=True)
 class Request:
-    """A request whose framing is certain. `received_at` is loop time; `length` may be CHUNKED."""
+    """A request whose framing is certain. `received_at` is on time.monotonic; `length` may be CHUNKED."""
 
     method: bytes
     target: bytes

@@ -16,7 +16,8 @@ from hub.edge.response import CHUNKED_END, error_response
 from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, switching_head
 from hub.proxy.classify import Kind
 from hub.proxy.events import Boundary, boundary_of
-from proto.aio.link import Link, LinkStream
+from proto.aio.link import Link
+from proto.aio.linkstream import LinkStream
 from proto.errors import UNEXECUTED, Code
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest, StreamClass
 
@@ -180,8 +181,7 @@ class Exchange:
             self.cut()
 
     def trailers(self, headers: Headers) -> None:
-        """Dropped (kubectl reads none); they end the response like `end`."""
-        self.end()
+        """Dropped (kubectl reads none); `end` follows."""
 
     def end(self) -> None:
         if self.has_ended:
@@ -198,15 +198,16 @@ class Exchange:
             self._complete("ok")
 
     def reset(self, code: Code, text: str) -> None:
-        self.stream = None
+        stream, self.stream = self.stream, None
         if self.has_ended:
             return
         if self._has_head:
             self._break(None, "lost", code.name)
             return
-        if self._may_repeat(code) and self.relay.reroute(self):
+        is_delivered = code not in UNEXECUTED and (stream is None or stream.was_sent)
+        if self._may_repeat(code, is_delivered) and self.relay.reroute(self):
             return
-        error = self.relay.lost(self, code, is_delivered=code not in UNEXECUTED)
+        error = self.relay.lost(self, code, is_delivered=is_delivered)
         self.fail(error, outcome=code.name.lower().replace("_", "-"))
 
     def writable(self) -> None:
@@ -269,11 +270,11 @@ class Exchange:
         else:
             self._owed += size
 
-    def _may_repeat(self, code: Code) -> bool:
-        """P3 and E15: a promise that nothing was executed, or a safe request whose session died; body still unsent."""
+    def _may_repeat(self, code: Code, is_delivered: bool) -> bool:
+        """P3 and E15: nothing was executed for sure, or a safe request whose session died; body still unsent."""
         if self.bytes_in or len(self.tried) >= ATTEMPTS_MAX:
             return False
-        return code in UNEXECUTED or (code is Code.SESSION_LOST and not self.kind.is_mutation)
+        return not is_delivered or (code is Code.SESSION_LOST and not self.kind.is_mutation)
 
     def _bad_answer(self, bad: BadAnswer) -> None:
         """Nothing of the response was written yet: the client gets a Status instead."""

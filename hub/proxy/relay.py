@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -56,7 +57,7 @@ class Routes(Protocol):
 
 
 class Relay:
-    """Implements hub.edge.application.Application. `now` is the loop's clock."""
+    """Implements hub.edge.application.Application. `now` is the clock of the links."""
 
     def __init__(
         self,
@@ -65,8 +66,8 @@ class Relay:
         authorizer: Authorizer,
         routes: Routes,
         metrics: Metrics,
-        now: Callable[[], float],
         limits: ProxyLimits | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = metrics
         self.limits = limits or ProxyLimits()
@@ -158,7 +159,7 @@ class Relay:
         fate = status.Fate(
             is_mutation=exchange.kind.is_mutation,
             is_delivered=is_delivered,
-            is_recent_loss=self._is_recent_loss(exchange.cluster_uid),
+            is_recent_loss=code is Code.SESSION_LOST or self._is_recent_loss(exchange.cluster_uid),
         )
         return status.stream_lost(code, fate)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -61,9 +62,13 @@ class Refusal(Exception):
 
 
 class Registry:
-    """`now`: the loop's clock. `wall`: current time for people."""
+    """`now`: the clock of the links. `wall`: current time for people."""
 
-    def __init__(self, now: Callable[[], float], wall: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
         self._now = now
         self._wall = wall
         self._tunnels: dict[str, list[Tunnel]] = {}
@@ -148,7 +153,7 @@ class Registry:
         return len(doomed)
 
     def lost_at(self, cluster_uid: str) -> float | None:
-        """Loop time at which the cluster last lost a tunnel; None if never in the life of this process."""
+        """When, on the links' clock, the cluster last lost a tunnel; None if never in the life of this process."""
         lost = self._lost.get(cluster_uid)
         return None if lost is None else lost[0]
 

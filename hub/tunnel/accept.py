@@ -1,0 +1,208 @@
+"""`GET /v1/tunnel`: where an agent becomes a tunnel (design P5, P7).
+
+Until WELCOME the peer is nobody: 10 s, 64 KiB a message and 200 such sessions at once are all it gets. The cluster
+comes from the credential alone. Cookies and Origin have no meaning here, and a browser is turned away (D8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import http
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from hub import errors, status
+from hub.auth.agents import AgentIdentity
+from hub.metrics import Metrics
+from hub.tunnel.registry import Refusal, Registry, Tunnel
+from hub.tunnel.wsserver import ServerTransport, new_websocket
+from proto import errors as wire
+from proto.aio.link import Link
+from proto.aio.linkstream import LinkStream
+from proto.aio.owner import StreamOwner
+from proto.errors import Code
+from proto.handshake import HubHandshake
+from proto.limits import Limits
+from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamClass, StreamKind
+from proto.session import Role, Session
+from proto.versions import SUBPROTOCOL
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+UNAUTHENTICATED_MAX: Final = 200
+BUSY_RETRY_S: Final = 2
+REFUSED_RETRY_MS: Final = 5_000
+"""Told to an agent whose credential is refused: it may become valid, but not within a second."""
+
+
+class AgentAuthenticator(Protocol):
+    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
+        """Raises hub.errors.Unauthenticated."""
+        ...
+
+
+class TunnelEndpoint:
+    """aiohttp handler; one instance for the hub. Register it for GET `/v1/tunnel`."""
+
+    def __init__(
+        self,
+        *,
+        hub_id: str,
+        authenticator: AgentAuthenticator,
+        registry: Registry,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        unauthenticated_max: int = UNAUTHENTICATED_MAX,
+    ) -> None:
+        self._hub_id = hub_id
+        self._authenticator = authenticator
+        self._registry = registry
+        self._metrics = metrics
+        self._observer = metrics.link_observer()
+        self._limits = limits or Limits()
+        self._wall = wall
+        self._handshake_timeout_s = handshake_timeout_s
+        self._unauthenticated_max = unauthenticated_max
+        self._unauthenticated = 0
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return _response(refusal)
+        self._unauthenticated += 1
+        self._metrics.handshakes.inc()
+        is_greeted = False
+        websocket = new_websocket()
+        try:
+            await websocket.prepare(request)
+            transport = ServerTransport(request, websocket)
+            tunnel = await self._greet(transport)
+            is_greeted = True
+            self._greeted()
+            if tunnel is not None:
+                await self._serve(tunnel, transport)
+        finally:
+            if not is_greeted:
+                self._greeted()
+        return websocket
+
+    # -- before the WebSocket
+
+    def _refusal(self, request: web.Request) -> errors.HubError | None:
+        """What is wrong with a request that does not even become a WebSocket."""
+        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if request.headers.get("Upgrade", "").lower() != "websocket" or SUBPROTOCOL not in offered:
+            return errors.BadRequest(f"agents connect here by WebSocket with the sub-protocol {SUBPROTOCOL}")
+        if "Origin" in request.headers or "Cookie" in request.headers:
+            return errors.PermissionDenied("this is not for browsers")
+        if self._unauthenticated >= self._unauthenticated_max:
+            self._metrics.tunnel_refused("too-many-handshakes")
+            return errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
+        return None
+
+    def _greeted(self) -> None:
+        self._unauthenticated -= 1
+        self._metrics.handshakes.dec()
+
+    # -- handshake
+
+    async def _greet(self, transport: ServerTransport) -> Tunnel | None:
+        """HELLO, AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
+        handshake = HubHandshake(self._hub_id, secrets.token_bytes(NONCE_BYTES), self._limits)
+        try:
+            async with asyncio.timeout(self._handshake_timeout_s):
+                await transport.send(handshake.hello())
+                auth = handshake.receive(await transport.receive())
+                tunnel = self._admit(handshake, auth, transport)
+                welcome = handshake.make_welcome(tunnel.session_id, tunnel.identity.cluster_name)
+                try:
+                    await transport.send(handshake.welcome(welcome))
+                except BaseException:
+                    self._registry.remove(tunnel)
+                    raise
+                return tunnel
+        except TimeoutError:
+            await self._refuse(handshake, transport, Code.CLOSED, "timeout", "the handshake took too long")
+        except wire.ProtocolError as error:
+            reason = "version" if error.code is Code.VERSION else "protocol"
+            await self._refuse(handshake, transport, error.code, reason, error.text)
+        except errors.Unauthenticated:
+            text = "the agent's credential is not valid for any cluster"
+            await self._refuse(handshake, transport, Code.UNAUTHENTICATED, "credential", text)
+        except Refusal as refusal:
+            await self._refuse(handshake, transport, refusal.code, refusal.reason, refusal.text)
+        except (ConnectionError, EOFError):
+            transport.abort()
+        return None
+
+    def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: ServerTransport) -> Tunnel:
+        identity = self._authenticator.authenticate(auth)
+        session = Session(Role.HUB, handshake.negotiated, self._limits)
+        name = f"{identity.cluster_name}/{auth.instance.hex()[:8]}"
+        tunnel = Tunnel(
+            identity=identity,
+            instance=auth.instance,
+            epoch=auth.epoch,
+            link=Link(session, transport, on_open=_refuse_stream, name=name, observer=self._observer),
+            address=transport.peer,
+            version=auth.build,
+            kubernetes=auth.kubernetes,
+            connected_at=self._wall(),
+            session_id=secrets.token_hex(8),
+        )
+        self._registry.add(tunnel)
+        return tunnel
+
+    async def _refuse(
+        self, handshake: HubHandshake, transport: ServerTransport, code: Code, reason: str, text: str
+    ) -> None:
+        self._metrics.tunnel_refused(reason)
+        logger.info("agent refused", extra={"peer": transport.peer, "reason": reason})
+        try:
+            async with asyncio.timeout(1.0):
+                await transport.send(handshake.refuse(Refused(code=int(code), text=text, retry_ms=REFUSED_RETRY_MS)))
+                await transport.close(1008, reason)
+        except (ConnectionError, TimeoutError, wire.UsageError):
+            transport.abort()
+
+    # -- session
+
+    async def _serve(self, tunnel: Tunnel, transport: ServerTransport) -> None:
+        fields = {
+            "cluster": tunnel.identity.cluster_name,
+            "role": tunnel.identity.role,
+            "instance": tunnel.instance.hex(),
+            "session": tunnel.session_id,
+            "peer": transport.peer,
+        }
+        logger.info("session opened", extra={**fields, "agent_version": tunnel.version})
+        self._metrics.session_opened(tunnel.identity.role)
+        try:
+            reason = await tunnel.link.run()
+            logger.info("session ended", extra={**fields, "end": reason.kind.value, "code": reason.code.name})
+        finally:
+            self._registry.remove(tunnel)
+            self._metrics.session_closed(tunnel.identity.role)
+            transport.abort()
+
+
+def _refuse_stream(stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
+    """Agents open no streams towards the hub yet (events and results come in a later issue)."""
+    stream.reset(Code.FORBIDDEN, "the hub serves no streams of agents")
+    return None
+
+
+def _response(error: errors.HubError) -> web.Response:
+    answer = status.answer(error)
+    headers = {name: value for name, value in answer.headers}
+    if answer.status == http.HTTPStatus.BAD_REQUEST:
+        headers["Upgrade"] = "websocket"
+    return web.Response(status=answer.status, body=answer.body, content_type=status.CONTENT_TYPE, headers=headers)
