@@ -22,7 +22,7 @@ from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
-from hub.bootstrap import make_private_directory, read_hub_id
+from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
 from hub.config import Settings, host_and_port
@@ -91,16 +91,26 @@ class Hub:
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the indexes, then listen. Raises StoreError, OSError; call `close` in any case."""
+        """Load the indexes, then listen. Raises StoreError, SetupError; call `close` in any case."""
         await self._clusters.sweep()
         await self._indexes.follower.load()
         self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
         self._relay.start()
-        if self._settings.metrics_listen:
-            self._metrics_bound = await self._metrics_server.start(*host_and_port(self._settings.metrics_listen))
-        self._bound = await self._edge.start()
+        await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
         self._tasks.spawn(self._renew_certificate(), name="certificate")
+
+    async def _listen(self) -> None:
+        metrics, main = self._settings.metrics_listen, self._settings.listen
+        if metrics:
+            try:
+                self._metrics_bound = await self._metrics_server.start(*host_and_port(metrics))
+            except OSError as exc:
+                raise SetupError(f"cannot listen on {metrics} for metrics: {exc.strerror or exc}") from exc
+        try:
+            self._bound = await self._edge.start()
+        except OSError as exc:
+            raise SetupError(f"cannot listen on {', '.join(main)}: {exc.strerror or exc}") from exc
 
     async def drain(self) -> None:
         """Stop being ready, let others notice, end watches cleanly, let requests finish within the grace."""
@@ -257,6 +267,7 @@ async def serve(settings: Settings) -> int:
 
 async def build(settings: Settings) -> Hub:
     """Open the data directory and compose a hub on it. Raises SetupError, StoreError, TlsError, OSError."""
+    require_hub(settings.data)
     make_private_directory(settings.data)
     store = await SqliteStore.open(settings.data / FILE_NAME, log_keep=settings.store.log_keep)
     try:

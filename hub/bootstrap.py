@@ -50,6 +50,7 @@ async def initialise(
     Raises StoreError, TlsError, OSError.
     """
     refuse_existing(token_file)
+    _refuse_foreign(data)
     make_private_directory(data)
     store = await SqliteStore.open(data / FILE_NAME, clock=clock)
     try:
@@ -71,6 +72,18 @@ async def initialise(
     finally:
         await store.close()
     return Initialised(hub_id, data, ca_file, pins.pins_of_pem(ca_file.read_bytes())[0], token)
+
+
+def require_hub(data: Path) -> None:
+    """Raises SetupError when nothing was ever set up there: no directory must come into being by a mistyped path."""
+    if not (data / FILE_NAME).is_file():
+        raise SetupError(f"{data} holds no hub: run `riata-hub init --data {data}` first")
+
+
+def _refuse_foreign(data: Path) -> None:
+    """A directory that holds other things is not ours to close for others."""
+    if data.is_dir() and any(data.iterdir()) and not (data / FILE_NAME).exists():
+        raise SetupError(f"{data} holds other files: name a new or an empty directory")
 
 
 def refuse_existing(token_file: Path | None) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
 
 from hub import floors
-from hub.bootstrap import SetupError, initialise, make_admin_token, read_hub_id, refuse_existing
+from hub.bootstrap import SetupError, initialise, make_admin_token, read_hub_id, refuse_existing, require_hub
 from hub.clock import wall_clock
 from hub.config import ConfigError, effective, load
 from hub.store.model import StoreError
@@ -25,7 +26,12 @@ from proto import logs
 from proto.aio import loop
 from proto.versions import PRODUCT_VERSION, WIRE_VERSION
 
-app = App(name="riata-hub", help="The hub of a fleet of Kubernetes clusters.", version=PRODUCT_VERSION)
+app = App(
+    name="riata-hub",
+    help="The hub of a fleet of Kubernetes clusters.",
+    version=PRODUCT_VERSION,
+    error_console=Console(stderr=True),
+)
 config_app = App(name="config", help="Settings.")
 app.command(config_app)
 
@@ -115,8 +121,7 @@ def admin_token(*, data: Data = None, admin_token_file: TokenFile = None, output
     """Make another administrator's token, when the first one is lost or has expired. The hub must be stopped."""
     settings = load({"data": data}, os.environ, None)
     refuse_existing(admin_token_file)
-    if not (settings.data / FILE_NAME).exists():
-        raise SetupError(f"{settings.data} holds no hub: run `riata-hub init` first")
+    require_hub(settings.data)
     token = loop.run(_make_admin_token(settings.data, admin_token_file))
     if output == "json":
         _print(json.dumps(_token_fields(token, admin_token_file)))
@@ -145,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status. Errors that an operator can cure are one line, not a traceback."""
     try:
         status = app(arguments, result_action="return_value", exit_on_error=False, print_error=True)
+    except CycloptsError:  # printed already
+        return 2
     except (ConfigError, floors.TooOld) as exc:
         _tell(f"riata-hub: {exc}")
         return 2

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -143,11 +144,17 @@ def _invalid(exc: pydantic.ValidationError) -> errors.HubError:
     if any(item["type"] == "json_invalid" for item in found):
         return errors.BadRequest("the body is no JSON")
     causes = [
-        errors.Cause(".".join(str(part) for part in item["loc"]), item["msg"].removeprefix("Value error, "))
+        errors.Cause(".".join(str(part) for part in item["loc"]), _plain(item["type"], item["msg"]))
         for item in found[:_CAUSES_MAX]
     ]
     text = "; ".join(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes)
     return errors.Invalid(text, causes=causes)
+
+
+def _plain(kind: str, text: str) -> str:
+    """Pydantic's messages, in the words of this API where they would confuse."""
+    known = {"extra_forbidden": "there is no such field", "missing": "is required"}
+    return known.get(kind, text.removeprefix("Value error, "))
 
 
 def _response(reply: Reply) -> web.Response:
@@ -169,8 +176,7 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
     async def answer(request: web.Request, handler: Endpoint) -> web.StreamResponse:
         if request.path in request.app[_RAW]:
             return await handler(request)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()
         request_id = secrets.token_hex(8)
         try:
             async with asyncio.timeout(timeout_s):
@@ -186,7 +192,7 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            _log(request, response.status, request_id, loop.time() - started)
+            _log(request, response.status, request_id, time.monotonic() - started)
         return response
 
     return answer
@@ -261,7 +267,7 @@ def _log(request: web.Request, code: int, request_id: str, seconds: float) -> No
         method=request.method,
         path=request.path[:_PATH_MAX],
         status=code,
-        duration_s=round(seconds, 6),
+        seconds=round(seconds, 6),
         user=principal.user if principal else "",
         token_id=principal.token_id if principal else "",
         peer=f"{peer[0]}:{peer[1]}" if peer else "",
