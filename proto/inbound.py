@@ -26,6 +26,9 @@ _UPGRADES: Final = frozenset({"", "websocket", "SPDY/3.1"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _FLAGS: Final = tuple(int(frames.ALLOWED_FLAGS.get(FrameType(kind), 0)) if kind else 0 for kind in range(16))
 _ON_SESSION: Final = tuple(kind in frames.SESSION_TYPES for kind in range(16))
+_KINDS: Final = tuple(StreamKind)
+_CLASSES: Final = tuple(StreamClass)
+_OPENINGS: Final = tuple(messages.OPENING_OF_KIND[kind] for kind in StreamKind)
 _SYNC_IDS_MAX: Final = 2 * 8192
 
 
@@ -120,8 +123,8 @@ class Inbound(SessionCore):
             if reason == "streams":
                 self._violate("more streams than agreed", now)
             return
-        message = codec.decode(messages.OPENING_OF_KIND[StreamKind(kind)], payload[frames.OPEN_PREFIX.size :])
-        self._take(stream_id, StreamKind(kind), StreamClass(cls), window, message, bool(flags), now)
+        message = codec.decode(_OPENINGS[kind], payload[frames.OPEN_PREFIX.size :])
+        self._take(stream_id, _KINDS[kind], _CLASSES[cls], window, message, bool(flags), now)
 
     def _refusal(self, now: float) -> str | None:
         if not self.table.has_room_for_peer(self.backlog):

@@ -238,11 +238,11 @@ class Session(Inbound):
         return stream
 
     def accept(self, stream: Stream, message: messages.Accepted) -> None:
-        """Take a stream of the peer. Nothing for a dead stream."""
-        if stream.is_reset:
+        """Take a stream of the peer. Nothing for one that is dead or was answered."""
+        self._need_theirs(stream)
+        if stream.is_reset or stream.is_answered:
             return
         what = HalfInput.ACCEPT if stream.has_head else HalfInput.ACCEPT_FLOW
-        self._need_theirs(stream)
         stream.own_half = advance_half(stream.own_half, what, ours=True)
         self.table.answered(stream)
         payload = _NO_CREDIT + codec.encode(message)

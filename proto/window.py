@@ -114,4 +114,5 @@ class Growth:
 
     def release(self, size: int) -> None:
         """A window of `size` ended or shrank to its start."""
-        self.extra -= max(size - self.start, 0)
+        if size > self.start:
+            self.extra -= size - self.start
