@@ -292,7 +292,7 @@ class EdgeConnection(asyncio.Protocol):
             return
         is_read = self.state is State.ANSWER
         if not (is_reusable and is_read and request.is_keep_alive) or self._host.is_draining:
-            self._close(has_unread=self.state is State.BODY)
+            self._close()
             return
         self.state = State.HEAD
         self.deadline = self._loop.time() + self._host.limits.idle_timeout_s
@@ -325,7 +325,7 @@ class EdgeConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close if idle; a connection with a request under way closes behind the response."""
         if self.state is State.HEAD and not self._buffer:
-            self._close(has_unread=False)
+            self._close()
 
     def shut(self) -> None:
         """End now, whatever is under way."""
@@ -347,17 +347,17 @@ class EdgeConnection(asyncio.Protocol):
         self._host.application.refused(self.peer, error, None)
         self.write(response.error_response(error, request_id="", is_head=False, close=True))
         self.flush()
-        self._close(has_unread=True)
+        self._close()
 
-    def _close(self, *, has_unread: bool) -> None:
-        """Close once everything is written. With input under way, read it for a while: a reset would eat the answer."""
+    def _close(self) -> None:
+        """Close once everything is written. Input under way is read for a while: a reset would eat the answer."""
         transport = self._transport
         self.state = State.LINGER
         self._buffer.clear()
         self._pace = self._decoder = None
         if transport is None:
             return
-        if not has_unread or self._is_tls or not transport.can_write_eof():
+        if self._is_tls or not transport.can_write_eof():
             transport.close()
             return
         transport.write_eof()

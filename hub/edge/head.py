@@ -50,6 +50,8 @@ def parse_head(raw: bytes) -> Head:
         raise errors.VersionNotSupported
     if method not in METHODS:
         raise errors.MethodNotAllowed
+    if not target.startswith(b"/"):
+        raise errors.BadRequest("the request target is not a path")
     pairs = _FIELD.findall(block)
     if len(pairs) > FIELDS_MAX:
         raise errors.HeadTooLarge(f"more than {FIELDS_MAX} header fields")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 
@@ -172,7 +173,9 @@ class ScriptedAgent:
 class Line:
     """Edge, relay, registry and agents."""
 
-    def __init__(self, tls: ssl.SSLContext | None, limits: EdgeLimits, proxy_limits: ProxyLimits, app: web.Application) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None, limits: EdgeLimits, proxy_limits: ProxyLimits, app: web.Application
+    ) -> None:
         self.metrics = Metrics()
         self.registry = Registry()
         self.authenticator = FakeAuthenticator()
@@ -319,7 +322,7 @@ def status_of(raw: bytes) -> int:
 
 def statuses_of(raw: bytes) -> list[int]:
     """Statuses of all responses in `raw`."""
-    return [int(part[:3]) for part in raw.split(b"HTTP/1.1 ")[1:]]
+    return [int(match) for match in re.findall(rb"HTTP/1\.1 (\d\d\d) ", raw)]
 
 
 def get(path: bytes = b"/k8s/clusters/c1/api", *lines: bytes, auth: bytes = AUTH) -> bytes:
