@@ -131,6 +131,18 @@ async def _through_port_forward(cluster: harness.Cluster, name: str, way: dict[s
         await process.communicate()
 
 
+async def test_top_shows_the_node_and_a_pod(full_cluster: harness.Cluster) -> None:
+    await _box(full_cluster, "measured")
+    nodes = (await full_cluster.kubectl("top", "nodes", "--no-headers")).check().stdout
+    assert nodes.startswith("node-1 ")
+    deadline = time.monotonic() + 40  # the kubelet looks at a new container every 10 s
+    while (
+        pod := await full_cluster.kubectl("top", "pod", "measured", "--no-headers")
+    ).rc and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+    assert pod.check().stdout.startswith("measured ")
+
+
 # --- the network of a full cluster ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """etcd, kube-apiserver, and where asked controller-manager and scheduler, of one cluster."""
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 
 from tests.harness import kubeconfigs, pki, tools
 from tests.harness.children import Child
-from tests.harness.commands import execute
+from tests.harness.commands import Result, execute
 from tests.harness.failures import HarnessError
 from tests.harness.readiness import ready
 
@@ -47,6 +48,15 @@ class ControlPlane:
     @property
     def ca(self) -> Path:
         return self._pki / "ca.crt"
+
+    def ca_bundle(self) -> str:
+        """The CA as Kubernetes objects carry it."""
+        return base64.b64encode(self.ca.read_bytes()).decode()
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> Result:
+        """kubectl as administrator, from where this control plane runs. Raises HarnessError when it fails."""
+        command = [tools.kube("kubectl"), "--kubeconfig", str(self.admin_kubeconfig), *arguments]
+        return (await execute(command, stdin=stdin, timeout=timeout_s)).check()
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -89,9 +99,7 @@ class ControlPlane:
 
     async def _first_account(self) -> None:
         """Without its ServiceAccount the namespace `default` takes no pod."""
-        wait = ["wait", "--for=create", "serviceaccount/default", f"--timeout={_ACCOUNT_S}s"]
-        command = [tools.kube("kubectl"), "--kubeconfig", str(self.admin_kubeconfig), *wait]
-        (await execute(command, timeout=_ACCOUNT_S + 10)).check()
+        await self.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={_ACCOUNT_S}s", timeout_s=90)
 
     async def stop(self) -> None:
         """Controllers first, then the API server, and etcd only when that is gone: without etcd it would hang."""

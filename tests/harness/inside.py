@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from tests.harness import isolation
+from tests.harness import isolation, metrics_source
 from tests.harness.children import Child
 from tests.harness.control_plane import ControlPlane, Settings
 from tests.harness.failures import HarnessError
@@ -28,7 +28,7 @@ def _settings(directory: Path) -> Settings:
         directory=directory,
         address="0.0.0.0",
         advertise=NODE_ADDRESS,
-        extra_hosts=(NODE_ADDRESS,),
+        extra_hosts=(NODE_ADDRESS, f"{metrics_source.SERVICE}.{metrics_source.NAMESPACE}.svc"),
         port=API_PORT,
         etcd_ports=(2379, 2380),
         controller_manager_port=10257,
@@ -69,8 +69,16 @@ async def run(directory: Path) -> None:
     authority = plane.write_credentials()
     node = Node(plane, authority, directory)
     await asyncio.gather(plane.start(), node.start_runtime())
+    metrics = Child.start(
+        "metrics-source",
+        [sys.executable, "-m", "tests.harness.metrics_source", str(directory)],
+        log=directory / "metrics-source.log",
+    )
+    await plane.kubectl("apply", "-f", "-", stdin=metrics_source.manifests(plane))
     await node.start_kubelet()
-    children = {**plane.children, **node.children}
+    # Until it is available, discovery complains about it to every client.
+    await plane.kubectl("wait", "--for=condition=Available", f"apiservice/v1beta1.{metrics_source.GROUP}")
+    children = {**plane.children, **node.children, metrics.name: metrics}
     partial = directory / "ready.json.partial"
     partial.write_text(json.dumps({role: child.pid for role, child in children.items()}))
     partial.rename(directory / "ready.json")
