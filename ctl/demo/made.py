@@ -51,7 +51,10 @@ def harness() -> Any:
 async def demo(directory: pathlib.Path, steps: progress.Steps, *, keep: bool) -> AsyncIterator[running.Running]:
     """Three clusters with workloads, a hub, and an agent for each, connected. `keep`: their logs stay behind."""
     loaded = harness()
-    importlib.import_module("tests.harness.runs").Run.current().keep_logs = keep
+    run = importlib.import_module("tests.harness.runs").Run.current()
+    if keep:
+        run.keep_logs = True
+        steps.note(f"logs will be kept in {run.directory.parent / 'logs' / run.directory.name}")
     obstacle = loaded.full_obstacle()
     steps.note(
         f"three light clusters: API servers with simulated nodes, so no exec and no logs ({obstacle})"
