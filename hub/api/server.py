@@ -34,6 +34,8 @@ _CAUSES_MAX: Final = 16
 _RAW: Final = web.AppKey("raw", frozenset[str])
 """Paths whose handler owns the connection."""
 
+_PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -111,7 +113,7 @@ def _authenticate(services: Services, route: Route, request: web.Request) -> Pri
     if scheme.lower() != "bearer":
         raise errors.Unauthenticated
     principal = services.authenticator.authenticate(bearer.strip(" ").encode("utf-8", "replace"))
-    request["principal"] = principal
+    request[_PRINCIPAL] = principal
     if route.who is Who.HUB_ADMIN and not principal.is_admin:
         raise errors.PermissionDenied(
             "this needs hub administration: a grant of the role hub-admin, an unlimited token"
@@ -259,7 +261,7 @@ def _allowed(path: str) -> Sequence[str]:
 
 
 def _log(request: web.Request, code: int, request_id: str, seconds: float) -> None:
-    principal: Principal | None = request.get("principal")
+    principal = request.get(_PRINCIPAL)
     peer = request.transport.get_extra_info("peername") if request.transport else None
     access.info(
         "request",

@@ -1,0 +1,237 @@
+"""A hub's management API without sockets: real store, indexes and application, a fake registry, HTTP in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from hub.api.server import build_application
+from hub.api.services import Services
+from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.authenticate import Authenticator
+from hub.auth.grants import EVERY_CLUSTER, Authorizer, Grant, GrantIndex, Grants, Role
+from hub.auth.revocation import Revocation
+from hub.auth.tokens import TokenIndex, Tokens
+from hub.clusters.records import ClusterIndex, Clusters
+from hub.config import ApiSettings
+from hub.store.index import Follower
+from hub.store.sqlite import SqliteStore
+from proto.aio.tasks import TaskGroup
+from proto.errors import Code
+from tests.hub.store.conformance import SettableClock
+
+
+@dataclasses.dataclass
+class FakeTunnel:
+    role: str = "cluster"
+    instance: str = "ab" * 16
+    address: str = "192.0.2.7:1234"
+    version: str = "0.1.0"
+    kubernetes: str = "v1.37.2"
+    connected_since: datetime.datetime = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
+    last_received_age_s: float = 2.0
+    rtt_s: float | None = 0.05
+    streams: int = 3
+
+
+class FakeTunnels:
+    """Registry and relay in one: what was cut is written down."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, list[FakeTunnel]] = {}
+        self.cuts: list[tuple[str, str]] = []
+
+    def status(self, cluster_uid: str) -> list[FakeTunnel]:
+        return self.live.get(cluster_uid, [])
+
+    def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
+        return None
+
+
+class FakeSessions:
+    def __init__(self, cuts: list[tuple[str, str]]) -> None:
+        self._cuts = cuts
+
+    def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> None:
+        assert code is Code.REVOKED
+        self._cuts.append(("sessions of", cluster_uid or credential_id or ""))
+
+
+class FakeExchanges:
+    def __init__(self, cuts: list[tuple[str, str]]) -> None:
+        self._cuts = cuts
+
+    def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> None:
+        self._cuts.append(("exchanges of", token_id or cluster_uid or ""))
+
+    def recheck(self) -> None:
+        self._cuts.append(("recheck", ""))
+
+
+class MemoryTransport(asyncio.Transport):
+    """Collects what the server writes; tells the protocol when the server closes."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__({"peername": ("192.0.2.1", 4000)})
+        self.written = bytearray()
+        self.protocol = protocol
+        self.closed = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        if not self.closed.is_set():
+            self.closed.set()
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+
+@dataclasses.dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    interim: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class HubWorld:
+    """`admin` is the text of a hub administrator's token."""
+
+    def __init__(self, store: SqliteStore, clock: SettableClock, settings: ApiSettings) -> None:
+        self.store, self.clock = store, clock
+        self.clusters, self.tokens = ClusterIndex(), TokenIndex()
+        self.agent_tokens, self.grants = AgentTokenIndex(), GrantIndex()
+        self.follower = Follower(store, [self.clusters, self.tokens, self.agent_tokens, self.grants])
+        self.tunnels = FakeTunnels()
+        self.failing: list[str] = []
+        self.ca = b"PEM"
+        self.token_writer = Tokens(store, clock)
+        authenticator = Authenticator(self.tokens, self.grants, clock)
+        self.services = Services(
+            settings=settings,
+            clock=clock,
+            hub_id="h1",
+            ca_pem=lambda: self.ca,
+            failing_checks=lambda: self.failing,
+            follower=self.follower,
+            authenticator=authenticator,
+            authorizer=Authorizer(self.grants, self.clusters),
+            cluster_index=self.clusters,
+            token_index=self.tokens,
+            agent_token_index=self.agent_tokens,
+            grant_index=self.grants,
+            clusters=Clusters(store, clock),
+            tokens=self.token_writer,
+            agent_tokens=AgentTokens(store, clock),
+            grants=Grants(store),
+            tunnels=self.tunnels,
+        )
+        self.revocation = Revocation(
+            tokens=self.tokens,
+            grants=self.grants,
+            agent_tokens=self.agent_tokens,
+            sessions=FakeSessions(self.tunnels.cuts),
+            exchanges=FakeExchanges(self.tunnels.cuts),
+            clock=clock,
+        )
+        self.clusters.on_gone = lambda cluster: self.revocation.cluster_gone(cluster.uid)
+        self.runner = web.AppRunner(build_application(self.services, self._tunnel), handle_signals=False)
+        self.admin = ""
+
+    async def _tunnel(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="tunnel")
+
+    async def mint(
+        self, user: str, *groups: str, lifetime_s: float | None = 3600.0, scope: tuple[str, ...] = ()
+    ) -> str:
+        """A token's text. `scope`: names of clusters."""
+        uids = frozenset(uid for name in scope if (uid := self.clusters.uid_of(name))) if scope else None
+        _, minted, revision = await self.token_writer.create(
+            name="t", user=user, groups=groups, lifetime_s=lifetime_s, created_by="test", cluster_uids=uids
+        )
+        await self.follower.reached(revision)
+        return minted.text
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, token: str | None = None, **more: str
+    ) -> Answer:
+        """One request with a JSON body. `token` None: the administrator's; empty: none. `more`: header fields."""
+        headers = {"Host": "hub", **{name.replace("_", "-"): value for name, value in more.items()}}
+        bearer = self.admin if token is None else token
+        if bearer:
+            headers.setdefault("Authorization", f"Bearer {bearer}")
+        content = b"" if body is None else json.dumps(body).encode()
+        if body is not None:
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return await self.raw(head.encode() + b"\r\n" + content)
+
+    async def raw(self, request: bytes, *, timeout_s: float = 5.0, is_incomplete: bool = False) -> Answer:
+        """Bytes in, the whole answer out; the connection has to end by itself, unless the request is incomplete."""
+        server = self.runner.server
+        assert server is not None
+        protocol = server()
+        transport = MemoryTransport(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(request)
+        try:
+            if is_incomplete:  # the server lingers for the rest of the body
+                while b"\r\n\r\n" not in transport.written:
+                    await asyncio.sleep(0.01)
+            else:
+                await asyncio.wait_for(transport.closed.wait(), timeout_s)
+        finally:
+            transport.close()
+            await asyncio.sleep(0)
+        return _parse(bytes(transport.written))
+
+
+def _parse(data: bytes) -> Answer:
+    interim = b""
+    if data.startswith(b"HTTP/1.1 100"):
+        interim, _, data = data.partition(b"\r\n\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    return Answer(int(lines[0].split()[1]) if head else 0, headers, body, interim)
+
+
+@contextlib.asynccontextmanager
+async def hub_world(directory: Path, **settings: float) -> AsyncIterator[HubWorld]:
+    clock = SettableClock()
+    store = await SqliteStore.open(directory / "hub.db", clock=clock)
+    world = HubWorld(store, clock, ApiSettings(**settings))  # type: ignore[arg-type]
+    async with TaskGroup("world") as tasks:
+        await Grants(store).create(Grant("hub-admin", "admin", "", EVERY_CLUSTER, Role.HUB_ADMIN))
+        await world.follower.load()
+        tasks.spawn(world.follower.run(), name="follower")
+        world.admin = await world.mint("admin")
+        await world.runner.setup()
+        try:
+            yield world
+        finally:
+            await world.runner.cleanup()
+    await store.close()

@@ -1,0 +1,122 @@
+"""`/v1/clusters` and agent tokens: idempotent creation, deletion that is felt at once, existence that is not told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hub.api.hubworld import FakeTunnel, HubWorld
+
+
+async def test_create_show_list_delete(world: HubWorld) -> None:
+    made = await world.call("POST", "/v1/clusters", {"name": "berlin", "labels": {"env": "prod"}})
+    assert made.status == 201
+    assert made.json["labels"] == {"env": "prod"}
+    assert (await world.call("GET", "/v1/clusters/berlin")).json == made.json
+    assert (await world.call("GET", "/v1/clusters")).json == {"items": [made.json]}
+    assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 204
+    assert (await world.call("GET", "/v1/clusters/berlin")).status == 404
+    assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 404
+    assert (await world.call("GET", "/v1/clusters")).json == {"items": []}
+
+
+async def test_creation_is_idempotent_by_name_and_labels(world: HubWorld) -> None:
+    first = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "1"}})
+    again = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "1"}})
+    other = await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert (first.status, again.status, other.status) == (201, 200, 409)
+    assert first.json == again.json
+    assert other.json["reason"] == "AlreadyExists"
+
+
+async def test_a_connected_cluster_shows_its_tunnels(world: HubWorld) -> None:
+    made = (await world.call("POST", "/v1/clusters", {"name": "a"})).json
+    world.tunnels.live[made["uid"]] = [FakeTunnel()]
+    shown = (await world.call("GET", "/v1/clusters/a")).json
+    assert shown["connected"] is True
+    assert shown["tunnels"] == [
+        {
+            "role": "cluster",
+            "instance": "ab" * 16,
+            "address": "192.0.2.7:1234",
+            "version": "0.1.0",
+            "kubernetes": "v1.37.2",
+            "connectedSince": "2026-11-25T00:00:00Z",
+            "lastSeen": "1970-01-12T13:46:38Z",
+            "rttSeconds": 0.05,
+            "streams": 3,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "A"}, {"name": ""}, {"name": "-a"}, {"name": "a" * 64}, {"name": "a/b"}, {"name": "a\n"}, {"name": 1},
+        {}, {"name": "a", "labels": {"x": "é"}}, {"name": "a", "labels": {"": "x"}}, {"name": "a", "labels": {"x": 1}},
+        {"name": "a", "labels": {f"l{n}": "" for n in range(65)}}, {"name": "a", "uid": "mine"},
+    ],
+)  # fmt: skip
+async def test_bad_clusters_are_refused_with_the_field(world: HubWorld, body: dict[str, object]) -> None:
+    answer = await world.call("POST", "/v1/clusters", body)
+    assert answer.status == 422
+    assert answer.json["details"]["causes"][0]["field"]
+    assert (await world.call("GET", "/v1/clusters")).json == {"items": []}
+
+
+async def test_who_may_not_know_cannot_tell_absent_from_forbidden(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "there"})
+    jane = await world.mint("jane")
+    there = await world.call("GET", "/v1/clusters/there", token=jane)
+    absent = await world.call("GET", "/v1/clusters/other", token=jane)
+    assert there.status == absent.status == 403
+    assert there.body.replace(b"there", b"other") == absent.body
+    assert (await world.call("GET", "/v1/clusters", token=jane)).json == {"items": []}
+
+
+async def test_a_grant_opens_exactly_its_cluster(world: HubWorld) -> None:
+    for name in ("a", "b"):
+        await world.call("POST", "/v1/clusters", {"name": name})
+    await world.call("POST", "/v1/grants", {"name": "g", "group": "dev", "cluster": "a"})
+    jane = await world.mint("jane", "dev")
+    assert [item["name"] for item in (await world.call("GET", "/v1/clusters", token=jane)).json["items"]] == ["a"]
+    assert (await world.call("GET", "/v1/clusters/a", token=jane)).status == 200
+    assert (await world.call("GET", "/v1/clusters/b", token=jane)).status == 403
+    for method, path, body in [
+        ("POST", "/v1/clusters", {"name": "c"}),
+        ("DELETE", "/v1/clusters/a", None),
+        ("GET", "/v1/clusters/a/agent-tokens", None),
+        ("POST", "/v1/clusters/a/agent-tokens", {"name": "x"}),
+        ("DELETE", "/v1/clusters/a/agent-tokens/abc", None),
+    ]:
+        assert (await world.call(method, path, body, token=jane)).status == 403
+
+
+async def test_agent_tokens_are_shown_once_and_revoked(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    await world.call("POST", "/v1/clusters", {"name": "b"})
+    made = await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "first", "expiresInSeconds": 60})
+    assert made.status == 201
+    assert made.json["token"].startswith(f"riataagent_{made.json['id']}_")
+    listed = (await world.call("GET", "/v1/clusters/a/agent-tokens")).json["items"]
+    assert listed == [{key: value for key, value in made.json.items() if key != "token"}]
+    assert (await world.call("DELETE", f"/v1/clusters/b/agent-tokens/{made.json['id']}")).status == 404
+    assert (await world.call("DELETE", f"/v1/clusters/a/agent-tokens/{made.json['id']}")).status == 204
+    assert ("sessions of", made.json["id"]) in world.tunnels.cuts
+    assert (await world.call("DELETE", f"/v1/clusters/a/agent-tokens/{made.json['id']}")).status == 404
+    assert (await world.call("POST", "/v1/clusters/c/agent-tokens", {"name": "x"})).status == 404
+
+
+async def test_deletion_ends_what_was_bound_to_the_cluster(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})
+    await world.call("POST", "/v1/grants", {"name": "g", "user": "jane", "cluster": "a"})
+    scoped = await world.mint("jane", scope=("a",))
+    assert (await world.call("DELETE", "/v1/clusters/a")).status == 204
+    assert ("sessions of", uid) in world.tunnels.cuts
+    assert ("exchanges of", uid) in world.tunnels.cuts
+    assert [item["name"] for item in (await world.call("GET", "/v1/grants")).json["items"]] == ["hub-admin"]
+    assert (await world.store.list("agent-token")).items == ()
+    again = (await world.call("POST", "/v1/clusters", {"name": "a"})).json
+    assert again["uid"] != uid
+    assert (await world.call("GET", "/v1/clusters/a/agent-tokens")).json == {"items": []}
+    assert (await world.call("GET", "/v1/clusters/a", token=scoped)).status == 403

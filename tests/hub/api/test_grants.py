@@ -1,0 +1,70 @@
+"""`/v1/grants`: bound to uids, idempotent, and the hub cannot lose its last administrator by mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hub.api.hubworld import HubWorld
+
+
+async def test_create_show_list_delete(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    body = {"name": "g", "user": "jane", "cluster": "a", "role": "admin", "impersonate": {"users": ["bob", "*"]}}
+    made = await world.call("POST", "/v1/grants", body)
+    assert made.status == 201
+    assert made.json["impersonate"] == {"users": ["bob", "*"], "groups": []}
+    assert (made.json["cluster"], made.json["role"], made.json["group"]) == ("a", "admin", None)
+    assert (await world.call("GET", "/v1/grants/g")).json == made.json
+    assert made.json in (await world.call("GET", "/v1/grants")).json["items"]
+    assert (await world.call("DELETE", "/v1/grants/g")).status == 204
+    assert (await world.call("GET", "/v1/grants/g")).status == 404
+    assert (await world.call("DELETE", "/v1/grants/g")).status == 404
+    assert ("recheck", "") in world.tunnels.cuts
+
+
+async def test_repeating_changes_nothing_and_a_difference_conflicts(world: HubWorld) -> None:
+    body = {"name": "g", "user": "jane", "cluster": "*"}
+    first = await world.call("POST", "/v1/grants", body)
+    world.clock.now += 10
+    again = await world.call("POST", "/v1/grants", body)
+    other = await world.call("POST", "/v1/grants", {**body, "role": "admin"})
+    assert (first.status, again.status, other.status) == (201, 200, 409)
+    assert first.json == again.json
+
+
+async def test_the_last_hub_administration_stays(world: HubWorld) -> None:
+    assert (await world.call("DELETE", "/v1/grants/hub-admin")).status == 409
+    await world.call("POST", "/v1/grants", {"name": "more", "group": "ops", "role": "hub-admin"})
+    assert (await world.call("DELETE", "/v1/grants/hub-admin")).status == 204
+    assert (await world.call("GET", "/v1/clusters", token=await world.mint("x", "ops"))).status == 200
+    assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 403
+
+
+async def test_people_see_their_own_grants(world: HubWorld) -> None:
+    await world.call("POST", "/v1/grants", {"name": "one", "group": "dev"})
+    jane = await world.mint("jane", "dev")
+    assert [item["name"] for item in (await world.call("GET", "/v1/grants", token=jane)).json["items"]] == ["one"]
+    assert (await world.call("GET", "/v1/grants/one", token=jane)).status == 200
+    other = await world.call("GET", "/v1/grants/hub-admin", token=jane)
+    absent = await world.call("GET", "/v1/grants/no-admins", token=jane)
+    assert other.status == absent.status == 403
+    assert (await world.call("POST", "/v1/grants", {"name": "x", "user": "jane"}, token=jane)).status == 403
+    assert (await world.call("DELETE", "/v1/grants/one", token=jane)).status == 403
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user": None}, {"group": "dev"}, {"user": "system:x"}, {"user": "hub:x"}, {"role": "owner"}, {"role": "Use"},
+        {"role": "hub-admin", "cluster": "a"}, {"cluster": "A"}, {"cluster": ""}, {"name": "-"}, {"name": "a/b"},
+        {"impersonate": {"users": ["system:masters"]}}, {"impersonate": {"uids": ["1"]}}, {"impersonate": []},
+        {"impersonate": {"groups": ["hub:cluster-admins"]}},
+    ],
+)  # fmt: skip
+async def test_bad_grants_are_refused(world: HubWorld, wrong: dict[str, object]) -> None:
+    answer = await world.call("POST", "/v1/grants", {"name": "g", "user": "jane", "cluster": "*", **wrong})
+    assert answer.status == 422
+
+
+async def test_a_grant_needs_an_existing_cluster(world: HubWorld) -> None:
+    assert (await world.call("POST", "/v1/grants", {"name": "g", "user": "jane", "cluster": "a"})).status == 404

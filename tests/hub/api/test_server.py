@@ -1,0 +1,200 @@
+"""What every request meets: authentication, limits, error answers, one answer a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from hub.api.server import ROUTES
+from proto import logs
+from tests.hub.api.hubworld import HubWorld, hub_world
+
+
+async def test_health_version_and_ca_need_no_token(world: HubWorld) -> None:
+    assert (await world.call("GET", "/livez", token="")).body == b"ok\n"
+    assert (await world.call("GET", "/readyz", token="")).body == b"ok\n"
+    assert (await world.call("GET", "/version", token="")).json["hubId"] == "h1"
+    ca = await world.call("GET", "/v1/ca", token="")
+    assert (ca.status, ca.body, ca.headers["content-type"]) == (200, b"PEM", "application/x-pem-file")
+    world.ca = b""
+    assert (await world.call("GET", "/v1/ca", token="")).status == 404
+
+
+async def test_not_ready_names_the_checks(world: HubWorld) -> None:
+    world.failing = ["draining"]
+    answer = await world.call("GET", "/readyz", token="")
+    assert (answer.status, answer.body) == (503, b"failed: draining\n")
+    assert (await world.call("GET", "/livez", token="")).status == 200
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.who.name != "ANYBODY"], ids=lambda route: route.name
+)
+async def test_every_other_route_needs_a_token(world: HubWorld, route) -> None:  # type: ignore[no-untyped-def]
+    path = route.path.replace("{cluster}", "a").replace("{id}", "b").replace("{grant}", "c")
+    answer = await world.call(route.method, path, token="")
+    assert answer.status == 401
+    assert answer.json["reason"] == "Unauthorized"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Bearer", "Bearer ", "Basic x", "Bearer x", "Bearer riata_aaaaaaaaaa_" + "0" * 64, "riata_x", "Bearer a, b"],
+)
+async def test_bad_credentials_are_told_apart_by_nothing(world: HubWorld, value: str) -> None:
+    answer = await world.call("GET", "/v1/whoami", token="", Authorization=value)
+    reference = await world.call("GET", "/v1/whoami", token="")
+    assert answer.status == 401
+    assert answer.body == reference.body
+
+
+async def test_two_credentials_are_none(world: HubWorld) -> None:
+    line = f"Authorization: Bearer {world.admin}\r\n"
+    answer = await world.raw(f"GET /v1/whoami HTTP/1.1\r\nHost: h\r\n{line}{line}\r\n".encode())
+    assert answer.status == 401
+
+
+async def test_an_agents_token_is_no_users_token(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    made = await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})
+    assert (await world.call("GET", "/v1/whoami", token=made.json["token"])).status == 401
+
+
+async def test_answers_close_the_connection_and_are_not_cached(world: HubWorld) -> None:
+    for answer in (await world.call("GET", "/v1/whoami"), await world.call("GET", "/nothing", token="")):
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["server"] == "riata"
+        assert len(answer.headers["riata-request-id"]) == 16
+
+
+async def test_unknown_paths_and_methods(world: HubWorld) -> None:
+    assert (await world.call("GET", "/nothing")).json["reason"] == "NotFound"
+    answer = await world.call("PATCH", "/v1/clusters/a")
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")
+    assert answer.json["reason"] == "MethodNotAllowed"
+
+
+async def test_only_plain_json_is_taken(world: HubWorld) -> None:
+    head = f"POST /v1/clusters HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {world.admin}\r\nContent-Length: 12\r\n"
+    for extra in ("", "Content-Type: text/plain\r\n", "Content-Type: application/json\r\nContent-Encoding: gzip\r\n"):
+        assert (await world.raw(f'{head}{extra}\r\n{{"name":"a"}}'.encode())).status == 400
+    broken = await world.raw(f'{head}Content-Type: application/json\r\n\r\n{{"name":"a"]'.encode())
+    assert (broken.status, broken.json["message"]) == (400, "the body is no JSON")
+
+
+async def test_deep_nesting_is_refused(world: HubWorld) -> None:
+    body = b'{"name":"a","labels":' + b"[" * 100_000 + b"}"
+    head = f"POST /v1/clusters HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {world.admin}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    assert (await world.raw(head.encode() + body)).status == 400
+
+
+async def test_what_was_sent_is_not_repeated(world: HubWorld) -> None:
+    answer = await world.call("POST", "/v1/clusters", {"name": "CANARY-1", "labels": {"x": ["CANARY-2"]}})
+    assert answer.status == 422
+    assert b"CANARY" not in answer.body
+
+
+async def test_big_bodies_are_refused(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, body_bytes_max=2048) as world:
+        answer = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "y" * 4096}})
+        assert (answer.status, answer.json["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_body_that_never_comes_is_given_up(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, request_timeout_s=0.05) as world:
+        head = f"POST /v1/clusters HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {world.admin}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        answer = await world.raw(head.encode() + b"{", is_incomplete=True)
+        assert answer.status in {408, 504}
+        assert answer.headers["connection"] == "close"
+
+
+async def test_a_handler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hub_world(tmp_path, request_timeout_s=0.05) as world:
+
+        async def hang(_revision: int) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(world.follower, "reached", hang)
+        answer = await world.call("POST", "/v1/clusters", {"name": "a"})
+        assert (answer.status, answer.json["reason"]) == (504, "Timeout")
+        assert "retry-after" not in answer.headers
+
+
+async def test_continue_is_only_said_to_those_who_may(world: HubWorld) -> None:
+    body = {"name": "a"}
+    allowed = await world.call("POST", "/v1/clusters", body, Expect="100-continue")
+    assert (allowed.interim, allowed.status) == (b"HTTP/1.1 100 Continue", 201)
+    for token, status in (("", 401), (await world.mint("jane"), 403)):
+        refused = await world.call("POST", "/v1/clusters", body, token=token, Expect="100-continue")
+        assert (refused.interim, refused.status) == (b"", status)
+    assert (await world.call("POST", "/v1/clusters", body, Expect="magic")).status == 417
+
+
+async def test_a_broken_store_is_503_and_unknown_errors_are_500_with_an_id(
+    world: HubWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def explode(*_args: object, **_more: object) -> None:
+        raise RuntimeError("CANARY")
+
+    monkeypatch.setattr(world.services.clusters, "create", explode)
+    answer = await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert answer.status == 500
+    assert answer.headers["riata-request-id"] in answer.json["message"]
+    assert b"CANARY" not in answer.body
+    await world.store.close()
+    monkeypatch.undo()
+    answer = await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert (answer.status, answer.json["reason"]) == (503, "ServiceUnavailable")
+
+
+async def test_the_tunnel_passes_through_untouched(world: HubWorld) -> None:
+    server = world.runner.server
+    assert server is not None
+    with pytest.raises(TimeoutError):
+        await world.raw(b"GET /v1/tunnel HTTP/1.1\r\nHost: h\r\n\r\n", timeout_s=0.1)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    logs.configure(component="hub", log_format="json", level="info", stream=stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+async def test_one_access_line_a_request_without_secrets(log: io.StringIO, world: HubWorld) -> None:
+    await world.call("GET", "/v1/whoami?token=SECRETSECRET")
+    made = (await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60})).json
+    await world.call("GET", "/v1/whoami", token=f"riata_{'a' * 10}_{'b' * 64}")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    access = [line for line in lines if line["logger"] == "riata.access"]
+    assert [(line["method"], line["path"], line["status"]) for line in access] == [
+        ("GET", "/v1/whoami", 200), ("POST", "/v1/tokens", 201), ("GET", "/v1/whoami", 401),
+    ]  # fmt: skip
+    assert access[0]["user"] == "admin"
+    assert access[0]["token_id"] == world.admin.split("_")[1]
+    for secret in ("SECRETSECRET", made["token"], world.admin, "b" * 64):
+        assert secret not in log.getvalue()
+
+
+async def test_secrets_are_not_in_the_database(world: HubWorld, tmp_path: Path) -> None:
+    made = (await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60})).json["token"]
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert made.split("_")[1].encode() in content
+    assert made.split("_")[2].encode() not in content

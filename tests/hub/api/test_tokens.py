@@ -1,0 +1,127 @@
+"""`/v1/tokens`: nobody mints a right that they do not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.config import ApiSettings
+from tests.hub.api.hubworld import HubWorld
+
+
+async def test_an_administrator_makes_tokens_for_others(world: HubWorld) -> None:
+    body = {"name": "ci", "user": "jane", "groups": ["dev", "dev"], "expiresInSeconds": 60}
+    made = await world.call("POST", "/v1/tokens", body)
+    assert made.status == 201
+    assert made.json["token"].startswith(f"riata_{made.json['id']}_")
+    who = (await world.call("GET", "/v1/whoami", token=made.json["token"])).json
+    assert who == {
+        "user": "jane",
+        "groups": ["dev"],
+        "admin": False,
+        "token": made.json["id"],
+        "tokenExpiresAt": made.json["expiresAt"],
+        "clusters": None,
+    }
+    listed = (await world.call("GET", "/v1/tokens")).json["items"]
+    assert made.json["token"] not in str(listed)
+    assert {item["id"] for item in listed} >= {made.json["id"]}
+
+
+async def test_a_token_ends_when_it_expires(world: HubWorld) -> None:
+    token = await world.mint("jane", lifetime_s=60.0)
+    world.clock.now += 59
+    assert (await world.call("GET", "/v1/whoami", token=token)).status == 200
+    world.clock.now += 1
+    assert (await world.call("GET", "/v1/whoami", token=token)).status == 401
+
+
+async def test_revocation_is_felt_at_once(world: HubWorld) -> None:
+    token = await world.mint("jane")
+    token_id = token.split("_")[1]
+    assert (await world.call("DELETE", f"/v1/tokens/{token_id}")).status == 204
+    assert ("exchanges of", token_id) in world.tunnels.cuts
+    assert (await world.call("GET", "/v1/whoami", token=token)).status == 401
+    assert (await world.call("DELETE", f"/v1/tokens/{token_id}")).status == 404
+
+
+async def test_without_administration_only_for_oneself(world: HubWorld) -> None:
+    jane = await world.mint("jane", "dev", "ops")
+    made = await world.call("POST", "/v1/tokens", {"name": "mine", "expiresInSeconds": 60}, token=jane)
+    assert (made.status, made.json["user"], made.json["groups"]) == (201, "jane", ["dev", "ops"])
+    narrow = {"name": "mine", "groups": ["dev"], "user": "jane", "expiresInSeconds": 60}
+    assert (await world.call("POST", "/v1/tokens", narrow, token=jane)).json["groups"] == ["dev"]
+    for wider in ({"user": "admin"}, {"groups": ["dev", "admins"]}, {"user": "bob", "groups": []}):
+        body = {"name": "x", "expiresInSeconds": 60, **wider}
+        assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 403
+
+
+async def test_a_token_never_outlives_the_one_that_made_it(world: HubWorld) -> None:
+    jane = await world.mint("jane", lifetime_s=100.0)
+    made = await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 10_000}, token=jane)
+    assert made.json["expiresAt"] == (await world.call("GET", "/v1/whoami", token=jane)).json["tokenExpiresAt"]
+
+
+async def test_the_hub_has_a_longest_life(world: HubWorld) -> None:
+    made = (await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 10**9})).json
+    record = world.tokens.get(made["id"])
+    assert record is not None
+    assert record.expires_at == world.clock.now + ApiSettings().token_lifetime_max_s
+
+
+async def test_scope_only_narrows(world: HubWorld) -> None:
+    for name in ("a", "b"):
+        await world.call("POST", "/v1/clusters", {"name": name})
+        await world.call("POST", "/v1/grants", {"name": f"jane-{name}", "user": "jane", "cluster": name})
+    jane = await world.mint("jane", scope=("a",))
+    inherited = await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60}, token=jane)
+    assert inherited.json["clusters"] == ["a"]
+    wider = {"name": "x", "expiresInSeconds": 60, "clusters": ["a", "b"]}
+    assert (await world.call("POST", "/v1/tokens", wider, token=jane)).status == 403
+    wide = await world.mint("jane")
+    assert (await world.call("POST", "/v1/tokens", wider, token=wide)).json["clusters"] == ["a", "b"]
+    unknown = {"name": "x", "expiresInSeconds": 60, "clusters": ["nowhere"]}
+    assert (await world.call("POST", "/v1/tokens", unknown, token=wide)).status == 403
+    assert (await world.call("POST", "/v1/tokens", unknown)).status == 404
+
+
+async def test_a_limited_token_of_an_administrator_does_not_administer(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    limited = await world.mint("admin", scope=("a",))
+    assert (await world.call("GET", "/v1/whoami", token=limited)).json["admin"] is False
+    assert (await world.call("GET", "/v1/clusters/a", token=limited)).status == 200
+    assert (await world.call("POST", "/v1/clusters", {"name": "b"}, token=limited)).status == 403
+    assert (
+        await world.call("POST", "/v1/tokens", {"name": "x", "user": "jane", "expiresInSeconds": 9}, token=limited)
+    ).status == 403
+    assert admin_id(world) not in str((await world.call("GET", "/v1/tokens", token=limited)).json)
+    assert (await world.call("DELETE", f"/v1/tokens/{admin_id(world)}", token=limited)).status == 403
+
+
+def admin_id(world: HubWorld) -> str:
+    return world.admin.split("_")[1]
+
+
+async def test_others_tokens_are_neither_seen_nor_revoked(world: HubWorld) -> None:
+    jane, bob = await world.mint("jane"), await world.mint("bob")
+    listed = (await world.call("GET", "/v1/tokens", token=jane)).json["items"]
+    assert [item["user"] for item in listed] == ["jane"]
+    theirs = await world.call("DELETE", f"/v1/tokens/{bob.split('_')[1]}", token=jane)
+    absent = await world.call("DELETE", "/v1/tokens/aaaaaaaaaa", token=jane)
+    assert theirs.status == absent.status == 403
+    assert (await world.call("DELETE", f"/v1/tokens/{jane.split('_')[1]}", token=jane)).status == 204
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user": "system:admin"}, {"user": "hub:x"}, {"user": "é"}, {"user": ""}, {"user": "a\r\nb"}, {"user": "*"},
+        {"groups": ["system:masters"]}, {"groups": ["Hub:cluster-admins"]}, {"groups": "dev"}, {"expiresInSeconds": 0},
+        {"expiresInSeconds": -1}, {"expiresInSeconds": "60"}, {"expiresInSeconds": 1.5}, {"expiresInSeconds": None},
+        {"clusters": []}, {"name": ""}, {"name": "x\x00"}, {"name": None}, {"groups": [f"g{n}" for n in range(65)]},
+        {"user": "x" * 254},
+    ],
+)  # fmt: skip
+async def test_bad_tokens_are_refused(world: HubWorld, wrong: dict[str, object]) -> None:
+    answer = await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60, **wrong})
+    assert answer.status == 422
+    assert answer.json["reason"] == "Invalid"
