@@ -66,7 +66,7 @@ async def _cluster(
         steps.note(f"{each.name}: you may not bind the hub's administrators there; expect 403 until somebody does")
     await api.post(client.target("v1", "clusters"), {"name": each.name, "labels": {"demo": "yours"}})
     made = await api.post(client.target("v1", "clusters", each.name, "agent-tokens"), {"name": "demo"})
-    token_file = started.directory / f"{each.name}.token"
+    token_file = started.directory / f"agent-{each.name}.token"
     files.write_secret(token_file, str(made["token"]))
     agent = await stack.enter_async_context(_agent(started, each, kubeconfig, token_file))
     started.pids[f"{each.name}/agent"] = agent.pid
@@ -80,7 +80,7 @@ def _agent(
     command += ["--hub-url", started.hub_url, "--hub-ca-file", str(started.ca_file), "--hub-ca-pin", started.ca_pin]
     command += ["--token-file", str(token_file), "--kubeconfig", str(kubeconfig.resolve()), "--context", each.context]
     command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-    return children.child(f"riata-agent of {each.name}", command, log=started.directory / f"{each.name}.agent.log")
+    return children.child(f"riata-agent of {each.name}", command, log=started.directory / f"agent-{each.name}.log")
 
 
 async def _connected(api: client.HubClient, each: yours.Yours, agent: children.Child) -> None:
