@@ -41,8 +41,11 @@ _FORWARDED: Final = frozenset(
 )
 """No header here says who somebody is, frames a message, or concerns one connection."""
 
-_FORWARDED_ON_UPGRADE: Final = frozenset({b"x-stream-protocol-version", b"sec-websocket-key", b"sec-websocket-version"})
-"""Sec-WebSocket-Protocol goes through `_subprotocols`; -Extensions is dropped, API servers negotiate none."""
+_FORWARDED_ON_UPGRADE: Final = frozenset(
+    {b"x-stream-protocol-version", b"sec-websocket-key", b"sec-websocket-version", b"origin"}
+)
+"""apiserver answers a WebSocket watch without Origin with 403 (golang.org/x/net/websocket); it authorises nothing.
+Sec-WebSocket-Protocol goes through `_subprotocols`; -Extensions is dropped, API servers negotiate none."""
 
 _BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
 _CREDENTIALS: Final = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
