@@ -62,9 +62,10 @@ class Line:
 
 async def agent_page(agent: harness.Agent) -> measures.Page:
     """An agent's metrics, read from inside its cluster's network."""
+    url = agent.metrics_url.removesuffix("/metrics") + "/metrics"
     if not agent.pod.command_prefix:
-        return await measures.scrape(agent.metrics_url)
-    command = [*agent.pod.command_prefix, sys.executable, "-I", "-S", "-c", _READ, agent.metrics_url]
+        return await measures.scrape(url)
+    command = [*agent.pod.command_prefix, sys.executable, "-I", "-S", "-c", _READ, url]
     return measures.summed((await harness.execute(command, timeout=15)).check().stdout)
 
 

@@ -83,13 +83,17 @@ async def test_get_watch_shows_each_event_as_it_happens(light: Entry) -> None:
 
 
 async def test_raw_takes_the_full_prefixed_path(light: Entry) -> None:
+    """Up to client-go 0.36 `--raw` replaced the server's path; from 0.37 on it is put behind it. Both arrive alike."""
     kubectl = light.kubectl
     await kubectl("create", "configmap", "raw", "--from-literal=v=1")
-    path = f"{light.prefix}/api/v1/namespaces/{kubectl.namespace}/configmaps?fieldSelector=metadata.name%3Draw&limit=5"
-    listed = json.loads((await kubectl("get", "--raw", path)).stdout)
-    assert [item["metadata"]["name"] for item in listed["items"]] == ["raw"]
-    assert (await kubectl("get", "--raw", f"{light.prefix}/readyz")).stdout == "ok"
-    missing = await kubectl("get", "--raw", f"{light.prefix}/apis/none.example/v1/things", rc=1)
+    path = f"/api/v1/namespaces/{kubectl.namespace}/configmaps?fieldSelector=metadata.name%3Draw&limit=5"
+    host, port = light.address
+    bare = f"--server=https://{host}:{port}"
+    for arguments in ((path,), (f"{light.prefix}{path}", bare)):
+        listed = json.loads((await kubectl("get", "--raw", *arguments)).stdout)
+        assert [item["metadata"]["name"] for item in listed["items"]] == ["raw"]
+    assert (await kubectl("get", "--raw", f"{light.prefix}/readyz", bare)).stdout == "ok"
+    missing = await kubectl("get", "--raw", f"{light.prefix}/apis/none.example/v1/things", bare, rc=1)
     assert "could not find the requested resource" in missing.stderr
 
 
