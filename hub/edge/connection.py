@@ -7,9 +7,12 @@ serves another request (CVE-2018-1002105): whatever the client sent behind it di
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import math
+import socket
+import struct
 import time
 from typing import Protocol, cast
 
@@ -303,9 +306,7 @@ class EdgeConnection(asyncio.Protocol):
     def abort(self) -> None:
         self._exchange = None
         self._out.clear()
-        self.state = State.LINGER
-        if self._transport is not None:
-            self._transport.abort()
+        self.shut()
 
     # -- for the server
 
@@ -331,6 +332,7 @@ class EdgeConnection(asyncio.Protocol):
         """End now, whatever is under way."""
         self.state = State.LINGER
         if self._transport is not None:
+            _reset_on_close(self._transport)
             self._transport.abort()
 
     # -- internals
@@ -377,3 +379,11 @@ class EdgeConnection(asyncio.Protocol):
             if self._pace is not None:
                 self._pace.resumed(self._loop.time())
             self._transport.resume_reading()
+
+
+def _reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the coming abort a TCP reset: a plain FIN looks like an end to everything that is not framed."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

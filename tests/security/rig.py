@@ -26,12 +26,14 @@ from hub.metrics import Metrics
 from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Relay
 from hub.tunnel.registry import Registry, Tunnel
+from proto import frames
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.aio.transport import PipeEnd, pipe
 from proto.errors import Code
+from proto.frames import Flag, FrameType
 from proto.handshake import Negotiated
 from proto.limits import Limits
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest, Opening, StreamClass, StreamKind
@@ -152,6 +154,10 @@ class ScriptedAgent:
         self.arrived = asyncio.Event()
         self.transport = transport
         self.link = Link(Session(Role.AGENT, negotiated), transport, on_open=self._open, name="agent")
+
+    async def inject(self, kind: FrameType, stream_id: int, payload: bytes, *, end: bool = False) -> None:
+        """Put a frame on the wire behind our own core's back: what a hostile agent would send."""
+        await self.transport.send(frames.encode(kind, Flag.FIN if end else 0, stream_id, payload))
 
     def _open(self, stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
         assert isinstance(message, HttpRequest)
