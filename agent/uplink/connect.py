@@ -8,6 +8,8 @@ hub asks for with Retry-After or retry_ms comes on top; an outage counts as over
 import asyncio
 import logging
 import random
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ class Uplink:
         counts: Counts,
         *,
         jitter: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.state = UplinkState()
         self._opener = opener
@@ -62,6 +66,8 @@ class Uplink:
         self._counts = counts
         self._random = jitter or random.SystemRandom()
         self._backoff = Backoff(self._random.random)
+        self._clock = clock
+        self._sleep = sleep
         self._links: list[Link] = []
         self._logged: tuple[Diagnosis, float] | None = None
 
@@ -90,18 +96,17 @@ class Uplink:
 
     async def _open(self) -> Opened:
         """Attempts until one succeeds."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 opened = await self._opener.open()
             except ConnectFailed as failure:
-                diagnosis = failure.diagnosis
+                diagnosis, now = failure.diagnosis, self._clock()
                 if diagnosis.retry_s:
-                    self._backoff.retry_after(diagnosis.retry_s, loop.time())
-                delay = self._backoff.delay(loop.time())
+                    self._backoff.retry_after(diagnosis.retry_s, now)
+                delay = self._backoff.delay(now)
                 if diagnosis.is_slow:
                     delay = max(delay, self._random.uniform(*SLOW_DELAY))
-                self._report(diagnosis, delay, loop.time())
+                self._report(diagnosis, delay, now)
                 await self._pause(delay, is_slow=diagnosis.is_slow)
             else:
                 return opened
@@ -109,11 +114,11 @@ class Uplink:
     async def _pause(self, delay: float, *, is_slow: bool) -> None:
         """Wait; a slow wait ends early when the credential has changed."""
         if not is_slow:
-            await asyncio.sleep(delay)
+            await self._sleep(delay)
             return
         mark = self._credential.mark()
         while delay > 0 and self._credential.mark() == mark:
-            await asyncio.sleep(min(LOOK_INTERVAL, delay))
+            await self._sleep(min(LOOK_INTERVAL, delay))
             delay -= LOOK_INTERVAL
 
     def _report(self, diagnosis: Diagnosis, delay: float, now: float) -> None:
@@ -138,8 +143,7 @@ class Uplink:
 
     async def _serve(self, opened: Opened, group: TaskGroup) -> None:
         """Drive a session until it ends or drains, then wait what the back-off says."""
-        loop = asyncio.get_running_loop()
-        drains: asyncio.Future[DrainReceived] = loop.create_future()
+        drains: asyncio.Future[DrainReceived] = asyncio.get_running_loop().create_future()
         link = Link(
             opened.session,
             opened.transport,
@@ -148,19 +152,19 @@ class Uplink:
             observer=self._counts,
             on_drain=lambda event: None if drains.done() else drains.set_result(event),
         )
-        started_at = loop.time()
+        started_at = self._clock()
         self._begin(link, opened)
         running = group.spawn(self._drive(link, started_at), name="session")
         either: set[asyncio.Future[Any]] = {running, drains}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        now = loop.time()
+        now = self._clock()
         if now - started_at >= STABLE:
             self._backoff.connected()
         wish = drains.result().retry_s if drains.done() else _wish(running)
         if wish:
             self._backoff.retry_after(wish, now)
         drains.cancel()
-        await asyncio.sleep(self._backoff.delay(now))
+        await self._sleep(self._backoff.delay(now))
 
     def _begin(self, link: Link, opened: Opened) -> None:
         self._links.append(link)
@@ -186,7 +190,7 @@ class Uplink:
             self._counts.is_connected = self.state.is_connected = any(not other.is_draining for other in self._links)
             if not self.state.is_connected:
                 self.state.text = "not connected"
-        lasted = asyncio.get_running_loop().time() - started_at
+        lasted = self._clock() - started_at
         level = logging.INFO if reason.is_clean else logging.WARNING
         logger.log(
             level,
