@@ -19,6 +19,7 @@ from proto.messages import HttpRequest, StreamClass, StreamKind
 from proto.session import Role, Session
 from tests.agent.apiserver import Pki, api_server, json_answer
 from tests.agent.relay.stream import IDENTITY, FakeCredential
+from tests.agent.waiting import until
 
 
 class HubSide:
@@ -96,12 +97,6 @@ async def line(tmp_path, script, pool_limits=None):
             hub.close(Code.NONE)
             await running
             await pool.close()
-
-
-async def eventually(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition belongs to code that knows no event of ours
-            await asyncio.sleep(0.01)
 
 
 async def test_gets_share_a_warm_connection(tmp_path):
@@ -206,9 +201,9 @@ async def test_more_requests_than_the_queue_holds_are_refused_and_the_rest_serve
     bounds = PoolLimits(connections=2, queue=4)
     async with line(tmp_path, script, bounds) as (send, counts, server, pool):
         sides = [send() for _ in range(4)]
-        await eventually(lambda: server.connections == 2 and pool.waiting == 2)
+        await until(lambda: server.connections == 2 and pool.waiting == 2)
         sides += [send() for _ in range(4)]
-        await eventually(lambda: pool.waiting == 4 and counts.by_code[Code.OVERLOADED] == 2)
+        await until(lambda: pool.waiting == 4 and counts.by_code[Code.OVERLOADED] == 2)
         release.set()
         done = [await side.done for side in sides]
         assert sorted(str(side.status) for side in done) == ["200"] * 6 + ["None"] * 2

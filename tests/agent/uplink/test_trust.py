@@ -1,0 +1,142 @@
+"""Trust: pins, the CA file, and the CA that is fetched without trusting anything (design P8, facts/security.md H3)."""
+
+import shutil
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.uplink.diagnose import ConnectFailed, Step
+from agent.uplink.trust import HubTrust
+from proto.pins import pins_of_pem
+from tests.agent.apiserver import Pki, api_server
+from tests.agent.uplink.hub import settings
+
+
+@pytest.fixture
+def pki(tmp_path):
+    return Pki(tmp_path)
+
+
+@pytest.fixture
+def other(tmp_path):
+    return Pki(tmp_path, "other")
+
+
+def pins(pki):
+    return tuple(pins_of_pem(pki.ca_file.read_bytes()))
+
+
+def roots(context):
+    return len(context.get_ca_certs())
+
+
+async def test_only_pinned_cas_are_trusted(pki, other, tmp_path):
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(other.ca_file.read_bytes() + pki.ca_file.read_bytes())
+    trust = HubTrust(settings(pki, 1, tmp_path, ca_file=bundle))
+    trust.check()
+    context = await trust.context(None)
+    assert roots(context) == 1
+    assert context.get_ca_certs(binary_form=True) == (
+        await HubTrust(settings(pki, 1, tmp_path)).context(None)
+    ).get_ca_certs(binary_form=True)
+
+
+async def test_two_pins_during_rotation(pki, other, tmp_path):
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(other.ca_file.read_bytes() + pki.ca_file.read_bytes())
+    trust = HubTrust(settings(pki, 1, tmp_path, ca_file=bundle, ca_pins=pins(pki) + pins(other)))
+    assert roots(await trust.context(None)) == 2
+
+
+async def test_verification_is_always_on(pki, tmp_path):
+    context = await HubTrust(settings(pki, 1, tmp_path, allow_legacy_ca=True)).context(None)
+    assert context.check_hostname
+    assert context.verify_mode.name == "CERT_REQUIRED"
+    assert context.minimum_version.name == "TLSv1_2"
+
+
+def test_a_ca_file_that_the_pin_does_not_match_is_refused_at_start(pki, other, tmp_path):
+    trust = HubTrust(settings(pki, 1, tmp_path, ca_pins=pins(other)))
+    with pytest.raises(ConfigError, match="--hub-ca-file"):
+        trust.check()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_broken_ca_file_is_refused_at_start(pki, tmp_path, content):
+    broken = tmp_path / "broken"
+    broken.write_bytes(content)
+    with pytest.raises(ConfigError, match="--hub-ca-file"):
+        HubTrust(settings(pki, 1, tmp_path, ca_file=broken)).check()
+    with pytest.raises(ConfigError, match="--hub-ca-file"):
+        HubTrust(settings(pki, 1, tmp_path, ca_file=tmp_path / "missing")).check()
+
+
+async def test_the_ca_file_is_followed(pki, other, tmp_path):
+    live = tmp_path / "live.pem"
+    shutil.copy(pki.ca_file, live)
+    trust = HubTrust(settings(pki, 1, tmp_path, ca_file=live, ca_pins=pins(pki) + pins(other)))
+    first = await trust.context(None)
+    assert await trust.context(None) is first
+    shutil.copy(other.ca_file, live)
+    second = await trust.context(None)
+    assert second is not first
+    live.unlink()
+    with pytest.raises(ConnectFailed) as caught:
+        await trust.context(None)
+    assert caught.value.diagnosis.step is Step.PIN
+
+
+async def test_the_ca_is_fetched_without_a_credential_and_only_pinned_ones_are_kept(pki, other, tmp_path):
+    body = other.ca_file.read_bytes() + pki.ca_file.read_bytes()
+
+    async def script(head, reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with api_server(pki, script) as (server, port):
+        trust = HubTrust(settings(pki, port, tmp_path, ca_file=None, url=f"https://localhost:{port}/hubs/one/"))
+        trust.check()
+        context = await trust.context(None)
+        assert roots(context) == 1
+        assert await trust.context(None) is context
+        assert server.connections == 1
+        assert server.heads[0].startswith(b"GET /hubs/one/v1/ca HTTP/1.1\r\n")
+        for word in (b"authorization", b"cookie", b"riataagent"):
+            assert word not in server.heads[0].lower()
+        trust.doubt()
+        assert await trust.context(None) is not context
+        assert server.connections == 2
+
+
+async def test_a_hub_that_shows_another_ca_is_not_trusted(pki, other, tmp_path):
+    async def script(head, reader, writer):
+        body = other.ca_file.read_bytes()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with api_server(other, script) as (_, port):
+        with pytest.raises(ConnectFailed) as caught:
+            await HubTrust(settings(pki, port, tmp_path, ca_file=None)).context(None)
+        assert caught.value.diagnosis.step is Step.PIN
+        assert caught.value.diagnosis.is_slow
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900000,
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+async def test_other_answers_to_the_request_for_the_ca(pki, tmp_path, answer):
+    async def script(head, reader, writer):
+        writer.write(answer)
+        writer.close()
+
+    async with api_server(pki, script) as (_, port):
+        with pytest.raises(ConnectFailed):
+            await HubTrust(settings(pki, port, tmp_path, ca_file=None)).context(None)
