@@ -10,6 +10,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
 ARGS ?=
+QUIETLY := --disable-pip-version-check --root-user-action=ignore
 
 # The first Python ≥ 3.11 that can make virtual environments.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -31,8 +32,8 @@ $(SYNCED): requirements/dev.txt pyproject.toml
 	@echo "Environment: $(VENV) with $$($(PYTHON) --version), locked packages (about a minute)"
 	@test -x $(PY) && $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@start=$$(date +%s); \
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
+	$(PY) -m pip install --quiet $(QUIETLY) --require-hashes -r requirements/dev.txt && \
+	$(PY) -m pip install --quiet $(QUIETLY) --no-deps --no-build-isolation --editable . || \
 	{ echo "error: the locked packages could not be installed." \
 		"Cure: make the package index reachable; if $(VENV) is broken: rm -r $(VENV); then again" >&2; exit 1; }; \
 	touch $@; echo "Environment: ready after $$(( $$(date +%s) - start )) s"
@@ -48,7 +49,7 @@ node-packages: ## install containerd, runc, CNI … for full clusters (Debian, r
 
 .PHONY: lock
 lock: $(SYNCED) ## pin every dependency anew, with hashes
-	$(PY) -m pip install --quiet uv
+	$(PY) -m pip install --quiet $(QUIETLY) uv
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

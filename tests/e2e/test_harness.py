@@ -14,6 +14,7 @@ import pytest
 
 from tests import harness
 from tests.e2e.survivors import Survey, survey
+from tests.e2e.waiting import until
 from tests.harness import images, janitor, tools
 from tests.harness.children import launched
 from tests.harness.runs import Run, state_root
@@ -135,12 +136,12 @@ async def test_top_shows_the_node_and_a_pod(full_cluster: harness.Cluster) -> No
     await _box(full_cluster, "measured")
     nodes = (await full_cluster.kubectl("top", "nodes", "--no-headers")).check().stdout
     assert nodes.startswith("node-1 ")
-    deadline = time.monotonic() + 40  # the kubelet looks at a new container every 10 s
-    while (
-        pod := await full_cluster.kubectl("top", "pod", "measured", "--no-headers")
-    ).rc and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
-    assert pod.check().stdout.startswith("measured ")
+    # The kubelet looks at a new container every 10 s.
+    await until(lambda: _shown(full_cluster, "measured"), what="kubectl top pod", within=40, every=0.5)
+
+
+async def _shown(cluster: harness.Cluster, pod: str) -> bool:
+    return (await cluster.kubectl("top", "pod", pod, "--no-headers")).stdout.startswith(f"{pod} ")
 
 
 # --- the network of a full cluster ------------------------------------------------------------------------------------
@@ -206,6 +207,11 @@ async def _started_elsewhere(size: str) -> tuple[asyncio.subprocess.Process, Sur
     return process, survey(run)
 
 
+async def _gone(run: str) -> Survey | None:
+    found = survey(run)
+    return None if found.lives() else found
+
+
 @pytest.mark.parametrize(
     ("size", "how"),
     [
@@ -222,10 +228,8 @@ async def test_the_end_of_a_run_is_the_end_of_all_it_started(size: str, how: sig
     assert bool(before.links) == (size == "full")
     process.send_signal(how)
     await process.communicate()
-    deadline = time.monotonic() + 10
-    while (after := survey(before.run)).lives() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel's
-        await asyncio.sleep(0.05)
-    assert not after.lives()
+    after = await until(lambda: _gone(before.run), what="the run's end", within=10)
+    assert after is not None
     assert after.machine == before.machine - before.own
     janitor.sweep(state_root())
     assert not (state_root() / before.run).exists()

@@ -53,6 +53,7 @@ def _pinned_version() -> str:
 def _install(directory: Path) -> None:
     staging = directory.with_name(f"{directory.name}.{os.getpid()}")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--root-user-action=ignore"]
     command += ["--require-hashes", "--target", str(staging), "-r", str(_REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode != 0:
         shutil.rmtree(staging, ignore_errors=True)
