@@ -158,7 +158,8 @@ class HubWorld:
             clock=clock,
         )
         self.clusters.on_gone = lambda cluster: self.revocation.cluster_gone(cluster.uid)
-        self.runner = web.AppRunner(build_application(self.services, self._tunnel), handle_signals=False)
+        app = build_application(self.services, self._tunnel)
+        self.runner = web.AppRunner(app, handle_signals=False, lingering_time=0.05)
         self.admin = ""
 
     async def _tunnel(self, request: web.Request) -> web.StreamResponse:
@@ -189,8 +190,8 @@ class HubWorld:
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return await self.raw(head.encode() + b"\r\n" + content)
 
-    async def raw(self, request: bytes, *, timeout_s: float = 5.0, is_incomplete: bool = False) -> Answer:
-        """Bytes in, the whole answer out; the connection has to end by itself, unless the request is incomplete."""
+    async def raw(self, request: bytes, *, timeout_s: float = 5.0) -> Answer:
+        """Bytes in, the whole answer out; the connection has to end by itself."""
         server = self.runner.server
         assert server is not None
         protocol = server()
@@ -198,11 +199,7 @@ class HubWorld:
         protocol.connection_made(transport)
         protocol.data_received(request)
         try:
-            if is_incomplete:  # the server lingers for the rest of the body
-                while b"\r\n\r\n" not in transport.written:
-                    await asyncio.sleep(0.01)
-            else:
-                await asyncio.wait_for(transport.closed.wait(), timeout_s)
+            await asyncio.wait_for(transport.closed.wait(), timeout_s)
         finally:
             transport.close()
             await asyncio.sleep(0)
