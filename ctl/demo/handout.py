@@ -34,13 +34,21 @@ def _in_namespace(entry: entries.Entry, spaces: dict[str, str]) -> entries.Entry
 
 def guide(demo: running.Running, path: pathlib.Path) -> str:
     """Text for a person, every command ready to paste."""
-    lines = [f"hub        {demo.hub_url}   (CA {demo.ca_file}, administrator's token in {demo.admin_token_file})"]
-    lines += [f"{c.name:<10} {c.size}: {c.note}" for c in demo.clusters]
+    width = max(len(name) for name in ("hub", *(c.name for c in demo.clusters)))
+    lines = [
+        "",
+        f"{'hub':<{width}}   {demo.hub_url}",
+        *(f"{c.name:<{width}}   {c.size}: {c.note}" for c in demo.clusters),
+    ]
     lines += ["", f"export KUBECONFIG={path}"]
     if demo.kubectl is not None and shutil.which("kubectl") is None:
         lines.append(f'export PATH="$PATH:{demo.kubectl.parent}"   # there is no kubectl on your PATH: take ours')
     for cluster in demo.clusters:
         lines += _commands(cluster)
+    lines.append("")
+    lines.append("# as the hub's administrator (riata clusters list --profile demo, riata grants --help, ...):")
+    options = f"--ca-file {demo.ca_file} --token-file {demo.admin_token_file}"
+    lines.append(f"riata login --profile demo --hub {demo.hub_url} {options}")
     return "\n".join(lines)
 
 

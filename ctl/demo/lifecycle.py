@@ -71,7 +71,7 @@ def _alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _signals(task: "asyncio.Task[object]") -> Iterator[None]:
-    """SIGINT and SIGTERM cancel `task`, once: a second one must not break off the cleaning up, which is bounded."""
+    """SIGINT, SIGTERM and a closed terminal cancel `task`, once: the cleaning up is bounded, a second one must not stop it."""
     loop = asyncio.get_running_loop()
     asked = False
 
@@ -83,7 +83,7 @@ def _signals(task: "asyncio.Task[object]") -> Iterator[None]:
         asked = True
         task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, ask)
     try:
