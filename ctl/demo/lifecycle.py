@@ -71,7 +71,7 @@ def _alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _signals(task: "asyncio.Task[object]") -> Iterator[None]:
-    """SIGINT, SIGTERM and a closed terminal cancel `task`, once: the cleaning up is bounded, a second one must not stop it."""
+    """SIGINT, SIGTERM and a closed terminal cancel `task`, once: the bounded cleaning up must not be stopped."""
     loop = asyncio.get_running_loop()
     asked = False
 
