@@ -10,6 +10,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
 ARGS ?=
+FUZZ_SECONDS ?= 60
 QUIETLY := --disable-pip-version-check --root-user-action=ignore
 
 # The first Python ≥ 3.11 that can make virtual environments.
@@ -107,15 +108,12 @@ docs: sync ## check that documents and code agree
 
 .PHONY: bench
 bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
-	$(PY) -m tests.bench $(ARGS)
+	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
 
 .PHONY: fuzz
-fuzz: sync ## feed the decoder random bytes (a minute; ARGS go to the fuzzer)
-	$(PY) -m tests.fuzz $(ARGS)
-
-.PHONY: faults
-faults: sync kube node-packages ## cut, stall and kill things on purpose
-	$(PY) -m pytest tests/faults $(ARGS)
+fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZZ_SECONDS=60 each
+	for target in tests/fuzz/fuzz_*.py; do \
+		$(PY) -m "$$(echo "$${target%.py}" | tr / .)" -max_total_time=$(FUZZ_SECONDS) $(ARGS) || exit 1; done
 
 .PHONY: clean
 clean: ## remove environment, caches and build products (the Kubernetes tools stay in the user's cache)

