@@ -103,8 +103,7 @@ async def read_hub_id(store: Store) -> str:
 async def make_admin_token(store: Store, clock: Clock, token_file: Path | None) -> str:
     """A new token of the user `admin`, whose grant of hub administration is made if it is gone. Written to the file
     (0600) when one is given. Raises FileExistsError."""
-    key = Key(grants.KIND, "", ADMIN_GRANT)
-    if await store.get(key) is None:
+    if await store.get(grants_key()) is None:
         grant = grants.Grant(
             ADMIN_GRANT,
             ADMIN_USER,
@@ -121,6 +120,11 @@ async def make_admin_token(store: Store, clock: Clock, token_file: Path | None) 
     if token_file is not None:
         tls.write_private(token_file, f"{minted.text}\n".encode(), is_new=True)
     return minted.text
+
+
+def grants_key() -> Key:
+    """Where the first administrator's grant is."""
+    return Key(grants.KIND, "", ADMIN_GRANT)
 
 
 def make_private_directory(path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Agents: the cluster comes from the credential alone, and schemes can be added."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.auth import bearer
+from hub.auth.agents import AgentAuthenticator, AgentIdentity, AgentToken, AgentTokenIndex, BearerScheme
+from hub.errors import Unauthenticated
+from hub.store.model import Event, Key, Resource
+from proto.limits import Limits
+from proto.messages import AgentAuth, Credential
+from tests.hub.auth.records import agent_token, gone, made, stored
+from tests.hub.store.conformance import SettableClock
+
+
+class Names:
+    def __init__(self) -> None:
+        self.names = {"uid-a": "a"}
+
+    def name_of(self, uid: str) -> str | None:
+        return self.names.get(uid)
+
+
+def auth(value: bytes, *, scheme: str = "bearer", role: str = "cluster") -> AgentAuth:
+    return AgentAuth(
+        role=role, instance=bytes(16), epoch=1, versions=(1, 1), limits=Limits().offer(),
+        credential=Credential(scheme=scheme, value=value), node="", build="0.1.0", kubernetes="v1.37.2",
+    )  # fmt: skip
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock, self.names, self.index = SettableClock(), Names(), AgentTokenIndex()
+        self.authenticator = AgentAuthenticator({"bearer": BearerScheme(self.index, self.names, self.clock)})
+
+    def mint(self, prefix: str = bearer.AGENT_PREFIX, **changes: object) -> tuple[bytes, AgentToken]:
+        minted = bearer.mint(prefix)
+        record = agent_token(minted.id, digest=minted.digest, **changes)
+        self.index.apply(made(record))
+        return minted.text.encode(), record
+
+
+def test_a_token_is_its_clusters() -> None:
+    world = World()
+    text, record = world.mint()
+    assert world.authenticator.authenticate(auth(text)) == AgentIdentity("uid-a", "a", record.id, "cluster")
+    assert world.authenticator.authenticate(auth(text)).credential_id == record.id
+
+
+def test_one_refusal_for_everything() -> None:
+    world = World()
+    text, record = world.mint()
+    texts = set()
+    cases = [
+        auth(b""),
+        auth(b"\xff" * 90),
+        auth(bearer.mint(bearer.AGENT_PREFIX).text.encode()),
+        auth(text[:-1] + (b"0" if text[-1:] != b"0" else b"1")),
+        auth(world.mint(bearer.USER_PREFIX)[0]),
+        auth(world.mint(expires_at=world.clock.now)[0]),
+        auth(world.mint(cluster_uid="uid-gone")[0]),
+        auth(text, scheme="signature"),
+        auth(text, role="node"),
+    ]
+    for case in cases:
+        with pytest.raises(Unauthenticated) as caught:
+            world.authenticator.authenticate(case)
+        texts.add(str(caught.value))
+    world.index.apply(gone(record))
+    with pytest.raises(Unauthenticated) as caught:
+        world.authenticator.authenticate(auth(text))
+    assert texts == {str(caught.value)}
+
+
+def test_a_scheme_can_be_added() -> None:
+    class Scheme:
+        def verify(self, auth: AgentAuth) -> AgentIdentity | None:
+            return AgentIdentity("uid-a", "a", "key-1", auth.role)
+
+    authenticator = AgentAuthenticator({"signature": Scheme()})
+    assert authenticator.authenticate(auth(b"x", scheme="signature")).credential_id == "key-1"
+
+
+def test_the_index_follows(caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[str] = []
+    index = AgentTokenIndex(lost.append)
+    one, two = agent_token("one"), agent_token("two", cluster_uid="uid-b", expires_at=5.0)
+    index.apply(made(one))
+    index.apply(made(two))
+    assert AgentToken.of(stored(two)) == two
+    assert index.of_cluster("uid-a") == [one]
+    index.apply(gone(one))
+    assert lost == ["one"]
+    index.apply(Event(Resource(Key("agent-token", "uid-b", "two"), {}), False))
+    assert list(index) == []
+    assert len(caplog.records) == 1
+    index.reset([stored(one)])
+    index.reset([])
+    assert lost == ["one", "one"]

@@ -1,0 +1,82 @@
+"""What is taken back is cut at once: by deletion, by replacement, by time."""
+
+from __future__ import annotations
+
+from hub.auth.agents import AgentTokenIndex
+from hub.auth.grants import GrantIndex
+from hub.auth.revocation import Revocation
+from hub.auth.tokens import TokenIndex
+from proto.errors import Code
+from tests.hub.auth.records import agent_token, gone, grant, made, token
+from tests.hub.store.conformance import SettableClock
+
+
+class World:
+    """Notes every cut as (what, whom)."""
+
+    def __init__(self) -> None:
+        self.cuts: list[tuple[str, str]] = []
+        self.clock = SettableClock()
+        self.tokens, self.grants, self.agent_tokens = TokenIndex(), GrantIndex(), AgentTokenIndex()
+        self.revocation = Revocation(
+            tokens=self.tokens,
+            grants=self.grants,
+            agent_tokens=self.agent_tokens,
+            sessions=Sessions(self.cuts),
+            exchanges=Exchanges(self.cuts),
+            clock=self.clock,
+        )
+
+
+class Sessions:
+    def __init__(self, cuts: list[tuple[str, str]]) -> None:
+        self.cuts = cuts
+
+    def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> None:
+        assert code is Code.REVOKED
+        self.cuts.append(("sessions", cluster_uid or credential_id or ""))
+
+
+class Exchanges:
+    def __init__(self, cuts: list[tuple[str, str]]) -> None:
+        self.cuts = cuts
+
+    def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> None:
+        self.cuts.append(("exchanges", token_id or cluster_uid or ""))
+
+    def recheck(self) -> None:
+        self.cuts.append(("recheck", ""))
+
+
+def test_revoked_credentials_are_cut() -> None:
+    world = World()
+    world.tokens.apply(made(token("t")))
+    world.agent_tokens.apply(made(agent_token("g")))
+    world.grants.apply(made(grant("x")))
+    assert world.cuts == []
+    world.tokens.apply(gone(token("t")))
+    world.agent_tokens.apply(gone(agent_token("g")))
+    world.grants.apply(gone(grant("x")))
+    assert world.cuts == [("exchanges", "t"), ("sessions", "g"), ("recheck", "")]
+
+
+def test_a_deleted_cluster_is_cut_on_both_sides() -> None:
+    world = World()
+    world.revocation.cluster_gone("uid-a")
+    assert world.cuts == [("exchanges", "uid-a"), ("sessions", "uid-a")]
+
+
+def test_expired_credentials_are_cut_once() -> None:
+    world = World()
+    now = world.clock.now
+    world.tokens.apply(made(token("soon", expires_at=now + 3)))
+    world.tokens.apply(made(token("late", expires_at=now + 30)))
+    world.tokens.apply(made(token("never")))
+    world.tokens.apply(made(token("long-ago", expires_at=now - 30)))
+    world.agent_tokens.apply(made(agent_token("agent", expires_at=now + 4)))
+    world.revocation.cut_expired()
+    assert world.cuts == []
+    world.clock.now += 5
+    world.revocation.cut_expired()
+    world.revocation.cut_expired()
+    assert world.cuts == [("exchanges", "soon"), ("sessions", "agent")]

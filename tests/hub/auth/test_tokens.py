@@ -1,0 +1,49 @@
+"""Token records survive the store, and the index tells of those that are gone."""
+
+import logging
+
+import pytest
+
+from hub.auth.tokens import TokenIndex, TokenRecord
+from hub.store.model import Event, Key, Resource
+from tests.hub.auth.records import gone, made, stored, token
+
+
+@pytest.mark.parametrize("changes", [{}, {"expires_at": 9.0}, {"cluster_uids": frozenset({"b", "a"})}, {"groups": ()}])
+def test_a_record_is_read_back(changes: dict[str, object]) -> None:
+    record = token(**changes)
+    assert TokenRecord.of(stored(record)) == record
+    assert "d" * 32 not in repr(record)
+
+
+def test_expiry() -> None:
+    assert not token().is_expired(1e12)
+    assert not token(expires_at=10.0).is_expired(9.9)
+    assert token(expires_at=10.0).is_expired(10.0)
+
+
+def test_the_index_follows() -> None:
+    lost: list[str] = []
+    index = TokenIndex(lost.append)
+    one, two = token("one"), token("two")
+    index.apply(made(one))
+    index.apply(made(two))
+    assert index.get("one") == one
+    assert set(index) == {one, two}
+    index.apply(gone(one))
+    index.apply(gone(one))
+    assert index.get("one") is None
+    assert lost == ["one"]
+    index.reset([stored(token("three"))])
+    assert lost == ["one", "two"]
+    assert [record.id for record in index] == ["three"]
+
+
+def test_an_unreadable_record_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    index = TokenIndex()
+    index.apply(made(token("one")))
+    index.apply(Event(Resource(Key("token", "", "one"), {"sha256": 7}), False))
+    index.apply(made(token("two")))
+    assert index.get("one") is None
+    assert index.get("two") is not None
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]

@@ -1,0 +1,181 @@
+"""A whole hub process on loopback: start, API, TLS, metrics, reload, drain, and the ways it refuses to start."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**{k: v for k, v in os.environ.items() if not k.startswith("RIATA_")}, "PYTHONPATH": str(ROOT)}
+
+
+def hub(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hub", *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, check=check, capture_output=True, text=True, timeout=30)
+
+
+class Running:
+    """A hub process with its ready file read."""
+
+    def __init__(self, directory: Path, *arguments: object) -> None:
+        self.data, self.log = directory / "hub", directory / "log"
+        ready = directory / "ready"
+        command = [sys.executable, "-m", "hub", "serve", "--data", self.data, "--ready-file", ready]
+        command += ["--metrics-listen", "127.0.0.1:0", *arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=log)
+        deadline = time.monotonic() + 20
+        while not ready.exists():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "not ready"
+            time.sleep(0.02)
+        self.ready_file = ready
+        self.ready: dict[str, Any] = json.loads(ready.read_text())
+        self.token = (directory / "token").read_text().strip()
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        host, port = self.ready["urls"][0].split("//")[1].rsplit(":", 1)
+        if self.ready["urls"][0].startswith("https"):
+            context = ssl.create_default_context(cafile=self.ready["ca_file"])
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, int(port), context=context)
+        else:
+            connection = http.client.HTTPConnection(host, int(port))
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        with contextlib.closing(connection):
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            content = response.read()
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        return response.status, json.loads(content) if is_json and content else content
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    hub("init", "--data", tmp_path / "hub", "--admin-token-file", tmp_path / "token")
+    return tmp_path
+
+
+@pytest.fixture
+def running(directory: Path) -> Iterator[Running]:
+    process = Running(directory, "--listen", "127.0.0.1:0", "--listen", "[::1]:0")
+    yield process
+    process.stop()
+
+
+def test_a_hub_from_init_to_sigterm(running: Running) -> None:
+    assert running.ready["ca_pin"].startswith("sha256:")
+    assert running.call("GET", "/readyz") == (200, b"ok\n")
+    assert running.call("POST", "/v1/clusters", {"name": "a"})[0] == 201
+    status, made = running.call("POST", "/v1/clusters/a/agent-tokens", {"name": "t"})
+    assert status == 201
+    assert running.call("GET", "/k8s/clusters/a/version")[0] == 503
+    assert running.call("GET", "/k8s/clusters/b/version")[0] == 403
+    metrics_host, metrics_port = running.ready["metrics_url"].split("/")[2].split(":")
+    metrics = http.client.HTTPConnection(metrics_host, int(metrics_port))
+    with contextlib.closing(metrics):
+        metrics.request("GET", "/metrics")
+        assert b"riata_hub_requests_total" in metrics.getresponse().read()
+    assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in running.data.rglob("*") if p.is_file()} == {0o600}
+    assert running.stop() == 0
+    assert not running.ready_file.exists()
+    log = running.log.read_text()
+    assert running.token not in log
+    assert made["token"] not in log
+    assert running.lines()[-1]["event"] == "hub stopped"
+
+
+def test_state_survives_sigkill(directory: Path) -> None:
+    first = Running(directory, "--listen", "127.0.0.1:0")
+    _, made = first.call("POST", "/v1/clusters", {"name": "a"})
+    first.process.kill()
+    first.process.wait()
+    first.ready_file.unlink()
+    second = Running(directory, "--listen", "127.0.0.1:0")
+    try:
+        assert second.call("GET", "/v1/clusters/a") == (200, made)
+    finally:
+        second.stop()
+
+
+def test_a_new_certificate_is_loaded_on_sighup(running: Running, tmp_path: Path) -> None:
+    import datetime
+
+    from hub import tls
+
+    host, port = running.ready["urls"][0].split("//")[1].rsplit(":", 1)
+    before = ssl.get_server_certificate((host, int(port)))
+    now = datetime.datetime.now(datetime.UTC)
+    assert tls.ensure_leaf(running.data / tls.DIRECTORY, ["127.0.0.1", "localhost", "::1", "new.example.org"], now)
+    running.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while ssl.get_server_certificate((host, int(port))) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert running.call("GET", "/livez")[0] == 200
+
+
+def test_a_second_hub_on_the_same_data_is_refused(running: Running) -> None:
+    answer = hub("serve", "--data", running.data, "--listen", "127.0.0.1:0", check=False)
+    assert answer.returncode == 1
+    assert "in use by another riata-hub" in answer.stderr
+
+
+def test_plain_http_on_loopback_only_when_asked(directory: Path) -> None:
+    process = Running(directory, "--listen", "127.0.0.1:0", "--plain-http")
+    try:
+        assert process.ready["urls"][0].startswith("http://")
+        assert process.ready["ca_file"] is None
+        assert process.call("GET", "/v1/whoami")[0] == 200
+        assert process.call("GET", "/v1/ca")[0] == 404
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--listen", "192.0.2.1:1"], 1, "cannot listen on 192.0.2.1:1"),
+        (["--plain-http", "--listen", "0.0.0.0:0"], 2, "only allowed on loopback"),
+        (["--tls-cert", "none.pem", "--tls-key", "none.pem", "--listen", "127.0.0.1:0"], 1, "none.pem"),
+        (["--listen", "127.0.0.1:0", "--metrics-listen", "192.0.2.1:1"], 1, "for metrics"),
+    ],
+)
+def test_a_refusal_says_why(directory: Path, arguments: list[str], status: int, message: str) -> None:
+    if "--metrics-listen" not in arguments:
+        arguments = [*arguments, "--metrics-listen", "127.0.0.1:0"]
+    answer = hub("serve", "--data", directory / "hub", *arguments, check=False)
+    assert answer.returncode == status
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_port_that_is_taken_is_named(running: Running) -> None:
+    port = running.ready["urls"][0].rsplit(":", 1)[1]
+    other = running.data.parent / "other"
+    hub("init", "--data", other)
+    answer = hub("serve", "--data", other, "--listen", f"127.0.0.1:{port}", "--metrics-listen", "", check=False)
+    assert answer.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in answer.stderr

@@ -1,0 +1,86 @@
+"""The command line: data on stdout, the rest on stderr, and exit statuses that scripts can rely on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hub import cli
+from proto.aio import loop
+from proto.versions import PRODUCT_VERSION
+
+loop.factory().close()
+"""libuv keeps one pipe for the life of a process; made here, it is no leak of the first test."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RIATA_HUB_DATA", "RIATA_HUB_CONFIG", "RIATA_HUB_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_init_shows_the_token_on_stdout_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--data", str(tmp_path / "hub")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("riata_")
+    assert shown.out.count("\n") == 1
+    assert "riata_" not in shown.err
+    assert "sha256:" in shown.err
+    assert cli.main(["init", "--data", str(tmp_path / "hub")]) == 1
+    assert "initialised already" in capsys.readouterr().err
+
+
+def test_init_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["init", "--data", str(tmp_path / "hub"), "-o", "json", "--admin-token-file", str(tmp_path / "t")]
+    assert cli.main(arguments) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"hub_id", "data", "ca_file", "ca_pin", "admin_token_file"}
+    assert (tmp_path / "t").read_text().startswith("riata_")
+
+
+def test_a_further_admin_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["admin-token", "--data", str(tmp_path)]) == 1
+    assert "holds no hub" in capsys.readouterr().err
+    cli.main(["init", "--data", str(tmp_path / "hub")])
+    first = capsys.readouterr().out
+    assert cli.main(["admin-token", "--data", str(tmp_path / "hub"), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["admin_token"] != first.strip()
+    assert cli.main(["admin-token", "--data", str(tmp_path / "hub"), "--admin-token-file", str(tmp_path)]) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    assert PRODUCT_VERSION in capsys.readouterr().out
+    assert cli.main(["version", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": PRODUCT_VERSION, "wireVersion": 1}
+
+
+def test_config_show_merges_flag_environment_and_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text('log_format = "console"')
+    monkeypatch.setenv("RIATA_HUB_CONFIG", str(tmp_path / "mine.toml"))
+    monkeypatch.setenv("RIATA_HUB_LOG_LEVEL", "debug")
+    assert cli.main(["config", "show", "--data", str(tmp_path)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["log_format"], shown["log_level"], shown["data"]) == ("console", "debug", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve"], ["serve", "--bogus"], ["bogus"], ["serve", "--data", "x", "--listen", "nonsense"],
+     ["serve", "--data", "x", "--plain-http", "--listen", "0.0.0.0:1"], ["init"]],
+)  # fmt: skip
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_what_cannot_be_done_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["init", "--data", str(tmp_path / "file" / "hub")]) == 1
+    assert "riata-hub: " in capsys.readouterr().err
