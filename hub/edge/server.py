@@ -42,7 +42,6 @@ class EdgeServer:
         self._tls = tls
         self._handover = Handover(aiohttp_app)
         self._connections: set[EdgeConnection] = set()
-        self._handed_over = 0
         self._young: dict[str, int] = {}
         self._listener: Listener | None = None
         self._tasks = tasks.TaskGroup("edge")
@@ -50,7 +49,7 @@ class EdgeServer:
 
     @property
     def open_connections(self) -> int:
-        return len(self._connections) + self._handed_over
+        return len(self._connections) + self._handover.open_connections
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen and serve; the bound addresses. Raises OSError and leaves nothing open."""
@@ -128,18 +127,13 @@ class EdgeServer:
             self._all_idle.set()
 
     def hand_over(self, connection: EdgeConnection, transport: asyncio.Transport, received: bytes) -> None:
-        self._handed_over += 1
         self.closed(connection)
-        self._handover.take(transport, received, self._handed_over_lost)
+        self._handover.take(transport, received, self._has_room)
 
     # -- internals
 
     def _make_protocol(self, peer: str) -> EdgeConnection:
         return EdgeConnection(self, asyncio.get_running_loop(), peer, is_tls=self._tls is not None)
-
-    def _handed_over_lost(self) -> None:
-        self._handed_over -= 1
-        self._has_room()
 
     def _has_room(self) -> None:
         if self._listener is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hub import errors, status
+from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
@@ -40,9 +41,11 @@ class Exchange:
         "_has_head",
         "_left",
         "_owed",
+        "access",
         "as_user",
         "bytes_in",
         "bytes_out",
+        "claims",
         "cluster",
         "cluster_uid",
         "code",
@@ -66,7 +69,7 @@ class Exchange:
         "token_id",
         "tried",
         "user",
-    )  # fmt: skip
+    )
 
     def __init__(self, relay: Relay, front: Front, request: Request, request_id: str) -> None:
         self.relay = relay
@@ -75,6 +78,8 @@ class Exchange:
         self.request_id = request_id
         self.kind = UNKNOWN
         self.principal: Principal | None = None
+        self.access: Access | None = None
+        self.claims: list[tuple[bytes, bytes]] = []
         self.user = self.as_user = self.token_id = self.cluster = self.cluster_uid = ""
         self.is_admitted = False
         self.offered: tuple[bytes, ...] = ()

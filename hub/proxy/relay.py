@@ -104,6 +104,9 @@ class Relay:
             self._open(exchange)
         except errors.HubError as error:
             exchange.fail(error)
+        except Exception:
+            logger.exception("request failed", extra={"request_id": exchange.request_id})
+            exchange.fail(errors.InternalError())
         return None if exchange.has_ended else exchange
 
     def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
@@ -131,7 +134,7 @@ class Relay:
         return len(doomed)
 
     def recheck(self) -> int:
-        """End every exchange whose principal no longer has access to its cluster (a grant was removed); how many."""
+        """End every exchange that would not be begun today with the rights it has (a grant was removed); how many."""
         doomed = [exchange for exchange in self._live if not self._still_allowed(exchange)]
         for exchange in doomed:
             exchange.cut()
@@ -195,7 +198,7 @@ class Relay:
         if exchange.is_admitted:
             self._in_flight.leave(exchange.user, exchange.cluster_uid, is_long=kind.is_long_running)
         code = exchange.code or CLIENT_GONE
-        seconds = self._now() - request.received_at
+        seconds = max(self._now() - request.received_at, 0.0)
         self.metrics.answered(
             exchange.cluster if exchange.cluster_uid else "", kind.verb, code, None if kind.is_long_running else seconds
         )
@@ -218,6 +221,7 @@ class Relay:
         access = self._authorizer.access(principal, place.cluster)
         if access is None:
             raise errors.PermissionDenied(FORBIDDEN)
+        exchange.access, exchange.claims = access, fields.claims
         exchange.cluster, exchange.cluster_uid = access.cluster_name, access.cluster_uid
         exchange.kind = kind = classify(request.method, place.rest)
         who = identity(principal, access, fields.claims, exchange.request_id)
@@ -270,10 +274,19 @@ class Relay:
     # -- internals
 
     def _still_allowed(self, exchange: Exchange) -> bool:
-        if exchange.principal is None or not exchange.is_admitted:
+        principal, before = exchange.principal, exchange.access
+        if principal is None or before is None:
             return True
-        access = self._authorizer.access(exchange.principal, exchange.cluster)
-        return access is not None and access.cluster_uid == exchange.cluster_uid
+        access = self._authorizer.access(principal, exchange.cluster)
+        if access is None or access.cluster_uid != before.cluster_uid:
+            return False
+        if not exchange.claims:
+            return access.is_admin or not before.is_admin
+        try:
+            identity(principal, access, exchange.claims, exchange.request_id)
+        except errors.HubError:
+            return False
+        return True
 
     def _is_recent_loss(self, cluster_uid: str) -> bool:
         lost_at = self._routes.lost_at(cluster_uid)
