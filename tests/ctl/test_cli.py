@@ -1,5 +1,7 @@
 """How a command line ends."""
 
+import subprocess
+
 import pytest
 
 from ctl import cli, errors
@@ -43,6 +45,12 @@ async def test_completion_scripts(riata: Riata, shell: str, mark: str) -> None:
     result = await riata("completion", shell)
     assert mark in result.out
     assert "agent-tokens" in result.out
+
+
+async def test_bash_takes_its_script(riata: Riata) -> None:
+    script = (await riata("completion", "bash")).out
+    done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_interrupt_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
