@@ -1,7 +1,7 @@
 """What must never reach a log, and how it is taken out (facts/security.md §2.L).
 
 Two rules work together: a field whose name says that it holds a secret loses its value whatever that is, and every
-text, also text inside exceptions, loses what looks like a credential. Token ids stay: an operator has to find the token.
+text, also text inside exceptions, loses what looks like a credential. Token ids stay: an operator must find the token.
 """
 
 import re
