@@ -28,6 +28,10 @@ from proto.session import Role, Session
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds from HELLO to WELCOME (design P5)."""
 
+SEND_QUEUE_BYTES: Final = 128 * 1024
+"""Bytes queued for a stalled reader; half of the protocol's default, because an agent has a cluster's memory to spare,
+not a hub's, and the API server can be paused at once."""
+
 Dial = Callable[[HubSettings, ssl.SSLContext, Proxy | None], Awaitable[Transport]]
 """Opens the WebSocket. Raises ConnectFailed."""
 
@@ -73,7 +77,9 @@ class Opener:
         self._credential = credential
         self._proxy_environment = proxy_environment
         self._kubernetes = kubernetes
-        self._limits = session_limits or limits.Limits()
+        self._limits = session_limits or limits.Limits(
+            send_queue_bytes=SEND_QUEUE_BYTES, send_queue_low_bytes=SEND_QUEUE_BYTES // 2
+        )
         self._dial = dial
         self._epoch = 0
 

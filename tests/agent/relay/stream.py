@@ -178,7 +178,12 @@ class Conversation:
         return self.transport.written
 
     def answer(self, data):
-        self.connection.data_received(data)
+        while data:
+            room = self.connection.get_buffer(-1)
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            self.connection.buffer_updated(size)
+            data = data[size:]
 
     def lose(self, exc=None):
         connection = self.connection
