@@ -73,6 +73,8 @@ class Inbound(SessionCore):
         if credit.unreturned * 2 >= credit.window:
             self.out.session_window()
         if stream is None:
+            if stream_id == 0:
+                raise errors.ProtocolError("DATA on stream 0")
             self._unknown(stream_id, now)
             return
         after = NEXT_HALF[stream.peer_half << INPUT_BITS | _DATA_INPUT + flags]
@@ -129,7 +131,11 @@ class Inbound(SessionCore):
     def _refusal(self, now: float) -> str | None:
         if not self.table.has_room_for_peer(self.backlog):
             return "streams"
-        if self._reset_bucket.level < 1.0 and self._reset_bucket.is_empty(now):
+        bucket = self._reset_bucket
+        if bucket.level < 1.0 and bucket.is_empty(now):
+            # Cutting thousands of streams at once is legitimate; going on to open some while refused is not.
+            if not bucket.take(now) and bucket.level <= -bucket.burst:
+                raise errors.ProtocolError("flood of streams opened and reset", Code.OVERLOADED)
             return "resets"
         return None
 
@@ -274,9 +280,8 @@ class Inbound(SessionCore):
         code = errors.code_of(frames.RESET_PREFIX.unpack_from(payload)[0])
         text = payload[frames.RESET_PREFIX.size :].decode("utf-8", "replace")
         self._kill(stream, code, text)
-        bucket = self._reset_bucket
-        if not stream.is_ours and not bucket.take(now) and bucket.level <= -bucket.burst:
-            raise errors.ProtocolError("flood of streams opened and reset", Code.OVERLOADED)
+        if not stream.is_ours:
+            self._reset_bucket.spend(now)
 
     def _unknown(self, stream_id: int, now: float) -> None:
         """A frame for a stream that we do not have: late ones are swallowed, others answered at a bounded rate."""

@@ -111,7 +111,8 @@ class Limits:
     unknown_per_s: float = 16.0
     """… and in the long run."""
     reset_burst: int = 2048
-    """Streams that the peer opens and resets itself, in a burst (HTTP/2 rapid reset); beyond, its OPENs are refused."""
+    """Streams that the peer opens and resets itself, in a burst (HTTP/2 rapid reset). Beyond, its OPENs are
+    refused, and as many refused ones end the session."""
     reset_per_s: float = 200.0
     """… and in the long run."""
     ping_burst: int = 100

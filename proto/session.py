@@ -239,8 +239,10 @@ class Session(Inbound):
 
     def accept(self, stream: Stream, message: messages.Accepted) -> None:
         """Take a stream of the peer. Nothing for one that is dead or was answered."""
+        if stream.is_reset:
+            return
         self._need_theirs(stream)
-        if stream.is_reset or stream.is_answered:
+        if stream.is_answered:
             return
         what = HalfInput.ACCEPT if stream.has_head else HalfInput.ACCEPT_FLOW
         stream.own_half = advance_half(stream.own_half, what, ours=True)
@@ -319,11 +321,11 @@ class Session(Inbound):
 
     def reset_stream(self, stream: Stream, code: Code, text: str = "", *, now: float) -> None:
         """Break the stream off: queued bytes are dropped and RESET leaves with the next message. Nothing when dead."""
+        stream.is_muted = True  # also when it has just ended: its last events may still be on their way to the owner
         if stream.is_closed or stream.id not in self.table.streams:
             return
         if code is Code.SESSION_LOST:
             code = Code.INTERNAL
-        stream.is_muted = True
         self._reset(stream, code, text, now, tell=False)
 
     def consumed(self, stream: Stream, size: int) -> None:

@@ -28,6 +28,12 @@ class Bucket:
         self.level = max(self.level - 1.0, -self.burst - 1.0)
         return self.level >= 0.0
 
+    def spend(self, now: float) -> None:
+        """Take one token if it is there; owe nothing otherwise."""
+        self._refill(now)
+        if self.level >= 1.0:
+            self.level -= 1.0
+
     def is_empty(self, now: float) -> bool:
         """Tell whether the next `take` would be refused."""
         self._refill(now)

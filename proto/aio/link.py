@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 GOODBYE_S: Final = 2.0
 """How long the last message and the WebSocket's close handshake may take before the transport is aborted."""
 
+LAST_WORDS_S: Final = 1.0
+"""How long the reader may go on after a failed write."""
+
 _CLASSES: Final = tuple(StreamClass)
 _SPOKEN: Final = frozenset({EndKind.LOCAL, EndKind.PEER, EndKind.PROTOCOL})
 """Ends after which the transport still works and is closed in order."""
@@ -189,8 +192,8 @@ class Link:
                 if self.session.end_reason is not None:  # closed before it ran: only the goodbye is left
                     self._ended.set_result(self.session.end_reason)
                 self.session.start(self.clock())
-                writer = group.spawn(self._write(), name="writer")
-                group.spawn(self._read(), name="reader")
+                reader = group.spawn(self._read(), name="reader")
+                writer = group.spawn(self._write(reader), name="writer")
                 self._arm_timer(loop)
                 self.settle()
                 reason = await self._ended
@@ -243,7 +246,7 @@ class Link:
             session.receive_eof("internal error")
         self.settle()
 
-    async def _write(self) -> None:
+    async def _write(self, reader: asyncio.Task[None]) -> None:
         try:
             await self._write_messages()
             reason = self.session.end_reason
@@ -251,6 +254,9 @@ class Link:
             if reason.kind in _SPOKEN:
                 await self._transport.close(_CLOSE_CODES.get(reason.kind, 1000), reason.code.name)
         except OSError as exc:
+            # The peer's goodbye may lie unread before the end of the transport, and it knows which streams were
+            # never taken. The reader meets the same end by itself, as a rule within this turn of the loop.
+            await asyncio.wait({reader}, timeout=LAST_WORDS_S)
             self.session.receive_eof(f"transport failed: {type(exc).__name__}")
         except Exception:
             logger.exception("writer failed", extra={"link": self.name})

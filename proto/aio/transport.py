@@ -120,14 +120,17 @@ class PipeEnd:
         out.queued += len(message)
         out.wake()
         while out.queued > self._limit:
-            waiter = asyncio.get_running_loop().create_future()
-            out.waiting_writers.add(waiter)
-            try:
-                await waiter
-            finally:
-                out.waiting_writers.discard(waiter)
+            await self._wait_for_reader()
             if out.is_lost:
                 raise ConnectionResetError("pipe closed")
+
+    async def _wait_for_reader(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._out.waiting_writers.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._out.waiting_writers.discard(waiter)
 
     async def receive(self) -> bytes:
         incoming = self._in
@@ -156,13 +159,15 @@ class PipeEnd:
             direction.wake()
 
     async def close(self, code: int, reason: str) -> None:
-        """Say goodbye in both directions, as a WebSocket's close handshake does."""
+        """Say goodbye in both directions and wait until the peer has read it, as a WebSocket's close handshake does."""
         self.close_code = code
         for direction in (self._in, self._out):
             if not direction.is_closed:
                 direction.is_closed = True
                 direction.messages.append(_CLOSE)
                 direction.wake()
+        while not self._out.is_lost and len(self._out.messages) > 1:
+            await self._wait_for_reader()
 
 
 def pipe(limit: int = 256 * 1024) -> tuple[PipeEnd, PipeEnd]:

@@ -1,9 +1,9 @@
 """Two sessions in memory: explicit pump(), a clock that only `advance` moves, loss and raw bytes on demand.
 
-    pair = Pair()
-    stream = pair.hub.get("/version")
-    pair.pump()
-    assert pair.agent.last(events.StreamOpened).message.path == b"/version"
+pair = Pair()
+stream = pair.hub.get("/version")
+pair.pump()
+assert pair.agent.last(events.StreamOpened).message.path == b"/version"
 """
 
 from typing import TypeVar
@@ -49,7 +49,13 @@ class Side:
         return self.pair.now
 
     def request(
-        self, method: str, path: str = "/x", *, end: bool = False, cls: StreamClass = StreamClass.NORMAL, upgrade: str = ""
+        self,
+        method: str,
+        path: str = "/x",
+        *,
+        end: bool = False,
+        cls: StreamClass = StreamClass.NORMAL,
+        upgrade: str = "",
     ) -> Stream:
         message = messages.HttpRequest(method=method, path=path.encode(), headers=(), upgrade=upgrade)
         return self.session.open_stream(message, kind=StreamKind.HTTP, cls=cls, end=end, now=self.now)

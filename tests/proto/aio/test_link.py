@@ -1,0 +1,383 @@
+"""Links over a pipe: no socket, no real sleep."""
+
+import asyncio
+import logging
+
+import pytest
+
+from proto import errors, frames, messages
+from proto.aio.link import Link
+from proto.aio.transport import PipeEnd, pipe
+from proto.errors import Code
+from proto.events import EndKind
+from proto.limits import Limits
+from proto.messages import StreamClass, StreamKind
+from proto.session import Role, Session
+from tests.proto.aio.fakes import GET, OK, POST, Counts, Owner, Wire, handle
+from tests.proto.pair import shake
+
+
+async def test_a_request_and_its_answer() -> None:
+    async with Wire() as wire:
+        asked = wire.open()
+        await wire.rest()
+        taken = wire.taken[0]
+        assert taken.log == ["end"]
+        assert handle(taken).peer_ended
+        handle(taken).head(OK)
+        handle(taken).send(b"hello", end=True)
+        await wire.rest()
+        assert asked.log == ["head", "data", "end"]
+        assert (asked.status, asked.body) == (200, b"hello")
+        assert handle(asked).is_closed
+        assert wire.hub.streams == wire.agent.streams == 0
+        assert wire.hub.rtt_s is not None
+        assert wire.hub.last_received_at > 0
+
+
+async def test_frames_of_one_turn_leave_in_one_message() -> None:
+    sent: list[bytes] = []
+
+    class Counting(PipeEnd):
+        __slots__ = ()
+
+        async def send(self, message: bytes) -> None:
+            sent.append(message)
+            await super().send(message)
+
+    one, two = pipe()
+    async with Wire(transports=(Counting(one._in, one._out, one._limit, "x"), two)) as wire:
+        sent.clear()
+        for _ in range(20):
+            wire.open()
+        await wire.rest()
+        assert [len(frames.split(message)) for message in sent] == [20]
+        assert len(wire.taken) == 20
+
+
+async def test_backpressure_pauses_the_source_and_resumes_it() -> None:
+    async with Wire() as wire:
+        asked = wire.open(owner=Owner(consumes=False))
+        await wire.rest()
+        taken = wire.taken[0]
+        handle(taken).head(OK)
+        room = True
+        sent = 0
+        while room:
+            room = handle(taken).send(b"x" * 65_536)
+            sent += 65_536
+            await wire.rest()
+        assert sent < 1_000_000
+        assert handle(taken).queued_bytes >= 256 * 1024
+        assert wire.agent.queued_bytes == handle(taken).queued_bytes
+        assert len(asked.body) == 256 * 1024
+        handle(asked).consumed(256 * 1024)
+        await wire.rest()
+        assert "writable" in taken.log
+
+
+async def test_a_reset_reaches_the_other_side_and_never_its_own_owner() -> None:
+    async with Wire() as wire:
+        asked = wire.open(POST, end=False)
+        await wire.rest()
+        handle(asked).reset(Code.CANCELLED, "client went away")
+        await wire.rest()
+        assert wire.taken[0].fate == (Code.CANCELLED, "client went away")
+        assert asked.log == []
+        for dead in (asked, wire.taken[0]):
+            assert handle(dead).is_closed
+            handle(dead).send(b"x")
+            handle(dead).end()
+            handle(dead).accept()
+            handle(dead).consumed(1)
+            handle(dead).reset(Code.INTERNAL)
+            handle(dead).trailers(())
+
+
+@pytest.mark.parametrize("call", ["accepted", "head", "data", "end", "trailers", "writable", "reset"])
+async def test_an_owner_that_raises_costs_its_own_stream_only(call: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with Wire() as wire:
+        good, bad = wire.open(), wire.open(POST, owner=Owner(raises=(call,)), end=False)
+        await wire.rest()
+        answer = handle(wire.taken[1])
+        if call == "reset":
+            answer.reset(Code.UPSTREAM, "gone")
+        else:
+            handle(bad).send(b"x" * 300_000)
+            answer.accept()
+            answer.head(OK)
+            answer.send(b"data")
+            answer.trailers(((b"a", b"b"),))
+            answer.consumed(262_144)
+        await wire.rest()
+        if call == "writable":
+            answer.consumed(300_000)
+            await wire.rest()
+        assert bad.fate is not None
+        assert bad.fate[0] is (Code.UPSTREAM if call == "reset" else Code.INTERNAL)
+        assert handle(bad).is_closed
+        assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
+            "stream owner failed"
+        ]
+        handle(wire.taken[0]).head(OK, end=True)
+        await wire.rest()
+        assert good.log == ["head", "end"]
+
+
+async def test_on_open_that_raises_or_returns_nothing_resets_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Owner):
+        def __init__(self) -> None:
+            raise RuntimeError("no owner today")
+
+    async with Wire() as wire:
+        wire.owner = Broken
+        asked = wire.open()
+        await wire.rest()
+        assert asked.fate == (Code.INTERNAL, "internal error")
+        assert "stream owner failed" in caplog.text
+        wire.agent._delivery._on_open = lambda *_: None
+        asked = wire.open()
+        await wire.rest()
+        assert asked.fate == (Code.INTERNAL, "nobody took the stream")
+        back = Owner()
+        back.stream = wire.agent.open(GET, back, kind=StreamKind.HTTP, cls=StreamClass.NORMAL, end=True)
+        await wire.rest()
+        assert back.fate == (Code.REFUSED, "")
+
+
+async def test_an_owner_that_resets_inside_a_call_hears_nothing_more() -> None:
+    class Fussy(Owner):
+        def head(self, message: messages.HttpHead) -> None:
+            super().head(message)
+            handle(self).reset(Code.CANCELLED)
+
+    async with Wire() as wire:
+        asked = wire.open(owner=Fussy())
+        await wire.rest()
+        handle(wire.taken[0]).head(OK)
+        handle(wire.taken[0]).send(b"x", end=True)
+        await wire.rest()
+        assert asked.log == ["head"]
+
+
+async def test_taken_streams_make_room_in_the_openers_backlog() -> None:
+    async with Wire(limits=Limits(open_backlog=4)) as wire:
+        asked = [wire.open() for _ in range(20)]
+        await wire.rest()
+        assert len(wire.taken) == 20  # although none was answered by its owner
+        for owner in wire.taken:
+            handle(owner).head(OK, end=True)
+        await wire.rest()
+        assert all(owner.status == 200 for owner in asked)
+
+
+async def test_close_resets_owners_before_it_returns_and_says_goodbye() -> None:
+    async with Wire() as wire:
+        asked = wire.open()
+        await wire.rest()
+        wire.hub.close(Code.REVOKED, "credential revoked")
+        assert asked.fate == (Code.SESSION_LOST, "credential revoked")
+        assert (await wire.ends_with(wire.hub_run)).kind is EndKind.LOCAL
+        reason = await wire.ends_with(wire.agent_run)
+        assert (reason.kind, reason.code, reason.text) == (EndKind.PEER, Code.REVOKED, "credential revoked")
+        assert wire.ends[0].close_code == 1000
+        assert wire.agent.end_reason == reason
+        assert not wire.hub.is_open
+        with pytest.raises(errors.SessionLost):
+            wire.open()
+
+
+async def test_a_link_that_is_closed_before_it_runs_still_says_goodbye() -> None:
+    wire = Wire()
+    wire.hub.close(Code.SUPERSEDED)
+    async with wire:
+        assert (await wire.ends_with(wire.hub_run)).kind is EndKind.LOCAL
+        assert (await wire.ends_with(wire.agent_run)).code is Code.SUPERSEDED
+
+
+async def test_drain_waits_for_what_runs() -> None:
+    async with Wire() as wire:
+        asked = wire.open()
+        await wire.rest()
+        wire.agent.send_drain(30.0, Code.DRAINING, "rollout")
+        drained = wire.group.spawn(wire.agent.drained(), name="drained")
+        await wire.rest()
+        assert wire.drains == ["rollout"]
+        assert wire.hub.is_draining
+        assert wire.agent.is_draining
+        assert not drained.done()
+        with pytest.raises(errors.SessionDraining):
+            wire.open()
+        handle(wire.taken[0]).head(OK, end=True)
+        await wire.rest()
+        assert asked.status == 200
+        assert drained.done()
+        await wire.hub.drained()
+        wire.agent.close(Code.CLOSED)
+        await wire.ends_with(wire.hub_run)
+
+
+async def test_drained_returns_when_the_session_dies() -> None:
+    async with Wire() as wire:
+        wire.open()
+        waiting = wire.group.spawn(wire.hub.drained(), name="drained")
+        await wire.rest()
+        wire.ends[1].abort()
+        await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+async def test_the_loss_of_the_transport_is_heard_by_every_owner(end: str) -> None:
+    async with Wire() as wire:
+        asked = [wire.open() for _ in range(3)]
+        await wire.rest()
+        if end == "abort":
+            wire.ends[1].abort()
+        else:
+            await wire.ends[1].close(1000, "")
+        for run in (wire.hub_run, wire.agent_run):
+            assert (await wire.ends_with(run)).kind is EndKind.TRANSPORT
+        assert {owner.fate[0] for owner in [*asked, *wire.taken] if owner.fate} == {Code.SESSION_LOST}
+        assert len([owner for owner in asked if owner.fate]) == 3
+
+
+async def test_cancelling_a_link_resets_its_streams_and_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    async with Wire() as wire:
+        asked = wire.open()
+        await wire.rest()
+        wire.hub_run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wire.hub_run
+        assert asked.fate == (Code.SESSION_LOST, "the link was cancelled")
+        assert (await wire.ends_with(wire.agent_run)).kind is EndKind.TRANSPORT
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_peer_that_breaks_the_protocol_is_told_and_cut() -> None:
+    end, raw = pipe()
+    link = Link(Session(Role.HUB, shake()[0]), end, on_open=lambda *_: None, name="hub")
+    async with asyncio.timeout(5):
+        await raw.send(b"\x00" * 8)
+        reason = await link.run()
+        assert (reason.kind, reason.code) == (EndKind.PROTOCOL, Code.PROTOCOL)
+        assert end.close_code == 1002
+
+
+async def test_a_peer_that_never_reads_does_not_hold_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proto.aio.link.GOODBYE_S", 0.01)
+    end, _raw = pipe(limit=100)
+    link = Link(Session(Role.HUB, shake()[0]), end, on_open=lambda *_: None, name="hub")
+    owner = Owner()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        run = group.create_task(link.run())
+        await asyncio.sleep(0)
+        owner.stream = link.open(POST, owner, kind=StreamKind.HTTP, cls=StreamClass.BULK)
+        owner.stream.send(b"x" * 200_000)
+        await asyncio.sleep(0)
+        link.close(Code.CLOSED)
+        assert (await run).kind is EndKind.LOCAL
+
+
+class Clock:
+    """A clock that jumps when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_timer_notices_death_and_the_observer_hears_of_everything() -> None:
+    counts = Counts()
+    async with Wire(observer=counts) as wire:
+        asked = wire.open()
+        await wire.rest()
+        handle(wire.taken[0]).head(OK)
+        handle(wire.taken[0]).send(b"12345", end=True)
+        await wire.rest()
+        wire.owner = lambda: Owner(consumes=False)
+        blocked = wire.open(POST, end=False)
+        handle(blocked).send(b"x" * 300_000)
+        await wire.rest()
+        assert asked.body == b"12345"
+        wire.hub.session.refusals["violation"] = 1
+        clock = Clock()
+        clock.now = wire.hub.clock() + 1.0
+        wire.hub.clock = clock
+        wire.hub._on_timer(asyncio.get_running_loop())
+        kinds = [entry[0] for entry in counts.log]
+        assert kinds.count("opened") == 2
+        assert kinds.count("closed") == 1
+        assert ("bytes", "in", StreamClass.NORMAL, 5) in counts.log
+        assert ("bytes", "out", StreamClass.NORMAL, 262_144) in counts.log
+        assert ("refused", "violation") in counts.log
+        assert {"rtt", "open_latency", "stalled"} <= set(kinds)
+        clock.now += 7.0
+        wire.hub._on_timer(asyncio.get_running_loop())
+        assert (await wire.ends_with(wire.hub_run)).kind is EndKind.STALLED
+        assert blocked.fate is not None
+
+
+async def test_a_probe_is_answered_once() -> None:
+    async with Wire() as wire:
+        answers: list[str] = []
+        wire.hub.probe(lambda: answers.append("pong"))
+        wire.hub.probe()
+        assert wire.hub.unanswered_ping_at is not None
+        await wire.rest()
+        assert answers == ["pong"]
+        assert wire.hub.unanswered_ping_at is None
+
+
+async def test_messages_and_failing_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+    async with Wire() as wire:
+        assert wire.agent.send_message(3, b"sample")
+        await wire.rest()
+        assert wire.messages == [(3, b"sample")]
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("broken")
+
+        wire.hub._delivery._on_message = broken
+        wire.agent.send_message(3, b"sample")
+        await wire.rest()
+        assert wire.hub.is_open
+        assert "delivery failed" in caplog.text
+
+
+async def test_a_transport_with_a_bug_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
+    class Buggy(PipeEnd):
+        __slots__ = ()
+
+        async def receive(self) -> bytes:
+            raise ValueError("bug")
+
+    one, _two = pipe()
+    link = Link(Session(Role.HUB, shake()[0]), Buggy(one._in, one._out, 1, "x"), on_open=lambda *_: None, name="hub")
+    async with asyncio.timeout(5):
+        assert (await link.run()).kind is EndKind.TRANSPORT
+    assert "reader failed" in caplog.text
+    assert repr(link) == "<Link hub CLOSED>"
+    assert link.peer == "x"
+
+
+async def test_the_reader_is_never_held_up_by_a_full_writer() -> None:
+    """The peer takes nothing from us, yet what it sends is still read: the two directions are independent."""
+    one, raw = pipe(limit=1000)
+    link = Link(Session(Role.HUB, shake()[0]), one, on_open=lambda *_: None, name="hub")
+    owner = Owner()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        run = group.create_task(link.run())
+        await asyncio.sleep(0)
+        owner.stream = link.open(POST, owner, kind=StreamKind.HTTP, cls=StreamClass.BULK)
+        owner.stream.send(b"x" * 200_000)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert link.queued_bytes > 0
+        await raw.send(frames.encode(frames.FrameType.RESET, 0, owner.stream.id, b"\x00\x0d"))
+        await owner.done.wait()
+        assert owner.fate == (Code.FORBIDDEN, "")
+        raw.abort()
+        assert (await run).kind is EndKind.TRANSPORT

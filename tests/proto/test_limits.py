@@ -1,0 +1,37 @@
+import pytest
+
+from proto import limits
+from proto.limits import Limits
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_bytes": 0},
+        {"data_bytes": 32_769},
+        {"slow_data_bytes": 0},
+        {"window_bytes": 0},
+        {"window_bytes": 5_000_000},
+        {"window_max_bytes": 2**25},
+        {"session_window_bytes": 2**31},
+        {"streams": 0},
+        {"streams": 9000},
+        {"open_backlog": 0},
+    ],
+)
+def test_bounds_that_contradict_each_other_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"bytes|need|streams"):
+        Limits(**change)  # type: ignore[arg-type] # parametrised over integer fields
+
+
+def test_the_offer_and_its_merge() -> None:
+    ours, theirs = Limits(streams=10).offer(), Limits(window_bytes=1000).offer()
+    merged = limits.merge(ours, theirs)
+    assert (merged.streams, merged.window, merged.data) == (10, 1000, 32_768)
+    assert limits.merge(theirs, ours) == merged
+
+
+def test_a_full_message_is_far_below_what_a_receiver_refuses() -> None:
+    largest = limits.MESSAGE_TARGET_BYTES + limits.CONTROL_MAX_BYTES + 14 + limits.DATA_MAX_BYTES + 8
+    assert largest < limits.MESSAGE_MAX_BYTES
+    assert limits.CONTROL_MAX_BYTES + 14 < 2**16

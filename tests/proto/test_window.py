@@ -1,0 +1,84 @@
+import pytest
+
+from proto.limits import Limits
+from proto.window import Bucket, Budget, Growth, SessionCredit
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    bucket = Bucket(3, 2.0)
+    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
+    assert bucket.is_empty(10.4)
+    assert not bucket.is_empty(11.5)
+    assert bucket.take(11.5)
+
+
+def test_a_bucket_owes_at_most_one_burst() -> None:
+    bucket = Bucket(5, 1.0)
+    for _ in range(100):
+        bucket.take(1.0)
+    assert bucket.level == -6
+    bucket = Bucket(2, 1.0)
+    for _ in range(100):
+        bucket.spend(1.0)
+    assert bucket.level == 0
+
+
+def test_a_bucket_never_holds_more_than_its_burst_and_ignores_a_clock_that_goes_back() -> None:
+    bucket = Bucket(2, 1.0)
+    bucket.take(100.0)
+    bucket.take(50.0)
+    assert bucket.level == 0
+    assert [bucket.take(1000.0) for _ in range(3)] == [True, True, False]
+
+
+def test_session_credit_is_due_at_half_its_window() -> None:
+    credit = SessionCredit(100)
+    credit.receive_left -= 49
+    credit.unreturned += 49
+    assert not credit.is_due()
+    credit.receive_left -= 1
+    credit.unreturned += 1
+    assert credit.is_due()
+    assert credit.take_increment() == 50
+    assert (credit.receive_left, credit.unreturned) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "rtt", "size", "expected"),
+    [
+        (0.1, 0.1, 256, 512),  # used up within one round trip
+        (0.39, 0.1, 256, 512),
+        (0.4, 0.1, 256, 256),  # four round trips: fast enough as it is
+        (0.0, None, 256, 256),  # no round trip known yet
+        (0.1, 0.1, 4096, 4096),  # the largest
+        (0.1, 0.1, 3000, 4096),
+    ],
+)
+def test_when_a_window_grows(elapsed: float, rtt: float | None, size: int, expected: int) -> None:
+    limits = Limits(window_bytes=256, window_max_bytes=4096, session_window_bytes=1_000_000)
+    assert Growth(limits, 256, 1_000_000, None).next_size(size, elapsed, rtt) == expected
+
+
+def test_windows_grow_together_up_to_half_the_session_window() -> None:
+    limits = Limits(window_bytes=100, window_max_bytes=400, session_window_bytes=1000)
+    growth = Growth(limits, 100, 1000, None)
+    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(200, 0, 1.0) == 400
+    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(100, 0, 1.0) == 100  # 500 of 500 are given
+    growth.release(400)
+    assert growth.next_size(100, 0, 1.0) == 200
+    growth.release(100)
+    assert growth.extra == 300
+
+
+def test_no_window_grows_over_half_the_process_budget() -> None:
+    budget = Budget(1000)
+    growth = Growth(Limits(), 256 * 1024, 2**24, budget)
+    budget.used = 500
+    assert growth.next_size(256 * 1024, 0, 1.0) == 256 * 1024
+    budget.used = 499
+    assert growth.next_size(256 * 1024, 0, 1.0) == 512 * 1024
+    budget.used = 800
+    assert budget.is_pressed
