@@ -1,0 +1,42 @@
+"""The metrics listener, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from hub.exposition import MetricsServer
+
+
+async def get(port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() -> None:
+    threads: list[str] = []
+
+    def render() -> bytes:
+        threads.append(threading.current_thread().name)
+        return b"x 1\n"
+
+    server = MetricsServer(render)
+    _, port = await server.start("127.0.0.1", 0)
+    try:
+        answers = await asyncio.gather(get(port, "/metrics"), get(port, "/metrics"))
+        assert all(answer.endswith(b"\r\n\r\nx 1\n") for answer in answers)
+        assert b"version=0.0.4" in answers[0]
+        assert threading.main_thread().name not in threads
+        assert (await get(port, "/")).startswith(b"HTTP/1.1 404")
+        second = MetricsServer(render)
+        with pytest.raises(OSError, match="in use"):
+            await second.start("127.0.0.1", port)
+        await second.close()
+    finally:
+        await server.close()
