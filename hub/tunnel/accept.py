@@ -48,7 +48,7 @@ class AgentAuthenticator(Protocol):
 
 
 class TunnelEndpoint:
-    """aiohttp handler; one instance for the hub. Register it for GET `/v1/tunnel`."""
+    """aiohttp handler; one instance for the hub. Register its `__call__` for GET `/v1/tunnel`."""
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ class Registry:
         self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
         tunnels = self._tunnels.setdefault(uid, [])
         superseded = [old for old in tunnels if old.instance == tunnel.instance]
-        tunnels.append(tunnel)
+        tunnels[:] = [*(old for old in tunnels if old not in superseded), tunnel]
         for old in superseded:
             old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 

@@ -1,0 +1,266 @@
+"""hub/tunnel/accept.py and wsserver.py: an agent's way in, over a real WebSocket on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from hub import errors
+from hub.auth.agents import AgentIdentity
+from hub.metrics import Metrics
+from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.registry import Registry
+from proto import codec, frames
+from proto.errors import Code
+from proto.frames import FrameType
+from proto.handshake import AgentHandshake
+from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
+from proto.messages import AgentAuth, Credential, Refused, TcpTarget, Welcome
+from proto.versions import SUBPROTOCOL
+
+INSTANCE = b"i" * 16
+
+
+class FakeAuthenticator:
+    """`good` is a credential of c1."""
+
+    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
+        if auth.credential.value != b"good":
+            raise errors.Unauthenticated
+        return AgentIdentity("uid-c1", "c1", "cred", auth.role)
+
+
+class Hub:
+    def __init__(self, **options: object) -> None:
+        self.registry = Registry()
+        self.metrics = Metrics()
+        self.endpoint = TunnelEndpoint(
+            hub_id="hub-1",
+            authenticator=FakeAuthenticator(),
+            registry=self.registry,
+            metrics=self.metrics,
+            **options,  # type: ignore[arg-type]
+        )
+        app = web.Application()
+        app.router.add_get("/v1/tunnel", self.endpoint.__call__)
+        self.server = TestServer(app)
+        self.session: aiohttp.ClientSession
+
+    def connect(self, **options: object) -> aiohttp.client._WSRequestContextManager:
+        options.setdefault("protocols", [SUBPROTOCOL])
+        return self.session.ws_connect(self.server.make_url("/v1/tunnel"), **options)  # type: ignore[arg-type]
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"riata_hub_{name}", labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def running(**options: object) -> AsyncIterator[Hub]:
+    hub = Hub(**options)
+    await hub.server.start_server()
+    try:
+        async with aiohttp.ClientSession() as hub.session:
+            yield hub
+    finally:
+        for tunnel in hub.registry:
+            tunnel.link.close(Code.CLOSED)
+        await hub.server.close()
+
+
+def agent(epoch: int = 1, instance: bytes = INSTANCE, **options: object) -> AgentHandshake:
+    return AgentHandshake("cluster", instance, epoch, Limits(), **options)  # type: ignore[arg-type]
+
+
+async def greet(
+    socket: aiohttp.ClientWebSocketResponse, handshake: AgentHandshake, value: bytes = b"good"
+) -> Welcome | Refused:
+    handshake.receive_hello(await socket.receive_bytes())
+    await socket.send_bytes(handshake.auth(Credential(scheme="bearer", value=value)))
+    return handshake.receive_answer(await socket.receive_bytes())
+
+
+async def test_welcome_makes_a_tunnel_and_its_end_removes_it() -> None:
+    async with running() as hub:
+        async with hub.connect() as socket:
+            answer = await greet(socket, agent(kubernetes="v1.37.2"))
+            assert isinstance(answer, Welcome)
+            assert answer.cluster == "c1"
+            (status,) = hub.registry.status("uid-c1")
+            assert (status.instance, status.kubernetes) == (INSTANCE.hex(), "v1.37.2")
+            assert hub.registry.pick("uid-c1") is not None
+            assert hub.count("sessions", role="cluster") == 1
+            assert hub.count("tunnel_handshakes") == 0
+        await until_gone(hub)
+        assert hub.registry.lost_at("uid-c1") is not None
+        assert hub.count("sessions", role="cluster") == 0
+
+
+async def until_gone(hub: Hub) -> None:
+    for _ in range(200):
+        if not list(hub.registry):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the tunnel is still there")
+
+
+async def test_a_bad_credential() -> None:
+    async with running() as hub, hub.connect() as socket:
+        answer = await greet(socket, agent(), b"bad")
+        assert isinstance(answer, Refused)
+        assert answer.code == Code.UNAUTHENTICATED
+        assert answer.retry_ms > 0
+        assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        assert list(hub.registry) == []
+        assert hub.count("tunnel_refusals_total", reason="credential") == 1
+
+
+async def test_no_common_version() -> None:
+    async with running() as hub, hub.connect() as socket:
+        socket_agent = agent(wire_versions=(1, 1))
+        socket_agent.receive_hello(await socket.receive_bytes())
+        message = socket_agent.auth(Credential(scheme="bearer", value=b"good"))
+        await socket.send_bytes(message.replace(b"\xa8versions\x92\x01\x01", b"\xa8versions\x92\x09\x09"))
+        answer = frames.split(await socket.receive_bytes())[0]
+        assert answer[0] == FrameType.REFUSED
+        assert hub.count("tunnel_refusals_total", reason="version") == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"junk", b"\x00" * 8, bytes(HANDSHAKE_MAX_BYTES + 1), frames.encode(FrameType.PING, 0, 0, bytes(8))],
+    ids=["empty", "junk", "zeros", "too long", "another frame"],
+)
+async def test_nonsense_before_welcome(message: bytes) -> None:
+    async with running() as hub, hub.connect() as socket:
+        await socket.receive_bytes()
+        await socket.send_bytes(message)
+        answer = frames.split(await socket.receive_bytes())[0]
+        assert answer[0] == FrameType.REFUSED
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        await asyncio.sleep(0.01)
+        assert list(hub.registry) == []
+        assert hub.count("tunnel_handshakes") == 0
+
+
+async def test_a_message_above_the_limit_ends_the_connection() -> None:
+    async with running() as hub, hub.connect() as socket:
+        await greet(socket, agent())
+        await socket.send_bytes(bytes(MESSAGE_MAX_BYTES + 1))
+        while not (message := await socket.receive()).type & aiohttp.WSMsgType.CLOSE:
+            pass
+        assert message.data in (1009, None) or socket.close_code == 1009
+        await until_gone(hub)
+
+
+async def test_silence_ends_after_the_deadline() -> None:
+    async with running(handshake_timeout_s=0.1) as hub, hub.connect() as socket:
+        await socket.receive_bytes()
+        answer = frames.split(await socket.receive_bytes())[0]
+        assert answer[0] == FrameType.REFUSED
+        assert hub.count("tunnel_refusals_total", reason="timeout") == 1
+
+
+async def test_unauthenticated_sessions_are_bounded() -> None:
+    async with running(unauthenticated_max=2) as hub:
+        sockets = [await hub.connect() for _ in range(2)]
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await hub.connect()
+        assert caught.value.status == 503
+        assert caught.value.headers is not None
+        assert caught.value.headers["Retry-After"] == "2"
+        for number, socket in enumerate(sockets):
+            assert isinstance(await greet(socket, agent(instance=bytes([number]) * 16)), Welcome)
+        extra = await hub.connect()
+        for socket in (*sockets, extra):
+            await socket.close()
+        await until_gone(hub)
+
+
+async def test_a_newer_session_of_the_instance_supersedes() -> None:
+    async with running() as hub, hub.connect() as first, hub.connect() as second, hub.connect() as third:
+        await greet(first, agent(1))
+        assert isinstance(await greet(second, agent(2)), Welcome)
+        while (await first.receive()).type is aiohttp.WSMsgType.BINARY:
+            pass
+        assert [tunnel.epoch for tunnel in hub.registry] == [2]
+        answer = await greet(third, agent(1))
+        assert isinstance(answer, Refused)
+        assert answer.code == Code.SUPERSEDED
+
+
+async def test_revocation_ends_the_session_within_a_second() -> None:
+    async with running() as hub, hub.connect() as socket:
+        await greet(socket, agent())
+        assert hub.registry.cut(credential_id="cred", code=Code.REVOKED) == 1
+        async with asyncio.timeout(1):
+            while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                pass
+        await until_gone(hub)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"protocols": []}, 400),
+        ({"protocols": ["riata.mux.v9"]}, 400),
+        ({"origin": "https://evil"}, 403),
+        ({"headers": {"Cookie": "a=b"}}, 403),
+    ],
+)
+async def test_turned_away_before_the_websocket(options: dict[str, object], status: int) -> None:
+    async with running() as hub:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await hub.connect(**options)
+        assert caught.value.status == status
+
+
+async def test_compression_is_not_negotiated() -> None:
+    """D12."""
+    async with running() as hub, hub.connect(compress=15) as socket:
+        assert socket.compress == 0
+
+
+@pytest.mark.parametrize("kind", ["ping", "text"])
+async def test_control_frame_flood_and_text(kind: str) -> None:
+    """D11: closed with 1008; a text message with 1003."""
+    async with running() as hub, hub.connect(autoping=False) as socket:
+        await greet(socket, agent())
+        if kind == "text":
+            await socket.send_str("hello")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000 if kind == "ping" else 0):
+                await socket.ping(b"x")
+        async with asyncio.timeout(3):
+            while (await socket.receive()).type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.PONG):
+                pass
+        assert socket.close_code == (1008 if kind == "ping" else 1003)
+        await until_gone(hub)
+
+
+async def test_a_few_pings_are_answered() -> None:
+    async with running() as hub, hub.connect(autoping=False) as socket:
+        await greet(socket, agent())
+        await socket.ping(b"hi")
+        async with asyncio.timeout(2):
+            while (message := await socket.receive()).type is not aiohttp.WSMsgType.PONG:
+                pass
+        assert message.data == b"hi"
+
+
+async def test_an_agent_opens_no_streams() -> None:
+    """E6: of the right parity, and yet refused; the session lives."""
+    async with running() as hub, hub.connect() as socket:
+        await greet(socket, agent())
+        payload = frames.OPEN_PREFIX.pack(1, 0, 65536) + codec.encode(TcpTarget(host="x", port=1))
+        await socket.send_bytes(frames.encode(FrameType.OPEN, 0, 1, payload))
+        kinds = set()
+        async with asyncio.timeout(2):
+            while FrameType.RESET not in kinds:
+                kinds |= {frame[0] for frame in frames.split(await socket.receive_bytes())}
+        assert len(list(hub.registry)) == 1

@@ -1,0 +1,150 @@
+"""hub/tunnel/registry.py: live tunnels by cluster."""
+
+from __future__ import annotations
+
+import datetime
+from typing import cast
+
+import pytest
+
+from hub.auth.agents import AgentIdentity
+from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel
+from proto.aio.link import Link
+from proto.errors import Code
+
+EPOCH = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
+
+
+class FakeLink:
+    """As much of a link as the registry touches."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.is_draining = False
+        self.rtt_s = 0.01
+        self.last_received_at = 0.0
+        self.streams = 2
+        self.queued_bytes = 0
+        self.unanswered_ping_at: float | None = None
+        self.closed_with: Code | None = None
+        self.drained_with: float | None = None
+
+    def close(self, code: Code, text: str = "") -> None:
+        self.is_open = False
+        self.closed_with = code
+
+    def send_drain(self, deadline_s: float, code: Code, text: str) -> None:
+        self.drained_with = deadline_s
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.registry = Registry(lambda: self.now, lambda: EPOCH)
+
+    def tunnel(
+        self, instance: int = 1, epoch: int = 1, *, cluster: str = "c1", credential: str = "k"
+    ) -> tuple[Tunnel, FakeLink]:
+        link = FakeLink()
+        tunnel = Tunnel(
+            identity=AgentIdentity(f"uid-{cluster}", cluster, credential, "cluster"),
+            instance=bytes([instance]) * 16,
+            epoch=epoch,
+            link=cast(Link, link),
+            address="1.2.3.4:5",
+            version="0.1",
+            kubernetes="v1.37",
+            connected_at=EPOCH,
+            session_id=f"s{instance}-{epoch}",
+        )
+        self.registry.add(tunnel)
+        return tunnel, link
+
+
+def test_pick_and_remove() -> None:
+    rig = Rig()
+    assert rig.registry.pick("uid-c1") is None
+    tunnel, link = rig.tunnel()
+    assert rig.registry.pick("uid-c1") is cast(Link, link)
+    assert rig.registry.pick("uid-c2") is None
+    assert rig.registry.pick("uid-c1", without=(cast(Link, link),)) is None
+    assert rig.registry.lost_at("uid-c1") is None
+    rig.registry.remove(tunnel)
+    rig.registry.remove(tunnel)
+    assert rig.registry.pick("uid-c1") is None
+    assert rig.registry.lost_at("uid-c1") == 100.0
+    assert rig.registry.lost_when("uid-c1") == EPOCH
+
+
+@pytest.mark.parametrize("fault", ["closed", "draining", "dead"])
+def test_a_single_tunnel_must_be_usable(fault: str) -> None:
+    rig = Rig()
+    _, link = rig.tunnel()
+    link.is_open = fault != "closed"
+    link.is_draining = fault == "draining"
+    link.unanswered_ping_at = 95.0 if fault == "dead" else None
+    assert rig.registry.pick("uid-c1") is None
+
+
+def test_a_higher_epoch_supersedes_at_once() -> None:
+    rig = Rig()
+    old, old_link = rig.tunnel(epoch=1)
+    _, new_link = rig.tunnel(epoch=2)
+    assert old_link.closed_with is Code.SUPERSEDED
+    assert rig.registry.pick("uid-c1") is cast(Link, new_link)
+    rig.registry.remove(old)
+    assert rig.registry.pick("uid-c1") is cast(Link, new_link)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_old_or_equal_epoch_is_refused(epoch: int) -> None:
+    rig = Rig()
+    _, link = rig.tunnel(epoch=2)
+    with pytest.raises(Refusal) as caught:
+        rig.tunnel(epoch=epoch)
+    assert caught.value.code is Code.SUPERSEDED
+    assert link.closed_with is None
+
+
+def test_instances_of_a_cluster_are_bounded() -> None:
+    rig = Rig()
+    for instance in range(INSTANCES_MAX):
+        rig.tunnel(instance)
+    with pytest.raises(Refusal) as caught:
+        rig.tunnel(INSTANCES_MAX)
+    assert caught.value.code is Code.OVERLOADED
+    rig.tunnel(0, epoch=2)
+    rig.tunnel(INSTANCES_MAX, cluster="c2")
+
+
+def test_the_same_instance_of_two_clusters_are_two_tunnels() -> None:
+    rig = Rig()
+    _, one = rig.tunnel(1, cluster="c1")
+    rig.tunnel(1, epoch=5, cluster="c2")
+    assert one.closed_with is None
+
+
+def test_cut_by_cluster_and_by_credential() -> None:
+    rig = Rig()
+    _, one = rig.tunnel(1, credential="k1")
+    _, two = rig.tunnel(2, credential="k2")
+    _, three = rig.tunnel(1, cluster="c2", credential="k1")
+    assert rig.registry.cut(credential_id="k1", code=Code.REVOKED) == 2
+    assert (one.closed_with, two.closed_with, three.closed_with) == (Code.REVOKED, None, Code.REVOKED)
+    assert rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED) == 2
+    assert two.closed_with is Code.REVOKED
+    assert rig.registry.cut(code=Code.REVOKED) == 0
+
+
+def test_status_and_iteration_and_drain() -> None:
+    rig = Rig()
+    tunnel, link = rig.tunnel()
+    rig.now = 103.0
+    link.last_received_at = 101.0
+    (status,) = rig.registry.status("uid-c1")
+    assert (status.role, status.instance, status.address) == ("cluster", "01" * 16, "1.2.3.4:5")
+    assert (status.last_received_age_s, status.rtt_s, status.streams) == (2.0, 0.01, 2)
+    assert rig.registry.status("uid-c2") == []
+    assert list(rig.registry) == [tunnel]
+    rig.registry.drain(5.0)
+    assert link.drained_with == 5.0
