@@ -1,6 +1,7 @@
 """`riata kubeconfig`: unmodified kubectl against clusters behind the hub."""
 
 import asyncio
+import functools
 import os
 import re
 import socket
@@ -98,12 +99,14 @@ async def _merge(
     replace: bool,
     form: str | None,
 ) -> None:
+    merging = functools.partial(store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace)
+    work = asyncio.get_running_loop().run_in_executor(None, merging)
     try:
-        merged = await asyncio.to_thread(
-            store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace
-        )
+        merged = await asyncio.shield(work)
     except BaseException:
-        await _discard(hub, str(made.get("id")))
+        await asyncio.wait([work])  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
+        if work.exception() is not None:
+            await _discard(hub, str(made.get("id")))
         raise
     contexts = [e.name for e in ours if e.section == "contexts"]
     if form is not None and form != "name":

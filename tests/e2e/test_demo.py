@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.e2e.survivors import survey
 from tests.harness import Cluster, tools
 from tests.harness.children import launched
+from tests.harness.runs import state_root
 
 READY_S = 60.0
 """What the demo promises with its tools built."""
@@ -98,8 +101,12 @@ async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(
             assert ready.stdout == "deployment.apps/hello\n"
         if full:
             await _pods_are_real(demo)
+        run = pathlib.Path(demo.made["ca_file"]).relative_to(state_root()).parts[0]
+        assert survey(run).lives()
         assert await demo.end(signal.SIGTERM) == 0
         _gone(demo)
+        assert not survey(run).lives()
+        assert not (state_root() / run).exists()
 
 
 async def _pods_are_real(demo: Demo) -> None:
@@ -112,15 +119,26 @@ async def _pods_are_real(demo: Demo) -> None:
 @pytest.mark.light
 @pytest.mark.timeout(120)
 async def test_an_interrupt_while_it_starts_leaves_nothing(tmp_path: pathlib.Path) -> None:
-    errors = tmp_path / "demo.err"
+    errors, before = tmp_path / "demo.err", _run_names()
     with errors.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *launched([*tools.console_script("riata", "ctl"), "demo"]), stdout=output, stderr=output
         )
     await asyncio.sleep(4)
+    (run,) = _run_names() - before
+    assert survey(run).lives()
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 60) == 130
     assert "ended before it was ready" in errors.read_text()
+    assert not survey(run).lives()
+    assert not (state_root() / run).exists()
+
+
+def _run_names() -> set[str]:
+    root = state_root()
+    return (
+        {entry.name for entry in root.iterdir() if re.fullmatch("r[0-9a-f]{6}", entry.name)} if root.exists() else set()
+    )
 
 
 @pytest.mark.light
