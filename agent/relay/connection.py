@@ -66,13 +66,14 @@ class ConnectionOwner(Protocol):
 class KubeConnection(asyncio.BufferedProtocol):
     """Owned by the pool, lent to one exchange after the other."""
 
-    __slots__ = ("_owner", "_reader", "_transport", "_user", "idle_since", "is_writable", "served")
+    __slots__ = ("_is_end_announced", "_owner", "_reader", "_transport", "_user", "idle_since", "is_writable", "served")
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._reader = ResponseReader()
         self._transport: asyncio.Transport
         self._user: ConnectionUser | None = None
+        self._is_end_announced = False
         self.is_writable = True
         self.served = 0
         self.idle_since = 0.0
@@ -96,11 +97,13 @@ class KubeConnection(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """The hub's stream is full."""
+        _limit_tls_buffer(self._transport, high=1, low=0)
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """The hub's stream has room."""
         self._transport.resume_reading()
+        _limit_tls_buffer(self._transport)
 
     def close(self) -> None:
         """End after what was written is flushed; the user hears nothing more."""
@@ -142,7 +145,8 @@ class KubeConnection(asyncio.BufferedProtocol):
                 self._complete(user)
 
     def eof_received(self) -> None:
-        """The API server closes: HTTP/1.1 knows no half-close, so does the transport by our returning None."""
+        """The API server closes (over TLS: its close_notify came): so does the transport by our returning None."""
+        self._is_end_announced = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.on_lost(self)
@@ -151,7 +155,9 @@ class KubeConnection(asyncio.BufferedProtocol):
             return
         reader = self._reader
         try:
-            if exc is not None:
+            # Without the announcement, a response that only the connection's end ends may be cut short: uvloop and
+            # asyncio report a bare TCP FIN below TLS as an end without error.
+            if not self._is_end_announced:
                 raise BadResponse("the connection to the API server broke")
             reader.feed_eof()
         except BadResponse as broken:
@@ -174,7 +180,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         user.on_complete()
         self.served += 1
         if reusable:
-            self._transport.resume_reading()
+            self.resume_reading()
             self._owner.on_idle(self)
         else:
             self._transport.abort()
@@ -198,3 +204,14 @@ def _tune(sock: Any) -> None:
         if sock is not None and option is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, option, value)
+
+
+def _limit_tls_buffer(transport: asyncio.Transport, high: int | None = None, low: int | None = None) -> None:
+    """How many undecrypted bytes the TLS layer takes before it stops the socket; None: its own default.
+
+    While reading is paused it must take none: uvloop throws away what it holds when the socket ends meanwhile, which
+    loses the last bytes of an exec whose client is slow.
+    """
+    limit = getattr(transport, "set_read_buffer_limits", None)  # not on plain TCP, which keeps bytes in the kernel
+    if limit is not None:
+        limit(high=high, low=low)

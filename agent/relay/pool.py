@@ -193,6 +193,7 @@ class Pool:
             self._dialing -= 1
             self._connections.add(connection)
             self.on_idle(connection)
+            self._dial_as_needed()
 
     async def _connect(self) -> KubeConnection:
         """Raises Upstream with the code of the failed step."""

@@ -1,0 +1,69 @@
+"""The API server's address and its trust."""
+
+import shutil
+import ssl
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.relay.endpoint import Endpoint, KubeTrust
+from tests.agent.apiserver import Pki
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://10.0.0.1", ("10.0.0.1", 443, b"10.0.0.1:443", b"")),
+        ("https://10.0.0.1:6443/", ("10.0.0.1", 6443, b"10.0.0.1:6443", b"")),
+        ("https://[fd00::1]:6443", ("fd00::1", 6443, b"[fd00::1]:6443", b"")),
+        ("https://rancher.test/k8s/clusters/c-1", ("rancher.test", 443, b"rancher.test:443", b"/k8s/clusters/c-1")),
+    ],
+)
+def test_urls(url, expected):
+    endpoint = Endpoint.from_url(url)
+    assert (endpoint.host, endpoint.port, endpoint.authority, endpoint.base_path) == expected
+    assert endpoint.server_name == expected[0]
+    assert Endpoint.from_url(url, "other.test").server_name == "other.test"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "10.0.0.1", "http://10.0.0.1", "https://", "https://u:p@h", "https://h?x", "https://h#x", "https://h:x",
+     "https://h:99999", "https://h/a b", "https://h/a\r\nb", "https://ä.test"],
+)  # fmt: skip
+def test_what_is_no_address(url):
+    with pytest.raises(ConfigError, match="--kube-url"):
+        Endpoint.from_url(url)
+
+
+def test_the_context_follows_the_file_and_always_verifies(tmp_path):
+    pki, other = Pki(tmp_path), Pki(tmp_path, "other")
+    live = tmp_path / "ca.crt"
+    shutil.copy(pki.ca_file, live)
+    trust = KubeTrust(ca_file=live)
+    first = trust.context()
+    assert first.check_hostname
+    assert first.verify_mode is ssl.CERT_REQUIRED
+    assert trust.context() is first
+    shutil.copy(other.ca_file, live)
+    second = trust.context()
+    assert second is not first
+    assert len(second.get_ca_certs()) == 1
+    live.write_text("broken")
+    assert trust.context() is second
+    live.unlink()
+    assert trust.context() is second
+
+
+def test_no_context_at_all(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        KubeTrust(ca_file=tmp_path / "none").context()
+
+
+def test_data_instead_of_a_file_and_old_fashioned_cas(tmp_path):
+    pki = Pki(tmp_path)
+    context = KubeTrust(ca_file=None, ca_data=pki.ca_file.read_bytes(), allow_legacy_ca=True).context()
+    assert len(context.get_ca_certs()) == 1
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
