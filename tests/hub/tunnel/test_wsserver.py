@@ -1,0 +1,152 @@
+"""hub/tunnel/wsserver.py: hostile WebSocket frames on a raw socket (facts/security.md D11 to D16)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from hub.tunnel.wsserver import ServerTransport, new_websocket
+from proto.limits import MESSAGE_MAX_BYTES
+from proto.versions import SUBPROTOCOL
+
+MASK = b"\x00\x00\x00\x00"
+UPGRADE = (
+    "GET /t HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+).encode()
+
+
+def frame(first: int, payload: bytes = b"", *, masked: bool = True, length: int | None = None) -> bytes:
+    size = len(payload) if length is None else length
+    bit = 0x80 if masked else 0
+    if size < 126:
+        head = bytes([first, bit | size])
+    elif size < 65536:
+        head = bytes([first, bit | 126]) + struct.pack("!H", size)
+    else:
+        head = bytes([first, bit | 127]) + struct.pack("!Q", size)
+    return head + (MASK if masked else b"") + payload
+
+
+class Server:
+    """Serves one transport and keeps what it received and how it ended."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self.ended: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
+        self.transport: ServerTransport | None = None
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        websocket = new_websocket()
+        await websocket.prepare(request)
+        self.transport = ServerTransport(request, websocket)
+        try:
+            while True:
+                self.received.append(await self.transport.receive())
+        except (EOFError, ConnectionError, asyncio.CancelledError) as error:  # aiohttp's test server cancels
+            self.ended.set_result(type(error))
+        self.transport.abort()
+        return websocket
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
+    server = Server()
+    app = web.Application()
+    app.router.add_get("/t", server.serve)
+    async with TestServer(app) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(UPGRADE)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 101 " in head
+        assert b"extensions" not in head.lower()
+        yield server, reader, writer
+        writer.transport.abort()
+        await asyncio.wait_for(server.ended, 5)
+
+
+async def close_code(reader: asyncio.StreamReader) -> int | None:
+    """The code of the close frame that ends the connection; None when it ends without."""
+    raw = b""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(65536):
+                raw += chunk
+    while raw:
+        opcode, size = raw[0] & 15, raw[1]
+        if opcode == 8:
+            return int.from_bytes(raw[2:4], "big")
+        raw = raw[2 + size :]
+    return None
+
+
+HOSTILE = {
+    "D12 compressed": (frame(0xC2, b"x"), {1002}),
+    "D14 length 2^63-1": (frame(0x02, b"abc") + frame(0x80, b"", length=2**63 - 1), {1009, 1002}),
+    "D14 too long": (frame(0x82, b"", length=MESSAGE_MAX_BYTES + 1), {1009}),
+    "D14 too long in parts": (frame(0x02, bytes(MESSAGE_MAX_BYTES)) + frame(0x80, b"xx"), {1009}),
+    "D16 reserved opcode": (frame(0x83, b"x"), {1002}),
+    "D16 reserved control opcode": (frame(0x8B, b""), {1002}),
+    "D16 long control frame": (frame(0x89, bytes(126)), {1002}),
+    "D16 fragmented control frame": (frame(0x09, b"x"), {1002}),
+    "D16 continuation of nothing": (frame(0x80, b"x"), {1002}),
+    "D16 new message inside a message": (frame(0x02, b"x") + frame(0x82, b"y"), {1002}),
+    "D16 bad UTF-8 in a close": (frame(0x88, b"\x03\xe8\xff\xfe"), {1002, 1007}),
+    "D16 close code 1005 on the wire": (frame(0x88, struct.pack("!H", 1005)), {1002}),
+    "text": (frame(0x81, b"hello"), {1003}),
+}
+
+
+@pytest.mark.parametrize(("raw", "codes"), HOSTILE.values(), ids=HOSTILE)
+async def test_hostile_frames_end_the_connection(raw: bytes, codes: set[int]) -> None:
+    async with connected() as (server, reader, writer):
+        writer.write(raw)
+        assert await close_code(reader) in codes
+        assert server.received == []
+
+
+async def test_a_message_in_parts_arrives_whole() -> None:
+    async with connected() as (server, reader, writer):
+        writer.write(frame(0x02, b"ab") + frame(0x00, b"cd") + frame(0x80, b"ef") + frame(0x82, b"next"))
+        writer.write(frame(0x88, struct.pack("!H", 1000)))
+        await close_code(reader)
+        assert await server.ended is EOFError
+        assert server.received == [b"abcdef", b"next"]
+
+
+async def test_tiny_segments_do_not_grow_memory() -> None:
+    """D15: one message in single bytes; what waits is never more than the message."""
+    async with connected() as (server, reader, writer):
+        raw = frame(0x82, bytes(20_000))
+        for position in range(0, len(raw), 50):
+            writer.write(raw[position : position + 50])
+            await writer.drain()
+        writer.write(frame(0x88, struct.pack("!H", 1000)))
+        await close_code(reader)
+        assert server.received == [bytes(20_000)]
+
+
+async def test_sending_waits_for_the_reader_and_fails_on_a_closed_socket() -> None:
+    async with connected() as (server, _reader, writer):
+        writer.write(frame(0x82, b"hello"))
+        await asyncio.sleep(0.05)
+        assert server.transport is not None
+        writer.transport.pause_reading()
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while sent < 200:
+                    await server.transport.send(bytes(65_536))
+                    sent += 1
+        assert 0 < sent < 200
+        server.transport.abort()
+        with pytest.raises(ConnectionError):
+            await server.transport.send(b"x")
+        assert server.transport.peer.startswith("127.0.0.1:")
