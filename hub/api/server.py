@@ -177,7 +177,8 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
     @web.middleware
     async def answer(request: web.Request, handler: Endpoint) -> web.StreamResponse:
         if request.path in request.app[_RAW]:
-            return await handler(request)
+            passed = await handler(request)
+            return passed if passed.prepared else _finish(request, passed, "")
         started = time.monotonic()
         request_id = secrets.token_hex(8)
         try:
