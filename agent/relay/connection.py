@@ -66,7 +66,17 @@ class ConnectionOwner(Protocol):
 class KubeConnection(asyncio.BufferedProtocol):
     """Owned by the pool, lent to one exchange after the other."""
 
-    __slots__ = ("_is_end_announced", "_owner", "_reader", "_transport", "_user", "idle_since", "is_writable", "served")
+    __slots__ = (
+        "_is_end_announced",
+        "_is_paused",
+        "_owner",
+        "_reader",
+        "_transport",
+        "_user",
+        "idle_since",
+        "is_writable",
+        "served",
+    )
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
@@ -74,6 +84,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._user: ConnectionUser | None = None
         self._is_end_announced = False
+        self._is_paused = False
         self.is_writable = True
         self.served = 0
         self.idle_since = 0.0
@@ -97,13 +108,16 @@ class KubeConnection(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """The hub's stream is full."""
-        _limit_tls_buffer(self._transport, high=1, low=0)
+        self._is_paused = True
+        _limit_tls_buffer(self._transport, 1)
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """The hub's stream has room."""
-        self._transport.resume_reading()
-        _limit_tls_buffer(self._transport)
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+            _limit_tls_buffer(self._transport, UNDECODED_HIGH)
 
     def close(self) -> None:
         """End after what was written is flushed; the user hears nothing more."""
@@ -120,9 +134,7 @@ class KubeConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
-        limit_reading = getattr(transport, "set_read_buffer_limits", None)
-        if limit_reading is not None:
-            limit_reading(UNDECODED_HIGH)
+        _limit_tls_buffer(self._transport, UNDECODED_HIGH)
         _tune(transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -206,12 +218,12 @@ def _tune(sock: Any) -> None:
                 sock.setsockopt(level, option, value)
 
 
-def _limit_tls_buffer(transport: asyncio.Transport, high: int | None = None, low: int | None = None) -> None:
-    """How many undecrypted bytes the TLS layer takes before it stops the socket; None: its own default.
+def _limit_tls_buffer(transport: asyncio.Transport, high: int) -> None:
+    """How many undecrypted bytes the TLS layer takes before it stops the socket.
 
     While reading is paused it must take none: uvloop throws away what it holds when the socket ends meanwhile, which
     loses the last bytes of an exec whose client is slow.
     """
     limit = getattr(transport, "set_read_buffer_limits", None)  # not on plain TCP, which keeps bytes in the kernel
     if limit is not None:
-        limit(high=high, low=low)
+        limit(high=high, low=high // 4)

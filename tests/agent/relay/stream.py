@@ -185,7 +185,10 @@ class Conversation:
             self.connection.buffer_updated(size)
             data = data[size:]
 
-    def lose(self, exc=None):
+    def lose(self, exc=None, *, announced=True):
+        """The connection ends; `announced`: with TLS's close_notify, unless `exc` says otherwise."""
         connection = self.connection
+        if announced and exc is None:
+            connection.eof_received()
         connection._transport.state = "closed"
         connection.connection_lost(exc)

@@ -107,10 +107,11 @@ async def test_the_api_server_closes():
     assert talk.stream.credit == 4
 
 
-async def test_a_broken_connection_is_no_end():
+@pytest.mark.parametrize("exc", [ConnectionResetError(), None])
+async def test_a_broken_connection_is_no_end(exc):
     talk = upgrade()
     talk.answer(WEBSOCKET)
-    talk.lose(ConnectionResetError())
+    talk.lose(exc, announced=False)
     assert talk.stream.log == [("head", 101, False), ("reset", "UPSTREAM")]
     assert talk.counts.upgrades == talk.counts.active == 0
 

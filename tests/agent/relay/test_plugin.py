@@ -1,0 +1,94 @@
+"""Credential plugins."""
+
+import json
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.errors import TokenUnavailable
+from agent.relay.plugin import RENEW_BEFORE, RETRY_INTERVAL, ExecPlugin
+
+V1 = "client.authentication.k8s.io/v1"
+COUNTER = """
+import json, os, pathlib, sys
+assert json.loads(os.environ["KUBERNETES_EXEC_INFO"])["kind"] == "ExecCredential"
+path = pathlib.Path(sys.argv[1]); number = int(path.read_text()) + 1; path.write_text(str(number))
+status = {"token": f"token-{number}-{os.environ['EXTRA']}"}
+if sys.argv[2]: status["expirationTimestamp"] = sys.argv[2]
+print(json.dumps({"status": status}))
+"""
+
+
+def plugin(tmp_path, expiry=""):
+    (tmp_path / "count").write_text("0")
+    section = {
+        "apiVersion": V1,
+        "command": sys.executable,
+        "args": ["-c", COUNTER, str(tmp_path / "count"), expiry],
+        "env": [{"name": "EXTRA", "value": "x"}],
+    }
+    return ExecPlugin.from_kubeconfig(section, tmp_path)
+
+
+def joined():
+    for thread in threading.enumerate():
+        if thread.name == "credential plugin":
+            thread.join()
+
+
+def test_a_token_without_an_end_is_fetched_once(tmp_path):
+    it = plugin(tmp_path)
+    assert it.authorization(0.0) == it.authorization(1e9) == b"Bearer token-1-x"
+
+
+def test_a_token_is_renewed_before_its_end_without_waiting(tmp_path):
+    soon = (datetime.now(UTC) + timedelta(seconds=RENEW_BEFORE + 100)).isoformat()
+    it = plugin(tmp_path, soon)
+    assert it.authorization(0.0) == b"Bearer token-1-x"
+    it.authorization(50.0)
+    joined()
+    assert it.authorization(60.0) == b"Bearer token-1-x"
+    it.authorization(110.0)
+    joined()
+    assert it.authorization(111.0) == b"Bearer token-2-x"
+
+
+def test_a_refused_token_is_renewed_but_not_in_a_storm(tmp_path):
+    it = plugin(tmp_path)
+    it.authorization(0.0)
+    for second in range(1, 5):
+        it.refresh()
+        it.authorization(float(second))
+        joined()
+    assert it.authorization(5.0) == b"Bearer token-2-x"
+    it.refresh()
+    it.authorization(2 + RETRY_INTERVAL)
+    joined()
+    assert it.authorization(20.0) == b"Bearer token-3-x"
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("", "no ExecCredential"),
+        ("[]", "no ExecCredential"),
+        ("{}", "no ExecCredential"),
+        (json.dumps({"status": {}}), "client certificate"),
+        (json.dumps({"status": {"token": "a b"}}), "bearer token"),
+        (json.dumps({"status": {"token": "a", "expirationTimestamp": "soon"}}), "malformed"),
+        (json.dumps({"status": {"token": "a", "expirationTimestamp": "2026-01-01T00:00:00"}}), "malformed"),
+    ],
+)
+def test_unusable_output(tmp_path, printed, words):
+    section = {"apiVersion": V1, "command": sys.executable, "args": ["-c", f"print({printed!r})"]}
+    with pytest.raises(TokenUnavailable, match=words):
+        ExecPlugin.from_kubeconfig(section, tmp_path)
+
+
+def test_a_plugin_that_fails_is_not_quoted(tmp_path):
+    section = {"apiVersion": V1, "command": sys.executable, "args": ["-c", "print('secret'); raise SystemExit(3)"]}
+    with pytest.raises(TokenUnavailable, match="exit code 3") as caught:
+        ExecPlugin.from_kubeconfig(section, tmp_path)
+    assert "secret" not in str(caught.value)
