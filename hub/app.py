@@ -14,23 +14,25 @@ import socket
 import urllib.parse
 from typing import Final
 
-from hub import tls
+from hub import rlimits, tls
 from hub.api.server import build_application
 from hub.api.services import Services
 from hub.auth.agents import AgentAuthenticator, AgentTokenIndex, AgentTokens, BearerScheme
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.retention import Retention
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
-from hub.config import Settings, host_and_port
+from hub.config import Settings, host_and_port, is_loopback
 from hub.edge.server import EdgeServer
 from hub.exposition import MetricsServer
 from hub.metrics import Metrics
 from hub.proxy.relay import Relay
 from hub.store.index import Follower
+from hub.store.model import StoreUnavailable
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
@@ -43,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 EXPIRY_SWEEP_S: Final = 5.0
 """How long a stream may outlive its token."""
+PURGE_S: Final = 3600.0
+"""How often tokens that expired long ago are looked for."""
 CERTIFICATE_SWEEP_S: Final = 30.0
 """How soon a replaced certificate file is noticed without SIGHUP."""
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
@@ -82,6 +86,8 @@ class Hub:
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
+        self._tokens = Tokens(store, wall_clock)
+        self._agent_tokens = AgentTokens(store, wall_clock)
         self._relay = self._make_relay(loop)
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
@@ -98,11 +104,14 @@ class Hub:
         self._relay.start()
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
+        self._tasks.spawn(self._purge(), name="retention")
         self._tasks.spawn(self._renew_certificate(), name="certificate")
 
     async def _listen(self) -> None:
         metrics, main = self._settings.metrics_listen, self._settings.listen
         if metrics:
+            if not is_loopback(host_and_port(metrics)[0]):
+                logger.warning("metrics are served beyond this host without authentication", extra={"at": metrics})
             try:
                 self._metrics_bound = await self._metrics_server.start(*host_and_port(metrics))
             except OSError as exc:
@@ -221,8 +230,8 @@ class Hub:
             agent_token_index=self._indexes.agent_tokens,
             grant_index=self._indexes.grants,
             clusters=self._clusters,
-            tokens=Tokens(self._store, wall_clock),
-            agent_tokens=AgentTokens(self._store, wall_clock),
+            tokens=self._tokens,
+            agent_tokens=self._agent_tokens,
             grants=Grants(self._store),
             tunnels=self._registry,
         )
@@ -238,6 +247,16 @@ class Hub:
             await asyncio.sleep(EXPIRY_SWEEP_S)
             self._revocation.cut_expired()
 
+    async def _purge(self) -> None:
+        indexes = self._indexes
+        retention = Retention(indexes.tokens, self._tokens, indexes.agent_tokens, self._agent_tokens, wall_clock)
+        while True:
+            await asyncio.sleep(PURGE_S)
+            try:
+                await retention.purge()
+            except StoreUnavailable:
+                logger.warning("expired tokens could not be removed")
+
     async def _renew_certificate(self) -> None:
         """Notice replaced files; make the self-made leaf anew before it ends."""
         while True:
@@ -251,6 +270,7 @@ class Hub:
 
 async def serve(settings: Settings) -> int:
     """Run a hub until SIGTERM or SIGINT; the exit status. Raises SetupError, StoreError, TlsError, OSError."""
+    rlimits.prepare()
     shutdown = Shutdown()
     shutdown.install()
     try:
@@ -321,9 +341,15 @@ def certificate_hosts(settings: Settings) -> list[str]:
     hosts = {"localhost", "127.0.0.1", "::1", *settings.tls_names}
     for address in settings.listen:
         host, _ = host_and_port(address)
-        hosts.add(socket.gethostname() if host in _WILDCARDS else host)
+        hosts.add(_host_name() if host in _WILDCARDS else host)
     public = urllib.parse.urlsplit(settings.public_url).hostname
     return sorted(hosts | ({public} if public else set()))
+
+
+def _host_name() -> str:
+    """This machine's name, if a certificate can hold it."""
+    name = socket.gethostname()
+    return name if name.isascii() and name else "localhost"
 
 
 def _in_url(host: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import math
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from proto.limits import Limits
 ENV_PREFIX: Final = "RIATA_HUB_"
 FILE_NAME: Final = "hub.toml"
 """Read from the data directory when no `--config` is given; `init` writes it."""
+_MAY_BE_ZERO: Final = frozenset({"drain_delay_s", "drain_grace_s"})
 _ENV_ONLY: Final = frozenset({"RIATA_HUB_CONFIG"})
 
 
@@ -41,6 +43,8 @@ class ApiSettings:
     """From the head of a request to its answer, body included; then 504."""
     token_lifetime_max_s: float = 400 * 86_400.0
     """Longest life of a user token; a token for a year of automation fits."""
+    tokens_per_user_max: int = 500
+    """Tokens that have not expired which one user may have made without being administrator; a bound on the store."""
 
     def __post_init__(self) -> None:
         _need(self.body_bytes_max >= 1024, "body_bytes_max is at least 1024")
@@ -111,7 +115,6 @@ class Settings:
         _need(self.tls_ca is None or self.tls_cert is not None, "tls_ca belongs to tls_cert: the hub's own CA is made")
         _need((self.tls_cert is None) == (self.tls_key is None), "tls_cert and tls_key belong together")
         _need(not (self.plain_http and self.tls_cert), "plain_http and tls_cert exclude each other")
-        _need(self.drain_grace_s >= 0 and self.drain_delay_s >= 0, "drain_grace_s and drain_delay_s are not negative")
         if self.plain_http:
             for address in self.listen:
                 _need(
@@ -149,7 +152,7 @@ def build(values: Mapping[str, tuple[object, str]]) -> Settings:
     for name, (value, source) in values.items():
         if name not in types:
             raise ConfigError(f"{source}: there is no setting {name!r}")
-        checked = _convert(types[name], value, source)
+        checked = _convert(name, types[name], value, source)
         group, _, field = name.rpartition(".")
         (grouped[group] if group else top)[field] = checked
     if "data" not in top:
@@ -230,6 +233,7 @@ def _check_public_url(url: str, *, is_plain: bool) -> None:
         raise ValueError(f"public_url {url!r} is no URL") from None
     schemes = ("http", "https") if is_plain else ("https",)
     _need(parts.scheme in schemes and bool(host), f"public_url has the form {schemes[-1]}://HOST[:PORT]")
+    _need(url.isascii(), "public_url is ASCII: write the host as xn--…")
     _need(not parts.username and not parts.password, "public_url holds no user and no password")
     _need(not parts.query and not parts.fragment, "public_url has no query and no fragment")
 
@@ -268,12 +272,19 @@ def _toml(file: Path) -> dict[str, tuple[object, str]]:
     return values
 
 
-def _convert(kind: Any, value: object, source: str) -> Any:
+def _convert(name: str, kind: Any, value: object, source: str) -> Any:
     """Text becomes a number or a flag where one is needed; anything that does not fit is an error with its source."""
     if value == "" and kind == (Path | None):
         return None
     try:
-        return pydantic.TypeAdapter(kind).validate_python(value)
+        checked = pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as exc:
         problem = exc.errors(include_url=False, include_input=False)[0]["msg"]
         raise ConfigError(f"{source}: {problem[:1].lower()}{problem[1:]}") from exc
+    if kind in (int, float) and not _is_bound(name, checked):
+        raise ConfigError(f"{source}: needs a finite number above 0: a bound cannot be turned off")
+    return checked
+
+
+def _is_bound(name: str, number: float) -> bool:
+    return math.isfinite(number) and (number > 0 or (number == 0 and name in _MAY_BE_ZERO))

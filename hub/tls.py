@@ -217,7 +217,11 @@ def _name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(host)
+    except ValueError as exc:
+        raise TlsError(f"{host!r} cannot be a name in a certificate: write it in ASCII (xn--…)") from exc
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -88,7 +88,9 @@ async def create_agent_token(call: Call) -> Reply:
 
 async def revoke_agent_token(call: Call) -> Reply:
     cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
-    revision = await call.services.agent_tokens.revoke(cluster.uid, call.path["id"])
+    record = call.services.agent_token_index.get(call.path["id"])
+    is_known = record is not None and record.cluster_uid == cluster.uid
+    revision = await call.services.agent_tokens.revoke(cluster.uid, call.path["id"]) if is_known else None
     if revision is None:
         raise NotFound("the cluster has no such agent token", kind="agent-tokens", name=call.path["id"])
     await call.services.follower.reached(revision)

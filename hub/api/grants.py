@@ -52,7 +52,7 @@ async def delete_grant(call: Call) -> Reply:
         others = [other for other in services.grant_index if other.role is Role.HUB_ADMIN and other.name != name]
         if not others:
             raise Conflict("this is the last grant of hub administration: make another one first")
-    revision = await services.grants.delete(name)
+    revision = await services.grants.delete(name) if grant is not None else None
     if revision is None:
         raise NotFound("there is no such grant", kind="grants", name=name)
     await services.follower.reached(revision)

@@ -9,7 +9,7 @@ from hub.api.services import Services
 from hub.auth.principal import Principal
 from hub.auth.tokens import TokenRecord
 from hub.clock import rfc3339
-from hub.errors import NotFound, PermissionDenied
+from hub.errors import Conflict, NotFound, PermissionDenied
 
 
 async def whoami(call: Call) -> Reply:
@@ -40,6 +40,7 @@ async def create_token(call: Call) -> Reply:
     assert isinstance(body, models.TokenRequest)
     caller, services = call.caller, call.services
     user = body.user if body.user is not None else caller.user
+    _check_count(services, caller)
     record, minted, revision = await services.tokens.create(
         name=body.name,
         user=user,
@@ -64,6 +65,14 @@ async def revoke_token(call: Call) -> Reply:
         raise NotFound("there is no such token", kind="tokens", name=token_id)
     await services.follower.reached(revision)
     return Reply(None, 204)
+
+
+def _check_count(services: Services, caller: Principal) -> None:
+    now, limit = services.clock(), services.settings.tokens_per_user_max
+    if caller.is_admin:
+        return
+    if sum(record.user == caller.user and not record.is_expired(now) for record in services.token_index) >= limit:
+        raise Conflict(f"you have {limit} valid tokens, which is as many as you may: revoke some first")
 
 
 def _is_own(caller: Principal, record: TokenRecord) -> bool:
@@ -140,7 +149,7 @@ ROUTES = (
         method="POST", path="/v1/tokens", name="createToken", who=Who.PRINCIPAL, handler=create_token,
         summary="Make a token; its text is shown once. Only hub administrators make them for others or wider than "
         "their own.",
-        request=models.TokenRequest, replies={201: models.NewToken}, errors=(NotFound,),
+        request=models.TokenRequest, replies={201: models.NewToken}, errors=(NotFound, Conflict),
     ),
     Route(
         method="DELETE", path="/v1/tokens/{id}", name="revokeToken", who=Who.PRINCIPAL, handler=revoke_token,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.client
 import json
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hub import tls
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**{k: v for k, v in os.environ.items() if not k.startswith("RIATA_")}, "PYTHONPATH": str(ROOT)}
@@ -121,9 +124,6 @@ def test_state_survives_sigkill(directory: Path) -> None:
 
 
 def test_a_new_certificate_is_loaded_on_sighup(running: Running, tmp_path: Path) -> None:
-    import datetime
-
-    from hub import tls
 
     host, port = running.ready["urls"][0].split("//")[1].rsplit(":", 1)
     before = ssl.get_server_certificate((host, int(port)))
@@ -135,6 +135,25 @@ def test_a_new_certificate_is_loaded_on_sighup(running: Running, tmp_path: Path)
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert running.call("GET", "/livez")[0] == 200
+
+
+def test_readiness_flips_before_anything_ends_and_a_second_signal_does_not_wait(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "RIATA_HUB_DRAIN_DELAY_S", "60")
+    process = Running(directory, "--listen", "127.0.0.1:0")
+    try:
+        process.process.terminate()
+        deadline = time.monotonic() + 10
+        while process.call("GET", "/readyz")[0] == 200:
+            assert time.monotonic() < deadline
+        assert process.call("GET", "/readyz") == (503, b"failed: draining\n")
+        assert process.call("GET", "/v1/whoami")[0] == 200
+        process.process.terminate()
+        assert process.process.wait(5) == 128 + signal.SIGTERM
+    finally:
+        process.process.kill()
+        process.process.wait()
 
 
 def test_a_second_hub_on_the_same_data_is_refused(running: Running) -> None:

@@ -81,6 +81,11 @@ def test_every_extension_that_strict_mode_wants(directory: Path) -> None:
     assert len(pins.pins_of_pem((directory / tls.CA_CERT).read_bytes())) == 1
 
 
+def test_a_name_that_no_certificate_can_hold_is_named(directory: Path) -> None:
+    with pytest.raises(tls.TlsError, match="xn--"):
+        tls.ensure_leaf(directory, ["h\u00fcb"], NOW)
+
+
 def test_keys_are_for_the_owner_only(directory: Path) -> None:
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}

@@ -197,3 +197,16 @@ async def test_secrets_are_not_in_the_database(world: HubWorld, tmp_path: Path) 
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert made.split("_")[1].encode() in content
     assert made.split("_")[2].encode() not in content
+
+
+@pytest.mark.parametrize("name", ["%2e%2e", "a%2Fb", "%00", "%C3%A9", "x" * 5000, "%0d%0aX:%20y"])
+async def test_strange_names_in_paths_are_just_not_found(world: HubWorld, name: str) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    for path in (
+        f"/v1/tokens/{name}",
+        f"/v1/grants/{name}",
+        f"/v1/clusters/{name}",
+        f"/v1/clusters/a/agent-tokens/{name}",
+    ):
+        answer = await world.call("DELETE", path)
+        assert answer.status in {400, 404}, path

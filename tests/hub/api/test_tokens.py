@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hub.config import ApiSettings
-from tests.hub.api.hubworld import HubWorld
+from tests.hub.api.hubworld import HubWorld, hub_world
 
 
 async def test_an_administrator_makes_tokens_for_others(world: HubWorld) -> None:
@@ -125,3 +127,15 @@ async def test_bad_tokens_are_refused(world: HubWorld, wrong: dict[str, object])
     answer = await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60, **wrong})
     assert answer.status == 422
     assert answer.json["reason"] == "Invalid"
+
+
+async def test_nobody_fills_the_store(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, tokens_per_user_max=3) as world:
+        jane = await world.mint("jane", lifetime_s=100.0)
+        await world.mint("jane", lifetime_s=1.0)
+        body = {"name": "x", "expiresInSeconds": 60}
+        assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 201
+        assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 409
+        assert (await world.call("POST", "/v1/tokens", {**body, "user": "jane"})).status == 201
+        world.clock.now += 90
+        assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 201
