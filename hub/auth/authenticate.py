@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from hub.auth import bearer as bearer_tokens
 from hub.auth.principal import Principal
@@ -10,9 +10,15 @@ from hub.auth.tokens import TokenIndex, TokenRecord
 from hub.clock import Clock
 from hub.errors import Unauthenticated
 
+_KEPT_MAX: Final = 16_384
+"""Principals kept; tokens in use at the same time are far fewer."""
+
 
 class AdminRule(Protocol):
     """Answers who is hub administrator (hub.auth.grants.GrantIndex)."""
+
+    version: int
+    """Grows with every change of the grants."""
 
     def is_hub_admin(self, user: str, groups: tuple[str, ...]) -> bool: ...
 
@@ -24,6 +30,8 @@ class Authenticator:
         self._tokens = tokens
         self._admins = admins
         self._clock = clock
+        self._principals: dict[str, tuple[TokenRecord, Principal]] = {}
+        self._version = -1
 
     def authenticate(self, bearer: bytes) -> Principal:
         """The caller behind a token. Raises Unauthenticated with one text for malformed, unknown, expired and revoked:
@@ -39,6 +47,18 @@ class Authenticator:
         return self.principal(record)
 
     def principal(self, record: TokenRecord) -> Principal:
-        """The principal of a token record as the grants stand now."""
+        """The principal of a token record as the grants stand now. Kept until a grant or the record changes, because
+        building it costs more than all the rest of a call."""
+        if self._version != self._admins.version or len(self._principals) >= _KEPT_MAX:
+            self._principals.clear()
+            self._version = self._admins.version
+        known = self._principals.get(record.id)
+        if known is not None and known[0] is record:
+            return known[1]
+        principal = self._build(record)
+        self._principals[record.id] = record, principal
+        return principal
+
+    def _build(self, record: TokenRecord) -> Principal:
         is_admin = record.cluster_uids is None and self._admins.is_hub_admin(record.user, record.groups)
         return Principal(record.user, record.groups, record.id, is_admin, record.cluster_uids)

@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 import string
-from typing import Final
+from typing import Final, NamedTuple
 
 USER_PREFIX: Final = "riata"
 AGENT_PREFIX: Final = "riataagent"
@@ -25,8 +25,7 @@ _TOKEN: Final = re.compile(rb"(riata|riataagent)_([a-z0-9]{10})_([0-9a-f]{64})")
 _NO_DIGEST: Final = bytes(32)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(NamedTuple):
     """A well-formed token as a caller sent it: what it claims to be and the digest of its secret."""
 
     prefix: str

@@ -108,6 +108,8 @@ class GrantIndex:
         self._by_user: dict[str, dict[str, Grant]] = {}
         self._by_group: dict[str, dict[str, Grant]] = {}
         self.on_change = on_change
+        self.version = 0
+        """Grows with every change, for those who keep what they derived from the grants."""
 
     def get(self, name: str) -> Grant | None:
         return self._by_name.get(name)
@@ -125,6 +127,7 @@ class GrantIndex:
         return any(grant.role is Role.HUB_ADMIN for grant in self.of(user, groups))
 
     def reset(self, resources: Iterable[Resource]) -> None:
+        self.version += 1
         before = dict(self._by_name)
         self._by_name.clear()
         self._by_user.clear()
@@ -136,6 +139,7 @@ class GrantIndex:
                 self.on_change(grant)
 
     def apply(self, event: Event) -> None:
+        self.version += 1
         before = self._by_name.get(event.resource.key.name)
         self._remove(event.resource.key.name)
         if not event.is_deleted:

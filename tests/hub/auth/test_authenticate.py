@@ -43,6 +43,17 @@ def test_administration_is_looked_up_at_each_call() -> None:
     assert not world.authenticator.authenticate(text).is_admin
 
 
+def test_a_replaced_record_counts_at_once() -> None:
+    world = World()
+    text = world.mint()
+    token_id = text.decode().split("_")[1]
+    assert world.authenticator.authenticate(text).groups == ("dev",)
+    record = world.tokens.get(token_id)
+    assert record is not None
+    world.tokens.apply(made(token(token_id, digest=record.digest, groups=("ops",))))
+    assert world.authenticator.authenticate(text).groups == ("ops",)
+
+
 def test_a_limited_token_never_administers() -> None:
     world = World()
     world.grants.apply(made(grant(role=Role.HUB_ADMIN)))
