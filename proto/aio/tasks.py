@@ -72,9 +72,12 @@ class TaskGroup:
         self._is_closed = True
         current = asyncio.current_task()
         cancelled: asyncio.CancelledError | None = None
+        asked: set[asyncio.Task[Any]] = set()
         while rest := [task for task in self._tasks if task is not current]:
             for task in rest:
-                task.cancel()
+                if task not in asked:  # once: a second time would cut what it does in its `finally`
+                    asked.add(task)
+                    task.cancel()
             try:
                 await asyncio.wait(rest)
             except asyncio.CancelledError as exc:
