@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pydantic
 
-from hub import config, errors, status
+from hub import cli, config, errors, status
 from hub.api import openapi
 from hub.api.routes import Route
 from hub.api.server import ROUTES
@@ -57,6 +57,13 @@ def config_page() -> str:
         "directory), default. An unknown name is an error wherever it is set. `riata-hub config show` prints what is",
         "in effect. Secrets are never settings, only paths of files that hold them. Lists are separated by commas in",
         "the environment.\n",
+        "## Commands\n",
+        "Data goes to standard output, all else to standard error. Exit status: 0 done, 1 failed, 2 wrong usage or",
+        "settings.\n",
+        "| command | what it does |",
+        "|---|---|",
+        *(f"| `riata-hub {name}` | {text} |" for name, text in commands()),
+        "",
     ]
     for name, group in groups:
         lines.append(f"## `[{name}]`\n" if name else "## Top level\n")
@@ -64,6 +71,18 @@ def config_page() -> str:
             lines.append(f"{attribute_docs(config.Settings)[name]}\n")
         lines += _settings(name, group)
     return "\n".join(lines)
+
+
+def commands() -> list[tuple[str, str]]:
+    """(command, its help) of the hub's command line."""
+    groups = (("", cli.app), ("config ", cli.config_app))
+    found = [
+        (f"{prefix}{name}", " ".join(app[name].help.split()))
+        for prefix, app in groups
+        for name in app
+        if not name.startswith("-") and name != "config"
+    ]
+    return sorted(found)
 
 
 def api_page() -> str:
