@@ -1,0 +1,125 @@
+"""Both neighbours of an exchange, in memory."""
+
+from __future__ import annotations
+
+from hub.edge.framing import Request, read_request
+from hub.edge.head import parse_head
+from proto.aio.owner import StreamOwner
+from proto.errors import Code
+from proto.messages import HttpRequest, StreamClass, StreamKind
+
+
+class FakeFront:
+    """A client's connection that records what it is told."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.is_writable = True
+        self.is_paused = False
+        self.is_opaque = False
+        self.finished: bool | None = None
+        self.is_aborted = False
+        self.continued = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def flush(self) -> None: ...
+
+    def send_continue(self) -> None:
+        self.continued += 1
+
+    def pause_body(self) -> None:
+        self.is_paused = True
+
+    def resume_body(self) -> None:
+        self.is_paused = False
+
+    def become_opaque(self) -> None:
+        self.is_opaque = True
+
+    def finish(self, *, is_reusable: bool) -> None:
+        self.finished = is_reusable
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    @property
+    def status(self) -> int:
+        return int(self.written[9:12]) if self.written else 0
+
+
+class FakeStream:
+    """A stream that records what is sent and what credit comes back."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.is_ended = False
+        self.code: Code | None = None
+        self.credit = 0
+        self.has_room = True
+        self.was_sent = True
+
+    @property
+    def is_closed(self) -> bool:
+        return self.code is not None
+
+    def send(self, data: bytes, *, end: bool = False) -> bool:
+        self.sent += data
+        self.is_ended = self.is_ended or end
+        return self.has_room
+
+    def end(self) -> None:
+        self.is_ended = True
+
+    def reset(self, code: Code, text: str = "") -> None:
+        self.code = code
+
+    def consumed(self, n: int) -> None:
+        self.credit += n
+
+
+class FakeLink:
+    """A link that opens fake streams."""
+
+    def __init__(self, name: str = "link") -> None:
+        self.name = name
+        self.is_open = True
+        self.is_draining = False
+        self.last_received_at = 0.0
+        self.unanswered_ping_at: float | None = None
+        self.opened: list[tuple[HttpRequest, StreamOwner, FakeStream, StreamClass, bool]] = []
+        self.probes = 0
+        self.error: Exception | None = None
+
+    def open(
+        self, message: HttpRequest, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+    ) -> FakeStream:
+        if self.error is not None:
+            raise self.error
+        stream = FakeStream()
+        self.opened.append((message, owner, stream, cls, end))
+        return stream
+
+    def probe(self) -> None:
+        self.probes += 1
+
+
+class FakeRoutes:
+    """Links of the only cluster, in order of preference."""
+
+    def __init__(self, *links: FakeLink) -> None:
+        self.links = list(links)
+        self.lost: float | None = None
+
+    def pick(self, cluster_uid: str, *, without: tuple[object, ...] = ()) -> FakeLink | None:
+        return next((link for link in self.links if link not in without and link.is_open), None)
+
+    def lost_at(self, cluster_uid: str) -> float | None:
+        return self.lost
+
+
+def request(raw: str = "GET /k8s/clusters/c1/api/v1/pods HTTP/1.1", *lines: str, auth: str = "good") -> Request:
+    """A request whose credential is `auth`."""
+    head = "\r\n".join([raw, "Host: h", f"Authorization: Bearer {auth}", *lines, "", ""])
+    return read_request(parse_head(head.encode()), 0.0, "1.2.3.4:5")

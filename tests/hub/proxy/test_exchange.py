@@ -1,0 +1,211 @@
+"""hub/proxy/exchange.py: one request as a conversation between a client and a stream."""
+
+from __future__ import annotations
+
+from hub import errors
+from proto.errors import Code
+from proto.messages import Accepted, HttpHead
+from tests.hub.proxy.fakes import FakeFront, FakeLink, request
+from tests.hub.proxy.test_relay import World
+
+
+def head(status: int, *fields: tuple[bytes, bytes]) -> HttpHead:
+    return HttpHead(status=status, headers=fields)
+
+
+LENGTH_4 = head(200, (b"content-length", b"4"))
+JSON = (b"content-type", b"application/json")
+
+
+class Talk:
+    """One exchange, begun."""
+
+    def __init__(self, raw: str = "GET /k8s/clusters/c1/api HTTP/1.1", *lines: str, links: int = 1) -> None:
+        self.links = [FakeLink(f"l{number}") for number in range(links)]
+        self.world = World(*self.links)
+        self.front, exchange = self.world.begin(request(raw, *lines))
+        assert exchange is not None
+        self.exchange = exchange
+        self.stream = self.links[0].opened[0][2]
+
+
+POST = "POST /k8s/clusters/c1/api/v1/pods HTTP/1.1"
+WATCH = "GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1"
+EXEC = "GET /k8s/clusters/c1/api/v1/namespaces/d/pods/p/exec HTTP/1.1"
+UPGRADE = ("Connection: Upgrade", "Upgrade: SPDY/3.1")
+
+
+def body(front: FakeFront) -> bytes:
+    return front.written.partition(b"\r\n\r\n")[2]
+
+
+def test_chunks_for_a_body_of_unknown_length() -> None:
+    talk = Talk()
+    talk.exchange.head(head(200))
+    talk.exchange.data(memoryview(b"hello"))
+    talk.exchange.trailers(())
+    talk.exchange.end()
+    assert body(talk.front) == b"5\r\nhello\r\n0\r\n\r\n"
+    assert talk.front.finished is True
+    assert talk.stream.credit == 5
+
+
+def test_credit_waits_for_the_client() -> None:
+    talk = Talk()
+    talk.exchange.head(head(200))
+    talk.exchange.data(memoryview(b"one"))
+    talk.front.is_writable = False
+    talk.exchange.data(memoryview(b"three"))
+    talk.exchange.data(memoryview(b"two"))
+    assert talk.stream.credit == 3
+    talk.exchange.drained()
+    talk.exchange.drained()
+    assert talk.stream.credit == 11
+
+
+def test_the_body_waits_for_the_cluster() -> None:
+    talk = Talk(POST, "Content-Length: 6")
+    talk.stream.has_room = False
+    talk.exchange.body(b"abc")
+    assert talk.front.is_paused
+    talk.exchange.writable()
+    assert not talk.front.is_paused
+
+
+def test_continue_comes_with_the_accept() -> None:
+    talk = Talk(POST, "Content-Length: 6", "Expect: 100-continue")
+    assert talk.front.continued == 0
+    talk.exchange.accepted(Accepted())
+    assert talk.front.continued == 1
+
+
+def test_more_and_less_than_announced() -> None:
+    for pieces in ([b"12345"], [b"123", b"45"]):
+        talk = Talk()
+        talk.exchange.head(LENGTH_4)
+        for piece in pieces:
+            talk.exchange.data(memoryview(piece))
+        assert talk.front.is_aborted
+        assert talk.stream.code is Code.PROTOCOL
+    talk = Talk()
+    talk.exchange.head(LENGTH_4)
+    talk.exchange.data(memoryview(b"123"))
+    talk.exchange.end()
+    assert talk.front.is_aborted
+    assert talk.front.finished is None
+
+
+def test_an_answer_before_the_body_was_read_ends_the_connection() -> None:
+    talk = Talk(POST, "Content-Length: 6")
+    talk.exchange.head(head(403, (b"content-length", b"0")))
+    talk.exchange.end()
+    assert b"connection: close" in talk.front.written
+    assert talk.front.finished is False
+    assert talk.stream.code is Code.CANCELLED
+
+
+def test_a_reset_before_the_head_is_a_status_and_behind_it_a_break() -> None:
+    talk = Talk()
+    talk.exchange.reset(Code.UPSTREAM, "text of the agent")
+    assert talk.front.status == 503
+    assert b"text of the agent" not in talk.front.written
+    talk = Talk()
+    talk.exchange.head(head(200))
+    talk.exchange.reset(Code.UPSTREAM, "")
+    assert talk.front.is_aborted
+
+
+def test_an_open_that_never_left_was_not_delivered() -> None:
+    """P2, P3: then even a mutation may be repeated, by us or by the client."""
+    talk = Talk(POST, links=2)
+    talk.stream.was_sent = False
+    talk.exchange.reset(Code.SESSION_LOST, "")
+    assert len(talk.links[1].opened) == 1
+    alone = Talk(POST)
+    alone.stream.was_sent = False
+    alone.exchange.reset(Code.SESSION_LOST, "")
+    assert alone.front.status == 503
+    assert b"retry-after: 1" in alone.front.written
+
+
+def test_a_body_that_was_begun_is_never_sent_twice() -> None:
+    talk = Talk(POST, "Content-Length: 6", links=2)
+    talk.exchange.body(b"abc")
+    talk.exchange.reset(Code.REFUSED, "")
+    assert talk.links[1].opened == []
+    assert talk.front.status == 503
+
+
+def test_attempts_are_bounded() -> None:
+    talk = Talk(links=6)
+    for link in talk.links:
+        if link.opened:
+            talk.exchange.reset(Code.REFUSED, "")
+    assert sum(len(link.opened) for link in talk.links) == 4
+    assert talk.front.status == 503
+
+
+def test_a_failure_after_the_head_breaks_the_response() -> None:
+    talk = Talk(POST, "Content-Length: 6")
+    talk.exchange.head(head(200))
+    talk.exchange.body_failed(errors.RequestTimeout())
+    assert talk.front.is_aborted
+    assert talk.stream.code is Code.CANCELLED
+
+
+def test_an_upgrade_is_opaque_both_ways() -> None:
+    talk = Talk(EXEC, *UPGRADE)
+    talk.exchange.head(head(101))
+    assert talk.front.is_opaque
+    talk.exchange.body(b"in")
+    talk.exchange.data(memoryview(b"out"))
+    assert talk.stream.sent == b"in"
+    assert body(talk.front) == b"out"
+    talk.exchange.end()
+    assert talk.stream.is_ended
+    assert talk.front.finished is False
+
+
+def test_a_lost_upgrade_is_broken() -> None:
+    talk = Talk(EXEC, *UPGRADE)
+    talk.exchange.head(head(101))
+    talk.exchange.reset(Code.SESSION_LOST, "")
+    assert talk.front.is_aborted
+
+
+def test_a_refused_upgrade_ends_the_connection() -> None:
+    talk = Talk(EXEC, *UPGRADE)
+    talk.exchange.head(head(403, (b"content-length", b"2")))
+    talk.exchange.data(memoryview(b"no"))
+    talk.exchange.end()
+    assert talk.front.status == 403
+    assert talk.front.finished is False
+    assert talk.stream.code is Code.CANCELLED
+
+
+def test_a_drain_waits_for_the_end_of_an_event_and_leaves_others_alone() -> None:
+    watch = Talk(WATCH)
+    watch.exchange.head(head(200, JSON))
+    watch.exchange.data(memoryview(b'{"a"'))
+    watch.exchange.cut_soon()
+    assert watch.front.finished is None
+    watch.exchange.data(memoryview(b":1}\n"))
+    assert watch.front.written.endswith(b"0\r\n\r\n")
+    assert watch.front.finished is True
+    plain = Talk()
+    plain.exchange.head(head(200))
+    plain.exchange.cut_soon()
+    assert plain.front.finished is None
+    assert not plain.front.is_aborted
+
+
+def test_a_client_that_left_is_told_to_the_cluster_once() -> None:
+    talk = Talk()
+    talk.exchange.gone()
+    assert talk.stream.code is Code.CANCELLED
+    talk.exchange.gone()
+    talk.exchange.head(head(200))
+    talk.exchange.data(memoryview(b"late"))
+    talk.exchange.end()
+    assert talk.front.written == b""
+    assert talk.world.relay.live == 0

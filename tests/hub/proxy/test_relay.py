@@ -1,0 +1,258 @@
+"""hub/proxy/relay.py: the path of a request, and the books about it. No socket, no sleep."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from hub import errors
+from hub.auth.grants import Access
+from hub.auth.principal import Principal
+from hub.edge.framing import Request
+from hub.metrics import Metrics
+from hub.proxy.exchange import Exchange
+from hub.proxy.limits import ProxyLimits
+from hub.proxy.relay import Authorizer, Relay, Routes
+from proto import errors as wire
+from proto.errors import Code
+from proto.messages import HttpHead, StreamClass
+from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeRoutes, request
+
+OK = HttpHead(status=200, headers=((b"content-length", b"2"),))
+
+
+class World:
+    """A relay between fakes. `alice` (token `good`) may use c1."""
+
+    def __init__(self, *links: FakeLink, limits: ProxyLimits | None = None) -> None:
+        self.now = 1000.0
+        self.routes = FakeRoutes(*links)
+        self.metrics = Metrics()
+        self.access_given: Access | None = Access("uid-c1", "c1", False, (), ())
+        self.relay = Relay(
+            authenticator=self,
+            authorizer=cast(Authorizer, self),
+            routes=cast(Routes, self.routes),
+            metrics=self.metrics,
+            now=lambda: self.now,
+            limits=limits,
+        )
+
+    def authenticate(self, bearer: bytes) -> Principal:
+        if bearer == b"crash":
+            raise RuntimeError("CANARY")
+        if bearer != b"good":
+            raise errors.Unauthenticated
+        return Principal("alice", ("dev",), "tok", False, None)
+
+    def access(self, principal: Principal, cluster_name: str) -> Access | None:
+        return self.access_given if cluster_name == "c1" else None
+
+    def begin(self, asked: Request | None = None) -> tuple[FakeFront, Exchange | None]:
+        front = FakeFront()
+        asked = asked or request()
+        asked.received_at = self.now
+        return front, self.relay.begin(front, asked)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"riata_hub_{name}", labels) or 0.0
+
+
+def test_an_open_carries_what_the_cluster_needs_and_nothing_else() -> None:
+    link = FakeLink()
+    world = World(link)
+    _, exchange = world.begin(request("POST /k8s/clusters/c1/api/v1/pods?x=1 HTTP/1.1", "Content-Length: 3", "X-A: b"))
+    assert exchange is not None
+    (message, owner, stream, cls, end) = link.opened[0]
+    assert owner is exchange
+    assert (message.method, message.path, message.upgrade) == ("POST", b"/api/v1/pods?x=1", "")
+    assert dict(message.headers) == {
+        b"impersonate-user": b"riata:alice",
+        b"impersonate-group": b"riata:dev",
+        b"impersonate-extra-riata-request-id": exchange.request_id.encode(),
+        b"content-length": b"3",
+    }
+    assert not end
+    assert cls is StreamClass.NORMAL
+    exchange.body(b"abc")
+    exchange.body_complete()
+    assert (stream.sent, stream.is_ended) == (b"abc", True)
+
+
+def test_request_ids_are_unique() -> None:
+    world = World(FakeLink())
+    ids = {cast(Exchange, world.begin()[1]).request_id for _ in range(10)}
+    assert len(ids) == 10
+
+
+def finish(exchange: Exchange | None) -> None:
+    assert exchange is not None
+    exchange.head(OK)
+    exchange.data(memoryview(b"ok"))
+    exchange.end()
+
+
+def test_one_line_and_one_count_a_request() -> None:
+    with capture_logs() as lines:
+        world = World(FakeLink("c1/abc"))
+        front, exchange = world.begin()
+        assert world.count("requests_in_flight") == 1
+        world.now += 0.5
+        finish(exchange)
+        assert exchange is not None
+        exchange.gone()
+    assert front.status == 200
+    assert front.finished is True
+    assert world.relay.live == 0
+    assert world.count("requests_in_flight") == 0
+    assert world.count("requests_total", cluster="c1", verb="list", code="200") == 1
+    assert world.count("request_seconds_sum", verb="list") == 0.5
+    (entry,) = lines
+    assert entry["event"] == "request"
+    expected = {
+        "user": "alice", "cluster": "c1", "verb": "list", "method": "GET", "status": 200, "outcome": "ok",
+        "path": "/k8s/clusters/c1/api/v1/pods", "bytes_in": 0, "bytes_out": 2, "seconds": 0.5, "route": "c1/abc",
+        "token_id": "tok", "request_id": exchange.request_id,
+    }  # fmt: skip
+    assert {name: entry[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "reason"),
+    [
+        (request(auth="bad"), 401, "unauthenticated"),
+        (request("GET /k8s/clusters/c2/api HTTP/1.1"), 403, "forbidden"),
+        (request("GET /k8s/clusters/C1/api HTTP/1.1"), 400, "malformed"),
+        (request("GET /k8s/elsewhere HTTP/1.1"), 404, "not-found"),
+        (request("POST /k8s/clusters/c1/api HTTP/1.1", "Content-Length: 99999999"), 413, "too-large"),
+    ],
+)
+def test_refusals_end_at_once_and_are_counted(asked: Request, status: int, reason: str) -> None:
+    link = FakeLink()
+    world = World(link)
+    front, exchange = world.begin(asked)
+    assert exchange is None
+    assert front.status == status
+    assert front.finished is False
+    assert link.opened == []
+    assert world.count("refusals_total", reason=reason) == 1
+    assert world.relay.live == 0
+
+
+def test_a_bug_is_a_500_with_the_request_id_and_no_detail(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(FakeLink())
+    front, exchange = world.begin(request(auth="crash"))
+    assert exchange is None
+    assert front.status == 500
+    assert b"CANARY" not in front.written
+    assert world.relay.live == 0
+    assert "request failed" in caplog.text
+
+
+def test_no_tunnel() -> None:
+    world = World()
+    front, _ = world.begin()
+    assert front.status == 503
+    assert b"retry-after" not in front.written
+    assert front.finished is True
+    world.routes.lost = world.now - 29
+    front, _ = world.begin()
+    assert b"retry-after: 1\r\n" in front.written
+    world.routes.lost = world.now - 30
+    front, _ = world.begin()
+    assert b"retry-after" not in front.written
+
+
+@pytest.mark.parametrize("error", [wire.SessionDraining(), wire.SessionLost()])
+def test_a_link_that_takes_nothing_is_passed_over(error: Exception) -> None:
+    first, second = FakeLink(), FakeLink()
+    first.error = error
+    world = World(first, second)
+    _, exchange = world.begin()
+    assert exchange is not None
+    assert len(second.opened) == 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(wire.TooManyStreams(), 429), (wire.MessageTooBig(), 431)])
+def test_what_a_link_cannot_take(error: Exception, status: int) -> None:
+    link = FakeLink()
+    link.error = error
+    front, _ = World(link).begin()
+    assert front.status == status
+
+
+def test_limits_are_released_whatever_the_end() -> None:
+    world = World(FakeLink(), limits=ProxyLimits(per_user=1))
+    for end in ("finish", "gone", "reset", "cut"):
+        _front, exchange = world.begin()
+        assert exchange is not None, end
+        assert world.begin()[0].status == 429
+        if end == "finish":
+            finish(exchange)
+        elif end == "gone":
+            exchange.gone()
+        elif end == "reset":
+            exchange.reset(Code.UPSTREAM, "")
+        else:
+            assert world.relay.cut(token_id="tok") == 1
+    assert world.relay.live == 0
+
+
+def test_cut_by_token_cluster_and_user() -> None:
+    world = World(FakeLink())
+    for key in ({"token_id": "tok"}, {"cluster_uid": "uid-c1"}, {"user": "alice"}):
+        front, _ = world.begin()
+        assert world.relay.cut(token_id="other", cluster_uid="other", user="other") == 0
+        assert world.relay.cut(**key) == 1
+        assert front.status == 503
+    assert world.relay.cut() == 0
+
+
+def test_recheck_compares_with_the_rights_it_was_begun_with() -> None:
+    world = World(FakeLink())
+    world.access_given = Access("uid-c1", "c1", True, ("bob",), ())
+    world.begin()
+    world.begin(request("GET /k8s/clusters/c1/api HTTP/1.1", "Impersonate-User: bob"))
+    assert world.relay.recheck() == 0
+    world.access_given = Access("uid-c1", "c1", False, ("bob",), ())
+    assert world.relay.recheck() == 1
+    world.access_given = Access("uid-c1", "c1", False, (), ())
+    assert world.relay.recheck() == 1
+    world.begin()
+    world.access_given = Access("uid-of-a-new-c1", "c1", False, (), ())
+    assert world.relay.recheck() == 1
+    assert world.relay.live == 0
+
+
+async def test_a_silent_session_is_probed() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(sweep_interval_s=0.0))
+    world.relay.start()
+    try:
+        _, exchange = world.begin()
+        link.last_received_at = world.now
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert link.probes == 0
+        world.now += 1.1
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert link.probes >= 1
+        link.unanswered_ping_at = world.now
+        probes = link.probes
+        await asyncio.sleep(0)
+        assert link.probes == probes
+        finish(exchange)
+    finally:
+        await world.relay.aclose()
+
+
+def test_edge_refusals_are_counted_too() -> None:
+    world = World()
+    world.relay.refused("1.2.3.4:5", errors.BadRequest(), None)
+    world.relay.refused("1.2.3.4:5", errors.RequestTimeout(), None)
+    assert world.count("refusals_total", reason="malformed") == 1
+    assert world.count("refusals_total", reason="slow") == 1

@@ -1,0 +1,69 @@
+"""hub/metrics.py: closed labels, cached children, forgotten clusters."""
+
+from __future__ import annotations
+
+from hub.metrics import Metrics
+from proto.messages import StreamClass, StreamKind
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"riata_hub_{name}", labels)
+
+
+def test_requests_by_cluster_verb_and_code() -> None:
+    metrics = Metrics()
+    metrics.answered("c1", "list", 200, 0.25)
+    metrics.answered("c1", "list", 200, 0.25)
+    metrics.answered("c1", "watch", 200, None)
+    assert value(metrics, "requests_total", cluster="c1", verb="list", code="200") == 2
+    assert value(metrics, "requests_total", cluster="c1", verb="watch", code="200") == 1
+    assert value(metrics, "request_seconds_count", verb="list") == 2
+    assert value(metrics, "request_seconds_count", verb="watch") is None
+
+
+def test_a_deleted_cluster_leaves_no_series() -> None:
+    metrics = Metrics()
+    metrics.answered("c1", "list", 200, 0.1)
+    metrics.forget_cluster("c1")
+    metrics.forget_cluster("c1")
+    assert value(metrics, "requests_total", cluster="c1", verb="list", code="200") is None
+    metrics.answered("c1", "list", 200, 0.1)
+    assert value(metrics, "requests_total", cluster="c1", verb="list", code="200") == 1
+
+
+def test_nobody_invents_a_label() -> None:
+    metrics = Metrics()
+    metrics.refused("forbidden")
+    metrics.refused('evil"\n')
+    metrics.tunnel_refused("made up")
+    metrics.session_opened("admin")
+    assert value(metrics, "refusals_total", reason="forbidden") == 1
+    assert value(metrics, "refusals_total", reason="other") == 1
+    assert value(metrics, "tunnel_refusals_total", reason="other") == 1
+    assert value(metrics, "sessions", role="other") == 1
+    assert b"evil" not in metrics.render()
+
+
+def test_links_report_through_an_observer() -> None:
+    metrics = Metrics()
+    observer = metrics.link_observer()
+    observer.opened(StreamKind.HTTP, StreamClass.NORMAL)
+    observer.bytes("out", StreamClass.BULK, 10)
+    observer.rtt(0.01)
+    observer.open_latency(StreamKind.HTTP, 0.02)
+    observer.stalled(0.5)
+    observer.refused("kind")
+    assert value(metrics, "streams", kind="http", **{"class": "normal"}) == 1
+    assert value(metrics, "stream_bytes_total", direction="out", **{"class": "bulk"}) == 10
+    assert value(metrics, "session_rtt_seconds_count") == 1
+    assert value(metrics, "stream_open_seconds_count", kind="http") == 1
+    assert value(metrics, "window_stalled_seconds_total") == 0.5
+    assert value(metrics, "stream_refusals_total", reason="kind") == 1
+    observer.closed(StreamKind.HTTP, StreamClass.NORMAL)
+    assert value(metrics, "streams", kind="http", **{"class": "normal"}) == 0
+
+
+def test_two_hubs_in_one_process_do_not_meet() -> None:
+    one, two = Metrics(), Metrics()
+    one.refused("forbidden")
+    assert value(two, "refusals_total", reason="forbidden") is None
