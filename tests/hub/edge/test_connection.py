@@ -1,0 +1,283 @@
+"""hub/edge/connection.py: heads, bodies and endings, over a fake transport."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from hub import errors
+from hub.edge.application import Front
+from hub.edge.connection import EdgeConnection, State
+from hub.edge.framing import Request
+from hub.edge.limits import EdgeLimits
+
+
+class FakeTransport:
+    def __init__(self) -> None:
+        self.written = b""
+        self.writes = 0
+        self.is_reading = True
+        self.is_closed = self.is_aborted = self.is_eof = False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.writes += 1
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_eof = True
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class FakeExchange:
+    def __init__(self, front: Front, request: Request) -> None:
+        self.front = front
+        self.request = request
+        self.got = b""
+        self.is_complete = self.is_gone = self.has_eof = False
+        self.drains = 0
+        self.error: errors.HubError | None = None
+
+    def body(self, data: bytes) -> None:
+        self.got += data
+
+    def body_complete(self) -> None:
+        self.is_complete = True
+
+    def body_failed(self, error: errors.HubError) -> None:
+        self.error = error
+        self.front.finish(is_reusable=False)
+
+    def drained(self) -> None:
+        self.drains += 1
+
+    def client_eof(self) -> None:
+        self.has_eof = True
+
+    def gone(self) -> None:
+        self.is_gone = True
+
+
+class FakeHost:
+    """Server and application in one."""
+
+    def __init__(self) -> None:
+        self.limits = EdgeLimits(pipelined_bytes_max=100)
+        self.host_names: frozenset[bytes] | None = None
+        self.is_draining = False
+        self.exchanges: list[FakeExchange] = []
+        self.refusals: list[errors.HubError] = []
+        self.handed: list[bytes] = []
+        self.events: list[str] = []
+
+    @property
+    def application(self) -> FakeHost:
+        return self
+
+    def begin(self, front: Front, request: Request) -> FakeExchange:
+        self.exchanges.append(FakeExchange(front, request))
+        return self.exchanges[-1]
+
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
+        self.refusals.append(error)
+
+    def opened(self, connection: EdgeConnection) -> None:
+        self.events.append("opened")
+
+    def matured(self, connection: EdgeConnection) -> None:
+        connection.is_young = False
+        self.events.append("matured")
+
+    def closed(self, connection: EdgeConnection) -> None:
+        self.events.append("closed")
+
+    def hand_over(self, connection: EdgeConnection, transport: object, received: bytes) -> None:
+        self.handed.append(received)
+
+
+class Wire:
+    def __init__(self, *, is_tls: bool = False) -> None:
+        self.host = FakeHost()
+        self.transport = FakeTransport()
+        self.connection = EdgeConnection(cast(Any, self.host), asyncio.get_running_loop(), "1.2.3.4:5", is_tls=is_tls)
+        self.connection.connection_made(cast(asyncio.Transport, self.transport))
+
+    def feed(self, data: bytes) -> FakeExchange:
+        self.connection.data_received(data)
+        return self.host.exchanges[-1]
+
+    def answer(self) -> None:
+        exchange = self.host.exchanges[-1]
+        exchange.front.write(b"answer ")
+        exchange.front.finish(is_reusable=True)
+
+
+GET = b"GET /k8s/clusters/a/api HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /k8s/clusters/a/api HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+
+
+async def test_one_request_at_a_time_in_order() -> None:
+    wire = Wire()
+    wire.feed(GET + GET.replace(b"/api", b"/two"))
+    assert len(wire.host.exchanges) == 1
+    wire.answer()
+    await asyncio.sleep(0)
+    assert [exchange.request.target for exchange in wire.host.exchanges] == [
+        b"/k8s/clusters/a/api", b"/k8s/clusters/a/two",
+    ]  # fmt: skip
+    wire.answer()
+    assert wire.transport.written == b"answer answer "
+    assert wire.host.events == ["opened", "matured"]
+
+
+async def test_what_is_written_in_one_turn_leaves_in_one_write() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    for piece in (b"a", b"b", b"c"):
+        exchange.front.write(piece)
+    assert wire.transport.writes == 0
+    await asyncio.sleep(0)
+    assert (wire.transport.written, wire.transport.writes) == (b"abc", 1)
+
+
+async def test_a_body_goes_to_its_exchange_and_the_rest_to_the_next() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST + b"he")
+    assert not exchange.is_complete
+    wire.feed(b"llo" + GET)
+    assert (exchange.got, exchange.is_complete) == (b"hello", True)
+    assert len(wire.host.exchanges) == 1
+    wire.answer()
+    await asyncio.sleep(0)
+    assert len(wire.host.exchanges) == 2
+
+
+async def test_reading_follows_the_exchange() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST)
+    exchange.front.pause_body()
+    assert not wire.transport.is_reading
+    exchange.front.resume_body()
+    assert wire.transport.is_reading
+    wire.feed(b"hello" + b"x" * 50)
+    wire.feed(b"y" * 100)
+    assert not wire.transport.is_reading
+
+
+async def test_writing_follows_the_client() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    wire.connection.pause_writing()
+    assert not exchange.front.is_writable
+    wire.connection.resume_writing()
+    assert exchange.front.is_writable
+    assert exchange.drains == 1
+
+
+async def test_a_refusal_is_answered_once_and_the_rest_thrown_away() -> None:
+    wire = Wire()
+    wire.connection.data_received(b"GET  / HTTP/1.1\r\n\r\n" + GET)
+    wire.connection.data_received(GET)
+    assert wire.transport.written.startswith(b"HTTP/1.1 400 ")
+    assert wire.transport.is_eof
+    assert wire.connection.state is State.LINGER
+    assert wire.host.exchanges == []
+    assert len(wire.host.refusals) == 1
+    wire.connection.check(wire.connection.deadline)
+    assert wire.transport.is_aborted
+
+
+async def test_tls_has_no_half_close() -> None:
+    wire = Wire(is_tls=True)
+    wire.connection.data_received(b"GET  / HTTP/1.1\r\n\r\n")
+    assert wire.transport.is_closed
+    assert not wire.transport.is_eof
+
+
+async def test_other_paths_leave_with_every_byte() -> None:
+    wire = Wire()
+    raw = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" + GET
+    wire.connection.data_received(raw)
+    assert wire.host.handed == [raw]
+    assert wire.connection.state is State.CLOSED
+
+
+async def test_a_lost_connection_ends_its_exchange() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    wire.connection.connection_lost(None)
+    assert exchange.is_gone
+    exchange.front.write(b"late")
+    exchange.front.finish(is_reusable=True)
+    await asyncio.sleep(0)
+    assert wire.transport.written == b""
+    assert wire.host.events[-1] == "closed"
+
+
+async def test_opaque_bytes_and_their_end() -> None:
+    wire = Wire()
+    exchange = wire.feed(
+        b"GET /k8s/clusters/a/x HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly"
+    )
+    assert exchange.got == b""
+    exchange.front.become_opaque()
+    wire.feed(b" late")
+    assert exchange.got == b"early late"
+    assert wire.connection.eof_received() is True
+    assert exchange.has_eof
+    exchange.front.finish(is_reusable=True)
+    assert wire.connection.state is State.LINGER
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+async def test_a_drain_closes_what_is_idle_and_the_rest_behind_its_answer(is_draining: bool) -> None:
+    wire = Wire()
+    wire.feed(GET)
+    wire.host.is_draining = is_draining
+    wire.connection.drain()
+    assert not wire.transport.is_eof
+    wire.answer()
+    assert wire.transport.is_eof is is_draining
+    idle = Wire()
+    idle.connection.drain()
+    assert idle.transport.is_eof
+
+
+async def test_continue_is_said_once_and_not_to_those_who_did_not_wait() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    exchange.front.send_continue()
+    exchange.front.send_continue()
+    assert wire.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    eager = Wire()
+    exchange = eager.feed(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") + b"h")
+    exchange.front.send_continue()
+    assert eager.transport.written == b""
+
+
+async def test_a_broken_chunk_fails_the_exchange() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"2\r\nab\r\n")
+    wire.feed(b"zz\r\n")
+    assert exchange.got == b"ab"
+    assert isinstance(exchange.error, errors.BadRequest)
+    assert wire.connection.state is State.LINGER

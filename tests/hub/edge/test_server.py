@@ -1,0 +1,71 @@
+"""hub/edge/server.py: start, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from hub.edge.server import EdgeServer
+from tests.security import rig
+
+
+async def test_start_names_its_addresses_and_a_taken_port_leaves_nothing() -> None:
+    async with rig.line() as line:
+        other = EdgeServer(
+            listen=[("127.0.0.1", 0), ("127.0.0.1", line.port)],
+            tls=None,
+            aiohttp_app=web.Application(),
+            application=line.relay,
+        )
+        with pytest.raises(OSError, match="in use"):
+            await other.start()
+
+
+async def test_several_addresses() -> None:
+    async with rig.line() as line:
+        other = EdgeServer(
+            listen=[("127.0.0.1", 0), ("127.0.0.1", 0)],
+            tls=None,
+            aiohttp_app=web.Application(),
+            application=line.relay,
+        )
+        bound = await other.start()
+        assert len({port for _, port in bound}) == 2
+        await other.close()
+
+
+async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> None:
+    async with rig.line() as line:
+        agent = await line.add_agent()
+        agent.script = lambda seen: None
+        busy, idle = await line.connect(), await line.connect()
+        await busy.send(rig.get())
+        seen = await agent.next()
+        draining = line.tasks.spawn(line.edge.drain(5.0), name="drain")
+        assert await idle.rest(1.0) == b""
+        with pytest.raises(ConnectionRefusedError):
+            await line.connect()
+        seen.answer()
+        assert (await busy.response()).endswith(b"ok")
+        assert await busy.rest(1.0) == b""
+        for client in (busy, idle):
+            client.close()
+        async with asyncio.timeout(2):
+            await draining
+
+
+async def test_a_drain_has_a_deadline_and_close_ends_the_rest() -> None:
+    async with rig.line() as line:
+        agent = await line.add_agent()
+        agent.script = lambda seen: None
+        client = await line.connect()
+        await client.send(rig.get())
+        await agent.next()
+        await line.edge.drain(0.05)
+        assert line.relay.live == 1
+        await line.edge.close()
+        await client.rest(1.0)
+        assert line.relay.live == 0
+        client.close()
