@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from proto.directlog import DirectLog
 from proto.redaction import REDACTED, TRACEBACK_MAX, is_secret_field, redact_text, redact_value
 
 LogFormat = Literal["json", "console"]
@@ -23,6 +24,12 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 _FIELDS_FIRST: Final = ("time", "level", "component", "logger", "event")
 _logger = logging.getLogger(__name__)
+_direct: DirectLog | None = None
+
+
+def direct() -> DirectLog | None:
+    """The short way for clean records of level info; None where the format is not JSON or the level is above."""
+    return _direct
 
 
 def configure(*, component: str, log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
@@ -32,9 +39,11 @@ def configure(*, component: str, log_format: LogFormat, level: str, stream: Text
     """
     if level not in LEVELS:
         raise ValueError(f"log level must be one of {', '.join(LEVELS)}")
+    global _direct
     number = logging.getLevelNamesMapping()[level.upper()]
     shared = _shared_processors(component)
-    handler = logging.StreamHandler(stream or sys.stderr)
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -52,6 +61,7 @@ def configure(*, component: str, log_format: LogFormat, level: str, stream: Text
     root.addHandler(handler)
     root.setLevel(number)
     _quiet_libraries(number)
+    _direct = DirectLog(stream, component) if log_format == "json" and number <= logging.INFO else None
     logging.captureWarnings(True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

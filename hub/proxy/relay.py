@@ -92,6 +92,7 @@ class Relay:
         for exchange in tuple(self._live):
             exchange.cut()
         await self._tasks.aclose()
+        self._log.flush()
 
     # -- hub.edge.application.Application
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,6 +13,8 @@ from hub import errors
 from hub.edge.framing import read_request
 from hub.edge.head import parse_head
 from hub.proxy.accesslog import AccessLog, safe_path
+from proto import logs
+from proto.directlog import DirectLog
 
 
 @pytest.mark.parametrize(
@@ -17,6 +23,7 @@ from hub.proxy.accesslog import AccessLog, safe_path
         (b"/api?token=CANARY", "/api"),
         (b"/a%0ab", "/a%0ab"),
         (b"/a\\x", "/a\\\\x"),
+        (b"/api/riata_abcdefghij_CANARY", "/api/riata_abcdefghij_[redacted]"),
         (b"/" + b"x" * 600, "/" + "x" * 511 + "..."),
     ],
 )
@@ -36,3 +43,18 @@ def test_malformed_requests_are_rationed_and_counted() -> None:
         log.malformed("1.2.3.4:5", errors.BadRequest())
     assert lines[-1]["suppressed"] == 8
     assert lines[-1]["status"] == 400
+
+
+async def test_requests_of_one_turn_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    direct = DirectLog(stream, "hub")
+    monkeypatch.setattr(logs, "direct", lambda: direct)
+    log = AccessLog(lambda: 0.0, 2.0)
+    log.request(path="/a")
+    log.request(path="/b")
+    assert stream.getvalue() == ""
+    await asyncio.sleep(0)
+    assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == ["/a", "/b"]
+    log.request(path="/c")
+    log.flush()
+    assert stream.getvalue().count("\n") == 3

@@ -1,0 +1,55 @@
+"""The short way of a record that is written for every request: rendered once, written once a turn of the loop.
+
+A record through structlog and the standard library is a third of what the hub spends on a small request. Here it costs
+a tenth of that. What makes the long way long is distrust of every field; this way is for records whose texts the caller
+has already made printable ASCII and free of credentials. One that is not ASCII goes the long way.
+"""
+
+import datetime
+import threading
+from collections.abc import Mapping
+from typing import Final, TextIO
+
+import msgspec
+
+_RECORD: Final = msgspec.json.Encoder()
+_BUFFERED_MAX: Final = 256
+"""Records kept for one write at most, whatever the caller's loop does."""
+
+
+class DirectLog:
+    """JSON records of one component to one stream, in the form of `proto.logs.render_json`."""
+
+    def __init__(self, stream: TextIO, component: str) -> None:
+        self._stream = stream
+        self._component = component
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+
+    def record(self, logger: str, event: str, fields: Mapping[str, object]) -> bool:
+        """Keep a record of level info for the next `flush`; False when it must go the long way (not plain ASCII)."""
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        head = {"time": now, "level": "info", "component": self._component, "logger": logger, "event": event}
+        line = _RECORD.encode({**head, **fields})
+        if not line.isascii() or b"\x7f" in line:
+            return False
+        self._lines.append(line.decode("ascii"))
+        if len(self._lines) >= _BUFFERED_MAX:
+            self.flush()
+        return True
+
+    @property
+    def has_records(self) -> bool:
+        """Something waits for `flush`."""
+        return bool(self._lines)
+
+    def flush(self) -> None:
+        """Write what was kept, whole lines in one call. A stream that is gone must not end the program."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            if lines:
+                try:
+                    self._stream.write("\n".join(lines) + "\n")
+                    self._stream.flush()
+                except (OSError, ValueError):  # as logging.Handler.handleError: there is nowhere left to say so
+                    return
