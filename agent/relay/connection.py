@@ -20,8 +20,9 @@ WRITE_BUFFER_HIGH: Final = 64 * 1024
 """Bytes waiting in the transport before a request body's credit is held back."""
 READ_BUFFER_BYTES: Final = 64 * 1024
 """Bytes taken off a connection at once."""
-UNDECODED_HIGH: Final = 64 * 1024
-"""Bytes that may wait undecrypted while the hub's stream is full (the TLS layer's default is four times that)."""
+UNDECODED_HIGH: Final = READ_BUFFER_BYTES // 2
+"""Bytes that may wait undecrypted. With the 16 KiB of a record that is decrypted but not yet taken they must fit into
+the read buffer: when the socket ends, the TLS layer delivers what fits and forgets the rest."""
 SOCKET_RECEIVE_BYTES: Final = 128 * 1024
 """Kernel buffer for a paused connection. The API server is near: more would not be faster, only fuller."""
 
@@ -117,7 +118,9 @@ class KubeConnection(asyncio.BufferedProtocol):
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
-            _limit_tls_buffer(self._transport, UNDECODED_HIGH)
+            # Not before the TLS layer has delivered, which the line above has only scheduled: the wider limit reads
+            # the socket at once, and its end would throw away what is held.
+            asyncio.get_running_loop().call_soon(self._widen)
 
     def close(self) -> None:
         """End after what was written is flushed; the user hears nothing more."""
@@ -184,6 +187,10 @@ class KubeConnection(asyncio.BufferedProtocol):
         self.is_writable = True
         if self._user is not None:
             self._user.on_writable()
+
+    def _widen(self) -> None:
+        if not self._is_paused:
+            _limit_tls_buffer(self._transport, UNDECODED_HIGH)
 
     def _complete(self, user: ConnectionUser) -> None:
         """Runs after the reader returned, so that the next exchange never sees bytes of this response."""

@@ -30,27 +30,47 @@ class ScriptedServer:
         self.connections = 0
         self.heads = []
 
-    async def _serve(self, reader, writer):
+    async def serve(self, reader, writer):
         self.connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while not writer.is_closing():
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.heads.append(head)
-                await self.script(head, reader, writer)
-                await writer.drain()
+        while not writer.is_closing():
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head)
+            await self.script(head, reader, writer)
+            await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler, context=None):
+    """`handler(reader, writer)` on a loopback port, which is yielded; at the end every connection and task is gone."""
+    tasks, writers = set(), []
+
+    async def handle(reader, writer):
+        tasks.add(asyncio.current_task())
+        writers.append(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await handler(reader, writer)
         writer.transport.abort()
+
+    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        for writer in writers:
+            writer.transport.abort()
+        if tasks:
+            await asyncio.wait(tasks)
+        await listener.wait_closed()
 
 
 @contextlib.asynccontextmanager
 async def api_server(pki, script):
     """Yields (server, port)."""
     server = ScriptedServer(script)
-    listener = await asyncio.start_server(server._serve, "127.0.0.1", 0, ssl=pki.server_context())
-    try:
-        yield server, listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
-        await listener.wait_closed()
+    async with serving(server.serve, pki.server_context()) as port:
+        yield server, port
 
 
 def json_answer(body, status=b"200 OK"):

@@ -11,7 +11,7 @@ from agent.uplink.diagnose import ConnectFailed, Step
 from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
 from agent.uplink.wsclient import open_transport, retry_after
-from tests.agent.apiserver import Pki, api_server
+from tests.agent.apiserver import Pki, api_server, serving
 from tests.agent.uplink.hub import settings, websocket_hub
 
 
@@ -151,9 +151,8 @@ async def test_plain_http(tmp_path):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(plain, "127.0.0.1", 0)
-    async with server:
-        diagnosis = await failure(settings(pki, server.sockets[0].getsockname()[1], tmp_path))
+    async with serving(plain) as port:
+        diagnosis = await failure(settings(pki, port, tmp_path))
         assert diagnosis.step is Step.TLS
         assert "does not speak TLS" in diagnosis.what
 
@@ -205,16 +204,18 @@ async def splice(reader, writer, target):
             pass
         sink.close()
 
-    await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+    try:
+        await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+    finally:
+        there_writer.transport.abort()
 
 
 @pytest.mark.parametrize(("kind", "url"), [(connect_proxy, "http://u:p@"), (socks_proxy, "socks5h://")])
 async def test_through_a_proxy(tmp_path, kind, url):
     pki = Pki(tmp_path)
     seen = []
-    proxy_server = await asyncio.start_server(lambda r, w: kind(r, w, seen), "127.0.0.1", 0)
-    async with proxy_server, websocket_hub(pki, echo) as port:
-        address = f"127.0.0.1:{proxy_server.sockets[0].getsockname()[1]}"
+    async with serving(lambda r, w: kind(r, w, seen)) as proxy_port, websocket_hub(pki, echo) as port:
+        address = f"127.0.0.1:{proxy_port}"
         proxy = Proxy(f"{url}{address}", url.partition(":")[0], f"proxy {address}")
         transport = await connect(settings(pki, port, tmp_path), proxy)
         await transport.send(b"x")
@@ -225,9 +226,8 @@ async def test_through_a_proxy(tmp_path, kind, url):
 
 async def test_a_proxy_that_wants_a_password(tmp_path):
     pki = Pki(tmp_path)
-    proxy_server = await asyncio.start_server(lambda r, w: connect_proxy(r, w, []), "127.0.0.1", 0)
-    async with proxy_server:
-        address = f"http://127.0.0.1:{proxy_server.sockets[0].getsockname()[1]}"
+    async with serving(lambda r, w: connect_proxy(r, w, [])) as proxy_port:
+        address = f"http://127.0.0.1:{proxy_port}"
         diagnosis = await failure(settings(pki, 1, tmp_path), Proxy(address, "http", address))
         assert diagnosis.step is Step.PROXY
         assert "407" in diagnosis.what

@@ -1,0 +1,117 @@
+"""Connections over real TLS, on the loop that the agent runs on: what only a real transport can show."""
+
+import asyncio
+import importlib.util
+
+import pytest
+
+from agent.relay.connection import KubeConnection
+from agent.relay.endpoint import KubeTrust
+from proto.aio import loop
+from tests.agent.apiserver import Pki, api_server
+from tests.agent.waiting import until
+
+loop.run(asyncio.sleep(0))  # libuv's signal pipe, made by the first loop, lives as long as the process: no leak
+
+
+class User:
+    """A ConnectionUser that writes down what it hears."""
+
+    is_request_complete = True
+
+    def __init__(self):
+        self.status = None
+        self.body = b""
+        self.ends = []
+
+    def on_head(self, status, headers, *, end):
+        self.status = status
+
+    def on_body(self, chunk, *, end):
+        self.body += chunk
+
+    def on_trailers(self, headers):
+        pass
+
+    def on_complete(self):
+        self.ends.append("complete")
+
+    def on_failure(self, code, text, *, got_bytes, was_reused):
+        self.ends.append("failure")
+
+    def on_writable(self):
+        pass
+
+
+class Owner:
+    def __init__(self):
+        self.idle = []
+        self.lost = []
+
+    def on_idle(self, connection):
+        self.idle.append(connection)
+
+    def on_lost(self, connection):
+        self.lost.append(connection)
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+
+
+async def converse(tmp_path, script, between=None):
+    """What the user of a connection heard that had asked a scripted server for an upgrade."""
+    pki, owner, user = Pki(tmp_path), Owner(), User()
+    async with api_server(pki, script) as (_, port):
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: KubeConnection(owner), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
+        )
+        connection.begin(user, b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade="SPDY/3.1")
+        if between is not None:
+            await between(connection, user)
+        await until(lambda: owner.lost)
+    return user.status, user.body, user.ends
+
+
+def test_close_notify_ends_an_upgraded_connection(tmp_path):
+    async def script(head, reader, writer):
+        writer.write(SWITCH + b"bye")
+        await writer.drain()
+        writer.close()
+
+    assert loop.run(converse(tmp_path, script)) == (101, b"bye", ["complete"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="asyncio's own loop cannot tell the two apart")
+def test_a_bare_end_of_tcp_is_a_cut(tmp_path):
+    async def script(head, reader, writer):
+        writer.write(SWITCH + b"by")
+        await writer.drain()
+        writer.transport.abort()
+
+    assert loop.run(converse(tmp_path, script)) == (101, b"by", ["failure"])
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("run", [asyncio.run, loop.run])
+def test_a_paused_connection_keeps_what_it_has_not_delivered(tmp_path, size, run):
+    async def scene():
+        paused = asyncio.Event()
+
+        async def script(head, reader, writer):
+            writer.write(SWITCH)
+            await paused.wait()
+            writer.write(b"x" * size)
+            await writer.drain()
+            writer.close()
+
+        async def between(connection, user):
+            await until(lambda: user.status == 101)
+            connection.pause_reading()
+            paused.set()
+            await asyncio.sleep(0.05)
+            assert user.body == b""
+            connection.resume_reading()
+
+        return await converse(tmp_path, script, between)
+
+    assert run(scene()) == (101, b"x" * size, ["complete"])

@@ -1,0 +1,45 @@
+"""The small GET, through proxies too."""
+
+import pytest
+
+from agent.relay.endpoint import KubeTrust
+from agent.uplink import fetch
+from agent.uplink.proxies import Proxy
+from tests.agent.apiserver import Pki, api_server, json_answer, serving
+from tests.agent.uplink.test_wsclient import connect_proxy, socks_proxy
+
+
+async def script(head, reader, writer):
+    writer.write(json_answer(b"hello"))
+
+
+async def get(pki, port, **more):
+    return await fetch.get("localhost", port, "/x", context=KubeTrust(ca_file=pki.ca_file).context(), **more)
+
+
+async def test_directly(tmp_path):
+    pki = Pki(tmp_path)
+    async with api_server(pki, script) as (server, port):
+        assert await get(pki, port) == (200, b"hello")
+        assert b"authorization" not in server.heads[0]
+
+
+@pytest.mark.parametrize(("kind", "url"), [(connect_proxy, "http://u:p@"), (socks_proxy, "socks5h://")])
+async def test_through_a_proxy(tmp_path, kind, url):
+    pki = Pki(tmp_path)
+    seen = []
+    async with serving(lambda r, w: kind(r, w, seen)) as proxy_port, api_server(pki, script) as (_, port):
+        address = f"127.0.0.1:{proxy_port}"
+        proxy = Proxy(f"{url}{address}", url.partition(":")[0], "p")
+        assert await get(pki, port, proxy=proxy) == (200, b"hello")
+        assert f"localhost:{port}".encode() in seen[0]
+
+
+async def test_proxies_that_refuse_or_cannot(tmp_path):
+    pki = Pki(tmp_path)
+    async with serving(lambda r, w: connect_proxy(r, w, [])) as proxy_port:
+        address = f"http://127.0.0.1:{proxy_port}"
+        with pytest.raises(ConnectionError, match="refused"):
+            await get(pki, 1, proxy=Proxy(address, "http", address))
+    with pytest.raises(ConnectionError, match="--hub-ca-file"):
+        await get(pki, 1, proxy=Proxy("https://p.test:1", "https", "https://p.test:1"))
