@@ -1,0 +1,25 @@
+"""A short, bounded run of the fuzzer, and its seeds as plain inputs."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.fuzz import readers
+
+
+@pytest.mark.parametrize("seed", list(readers.seeds()), ids=range(len(list(readers.seeds()))))
+def test_the_seeds_are_read(seed: bytes) -> None:
+    readers.one_input(seed)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no build for this Python")
+def test_a_short_run_finds_nothing(tmp_path: pathlib.Path) -> None:
+    readers.write_seeds(tmp_path)
+    command = [sys.executable, "-m", "tests.fuzz.fuzz_session", "-runs=3000", "-seed=1", "-max_len=4096"]
+    command += ["-max_total_time=20", f"-artifact_prefix={tmp_path}/", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "Done 3" in ended.stderr or "DONE" in ended.stderr
