@@ -80,7 +80,7 @@ class Limits:
     ping_active_s: float = 2.0
     """Ping interval while a stream is open or one was opened in the last `active_memory_s`."""
     ping_idle_s: float = 10.0
-    """Ping interval of an idle tunnel: under the idle timeouts of common load balancers, 2 MB a month."""
+    """Ping interval of an idle tunnel: under the idle time-outs of load balancers, 1.5 MB a day in TLS."""
     active_memory_s: float = 60.0
     """How long after the last OPEN a session counts as active."""
     pong_timeout_s: float = 5.0

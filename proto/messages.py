@@ -56,6 +56,7 @@ class HttpRequest(Wire, frozen=True):
     """OPEN of kind http: one Kubernetes request."""
 
     method: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+    """Upper-case HTTP method."""
     path: bytes
     """Raw request target behind the cluster prefix, query included, byte for byte; begins with `/`."""
     headers: _Headers
@@ -79,6 +80,7 @@ class Command(Wire, frozen=True):
     verb: _Name
     args: Ext = {}
     key: _Name = ""
+    """Idempotency key: a second command with the same key is the same command."""
     ext: Ext = {}
 
 
@@ -102,6 +104,7 @@ class HttpHead(Wire, frozen=True):
     """HEAD: the final response head, or 101 after which DATA is opaque."""
 
     status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    """101 for an upgrade that was asked for, otherwise 200 to 599."""
     headers: _Headers
     """No hop-by-hop field; content-length only when exact."""
     ext: Ext = {}
@@ -165,6 +168,7 @@ class AgentAuth(Wire, frozen=True):
     """AUTH: the agent's answer. The cluster comes from the credential alone."""
 
     role: Annotated[str, msgspec.Meta(pattern="^(cluster|node)$", max_length=7)]
+    """What the agent is; the credential must agree."""
     instance: Annotated[bytes, msgspec.Meta(min_length=INSTANCE_BYTES, max_length=INSTANCE_BYTES)]
     """Random per process."""
     epoch: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -173,6 +177,7 @@ class AgentAuth(Wire, frozen=True):
     limits: Bounds
     credential: Credential
     node: _Name = ""
+    """Name of the Kubernetes node, role node only."""
     build: _Name = ""
     kubernetes: _Name = ""
     """The API server's version, as it reported it; for display."""
