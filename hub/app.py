@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import time
 import urllib.parse
 from typing import Final
 
@@ -36,7 +37,7 @@ from hub.store.model import StoreUnavailable
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
-from proto import pins
+from proto import logs, pins
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.versions import PRODUCT_VERSION
@@ -73,7 +74,6 @@ class Hub:
 
     def __init__(self, settings: Settings, store: SqliteStore, hub_id: str) -> None:
         """Builds everything and touches no network. Raises TlsError, OSError."""
-        loop = asyncio.get_running_loop()
         self._settings = settings
         self._store = store
         self._hub_id = hub_id
@@ -82,13 +82,13 @@ class Hub:
         self._server_context = None if settings.plain_http else tls.ServerContext(tls_files(settings))
         self._indexes = make_indexes(store)
         self._metrics = Metrics()
-        self._registry = Registry(loop.time, lambda: datetime.datetime.now(datetime.UTC))
+        self._registry = Registry(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
         self._tokens = Tokens(store, wall_clock)
         self._agent_tokens = AgentTokens(store, wall_clock)
-        self._relay = self._make_relay(loop)
+        self._relay = self._make_relay()
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
         self._metrics_server = MetricsServer(self._metrics.render)
@@ -170,14 +170,14 @@ class Hub:
         assert self._following is not None
         await asyncio.wait([self._following])
 
-    def _make_relay(self, loop: asyncio.AbstractEventLoop) -> Relay:
+    def _make_relay(self) -> Relay:
         return Relay(
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             routes=self._registry,
             metrics=self._metrics,
-            now=loop.time,
             limits=self._settings.proxy,
+            direct_log=logs.direct(),
         )
 
     def _make_revocation(self) -> Revocation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -11,13 +11,11 @@ import structlog
 
 from hub import errors
 from hub.edge.framing import Request
-from proto import logs
+from proto.directlog import DirectLog
 from proto.redaction import redact_text
 
 NAME: Final = "riata.access"
 PATH_BYTES_MAX: Final = 512
-
-_UNSAFE: Final = re.compile(r"[^!-~]|\\")
 
 
 class AccessLog:
@@ -27,14 +25,14 @@ class AccessLog:
     written together, before the loop waits again.
     """
 
-    def __init__(self, now: Callable[[], float], lines_per_s: float) -> None:
+    def __init__(self, now: Callable[[], float], lines_per_s: float, direct: DirectLog | None = None) -> None:
         self._log = structlog.get_logger(NAME)
         self._now = now
         self._rate = lines_per_s
         self._tokens = lines_per_s
         self._filled_at = now()
         self._suppressed = 0
-        self._direct = logs.direct()
+        self._direct = direct
 
     def request(self, **fields: object) -> None:
         """A request that reached the relay. Texts are printable ASCII without credentials: see `safe_path`."""
@@ -77,11 +75,15 @@ def safe_path(request: Request) -> str:
 
     The query is left out because it may carry secrets (`?token=…`, arguments of a command).
     """
-    path = request.target.partition(b"?")[0][: PATH_BYTES_MAX + 1].decode("latin-1")
-    if len(path) > PATH_BYTES_MAX:
-        path = path[:PATH_BYTES_MAX] + "..."
-    return redact_text(path if path.isascii() and _UNSAFE.search(path) is None else _escape(path))
+    return _shown(request.target.partition(b"?")[0][: PATH_BYTES_MAX + 1])
 
 
-def _escape(path: str) -> str:
-    return path.encode("unicode_escape").decode("ascii")
+@functools.lru_cache(maxsize=1024)
+def _shown(path: bytes) -> str:
+    """Remembered, since clients ask for the same paths again and redaction costs as much as parsing the request."""
+    text = path.decode("latin-1")
+    if len(text) > PATH_BYTES_MAX:
+        text = text[:PATH_BYTES_MAX] + "..."
+    if not text.isascii() or not text.isprintable() or "\\" in text:
+        text = text.encode("unicode_escape").decode("ascii")
+    return redact_text(text)

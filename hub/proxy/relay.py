@@ -26,6 +26,7 @@ from hub.proxy.path import split
 from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.link import Link
+from proto.directlog import DirectLog
 from proto.errors import Code
 from proto.messages import HttpRequest, StreamKind
 
@@ -68,6 +69,7 @@ class Relay:
         metrics: Metrics,
         limits: ProxyLimits | None = None,
         now: Callable[[], float] = time.monotonic,
+        direct_log: DirectLog | None = None,
     ) -> None:
         self.metrics = metrics
         self.limits = limits or ProxyLimits()
@@ -76,8 +78,9 @@ class Relay:
         self._routes = routes
         self._now = now
         self._in_flight = InFlight(self.limits)
-        self._log = AccessLog(now, self.limits.malformed_lines_per_s)
+        self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
         self._live: set[Exchange] = set()
+        metrics.in_flight.set_function(lambda: len(self._live))
         self._unanswered: set[Exchange] = set()
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
@@ -99,7 +102,6 @@ class Relay:
     def begin(self, front: Front, request: Request) -> Exchange | None:
         exchange = Exchange(self, front, request, f"{self._id_prefix}{next(self._ids):08x}")
         self._live.add(exchange)
-        self.metrics.in_flight.inc()
         try:
             self._admit(exchange)
             self._open(exchange)
@@ -194,7 +196,6 @@ class Relay:
         """The books for an exchange; called once for each."""
         self._live.discard(exchange)
         self._unanswered.discard(exchange)
-        self.metrics.in_flight.dec()
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:
             self._in_flight.leave(exchange.user, exchange.cluster_uid, is_long=kind.is_long_running)

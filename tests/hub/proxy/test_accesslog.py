@@ -13,7 +13,6 @@ from hub import errors
 from hub.edge.framing import read_request
 from hub.edge.head import parse_head
 from hub.proxy.accesslog import AccessLog, safe_path
-from proto import logs
 from proto.directlog import DirectLog
 
 
@@ -45,11 +44,9 @@ def test_malformed_requests_are_rationed_and_counted() -> None:
     assert lines[-1]["status"] == 400
 
 
-async def test_requests_of_one_turn_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_of_one_turn_are_written_together() -> None:
     stream = io.StringIO()
-    direct = DirectLog(stream, "hub")
-    monkeypatch.setattr(logs, "direct", lambda: direct)
-    log = AccessLog(lambda: 0.0, 2.0)
+    log = AccessLog(lambda: 0.0, 2.0, DirectLog(stream, "hub"))
     log.request(path="/a")
     log.request(path="/b")
     assert stream.getvalue() == ""
