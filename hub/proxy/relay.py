@@ -80,7 +80,7 @@ class Relay:
         self._in_flight = InFlight(self.limits)
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
         self._live: set[Exchange] = set()
-        metrics.in_flight.set_function(lambda: len(self._live))
+        metrics.in_flight.set_function(self._live.__len__)
         self._unanswered: set[Exchange] = set()
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)

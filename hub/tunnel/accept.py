@@ -19,6 +19,7 @@ from aiohttp import web
 from hub import errors, status
 from hub.auth.agents import AgentIdentity
 from hub.metrics import Metrics
+from hub.tunnel.memory import buffer_budget
 from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import ServerTransport, new_websocket
 from proto import errors as wire
@@ -31,6 +32,7 @@ from proto.limits import Limits
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamClass, StreamKind
 from proto.session import Role, Session
 from proto.versions import SUBPROTOCOL
+from proto.window import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class TunnelEndpoint:
         registry: Registry,
         metrics: Metrics,
         limits: Limits | None = None,
+        budget: Budget | None = None,
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         unauthenticated_max: int = UNAUTHENTICATED_MAX,
@@ -68,6 +71,7 @@ class TunnelEndpoint:
         self._metrics = metrics
         self._observer = metrics.link_observer()
         self._limits = limits or Limits()
+        self._budget = budget or Budget(buffer_budget())
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
         self._unauthenticated_max = unauthenticated_max
@@ -145,7 +149,7 @@ class TunnelEndpoint:
 
     def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: ServerTransport) -> Tunnel:
         identity = self._authenticator.authenticate(auth)
-        session = Session(Role.HUB, handshake.negotiated, self._limits)
+        session = Session(Role.HUB, handshake.negotiated, self._limits, budget=self._budget)
         name = f"{identity.cluster_name}/{auth.instance.hex()[:8]}"
         tunnel = Tunnel(
             identity=identity,
