@@ -1,0 +1,258 @@
+"""Conversations between two sessions about credit, time and urgency (continues test_session)."""
+
+import pytest
+
+from proto import errors, events, messages
+from proto.errors import Code
+from proto.limits import Limits
+from proto.messages import StreamClass
+from proto.window import Budget
+from tests.proto.pair import Pair
+
+# Credit
+
+
+def test_a_stalled_stream_holds_one_window_and_hinders_nobody() -> None:
+    pair = Pair()
+    slow = pair.hub.get("/slow")
+    pair.pump()
+    taken = pair.agent.taken()
+    pair.agent.head(taken)
+    pair.agent.send(taken, b"x" * 3_000_000)
+    pair.pump()
+    assert slow.buffered == 256 * 1024
+    quick = pair.hub.get("/quick")
+    pair.pump()
+    pair.agent.head(pair.agent.taken())
+    pair.agent.send(pair.agent.taken(), b"y" * 1000, end=True)
+    pair.pump()
+    assert pair.hub.body(quick) == b"y" * 1000
+    while taken.queued != 0:
+        pair.hub.session.consumed(slow, 100_000)
+        pair.pump()
+    assert len(pair.hub.body(slow)) == 3_000_000
+
+
+def test_the_sender_is_paused_and_told_when_to_go_on() -> None:
+    pair = Pair()
+    stream = pair.hub.get()
+    pair.pump()
+    taken = pair.agent.taken()
+    pair.agent.head(taken)
+    assert pair.agent.send(taken, b"x" * 200_000)
+    assert not pair.agent.send(taken, b"x" * 200_000)
+    pair.pump()
+    pair.hub.session.consumed(stream, 256 * 1024)
+    pair.pump()
+    assert [event.stream for event in pair.agent.all(events.Writable)] == [taken]
+
+
+def test_session_credit_returns_on_receipt() -> None:
+    limits = Limits(window_bytes=65536, window_max_bytes=65536, session_window_bytes=65536)
+    pair = Pair(limits, limits)
+    streams = [pair.hub.get() for _ in range(20)]
+    pair.pump()
+    for event in pair.agent.all(events.StreamOpened):
+        pair.agent.head(event.stream)
+        pair.agent.send(event.stream, b"z" * 60_000)
+    pair.pump()
+    assert sum(stream.buffered for stream in streams) == 20 * 60_000  # nobody consumed, all arrived
+
+
+def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle() -> None:
+    pair = Pair()
+    ping = pair.hub.session.outbox(pair.now)
+    pair.now += 0.1
+    pair.agent.session.receive(ping, pair.now)
+    pair.pump()
+    stream = pair.hub.get()
+    pair.pump()
+    taken = pair.agent.taken()
+    pair.agent.head(taken)
+    for _ in range(40):
+        pair.agent.send(taken, b"x" * 1_000_000)
+        pair.now += 0.02
+        pair.pump()
+        pair.hub.session.consumed(stream, stream.buffered)
+        pair.pump()
+    assert stream.window == 4 * 1024 * 1024
+    assert pair.hub.session._growth.extra == stream.window - 256 * 1024
+    pair.hub.session.consumed(stream, stream.buffered)
+    pair.advance(11.0)
+    assert stream.window == 256 * 1024
+    assert pair.hub.session._growth.extra == 0
+
+
+def test_the_process_budget_cuts_the_reader_that_does_not_read() -> None:
+    budget = Budget(400_000)
+    pair = Pair(budget=budget)
+    slow, fast = pair.hub.get(), pair.hub.get()
+    pair.pump()
+    for event in pair.agent.all(events.StreamOpened):
+        pair.agent.head(event.stream)
+        pair.agent.send(event.stream, b"x" * 200_000)
+    pair.pump()
+    assert budget.is_pressed
+    pair.hub.session.consumed(fast, 10_000)
+    pair.advance(1.0)
+    assert pair.hub.last(events.StreamReset).stream is slow
+    assert pair.hub.last(events.StreamReset).code is Code.OVERLOADED
+    assert not fast.is_closed
+    assert budget.used == fast.buffered
+    pair.hub.session.close(Code.CLOSED)
+    assert budget.used == 0
+
+
+# Liveness
+
+
+def test_pings_measure_the_round_trip() -> None:
+    pair = Pair()
+    message = pair.hub.session.outbox(pair.now)
+    pair.now += 0.05
+    pair.agent.session.receive(message, pair.now)
+    pair.pump()
+    assert pair.hub.session.liveness.rtt_s == pytest.approx(0.05)
+    assert pair.hub.last(events.PongReceived).rtt_s == pytest.approx(0.05)
+
+
+def test_pings_are_frequent_only_while_there_is_something_to_lose() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.advance(60.0)
+    idle = pair.hub.session.liveness._count
+    assert 5 <= idle <= 8
+    stream = pair.hub.get()
+    pair.pump()
+    pair.advance(60.0)
+    busy = pair.hub.session.liveness._count - idle
+    assert 25 <= busy <= 32
+    pair.agent.head(pair.agent.taken(), end=True)
+    pair.pump()
+    assert stream.is_closed
+    pair.advance(120.0)
+    assert pair.hub.session.liveness._count - idle - busy < 70
+
+
+def test_an_open_after_silence_brings_a_probe_with_it() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.advance(25.0)
+    pair.now += 3.0
+    pair.hub.get()
+    kinds = [frame[0] for frame in pair.hub.flush()]
+    assert kinds == [7, 2]
+
+
+def test_an_unanswered_ping_ends_the_session_after_five_seconds() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.hub.get()
+    pair.pump()
+    start = pair.now
+    while pair.hub.session.is_open:
+        pair.now += 0.25
+        pair.hub.session.handle_timer(pair.now)
+        pair.hub.session.outbox(pair.now)
+        pair.hub.session.written()
+        pair.agent.session.liveness.beat(pair.now)
+    assert pair.now - start <= 7.25
+    assert pair.hub.last(events.SessionEnded).reason.kind is events.EndKind.TIMEOUT
+
+
+def test_a_stalled_loop_reads_nothing_more() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.hub.request("DELETE", end=True)
+    message = pair.hub.session.outbox(pair.now)
+    pair.now += 6.5  # the agent's loop stood still; the hub has given up on it by now
+    pair.agent.receive(message)
+    assert not pair.agent.all(events.StreamOpened)
+    assert pair.agent.last(events.SessionEnded).reason.kind is events.EndKind.STALLED
+
+
+def test_a_stall_is_noticed_by_the_timer_too() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.agent.session.handle_timer(pair.now + 6.5)
+    assert pair.agent.last(events.SessionEnded).reason.kind is events.EndKind.STALLED
+
+
+def test_a_transport_that_takes_nothing_is_given_up() -> None:
+    pair = Pair(Limits(pong_timeout_s=100.0))
+    pair.pump()
+    pair.hub.get()
+    pair.hub.session.outbox(pair.now)  # and `written` never comes
+    for _ in range(19):
+        pair.now += 1.0
+        pair.hub.session.handle_timer(pair.now)
+    assert pair.hub.session.is_open
+    pair.now += 1.0
+    pair.hub.session.handle_timer(pair.now)
+    assert pair.hub.last(events.SessionEnded).reason.kind is events.EndKind.TIMEOUT
+
+
+def test_sync_resets_what_only_one_side_has() -> None:
+    pair = Pair()
+    kept, lost_there, lost_here = pair.hub.get("/kept"), pair.hub.get("/lost-there"), pair.hub.get("/lost-here")
+    pair.pump()
+    for event in pair.agent.all(events.StreamOpened):
+        pair.agent.head(event.stream)
+    pair.pump()
+    pair.agent.session.table.remove(pair.agent.session.table.streams[lost_there.id])
+    pair.hub.session.table.remove(lost_here)
+    pair.advance(61.0)
+    assert [event.stream for event in pair.hub.all(events.StreamReset)] == [lost_there]
+    assert [event.stream.id for event in pair.agent.all(events.StreamReset)] == [lost_here.id]
+    assert list(pair.hub.session.table.streams) == [kept.id] == list(pair.agent.session.table.streams)
+
+
+def test_half_closed_raw_streams_do_not_stay_for_ever() -> None:
+    pair = Pair()
+    raw, watch = pair.hub.dial(), pair.hub.get()
+    pair.hub.send(raw, b"", end=True)
+    pair.pump()
+    pair.advance(290.0)
+    assert not raw.is_closed
+    pair.advance(30.0)
+    assert pair.hub.last(events.StreamReset).code is Code.IDLE
+    assert not watch.is_closed
+
+
+def test_messages_are_bounded_and_the_oldest_droppable_goes_first() -> None:
+    pair = Pair(Limits(message_queue_bytes=3000))
+    pair.pump()
+    session = pair.hub.session
+    assert session.send_message(1, b"a" * 1000, droppable=True)
+    assert session.send_message(2, b"b" * 1000, droppable=False)
+    assert session.send_message(3, b"c" * 1500, droppable=True)
+    assert session.out.dropped_messages == 1
+    assert not session.send_message(4, b"d" * 2900, droppable=False)
+    with pytest.raises(errors.UsageError):
+        session.send_message(4, b"d" * 16385, droppable=False)
+    pair.pump()
+    assert [(event.topic, len(event.body), event.droppable) for event in pair.agent.all(events.MessageReceived)] == [
+        (2, 1000, False)
+    ]
+    assert session.send_message(5, b"", droppable=True)
+    pair.pump()
+    assert pair.agent.last(events.MessageReceived).topic == 5
+
+
+# Urgency
+
+
+def test_a_keystroke_overtakes_four_bulk_streams() -> None:
+    pair = Pair()
+    for _ in range(4):
+        pair.hub.get(cls=StreamClass.BULK)
+    key = pair.hub.request("GET", upgrade="websocket", cls=StreamClass.INTERACTIVE)
+    pair.pump()
+    opened = [event.stream for event in pair.agent.all(events.StreamOpened)]
+    for stream in opened[:4]:
+        pair.agent.head(stream)
+        pair.agent.send(stream, b"x" * 250_000)
+    pair.agent.head(opened[4], messages.HttpHead(status=101, headers=()))
+    pair.agent.send(opened[4], b"k")
+    pair.move(pair.agent, pair.hub)
+    assert pair.hub.body(key) == b"k"
