@@ -83,7 +83,7 @@ async def test_get_watch_shows_each_event_as_it_happens(light: Entry) -> None:
 
 
 async def test_raw_takes_the_full_prefixed_path(light: Entry) -> None:
-    """Up to client-go 0.36 `--raw` replaced the server's path; from 0.37 on it is put behind it. Both arrive alike."""
+    """Old kubectls replace the server's path by that of `--raw`, newer ones (1.36 at the latest) put it behind."""
     kubectl = light.kubectl
     await kubectl("create", "configmap", "raw", "--from-literal=v=1")
     path = f"/api/v1/namespaces/{kubectl.namespace}/configmaps?fieldSelector=metadata.name%3Draw&limit=5"

@@ -1,0 +1,154 @@
+"""The agent is killed: what its clients see, how fast the hub says so, and that work goes on afterwards."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests import harness
+from tests.e2e import bulk, measures
+from tests.e2e.entry import Entry
+from tests.e2e.kubectl import SPDY, WEBSOCKET
+from tests.e2e.line import Line
+from tests.e2e.pods import BOX, NAMESPACE, WEB, WEB_PORT
+from tests.e2e.rawhttp import SMALL_BUFFER, raw_connection
+
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+DOOMED = "doomed"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def doomed(hub_line: Line, full: Entry) -> AsyncIterator[tuple[harness.Agent, Entry]]:
+    """A second registration of the full cluster, whose agent a test may kill."""
+    assert hub_line.full is not None
+    async with harness.agent(hub_line.hub, hub_line.full, name=DOOMED) as agent:
+        yield agent, hub_line.entry(DOOMED).inside(NAMESPACE)
+
+
+async def test_a_body_cut_short_is_a_broken_transfer(doomed: tuple[harness.Agent, Entry]) -> None:
+    agent, entry = doomed
+    await bulk.ensure_bulk(entry)
+    async with raw_connection(entry, receive_buffer=SMALL_BUFFER) as connection:
+        await connection.request("GET", bulk.LIST, "Accept-Encoding: identity")
+        head = await connection.head(60)
+        assert head.status == 200
+        agent.kill()
+        read = b""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            read = await connection.rest(30)
+    # Neither the last chunk nor the announced length: no client can take it for the whole.
+    assert not read.endswith(b"0\r\n\r\n")
+    assert len(read) < bulk.BYTES
+    killed = time.monotonic()
+    async with entry.session() as session:
+        samples = []
+        for _ in range(20):
+            sent = time.monotonic()
+            async with session.get(entry.at("/api/v1/namespaces")) as answer:
+                status = await answer.json()
+                assert (answer.status, status["reason"]) == (503, "ServiceUnavailable")
+                assert answer.headers["Retry-After"] == "1"  # lost less than 30 s ago, nothing was sent (P2)
+            samples.append(time.monotonic() - sent)
+        print(f"\n503 after the loss: {measures.shown(samples)}")
+        assert measures.quantile(samples, 0.9) < 0.05
+        await agent.restart()
+        async with session.get(entry.at("/api/v1/namespaces")) as answer:
+            assert answer.status == 200
+    print(f"killed agent replaced and serving after {time.monotonic() - killed:.1f} s")
+
+
+async def test_kubectl_and_libraries_notice_a_cut(doomed: tuple[harness.Agent, Entry]) -> None:
+    agent, entry = doomed
+    await bulk.ensure_bulk(entry)
+    async with entry.session() as session, entry.kubectl.running("get", "--raw", bulk.LIST) as raw:
+        watch = await session.get(entry.at(f"/api/v1/namespaces/{NAMESPACE}/configmaps?watch=1&resourceVersion=0"))
+        assert watch.status == 200
+        await raw.line(30)  # none: a LIST is one line longer than the reader's limit, or the first bytes
+        agent.kill()
+        with pytest.raises(aiohttp.ClientError):  # a clean end would return
+            await watch.read()
+        result = await raw.end(30)
+    assert result.rc != 0
+    print(f"\nkubectl get --raw of a cut body: exit code {result.rc}, {result.stderr.strip()!r}")
+
+
+async def test_an_unreachable_cluster_is_said_at_once(hub_line: Line) -> None:
+    await hub_line.api.must("POST", "/v1/clusters", {"name": "ghost", "labels": {}})
+    ghost = hub_line.entry("ghost")
+    samples = []
+    async with ghost.session() as session:
+        for _ in range(50):
+            sent = time.monotonic()
+            async with session.get(ghost.at("/api")) as answer:
+                assert answer.status == 503
+                assert "Retry-After" not in answer.headers  # never connected: kubectl must fail at once
+                await answer.read()
+            samples.append(time.monotonic() - sent)
+    print(f"\n503 of a disconnected cluster: {measures.shown(samples)}")
+    assert measures.quantile(samples, 0.99) < 0.05
+    started = time.monotonic()
+    result = await ghost.kubectl("get", "pods", rc=1)
+    assert "cluster 'ghost' is not connected to the hub" in result.stderr
+    assert time.monotonic() - started < 5
+
+
+async def test_a_mutation_that_may_have_arrived_is_504_without_retry(doomed: tuple[harness.Agent, Entry]) -> None:
+    agent, entry = doomed
+    async with entry.session() as session:
+        async with session.get(entry.at("/api")) as answer:
+            assert answer.status == 200
+        os.kill(agent.pid, signal.SIGSTOP)
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "perhaps"}}
+        url = entry.at(f"/api/v1/namespaces/{NAMESPACE}/configmaps?dryRun=All")
+
+        async def post() -> tuple[int, dict[str, str], str]:
+            async with session.post(url, data=json.dumps(document)) as answer:
+                return answer.status, dict(answer.headers), await answer.text()
+
+        posting = asyncio.gather(post())
+        await asyncio.sleep(0.5)
+        agent.kill()
+        [(status, headers, text)] = await posting
+    assert status == 504, text
+    assert "Retry-After" not in headers
+    assert "outcome unknown" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "words"),
+    [
+        (WEBSOCKET, 1, "websocket: close 1006 (abnormal closure)"),
+        (SPDY, 1, "EOF"),
+    ],
+)
+async def test_a_cut_exec_says_so(doomed: tuple[harness.Agent, Entry], mode: str, code: int, words: str) -> None:
+    agent, entry = doomed
+    command = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
+    async with entry.kubectl.over(mode).running(*command) as shell:
+        assert await shell.line() == "ready"
+        agent.kill()
+        result = await shell.end(15)
+    print(f"\nkubectl exec cut over {mode}: exit code {result.rc}: {result.stderr.strip()!r}")
+    assert result.rc == code
+    assert words in result.stderr or "connection reset by peer" in result.stderr
+
+
+@pytest.mark.parametrize("mode", [WEBSOCKET, SPDY])
+async def test_a_cut_port_forward_ends_kubectl(doomed: tuple[harness.Agent, Entry], mode: str) -> None:
+    agent, entry = doomed
+    forward = ("port-forward", "--address=127.0.0.1", f"pod/{WEB}", f":{WEB_PORT}")
+    async with entry.kubectl.over(mode).running(*forward) as forwarding:
+        await forwarding.line()
+        agent.kill()
+        result = await forwarding.end(20)
+    print(f"\nkubectl port-forward cut over {mode}: exit code {result.rc}: {result.stderr.strip()!r}")
+    assert result.rc == 1
+    assert "lost connection to pod" in result.stderr
