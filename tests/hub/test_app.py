@@ -99,7 +99,9 @@ def test_a_hub_from_init_to_sigterm(running: Running) -> None:
     metrics = http.client.HTTPConnection(metrics_host, int(metrics_port))
     with contextlib.closing(metrics):
         metrics.request("GET", "/metrics")
-        assert b"riata_hub_requests_total" in metrics.getresponse().read()
+        exposition = metrics.getresponse().read()
+        assert b"riata_hub_requests_total" in exposition
+        assert b"\nriata_hub_connections " in exposition
     assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
     assert {stat.S_IMODE(p.stat().st_mode) for p in running.data.rglob("*") if p.is_file()} == {0o600}
     assert running.stop() == 0
