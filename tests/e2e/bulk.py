@@ -1,7 +1,6 @@
 """Fifty megabytes of ConfigMaps: a LIST that takes long enough to be in flight, stalled, or cut."""
 
 import asyncio
-import json
 import secrets
 
 from tests.e2e.entry import Entry
@@ -16,7 +15,7 @@ async def ensure_bulk(entry: Entry) -> None:
     """Make the ConfigMaps if they are not there: random text, so that nothing on the way compresses it."""
     await entry.kubectl("create", "namespace", NAMESPACE, rc=None)
     async with entry.session() as session:
-        async with session.get(entry.at(f"{LIST}?limit=1")) as answer:
+        async with session.get(entry.at(f"{LIST}?limit=1&labelSelector=bulk")) as answer:
             if (await answer.json())["items"]:
                 return
         gate = asyncio.Semaphore(4)
@@ -25,10 +24,10 @@ async def ensure_bulk(entry: Entry) -> None:
             document = {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": f"bulk-{number:02d}"},
+                "metadata": {"name": f"bulk-{number:02d}", "labels": {"bulk": "yes"}},
                 "data": {"text": secrets.token_hex(500_000)},
             }
-            async with gate, session.post(entry.at(LIST), data=json.dumps(document)) as answer:
+            async with gate, session.post(entry.at(LIST), json=document) as answer:
                 assert answer.status == 201, await answer.text()
 
         async with asyncio.TaskGroup() as group:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import time
@@ -71,7 +70,9 @@ async def test_kubectl_and_libraries_notice_a_cut(doomed: tuple[harness.Agent, E
     async with entry.session() as session, entry.kubectl.running("get", "--raw", bulk.LIST) as raw:
         watch = await session.get(entry.at(f"/api/v1/namespaces/{NAMESPACE}/configmaps?watch=1&resourceVersion=0"))
         assert watch.status == 200
-        await raw.line(30)  # none: a LIST is one line longer than the reader's limit, or the first bytes
+        assert raw.process.stdout is not None
+        async with asyncio.timeout(30):
+            assert await raw.process.stdout.read(1000)
         agent.kill()
         with pytest.raises(aiohttp.ClientError):  # a clean end would return
             await watch.read()
@@ -96,7 +97,8 @@ async def test_an_unreachable_cluster_is_said_at_once(hub_line: Line) -> None:
     assert measures.quantile(samples, 0.99) < 0.05
     started = time.monotonic()
     result = await ghost.kubectl("get", "pods", rc=1)
-    assert "cluster 'ghost' is not connected to the hub" in result.stderr
+    # kubectl's own words for every 503; it shows the Status's message only with -v=8.
+    assert "the server is currently unable to handle the request" in result.stderr
     assert time.monotonic() - started < 5
 
 
@@ -110,7 +112,7 @@ async def test_a_mutation_that_may_have_arrived_is_504_without_retry(doomed: tup
         url = entry.at(f"/api/v1/namespaces/{NAMESPACE}/configmaps?dryRun=All")
 
         async def post() -> tuple[int, dict[str, str], str]:
-            async with session.post(url, data=json.dumps(document)) as answer:
+            async with session.post(url, json=document) as answer:
                 return answer.status, dict(answer.headers), await answer.text()
 
         posting = asyncio.gather(post())
@@ -122,14 +124,9 @@ async def test_a_mutation_that_may_have_arrived_is_504_without_retry(doomed: tup
     assert "outcome unknown" in text
 
 
-@pytest.mark.parametrize(
-    ("mode", "code", "words"),
-    [
-        (WEBSOCKET, 1, "websocket: close 1006 (abnormal closure)"),
-        (SPDY, 1, "EOF"),
-    ],
-)
-async def test_a_cut_exec_says_so(doomed: tuple[harness.Agent, Entry], mode: str, code: int, words: str) -> None:
+@pytest.mark.parametrize("mode", [WEBSOCKET, SPDY])
+async def test_what_kubectl_says_of_a_cut_exec(doomed: tuple[harness.Agent, Entry], mode: str) -> None:
+    """docs/reference/streams.md: over SPDY kubectl takes any end of the connection for the program's."""
     agent, entry = doomed
     command = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
     async with entry.kubectl.over(mode).running(*command) as shell:
@@ -137,8 +134,11 @@ async def test_a_cut_exec_says_so(doomed: tuple[harness.Agent, Entry], mode: str
         agent.kill()
         result = await shell.end(15)
     print(f"\nkubectl exec cut over {mode}: exit code {result.rc}: {result.stderr.strip()!r}")
-    assert result.rc == code
-    assert words in result.stderr or "connection reset by peer" in result.stderr
+    if mode == SPDY:
+        assert (result.rc, result.stderr) == (0, "")
+    else:
+        assert result.rc == 1
+        assert "connection reset by peer" in result.stderr or "websocket: close 1006" in result.stderr
 
 
 @pytest.mark.parametrize("mode", [WEBSOCKET, SPDY])
