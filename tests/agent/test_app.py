@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -124,3 +126,12 @@ async def test_a_wrong_pin_is_a_wrong_setting(tmp_path):
 def test_a_stuck_loop_fails_the_liveness_probe():
     pulse = app.Pulse(float("-inf"))
     assert pulse.is_alive()[0] is False
+
+
+def test_the_agent_loads_no_heavy_library():
+    code = "import agent.app, agent.cli, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+    # structlog and websockets load rich and python_socks by themselves where these are installed.
+    heavy = {"aiohttp", "kubernetes_asyncio", "kubernetes", "pydantic", "cyclopts", "yaml"}
+    assert heavy & set(loaded.split()) == set()
+    assert not {name for name in loaded.split() if name == "hub" or name.startswith("hub.")}
