@@ -18,9 +18,11 @@ logger = logging.getLogger(__name__)
 
 WRITE_BUFFER_HIGH: Final = 64 * 1024
 """Bytes waiting in the transport before a request body's credit is held back."""
-READ_BUFFER_BYTES: Final = 64 * 1024
-"""Bytes taken off a connection at once."""
-UNDECODED_HIGH: Final = READ_BUFFER_BYTES // 2
+READ_BUFFER_BYTES: Final = 320 * 1024
+"""Bytes taken off a connection at once: more than the TLS layer can hold (256 KiB from one read of the socket and a
+record that is decrypted). What did not fit would wait for the next turn of the loop, and when the socket's end arrives
+in this one, uvloop throws it away: the last bytes of a fast exec were lost so."""
+UNDECODED_HIGH: Final = 32 * 1024
 """Bytes that may wait undecrypted. With the 16 KiB of a record that is decrypted but not yet taken they must fit into
 the read buffer: when the socket ends, the TLS layer delivers what fits and forgets the rest."""
 SOCKET_RECEIVE_BYTES: Final = 128 * 1024
@@ -171,8 +173,10 @@ class KubeConnection(asyncio.BufferedProtocol):
         reader = self._reader
         try:
             # Without the announcement, a response that only the connection's end ends may be cut short: uvloop and
-            # asyncio report a bare TCP FIN below TLS as an end without error.
-            if not self._is_end_announced:
+            # asyncio report a bare TCP FIN below TLS as an end without error. Behind a 101 the two sides' own framing
+            # tells; a RESET would throw away what the client has not read yet, and API servers skip the close_notify
+            # when they close while they write (crypto/tls Conn.Close).
+            if not self._is_end_announced and (exc is not None or reader.state is not State.OPAQUE):
                 raise BadResponse("the connection to the API server broke")
             reader.feed_eof()
         except BadResponse as broken:

@@ -107,12 +107,12 @@ async def test_the_api_server_closes():
     assert talk.stream.credit == 4
 
 
-@pytest.mark.parametrize("exc", [ConnectionResetError(), None])
-async def test_a_broken_connection_is_no_end(exc):
+@pytest.mark.parametrize(("exc", "last"), [(ConnectionResetError(), ("reset", "UPSTREAM")), (None, "end")])
+async def test_a_broken_connection_is_no_end_but_an_unannounced_one_is(exc, last):
     talk = upgrade()
     talk.answer(WEBSOCKET)
     talk.lose(exc, announced=False)
-    assert talk.stream.log == [("head", 101, False), ("reset", "UPSTREAM")]
+    assert talk.stream.log == [("head", 101, False), last]
     assert talk.counts.upgrades == talk.counts.active == 0
 
 
