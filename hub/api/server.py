@@ -80,6 +80,8 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
     async def serve(request: web.Request) -> web.StreamResponse:
         principal = _authenticate(services, route, request)
         body = await _body(services, route, request)
+        if body is not None:  # the body took its time, in which the token or the grant may have been revoked
+            principal = _authenticate(services, route, request)
         assert route.handler is not None
         reply = await route.handler(Call(services, principal, request.match_info, body))
         return _response(reply)

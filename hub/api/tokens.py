@@ -9,7 +9,7 @@ from hub.api.services import Services
 from hub.auth.principal import Principal
 from hub.auth.tokens import TokenRecord
 from hub.clock import rfc3339
-from hub.errors import Conflict, NotFound, PermissionDenied
+from hub.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
 
 
 async def whoami(call: Call) -> Reply:
@@ -98,10 +98,15 @@ def _groups(caller: Principal, user: str, body: models.TokenRequest) -> tuple[st
 
 
 def _lifetime(services: Services, caller: Principal, wanted_s: int) -> float:
-    """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells."""
+    """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells.
+
+    Raises Unauthenticated when the caller's token has just been revoked: nothing bounds the new one's life then.
+    """
     lifetime = min(float(wanted_s), services.settings.token_lifetime_max_s)
     own = services.token_index.get(caller.token_id)
-    if not caller.is_admin and own is not None and own.expires_at is not None:
+    if own is None:
+        raise Unauthenticated
+    if not caller.is_admin and own.expires_at is not None:
         lifetime = min(lifetime, own.expires_at - services.clock())
     return lifetime
 

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +190,29 @@ class HubWorld:
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return await self.raw(head.encode() + b"\r\n" + content)
 
-    async def raw(self, request: bytes, *, timeout_s: float = 5.0) -> Answer:
-        """Bytes in, the whole answer out; the connection has to end by itself."""
+    async def raw(
+        self,
+        request: bytes,
+        *,
+        meanwhile: Callable[[], Awaitable[object]] | None = None,
+        rest: bytes = b"",
+        timeout_s: float = 5.0,
+    ) -> Answer:
+        """Bytes in, the whole answer out; the connection has to end by itself.
+
+        `meanwhile` runs when `request` has been taken in, and `rest` is sent behind it.
+        """
         server = self.runner.server
         assert server is not None
         protocol = server()
         transport = MemoryTransport(protocol)
         protocol.connection_made(transport)
         protocol.data_received(request)
+        if meanwhile is not None:
+            for _ in range(8):  # until the handler waits for the body
+                await asyncio.sleep(0)
+            await meanwhile()
+            protocol.data_received(rest)
         try:
             await asyncio.wait_for(transport.closed.wait(), timeout_s)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,33 @@ async def test_revocation_is_felt_at_once(world: HubWorld) -> None:
     assert ("exchanges of", token_id) in world.tunnels.cuts
     assert (await world.call("GET", "/v1/whoami", token=token)).status == 401
     assert (await world.call("DELETE", f"/v1/tokens/{token_id}")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/tokens", {"name": "x", "expiresInSeconds": 10**10}),
+        ("/v1/grants", {"name": "mine", "role": "hub-admin", "user": "mallory"}),
+    ],
+)
+async def test_a_request_whose_body_comes_after_the_revocation_is_refused(
+    world: HubWorld, path: str, body: dict[str, object]
+) -> None:
+    granted = {"name": "mallory-1", "role": "hub-admin", "user": "mallory"}
+    assert (await world.call("POST", "/v1/grants", granted)).status == 201
+    token = await world.mint("mallory", lifetime_s=600.0)
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+
+    async def revoke() -> None:
+        await world.call("DELETE", "/v1/grants/mallory-1")
+        await world.call("DELETE", f"/v1/tokens/{token.split('_')[1]}")
+
+    answer = await world.raw(head.encode() + content[:1], meanwhile=revoke, rest=content[1:])
+    assert (answer.status, answer.json["reason"]) == (401, "Unauthorized")
+    assert [record.user for record in world.tokens] == ["admin"]
+    assert list(world.grants.of("mallory", ())) == []
 
 
 async def test_without_administration_only_for_oneself(world: HubWorld) -> None:
