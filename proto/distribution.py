@@ -9,7 +9,8 @@ def check() -> None:
 
     Every `__main__` calls this before it imports anything else of `proto`. proto-plus, which Google's client
     libraries pull in, installs a top-level package `proto` too: whichever was installed last wins on disk, and
-    the files of both may lie in one directory.
+    the files of both may lie in one directory. Where they lie in two, the first on sys.path wins and this module may
+    not be found at all: then the `__main__` says the same in its own words.
     """
     package = importlib.import_module("proto")
     if getattr(package, "RIATA", False) is True:
