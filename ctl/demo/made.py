@@ -1,6 +1,6 @@
 """The demo's own clusters: real Kubernetes, made by the test harness of the checkout (docs/adr/0006).
 
-The harness is loaded by name: the wheel has no `tests`, and an import contract keeps it so.
+The harness is loaded by name: the wheel has no `tests`, and an import contract forbids a static import of them.
 """
 
 import asyncio
