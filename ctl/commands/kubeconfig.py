@@ -5,7 +5,7 @@ import functools
 import os
 import re
 import socket
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,6 +14,15 @@ from ctl.kubeconfig import entries, store
 
 _EXPIRY = "7d"
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+
+KIND = output.Kind(
+    "context",
+    {
+        "CONTEXT": lambda c: c.get("context"),
+        "CLUSTER": lambda c: c.get("cluster"),
+        "SERVER": lambda c: c.get("server"),
+    },
+)
 
 
 async def kubeconfig(
@@ -30,11 +39,11 @@ async def kubeconfig(
     token_name: Annotated[str, Parameter(help="Name of the token at the hub.")] = "",
     token_expiry: options.Expiry = _EXPIRY,
     form: Annotated[
-        Literal["yaml", "json", "name"] | None,
+        output.Format | None,
         Parameter(
             name=["--output", "-o"],
             help="yaml (what is printed without this option) and json: the kubeconfig; with --merge: what it did. "
-            "name (the same with --merge): the contexts.",
+            "table and name: its contexts, and without --merge no token is made for that.",
         ),
     ] = None,
     profile: options.Profile = "",
@@ -46,30 +55,31 @@ async def kubeconfig(
     would write (KUBECONFIG or ~/.kube/config): entries of others, comments and order stay, the file becomes 0600, and a
     riata token that is replaced there is revoked.
     """
-    _check(clusters, all_, merge, form, prefix)
+    _check(clusters, all_, prefix)
     login = logins.resolve(os.environ, profile)
     seconds = durations.parse(token_expiry)
     async with client.HubClient(login) as hub:
         names = await _names(hub, clusters, all_)
+        contexts = _contexts(login.hub, names, prefix)
+        if form in {"table", "name"} and not merge:
+            KIND.show_all(contexts, form)
+            return
         name = token_name or f"kubeconfig-{socket.gethostname()}"
         made = await hub.post(
             client.target("v1", "tokens"), {"name": name, "expiresInSeconds": seconds, "clusters": names}
         )
         ours = entries.build(login.hub, login.ca, str(made["token"]), names, prefix)
         if merge:
-            await _merge(
-                hub, ours, made, use=ours[-len(names)].name if use_context else None, replace=replace, form=form
-            )
+            first = str(contexts[0]["context"]) if use_context else None
+            await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name")
         else:
             output.document(entries.document(ours, ours[0].name), form or "yaml")
             terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
 
 
-def _check(clusters: tuple[str, ...], all_: bool, merge: bool, form: str | None, prefix: str) -> None:
+def _check(clusters: tuple[str, ...], all_: bool, prefix: str) -> None:
     if bool(clusters) == all_:
         raise errors.UsageError("name the clusters", cure="riata kubeconfig CLUSTER…, or riata kubeconfig --all")
-    if not merge and form == "name":
-        raise errors.UsageError("-o name shows what --merge did", cure="use -o yaml or -o json, or add --merge")
     if not _PREFIX.fullmatch(prefix):
         raise errors.UsageError(f"{prefix!r} is not a prefix", cure="letters, digits, dots and dashes, a letter first")
 
@@ -90,14 +100,23 @@ async def _names(hub: client.HubClient, clusters: tuple[str, ...], all_: bool) -
     return list(dict.fromkeys(clusters))
 
 
+def _contexts(hub: str, names: list[str], prefix: str) -> list[dict[str, str]]:
+    """The contexts as `-o table` and `-o name` show them, in the order of the clusters."""
+    return [
+        {"context": entries.context_name(prefix, name), "cluster": name, "server": entries.server(hub, name)}
+        for name in names
+    ]
+
+
 async def _merge(
     hub: client.HubClient,
     ours: list[entries.Entry],
     made: dict[str, Any],
+    contexts: list[dict[str, str]],
     *,
     use: str | None,
     replace: bool,
-    form: str | None,
+    form: output.Format,
 ) -> None:
     merging = functools.partial(store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace)
     work = asyncio.get_running_loop().run_in_executor(None, merging)
@@ -108,17 +127,17 @@ async def _merge(
         if work.exception() is not None:
             await _discard(hub, str(made.get("id")))
         raise
-    contexts = [e.name for e in ours if e.section == "contexts"]
-    if form is not None and form != "name":
-        files = [str(path) for path in merged.files]
-        output.document({"files": files, "contexts": contexts, "token": made.get("id")}, form)
+    if form in {"table", "name"}:
+        KIND.show_all(contexts, form)
     else:
-        terminal.data("\n".join(contexts))
+        files = [str(path) for path in merged.files]
+        named = [context["context"] for context in contexts]
+        output.document({"files": files, "contexts": named, "token": made.get("id")}, form)
     written = ", ".join(str(path) for path in merged.files)
     terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
     for token_id in merged.replaced_tokens:
         await _revoke_replaced(hub, token_id)
-    terminal.say(f"next: kubectl --context {contexts[0]} get namespaces")
+    terminal.say(f"next: kubectl --context {contexts[0]['context']} get namespaces")
 
 
 async def _discard(hub: client.HubClient, token_id: str) -> None:

@@ -1,8 +1,10 @@
 """How a command line ends."""
 
+import json
 import subprocess
 
 import pytest
+import yaml
 
 from ctl import cli, errors
 from tests.ctl.conftest import Riata
@@ -36,6 +38,31 @@ async def test_version_without_a_hub_is_an_answer_too(riata: Riata) -> None:
     assert (result.code, result.out) == (0, "PART    VERSION\nriata   0.1.0\n")
     assert "not logged in" in result.err
     assert (await riata("version", "--client")).err == ""
+
+
+READING = (
+    ("clusters", "list"),
+    ("clusters", "show", "a"),
+    ("agent-tokens", "list", "a"),
+    ("grants", "list"),
+    ("grants", "show", "g"),
+    ("tokens", "list"),
+    ("kubeconfig", "a"),
+    ("whoami",),
+    ("version",),
+)
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+async def test_what_reads_has_all_four_forms(riata: Riata, hub: str, fake: FakeHub, command: tuple[str, ...]) -> None:
+    fake.clusters["a"] = {"name": "a"}
+    fake.grants["g"] = {"name": "g", "user": "ann", "cluster": "a", "role": "use"}
+    shown = {form: await riata(*command, "-o", form) for form in ("table", "json", "yaml", "name")}
+    assert {form: result.code for form, result in shown.items()} == dict.fromkeys(shown, 0)
+    headings = shown["table"].out.splitlines()[0].split()
+    assert headings == [heading.upper() for heading in headings]
+    assert json.loads(shown["json"].out).keys() == yaml.safe_load(shown["yaml"].out).keys()
+    assert all(len(line.split()) == 1 for line in shown["name"].out.splitlines())
 
 
 @pytest.mark.parametrize(

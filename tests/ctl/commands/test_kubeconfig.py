@@ -33,6 +33,21 @@ async def test_it_is_printed_with_one_context_a_cluster_and_a_token_for_them(
     assert json.loads((await riata("kubeconfig", "--all", "-o", "json")).out)["current-context"] == "riata-a"
 
 
+async def test_its_contexts_as_names_and_as_a_table_need_no_token(riata: Riata, hub: str, fake: FakeHub) -> None:
+    assert (await riata("kubeconfig", "b", "a", "-o", "name", "--prefix", "x")).out == "x-b\nx-a\n"
+    table = [line.split() for line in (await riata("kubeconfig", "--all", "-o", "table")).out.splitlines()]
+    assert table[0] == ["CONTEXT", "CLUSTER", "SERVER"]
+    assert table[1] == ["riata-a", "a", f"{hub}/k8s/clusters/a"]
+    assert fake.tokens == {}
+    assert (await riata("kubeconfig", "nope", "-o", "name")).code == 4
+
+
+async def test_a_merge_shows_its_contexts_as_a_table_too(riata: Riata, hub: str, fake: FakeHub) -> None:
+    merged = await riata("kubeconfig", "a", "--merge", "-o", "table")
+    assert [line.split()[0] for line in merged.out.splitlines()] == ["CONTEXT", "riata-a"]
+    assert list(fake.tokens) == ["t000000001"]
+
+
 async def test_merging_again_revokes_the_token_it_replaces(
     riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
 ) -> None:
@@ -65,7 +80,7 @@ async def test_no_token_is_made_for_a_cluster_that_is_missing(riata: Riata, hub:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("a", "--all"), ("a", "-o", "name"), ("a", "--prefix", "0"), ("a", "--token-expiry", "x")]
+    "arguments", [(), ("a", "--all"), ("a", "-o", "xml"), ("a", "--prefix", "0"), ("a", "--token-expiry", "x")]
 )
 async def test_usage_errors_come_before_anything_is_asked(
     riata: Riata, hub: str, fake: FakeHub, arguments: tuple[str, ...]
