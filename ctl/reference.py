@@ -37,6 +37,34 @@ _ENVIRONMENT = """
 
 """
 
+DEMO = {
+    "hub_url": "URL of the hub",
+    "ca_file": "PEM file of the hub's CA",
+    "ca_pin": "`sha256:…` of that CA's public key",
+    "admin_token_file": "file with the token of the hub's administrator",
+    "metrics_url": "the hub's metrics",
+    "kubeconfig": "a kubeconfig with one context for each cluster, valid for a day",
+    "kubectl": "the kubectl that was built with the clusters; null with `--kubeconfig`",
+    "clusters[].name": "name of the cluster on the hub",
+    "clusters[].size": "`full` (real pods), `light` (an API server and simulated nodes) or `yours`",
+    "clusters[].namespace": "the Kubernetes namespace of the sample workloads and of the context; empty for `yours`",
+    "clusters[].network_namespace": "the Linux network namespace of a full cluster, as a path for root to enter: "
+    "`nsenter --net=PATH COMMAND`; null for the others, which are in the machine's own",
+    "clusters[].note": "what it is made of, in words",
+    "clusters[].context": "its context in the kubeconfig",
+    "pids": "process ids by role: `hub`, `CLUSTER/agent`; of clusters that the demo made also `CLUSTER/etcd` …",
+}
+"""Keys of the object that `riata demo -o json` prints, and what they hold."""
+
+_DEMO_HEAD = """
+## The object of `riata demo -o json`
+
+Printed once everything is connected and works; the demo then stays until SIGTERM.
+
+| key | what it holds |
+|---|---|
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -44,7 +72,8 @@ def page() -> str:
     tree = cli.build().generate_docs(output_format="markdown", heading_level=2)
     tree = re.sub(r"^(riata [a-z -]+?) -m \S+", r"\1", tree, flags=re.MULTILINE)  # cyclopts looks at how *we* were run
     lines = (line.rstrip() for line in tree.splitlines())
-    return f"{_HEAD}{codes}{_ENVIRONMENT}" + "\n".join(lines).strip() + "\n"
+    demo = "".join(f"| `{key}` | {held} |\n" for key, held in DEMO.items())
+    return f"{_HEAD}{codes}{_ENVIRONMENT}" + "\n".join(lines).strip() + f"\n{_DEMO_HEAD}{demo}"
 
 
 if __name__ == "__main__":

@@ -95,8 +95,10 @@ def _failures(loaded: Any) -> Iterator[None]:
 
 
 def _described(cluster: Any) -> running.DemoCluster:
-    note = "a real node with real pods" if cluster.size == "full" else f"{NODES} simulated nodes"
-    return running.DemoCluster(cluster.name, cluster.size, NAMESPACE, note)
+    if cluster.size == "light":
+        return running.DemoCluster(cluster.name, "light", NAMESPACE, f"{NODES} simulated nodes")
+    network = f"/proc/{cluster.pids['init']}/ns/net"
+    return running.DemoCluster(cluster.name, "full", NAMESPACE, "a real node with real pods", network)
 
 
 async def _clusters(stack: contextlib.AsyncExitStack, steps: progress.Steps, loaded: Any, *, full: bool) -> list[Any]:

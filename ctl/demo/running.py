@@ -18,6 +18,8 @@ class DemoCluster:
     """Where the sample workloads are, and the namespace of the context; empty when there are none."""
     note: str
     """What it is made of, in a few words."""
+    network: str | None = None
+    """The network namespace that it lives in, as a path to enter (`nsenter --net=PATH`); None: that of the machine."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Running:
         return logins.Login(hub=self.hub_url, ca=ca, token=files.read_token(str(self.admin_token_file)))
 
     def document(self, kubeconfig: pathlib.Path) -> dict[str, Any]:
-        """What `-o json` prints: one object, for scripts."""
+        """What `-o json` prints: one object, for scripts. Its keys are described in `ctl.reference`."""
         return {
             "hub_url": self.hub_url,
             "ca_file": str(self.ca_file),
@@ -57,5 +59,11 @@ class Running:
         }
 
 
-def _public(cluster: DemoCluster) -> dict[str, str]:
-    return {"name": cluster.name, "size": cluster.size, "namespace": cluster.namespace, "note": cluster.note}
+def _public(cluster: DemoCluster) -> dict[str, str | None]:
+    return {
+        "name": cluster.name,
+        "size": cluster.size,
+        "namespace": cluster.namespace,
+        "network_namespace": cluster.network,
+        "note": cluster.note,
+    }

@@ -9,6 +9,7 @@ import stat
 import pytest
 import yaml
 
+from ctl import reference
 from ctl.demo import handout, running
 from tests.ctl.fakehub import ADMIN, FakeHub
 
@@ -16,7 +17,7 @@ GONE = 2**22 + 1
 """A process id above the kernel's largest."""
 
 CLUSTERS = (
-    running.DemoCluster("alpha", "full", "demo", "a real node"),
+    running.DemoCluster("alpha", "full", "demo", "a real node", "/proc/7/ns/net"),
     running.DemoCluster("beta", "light", "demo", "20 simulated nodes"),
     running.DemoCluster("mine", "yours", "", "context mine"),
 )
@@ -72,6 +73,9 @@ def test_the_document_for_scripts(tmp_path: pathlib.Path) -> None:
     assert json.loads(json.dumps(made)) == made
     assert made["clusters"][0] == {
         **{"name": "alpha", "size": "full", "namespace": "demo"},
-        **{"note": "a real node", "context": "riata-alpha"},
+        **{"network_namespace": "/proc/7/ns/net", "note": "a real node", "context": "riata-alpha"},
     }
+    assert [c["network_namespace"] for c in made["clusters"][1:]] == [None, None]
     assert made["pids"]["hub"] == 1
+    keys = {key for key in made if key != "clusters"} | {f"clusters[].{key}" for key in made["clusters"][0]}
+    assert keys == reference.DEMO.keys()
