@@ -145,7 +145,8 @@ def _listeners(
     settings: Settings, counts: Counts, pool: Pool, uplink: Uplink, pulse: Pulse
 ) -> Iterator[dict[str, str]]:
     """Health and metrics; yields their URLs for the ready file."""
-    metrics = registry(counts, pool)
+    loop = asyncio.get_running_loop()
+    metrics = registry(counts, pool, lambda: len(asyncio.all_tasks(loop)))
     state = uplink.state
     sites = {
         "health": Site(

@@ -6,7 +6,7 @@ invented by a hub or a user.
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -100,16 +100,18 @@ class PoolGauge(Protocol):
 
 
 class AgentCollector(Collector):
-    """Turns Counts into metric families at scrape time."""
+    """Turns Counts into metric families at scrape time. `tasks` counts the event loop's, from any thread."""
 
-    def __init__(self, counts: Counts, pool: PoolGauge) -> None:
+    def __init__(self, counts: Counts, pool: PoolGauge, tasks: Callable[[], int]) -> None:
         self._counts = counts
         self._pool = pool
+        self._tasks = tasks
 
     def collect(self) -> Iterable[Metric]:
         """All families."""
         yield from self._session()
         yield from self._relay()
+        yield GaugeMetricFamily("riata_agent_tasks", "Tasks of the event loop that have not ended", self._tasks())
 
     def _session(self) -> Iterator[Metric]:
         counts = self._counts
@@ -175,11 +177,11 @@ class AgentCollector(Collector):
         )
 
 
-def registry(counts: Counts, pool: PoolGauge) -> CollectorRegistry:
+def registry(counts: Counts, pool: PoolGauge, tasks: Callable[[], int]) -> CollectorRegistry:
     """A registry of its own with the agent's metrics and the process's."""
     result = CollectorRegistry()
     ProcessCollector(registry=result)
-    result.register(AgentCollector(counts, pool))
+    result.register(AgentCollector(counts, pool, tasks))
     return result
 
 

@@ -99,6 +99,8 @@ class Hub:
 
     async def start(self) -> None:
         """Load the indexes, then listen. Raises StoreError, SetupError; call `close` in any case."""
+        loop = asyncio.get_running_loop()
+        self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))  # called by the rendering thread
         await self._clusters.sweep()
         await self._indexes.follower.load()
         self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")

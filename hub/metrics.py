@@ -51,6 +51,7 @@ class Metrics:
         self._link_refusals = self._counter("stream_refusals", "Frames or streams refused on a session.", ["reason"])
         self.connections = self._gauge("connections", "Client connections on the public listener.", [])
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
+        self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
         self._cache: dict[tuple[str, ...], Counter] = {}
         self._clusters: dict[str, set[tuple[str, ...]]] = {}
         self._request_seconds_of: dict[str, Histogram] = {}

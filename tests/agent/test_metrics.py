@@ -14,7 +14,7 @@ class Pool:
 
 
 def scrape(counts):
-    families = text_string_to_metric_families(render(registry(counts, Pool())).decode())
+    families = text_string_to_metric_families(render(registry(counts, Pool(), lambda: 7)).decode())
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
     }
@@ -59,6 +59,7 @@ def test_everything_is_counted():
         ("riata_agent_kube_connections", "idle"): 2,
         ("riata_agent_kube_connections", "busy"): 3,
         ("riata_agent_kube_waiting",): 1,
+        ("riata_agent_tasks",): 7,
     }
     assert {key: values[key] for key in expected} == expected
 

@@ -36,7 +36,7 @@ def test_flags_and_variables():
 
 
 def test_metrics():
-    text = render(registry(Counts(), Pool())).decode()
+    text = render(registry(Counts(), Pool(), lambda: 0)).decode()
     types = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE riata_"))
     assert rows("Metrics") == list(types)
     for name, kind in types.items():
