@@ -15,6 +15,7 @@ import aiohttp
 import yaml
 
 from ctl import errors, files
+from ctl.demo import plugin
 
 _NAME_CHARACTERS = re.compile(r"[^a-z0-9-]+")
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -48,10 +49,10 @@ def read(file: pathlib.Path, contexts: Sequence[str]) -> list[Yours]:
         body = _named(loaded, "contexts", "context", context, file)
         cluster = _named(loaded, "clusters", "cluster", str(body.get("cluster")), file)
         user = _named(loaded, "users", "user", str(body.get("user")), file)
-        if "exec" in user or "auth-provider" in user:
+        if "auth-provider" in user:
             raise errors.CommandError(
-                f"context {context!r} gets its credentials from a plug-in, which the demo's agent cannot use",
-                cure="make a kubeconfig with a token (`kubectl create token`) or a client certificate",
+                f"context {context!r} gets its credentials from an auth provider, which is gone from kubectl too",
+                cure="make a kubeconfig with an exec plugin, a token (`kubectl create token`) or a client certificate",
             )
         name = cluster_name(context, {y.name for y in found})
         server = str(cluster.get("server", "")).rstrip("/")
@@ -117,8 +118,10 @@ def _binding(name: str) -> dict[str, Any]:
 
 
 async def _ask(session: aiohttp.ClientSession, yours: Yours, method: str, path: str, body: object) -> int:
+    name = str(yours.cluster.get("tls-server-name") or "") or None
+    url = yours.server + path
     try:
-        async with session.request(method, yours.server + path, json=body, allow_redirects=False) as response:
+        async with session.request(method, url, json=body, allow_redirects=False, server_hostname=name) as response:
             return response.status
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
         raise errors.CommandError(
@@ -130,13 +133,19 @@ async def _ask(session: aiohttp.ClientSession, yours: Yours, method: str, path: 
 
 @contextlib.asynccontextmanager
 async def _session(yours: Yours) -> AsyncIterator[aiohttp.ClientSession]:
-    headers = {}
-    token = _content(yours, yours.user, "token", "tokenFile", plain=True)
-    if token:
-        headers["Authorization"] = f"Bearer {token.decode(errors='replace').strip()}"
+    token = await _token(yours)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     connector = aiohttp.TCPConnector(ssl=_trust(yours))
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=_TIMEOUT) as session:
         yield session
+
+
+async def _token(yours: Yours) -> str:
+    """The bearer token of the user, by the agent's order of precedence; empty when there is none."""
+    if yours.user.get("exec"):
+        return await plugin.token(yours.user["exec"], yours.base)
+    data = "" if yours.user.get("tokenFile") else "token"
+    return _content(yours, yours.user, data, "tokenFile", plain=True).decode(errors="replace").strip()
 
 
 def _trust(yours: Yours) -> ssl.SSLContext:

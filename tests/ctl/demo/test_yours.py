@@ -50,10 +50,15 @@ def test_what_is_no_kubeconfig_is_a_usage_error(tmp_path: pathlib.Path, text: st
         yours.read(tmp_path / "c", [])
 
 
-def test_credentials_of_a_plug_in_are_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
+def test_an_auth_provider_is_refused_with_a_cure(tmp_path: pathlib.Path) -> None:
     with pytest.raises(errors.CommandError) as caught:
-        yours.read(_write(tmp_path / "c", a={"exec": {"command": "aws"}}), [])
+        yours.read(_write(tmp_path / "c", a={"auth-provider": {"name": "gcp"}}), [])
     assert "kubectl create token" in caught.value.cure
+
+
+def test_reading_runs_no_plugin(tmp_path: pathlib.Path) -> None:
+    (each,) = yours.read(_write(tmp_path / "c", a={"exec": {"command": "/no/such/plugin"}}), [])
+    assert each.user["exec"]["command"] == "/no/such/plugin"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,43 @@ async def test_tokens_and_certificates_from_files_beside_the_kubeconfig(
     async with yours.administrators(_yours(server, ca, user, tmp_path), "b"):
         pass
     assert api.peers == [("Bearer from-file", True)]
+
+
+async def test_the_token_of_an_exec_plugin_beside_the_kubeconfig(
+    api: ApiServer, server: str, ca: trustme.CA, tmp_path: pathlib.Path
+) -> None:
+    script = tmp_path / "plugin"
+    script.write_text("""#!/bin/sh\necho '{"status": {"token": "of-the-plugin"}}'\n""")
+    script.chmod(0o700)
+    user = {"exec": {"command": "./plugin"}, "token": "older"}
+    async with yours.administrators(_yours(server, ca, user, tmp_path), "b"):
+        pass
+    assert api.peers == [("Bearer of-the-plugin", False)]
+    assert api.bindings == {}
+
+
+async def test_a_token_file_wins_over_a_token(
+    api: ApiServer, server: str, ca: trustme.CA, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "t").write_text("from-file\n")
+    async with yours.administrators(_yours(server, ca, {"tokenFile": "t", "token": "older"}, tmp_path), "b"):
+        pass
+    assert api.peers == [("Bearer from-file", False)]
+
+
+async def test_the_name_in_the_certificate_may_be_another(api: ApiServer, ca: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("kubernetes.test").configure_cert(context)
+    server = TestServer(api.app(), host="127.0.0.1")
+    await server.start_server(ssl=context)
+    each = _yours(f"https://127.0.0.1:{server.port}", ca, {"token": "t"})
+    with pytest.raises(errors.CommandError, match="cannot reach"):
+        async with yours.administrators(each, "b"):
+            pass
+    each.cluster["tls-server-name"] = "kubernetes.test"
+    async with yours.administrators(each, "b") as made:
+        assert made
+    await server.close()
 
 
 async def test_who_may_not_bind_gets_no_binding(api: ApiServer, server: str, ca: trustme.CA) -> None:
