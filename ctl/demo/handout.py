@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
+import shlex
 import shutil
 
 from ctl import client, files
-from ctl.demo import running
+from ctl.demo import children, running
 from ctl.kubeconfig import entries, yamltext
 
 _TOKEN_S = 86_400
@@ -33,23 +34,34 @@ def _in_namespace(entry: entries.Entry, spaces: dict[str, str]) -> entries.Entry
 
 
 def guide(demo: running.Running, path: pathlib.Path) -> str:
-    """Text for a person, every command ready to paste."""
+    """Text for a person, every command ready to paste: programs that need not be on the PATH by their whole path."""
     width = max(len(name) for name in ("hub", *(c.name for c in demo.clusters)))
     lines = [
         "",
         f"{'hub':<{width}}   {demo.hub_url}",
         *(f"{c.name:<{width}}   {c.size}: {c.note}" for c in demo.clusters),
     ]
-    lines += ["", f"export KUBECONFIG={path}"]
-    if demo.kubectl is not None and shutil.which("kubectl") is None:
-        lines.append(f'export PATH="$PATH:{demo.kubectl.parent}"   # there is no kubectl on your PATH: take ours')
+    lines += ["", "# this terminal stays with the demo: paste what you like of this into a second one"]
+    lines.append(f"export KUBECONFIG={shlex.quote(str(path))}")
+    if shutil.which("kubectl") is None:
+        lines.append(_path_to_kubectl(demo))
     for cluster in demo.clusters:
         lines += _commands(cluster)
-    lines.append("")
-    lines.append("# as the hub's administrator (riata clusters list --profile demo, riata grants --help, ...):")
-    options = f"--ca-file {demo.ca_file} --token-file {demo.admin_token_file}"
-    lines.append(f"riata login --profile demo --hub {demo.hub_url} {options}")
+    riata = shlex.join(children.program("riata", "ctl"))
+    files = shlex.join(["--ca-file", str(demo.ca_file), "--token-file", str(demo.admin_token_file)])
+    lines += [
+        "",
+        "# as the hub's administrator:",
+        f"{riata} login --profile demo --hub {demo.hub_url} {files}",
+        f"{riata} clusters list --profile demo",
+    ]
     return "\n".join(lines)
+
+
+def _path_to_kubectl(demo: running.Running) -> str:
+    if demo.kubectl is None:
+        return "# there is no kubectl on your PATH: install one first"
+    return f'export PATH="$PATH":{shlex.quote(str(demo.kubectl.parent))}   # you have no kubectl: take ours'
 
 
 def _commands(cluster: running.DemoCluster) -> list[str]:

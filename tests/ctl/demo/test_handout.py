@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import shutil
 import stat
+import subprocess
 
 import pytest
 import yaml
 
 from ctl import reference
-from ctl.demo import handout, running
+from ctl.demo import children, handout, running
 from tests.ctl.fakehub import ADMIN, FakeHub
 
 GONE = 2**22 + 1
@@ -55,9 +57,10 @@ async def test_the_kubeconfig_is_private_and_contexts_are_in_the_namespace(
 def test_the_guide_has_commands_that_fit_each_cluster(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     text = handout.guide(demo_of(tmp_path), tmp_path / "k")
+    assert "second one" in text.splitlines()[6]
     for line in (
         f"export KUBECONFIG={tmp_path}/k",
-        'export PATH="$PATH:/cache/bin"',
+        'export PATH="$PATH":/cache/bin',
         "kubectl --context riata-alpha exec -it deploy/hello -- sh",
         "kubectl --context riata-alpha logs -f deploy/hello",
         "kubectl --context riata-alpha port-forward deploy/hello 8080:8080",
@@ -66,6 +69,39 @@ def test_the_guide_has_commands_that_fit_each_cluster(tmp_path: pathlib.Path, mo
     ):
         assert line in text
     assert "riata-beta exec" not in text
+
+
+def test_programs_of_ours_are_named_so_that_a_shell_finds_them(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    place = tmp_path / "a place"
+    place.mkdir()
+    kubectl = place / "kubectl"
+    kubectl.write_text("#!/bin/sh\necho ours\n")
+    kubectl.chmod(0o700)
+    lines = handout.guide(dataclasses.replace(demo_of(place), kubectl=kubectl), place / "k").splitlines()
+    exports = [line for line in lines if line.startswith("export ")]
+    shown = subprocess.run(
+        ["/bin/sh", "-euc", "\n".join([*exports, 'echo "$KUBECONFIG"', "kubectl"])],
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert shown.stdout == f"{place}/k\nours\n"
+    (login,) = [shlex.split(line) for line in lines if " login " in line]
+    assert login[: login.index("login")] == children.program("riata", "ctl")
+    assert str(place / "ca.crt") in login
+
+
+def test_where_there_is_no_kubectl_at_all_it_says_so(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = dataclasses.replace(demo_of(tmp_path), kubectl=None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "# there is no kubectl on your PATH: install one first" in handout.guide(demo, tmp_path / "k")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/kubectl")
+    assert "PATH" not in handout.guide(demo, tmp_path / "k")
 
 
 def test_the_document_for_scripts(tmp_path: pathlib.Path) -> None:
