@@ -15,6 +15,9 @@ async def demo(
     context: Annotated[
         list[str] | None, Parameter(negative="", help="A context of it; may be repeated. Else its current one.")
     ] = None,
+    light: Annotated[
+        bool, Parameter(negative="", help="Make light clusters only, as without root: simulated nodes, no exec.")
+    ] = False,
     keep: Annotated[bool, Parameter(negative="", help="Keep files and logs when it ends, and say where.")] = False,
     form: Annotated[
         Literal["table", "json"],
@@ -24,7 +27,8 @@ async def demo(
     """Start a hub with clusters on this machine, give out a kubeconfig, and stay until Ctrl-C or SIGTERM.
 
     From a checkout it makes three clusters: with root on Linux one has a real node and real pods, the others an API
-    server and simulated nodes. Everything listens on free ports of loopback and goes away at the end.
+    server and simulated nodes. Everything listens on free ports of loopback and goes away at the end; what a demo left
+    that was killed goes away when the next one starts. Under sudo the kubeconfig and what belongs to it are yours.
 
     With --kubeconfig it uses clusters you have. A local agent process carries the credentials of each context; they
     never reach the hub. One ClusterRoleBinding for the hub's administrators is made there and removed at the end.
@@ -33,7 +37,9 @@ async def demo(
 
     if context and not kubeconfig:
         raise errors.UsageError("--context needs --kubeconfig")
-    source: lifecycle.Source = functools.partial(made.demo, keep=keep)
+    if light and kubeconfig:
+        raise errors.UsageError("--light is for clusters that the demo makes: leave it out with --kubeconfig")
+    source: lifecycle.Source = functools.partial(made.demo, keep=keep, light=light)
     if kubeconfig:
         source = functools.partial(borrowed.demo, kubeconfig=pathlib.Path(kubeconfig), contexts=context or [])
     await lifecycle.live(source, form=form, keep=keep)

@@ -7,8 +7,10 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
+
 from ctl import client, files
-from ctl.demo import children, progress, running, yours
+from ctl.demo import children, progress, records, running, yours
 
 _CONNECTED_S = 30.0
 
@@ -60,6 +62,7 @@ async def _cluster(
     started: running.Running,
 ) -> None:
     binding = f"riata-demo-{secrets.token_hex(4)}"
+    _note(started.directory, binding, kubeconfig, each.context)
     if await stack.enter_async_context(yours.administrators(each, binding)):
         steps.note(f"{each.name}: ClusterRoleBinding {binding} made; it is removed when the demo ends")
     else:
@@ -71,6 +74,12 @@ async def _cluster(
     agent = await stack.enter_async_context(_agent(started, each, kubeconfig, token_file))
     started.pids[f"{each.name}/agent"] = agent.pid
     await _connected(api, each, agent)
+
+
+def _note(directory: pathlib.Path, name: str, kubeconfig: pathlib.Path, context: str) -> None:
+    """Write the binding down before it is made: a demo that is killed cannot say what it left."""
+    binding = records.Binding(name, str(kubeconfig.resolve()), context)
+    records.change(directory, lambda own: msgspec.structs.replace(own, bindings=(*own.bindings, binding)))
 
 
 def _agent(

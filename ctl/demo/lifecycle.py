@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import pathlib
 import shutil
 import signal
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from ctl import errors, output, terminal
-from ctl.demo import handout, progress, running
+from ctl.demo import handout, handover, leftovers, processes, progress, records, running
 
 Source = Callable[[pathlib.Path, progress.Steps], contextlib.AbstractAsyncContextManager[running.Running]]
 
@@ -28,6 +27,7 @@ async def live(source: Source, *, form: str, keep: bool) -> None:
                 with progress.Steps() as steps:
                     demo = await entered.enter_async_context(source(directory, steps))
                     path = await handout.kubeconfig(demo)
+                    demo, path = entered.enter_context(handover.handed(demo, path, keep=keep))
                 is_ready = True
                 _hand_out(demo, path, form)
                 await _stay(demo)
@@ -50,23 +50,10 @@ async def _stay(demo: running.Running) -> None:
     """Until cancelled. Says when a process of the demo ends; the rest stays, for it may be on purpose."""
     watched = dict(demo.pids)
     while True:
-        for role in [role for role, pid in watched.items() if not _alive(pid)]:
+        for role in [role for role, pid in watched.items() if processes.started(pid) is None]:
             del watched[role]
             terminal.say(f"{role} has ended")
         await asyncio.sleep(_LOOK_S)
-
-
-def _alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and was not waited for (a zombie) does not."""
-    with contextlib.suppress(OSError):
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    if pathlib.Path("/proc/self").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -95,9 +82,11 @@ def _signals(task: "asyncio.Task[object]") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _directory(*, keep: bool) -> Iterator[pathlib.Path]:
-    """A private directory for the demo, removed at the end unless it is to be kept."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="riata-demo-"))
+    """A private directory for the demo, removed at the end unless it is to be kept; after those of killed demos."""
+    leftovers.sweep(pathlib.Path(tempfile.gettempdir()))
+    path = pathlib.Path(tempfile.mkdtemp(prefix=records.PREFIX))
     try:
+        records.write(path, records.own(keep=keep))
         yield path
     finally:
         if keep:

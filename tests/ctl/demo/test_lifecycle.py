@@ -6,13 +6,22 @@ import json
 import os
 import pathlib
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 
 import pytest
 
 from ctl import errors
-from ctl.demo import handout, lifecycle, progress, running
+from ctl.demo import handout, lifecycle, progress, records, running
 from tests.ctl.demo.test_handout import demo_of
+from tests.ctl.demo.test_records import dead
+
+
+@pytest.fixture(autouse=True)
+def _place(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """Directories of these demos are the test's; a run under sudo hands nothing over."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("SUDO_UID", raising=False)
 
 
 class Source:
@@ -63,7 +72,18 @@ async def test_what_it_keeps_it_names(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err.splitlines()[-1] == f"kept: {source.directory}"
     assert source.directory.exists()
     assert source.directory.stat().st_mode & 0o777 == 0o700
-    source.directory.rmdir()
+    assert records.read(source.directory) == records.own(keep=True)
+
+
+async def test_what_a_killed_one_left_goes_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    left = tmp_path / f"{records.PREFIX}x"
+    left.mkdir(mode=0o700)
+    records.write(left, dead())
+    await lifecycle.live(Source(monkeypatch, after=signal.SIGTERM), form="json", keep=False)
+    assert not left.exists()
+    assert capsys.readouterr().err.startswith(f"removed what a killed demo left: {left}\n")
 
 
 async def test_a_signal_before_it_is_ready_ends_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
