@@ -50,7 +50,8 @@ Sec-WebSocket-Protocol goes through `_subprotocols`; -Extensions is dropped, API
 _BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
 _CREDENTIALS: Final = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _TOKEN68: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
-_SUBPROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SUBPROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/]+")
+"""A token, and "/" with it: kubectl offers `SPDY/3.1+portforward.k8s.io` (KEP-4006)."""
 
 
 class Sorted(NamedTuple):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.entry import Entry
-from tests.e2e.kubectl import MODES, WEBSOCKET, Kubectl
+from tests.e2e.kubectl import MODES, Kubectl
 from tests.e2e.pods import BOX
 from tests.e2e.terminal import on_terminal
+from tests.e2e.upgrades import COMMAND, upgrades
 
 pytestmark = [
     pytest.mark.full,
@@ -29,15 +30,11 @@ def kubectl(full: Entry, mode: str) -> Kubectl:
 
 
 async def test_output_and_exit_code(kubectl: Kubectl, mode: str) -> None:
-    result = await kubectl("exec", BOX, "-v=6", "--", "sh", "-c", "echo out; echo err >&2; exit 3", rc=3)
+    result = await kubectl("exec", BOX, "-v=8", "--", "sh", "-c", "echo out; echo err >&2; exit 3", rc=3)
     assert result.stdout == "out\n"
     assert "\nerr\n" in f"\n{result.stderr}"
     assert "command terminated with exit code 3" in result.stderr
-    # kubectl falls back from WebSocket to SPDY silently: see that it did not.
-    method = "GET" if mode == WEBSOCKET else "POST"
-    upgrades = [line for line in result.stderr.splitlines() if "101 Switching Protocols" in line]
-    assert len(upgrades) == 1
-    assert f'verb="{method}"' in upgrades[0]
+    assert upgrades(result.stderr) == [COMMAND[mode]]
 
 
 async def test_half_closed_input_leaves_the_output_open(kubectl: Kubectl) -> None:

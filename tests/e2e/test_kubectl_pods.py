@@ -1,4 +1,4 @@
-"""kubectl logs, attach, cp, port-forward and rollout status through the line, on real pods."""
+"""kubectl logs, attach, cp, port-forward, top and rollout status through the line, on real pods."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,9 @@ import pytest
 
 from tests.e2e.entry import Entry
 from tests.e2e.kubectl import MODES, Running
-from tests.e2e.pods import BOX, ECHO, IMAGE, TALKER, WEB, WEB_FILE_BYTES, WEB_PORT
+from tests.e2e.pods import BOX, ECHO, IMAGE, NAMESPACE, TALKER, WEB, WEB_FILE_BYTES, WEB_PORT
+from tests.e2e.upgrades import COMMAND, FORWARD, Upgrade, upgrades
+from tests.e2e.waiting import until
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -49,12 +51,13 @@ async def test_followed_logs_arrive_as_they_are_written(full: Entry) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_attach_talks_to_the_running_program(full: Entry, mode: str) -> None:
-    async with full.kubectl.over(mode).running("attach", "-i", ECHO) as attached:
+    async with full.kubectl.over(mode).running("attach", "-v=8", "-i", ECHO) as attached:
         word = f"word-{mode}"
         # What is sent before the kubelet attached would be lost: wait for kubectl's own words.
         await _says(attached, "If you don't see a command prompt")
         await attached.send(f"{word}\n".encode())
         assert await attached.line() == f"got:{word}"
+        assert upgrades(attached.stderr) == [COMMAND[mode]]
 
 
 async def _says(running: Running, words: str) -> None:
@@ -71,14 +74,20 @@ async def test_cp_both_ways(full: Entry, mode: str, tmp_path: Path) -> None:
     source.write_bytes(os.urandom(CP_BYTES))
     wanted = hashlib.sha256(source.read_bytes()).hexdigest()
     started = time.monotonic()
-    await kubectl("cp", str(source), f"{BOX}:/tmp/copied")
+    up_log = (await kubectl("cp", "-v=8", str(source), f"{BOX}:/tmp/copied")).stderr
     up = time.monotonic() - started
     assert (await kubectl("exec", BOX, "--", "sha256sum", "/tmp/copied")).stdout.split()[0] == wanted
     started = time.monotonic()
-    await kubectl("cp", f"{BOX}:/tmp/copied", str(back))
+    down_log = (await kubectl("cp", "-v=8", f"{BOX}:/tmp/copied", str(back))).stderr
     print(f"\n{mode}: 100 MiB up in {up:.1f} s, down in {time.monotonic() - started:.1f} s")
     assert hashlib.sha256(back.read_bytes()).hexdigest() == wanted
+    assert _ways(up_log) == _ways(down_log) == {COMMAND[mode]}
     await kubectl("exec", BOX, "--", "rm", "/tmp/copied")
+
+
+def _ways(log: str) -> set[Upgrade]:
+    """cp runs several commands in the pod."""
+    return set(upgrades(log))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -87,8 +96,9 @@ async def test_cp_of_a_directory(full: Entry, mode: str, tmp_path: Path) -> None
     for number in range(20):
         (tmp_path / "tree" / f"d{number % 3}").mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / f"d{number % 3}" / f"f{number}").write_text(str(number))
-    await kubectl("cp", str(tmp_path / "tree"), f"{BOX}:/tmp/tree-{mode}")
-    await kubectl("cp", f"{BOX}:/tmp/tree-{mode}", str(tmp_path / "back"))
+    up = await kubectl("cp", "-v=8", str(tmp_path / "tree"), f"{BOX}:/tmp/tree-{mode}")
+    down = await kubectl("cp", "-v=8", f"{BOX}:/tmp/tree-{mode}", str(tmp_path / "back"))
+    assert _ways(up.stderr) == _ways(down.stderr) == {COMMAND[mode]}
     found = {path.name: path.read_text() for path in (tmp_path / "back").rglob("f*")}
     assert found == {f"f{number}": str(number) for number in range(20)}
 
@@ -96,7 +106,7 @@ async def test_cp_of_a_directory(full: Entry, mode: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("mode", MODES)
 async def test_port_forward_carries_parallel_requests(full: Entry, mode: str) -> None:
     kubectl = full.kubectl.over(mode)
-    forward = ("port-forward", "--address=127.0.0.1", f"pod/{WEB}", f":{WEB_PORT}")
+    forward = ("port-forward", "-v=8", "--address=127.0.0.1", f"pod/{WEB}", f":{WEB_PORT}")
     async with kubectl.running(*forward) as forwarding, aiohttp.ClientSession() as session:
         said = await forwarding.line()
         assert said.startswith("Forwarding from 127.0.0.1:"), said
@@ -109,6 +119,7 @@ async def test_port_forward_carries_parallel_requests(full: Entry, mode: str) ->
             assert len(body) == WEB_FILE_BYTES
             assert hashlib.sha256(body).hexdigest() == sums[str(number)]
         assert (await session.get(f"{base}/none")).status == 404
+        assert upgrades(forwarding.stderr) == [FORWARD[mode]]
     print(f"\n{mode}: {PARALLEL} parallel requests of 256 KiB in {took * 1e3:.0f} ms")
 
 
@@ -122,13 +133,37 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
 @pytest.mark.parametrize("mode", MODES)
 async def test_port_forward_to_a_closed_port_says_so(full: Entry, mode: str) -> None:
     async with (
-        full.kubectl.over(mode).running("port-forward", "--address=127.0.0.1", f"pod/{WEB}", ":9") as forwarding,
+        full.kubectl.over(mode).running(
+            "port-forward", "-v=8", "--address=127.0.0.1", f"pod/{WEB}", ":9"
+        ) as forwarding,
         aiohttp.ClientSession() as session,
     ):
         port = (await forwarding.line()).split()[2].rpartition(":")[2]
         with pytest.raises(aiohttp.ClientError):
             await session.get(f"http://127.0.0.1:{port}/")
         await _says(forwarding, "onnection refused")
+        assert upgrades(forwarding.stderr) == [FORWARD[mode]]
+
+
+async def test_top_reads_the_aggregated_metrics_api(full: Entry) -> None:
+    kubectl = full.kubectl
+    registered = json.loads((await kubectl("get", "apiservice", "v1beta1.metrics.k8s.io", "-o", "json")).stdout)
+    assert registered["spec"]["service"]["name"], "served by a custom resource, not by an aggregated API server"
+    nodes = (await kubectl("top", "nodes", "-v=6")).stderr
+    assert "/apis/metrics.k8s.io/v1beta1/nodes" in nodes
+    assert (await kubectl("top", "nodes", "--no-headers")).lines[0].startswith("node-1 ")
+
+    async def shown() -> set[str]:
+        """The kubelet looks at a new container every 10 s: until then a pod has no figures."""
+        lines = (await kubectl("top", "pods", "--no-headers", rc=None)).lines
+        found = {line.split()[0] for line in lines}
+        return found if {BOX, ECHO, TALKER, WEB} <= found else set()
+
+    await until(shown, what="figures of the shared pods", within=40, every=0.5)
+    one = (await kubectl("top", "pod", TALKER, "--containers", "--no-headers")).lines[0].split()
+    assert one[:2] == [TALKER, "main"]
+    listed = await kubectl("get", "--raw", f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods")
+    assert json.loads(listed.stdout)["kind"] == "PodMetricsList"
 
 
 async def test_rollout_status_of_a_deployment(full: Entry) -> None:

@@ -88,6 +88,11 @@ def test_bearer_as_subprotocol_is_taken_out() -> None:
     assert all(name != b"sec-websocket-protocol" for name, _ in sorted_fields.forwarded)
 
 
+def test_port_forward_of_kubectl_is_a_subprotocol() -> None:
+    line = b"Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n"
+    assert sort(line, upgrade=b"websocket").subprotocols == (b"SPDY/3.1+portforward.k8s.io",)
+
+
 def test_subprotocols_of_a_plain_request_are_dropped() -> None:
     assert sort(b"Sec-WebSocket-Protocol: " + protocol(b"t") + b"\r\n") == Sorted([], [], b"", ())
 
