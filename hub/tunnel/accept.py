@@ -11,6 +11,7 @@ import datetime
 import http
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from aiohttp import web
 from hub import errors, status
 from hub.auth.agents import AgentIdentity
 from hub.metrics import Metrics
+from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.memory import buffer_budget
 from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import ServerTransport, new_websocket
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 UNAUTHENTICATED_MAX: Final = 200
 BUSY_RETRY_S: Final = 2
+BUSY_TEXT: Final = "too many agents are connecting"
 REFUSED_RETRY_MS: Final = 5_000
 """Told to an agent whose credential is refused: it may become valid, but not within a second."""
 
@@ -74,28 +77,23 @@ class TunnelEndpoint:
         self._budget = budget or Budget(buffer_budget())
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
-        self._unauthenticated_max = unauthenticated_max
-        self._unauthenticated = 0
+        self._greetings = Greetings(unauthenticated_max, time.monotonic)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)
-        if refusal is not None:
-            return _response(refusal)
-        self._unauthenticated += 1
-        self._metrics.handshakes.inc()
-        is_greeted = False
+        greeting = None if refusal is not None else self._enter(request)
+        if greeting is None:
+            return _response(refusal or errors.ClusterUnavailable(BUSY_TEXT, retry_after_s=BUSY_RETRY_S))
         websocket = new_websocket()
         try:
             await websocket.prepare(request)
             transport = ServerTransport(request, websocket)
             tunnel = await self._greet(transport)
-            is_greeted = True
-            self._greeted()
+            self._leave(greeting)
             if tunnel is not None:
                 await self._serve(tunnel, transport)
         finally:
-            if not is_greeted:
-                self._greeted()
+            self._leave(greeting)
         return websocket
 
     # -- before the WebSocket
@@ -107,14 +105,23 @@ class TunnelEndpoint:
             return errors.BadRequest(f"agents connect here by WebSocket with the sub-protocol {SUBPROTOCOL}")
         if "Origin" in request.headers or "Cookie" in request.headers:
             return errors.PermissionDenied("this is not for browsers")
-        if self._unauthenticated >= self._unauthenticated_max:
-            self._metrics.tunnel_refused("too-many-handshakes")
-            return errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
         return None
 
-    def _greeted(self) -> None:
-        self._unauthenticated -= 1
-        self._metrics.handshakes.dec()
+    def _enter(self, request: web.Request) -> Greeting | None:
+        """A place among those who are nobody yet."""
+        transport = request.transport
+        if transport is None:
+            return None
+        peer = transport.get_extra_info("peername")
+        greeting = self._greetings.enter(str(peer[0]) if isinstance(peer, tuple) else "", transport.abort)
+        if greeting is None:
+            self._metrics.tunnel_refused("too-many-handshakes")
+        self._metrics.handshakes.set(len(self._greetings))
+        return greeting
+
+    def _leave(self, greeting: Greeting) -> None:
+        self._greetings.leave(greeting)
+        self._metrics.handshakes.set(len(self._greetings))
 
     # -- handshake
 

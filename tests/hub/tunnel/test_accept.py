@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from hub import errors
 from hub.auth.agents import AgentIdentity
 from hub.metrics import Metrics
+from hub.tunnel import greetings
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
 from proto import codec, frames
@@ -179,6 +180,22 @@ async def test_unauthenticated_sessions_are_bounded() -> None:
         extra = await hub.connect()
         for socket in (*sockets, extra):
             await socket.close()
+        await until_gone(hub)
+
+
+async def test_silent_sessions_give_way_to_one_that_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may open WebSockets and say nothing: the fleet must get in all the same."""
+    monkeypatch.setattr(greetings, "PATIENCE_S", 0.0)
+    async with running(unauthenticated_max=2) as hub:
+        silent = [await hub.connect() for _ in range(2)]
+        async with hub.connect() as socket:
+            assert isinstance(await greet(socket, agent()), Welcome)
+            await silent[0].receive(timeout=5)  # the hub's HELLO
+            await silent[0].receive(timeout=5)
+            assert silent[0].closed
+            assert hub.count("tunnel_handshakes") == 1
+        for each in silent:
+            await each.close()
         await until_gone(hub)
 
 
