@@ -274,7 +274,7 @@ class Session(Inbound):
     def _head_fault_ours(self, stream: Stream, message: messages.HttpHead, *, end: bool) -> str | None:
         if message.status < 200 and not (message.status == 101 and stream.is_upgrade and not end):
             return "interim status, or 101 without an upgrade"
-        return headers.fault(message.headers)
+        return _fields_fault(message.headers)
 
     def _need_theirs(self, stream: Stream) -> None:
         if stream.is_ours:
@@ -307,7 +307,7 @@ class Session(Inbound):
         """End our half with trailers, after everything queued. Nothing for a dead stream."""
         if stream.is_reset:
             return
-        fault = headers.fault(fields) if stream.has_head else "TRAILERS on a stream that is not http"
+        fault = _fields_fault(fields) if stream.has_head else "TRAILERS on a stream that is not http"
         if fault is not None:
             raise errors.UsageError(fault)
         if stream.end_queued:
@@ -376,3 +376,10 @@ class Session(Inbound):
     def close(self, code: Code, text: str = "", *, retry_s: float = 0.0) -> None:
         """End the session now, with a GOAWAY that says what was taken."""
         self._end(EndReason(EndKind.LOCAL, code, text, retry_s), last_id=bounds.ANY_ID, goodbye=True)
+
+
+def _fields_fault(fields: messages.Headers) -> str | None:
+    """What the peer would refuse, and end the session for, since its decoder knows no stream yet."""
+    if len(fields) > messages.HEADERS_MAX:
+        return f"more than {messages.HEADERS_MAX} header fields"
+    return headers.fault(fields)

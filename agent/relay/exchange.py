@@ -19,7 +19,7 @@ from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest
 
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
-"""Methods that may be sent twice (P3)."""
+"""Methods that may be sent twice (P3), except as an upgrade."""
 _ANSWERED_BY_HEAD: Final = frozenset(("GET", "HEAD"))
 """Methods whose HEAD frame says that the stream was taken (P4); a body makes them like any other."""
 OWN_REFUSAL_MAX: Final = 4096
@@ -206,11 +206,16 @@ class Exchange:
 
     @property
     def _may_repeat(self) -> bool:
-        return self._request.method in _SAFE and not self._sent_body and self._attempts == 0
+        return self._is_safe and not self._sent_body and self._attempts == 0
+
+    @property
+    def _is_safe(self) -> bool:
+        """Whether it may be executed twice. An upgrade is a GET over WebSocket, and runs a command."""
+        return self._request.method in _SAFE and not self._request.upgrade
 
     def _start(self) -> None:
         self._is_started = True
-        max_idle = ANY_IDLE if self._request.method in _SAFE else MUTATION_IDLE_MAX
+        max_idle = ANY_IDLE if self._is_safe else MUTATION_IDLE_MAX
         self._context.pool.acquire(self, max_idle=max_idle)
 
     def _send_body(self, piece: bytes) -> None:

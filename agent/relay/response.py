@@ -23,7 +23,7 @@ FIELDS_MAX: Final = 256
 FIELD_BYTES_MAX: Final = 16 * 1024
 """One header field, design P6."""
 TRAILER_BYTES_MAX: Final = 16 * 1024
-"""All trailer fields of one response together."""
+"""All trailer fields of one response together; there may be FIELDS_MAX of them too."""
 INFORMATIONAL_MAX: Final = 8
 """1xx heads before the final one. The API server sends none unless asked; more than a few is an attack or a bug."""
 
@@ -262,7 +262,7 @@ class ResponseReader:
     def take_trailer(self, name: bytes, value: bytes) -> None:
         """A field behind the last chunk (called by the chunk decoder)."""
         self._trailer_bytes += len(name) + len(value)
-        if self._trailer_bytes > TRAILER_BYTES_MAX:
+        if self._trailer_bytes > TRAILER_BYTES_MAX or len(self._trailers) >= FIELDS_MAX:
             raise BadResponse("the API server sent trailers that are too big")
         lower = name.lower()
         if lower not in HOP_BY_HOP and lower != b"content-length":

@@ -33,8 +33,19 @@ class Kind(NamedTuple):
     stream_class: StreamClass
 
 
-def classify(method: bytes, rest: bytes) -> Kind:
-    """Classify a request by its method and the raw target behind the cluster's prefix."""
+def classify(method: bytes, rest: bytes, *, is_upgrade: bool = False) -> Kind:
+    """Classify a request by its method and the raw target behind the cluster's prefix.
+
+    An upgrade that is no watch runs something, however its path is spelt (`%65xec`, `nodes/n/proxy/exec/…`) and though
+    WebSocket makes it a GET: it must not be sent twice (P3).
+    """
+    kind = _classify(method, rest)
+    if is_upgrade and kind.verb != "watch":
+        return Kind(kind.verb, True, True, StreamClass.INTERACTIVE)
+    return kind
+
+
+def _classify(method: bytes, rest: bytes) -> Kind:
     path, _, query = rest.partition(b"?")
     parts = path.split(b"/")  # the first is empty
     is_safe = method in _SAFE

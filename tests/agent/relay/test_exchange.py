@@ -208,6 +208,21 @@ async def test_a_mutation_is_never_repeated_blindly(method):
     assert talk.pool.waiters == []
 
 
+async def test_an_upgrade_is_never_repeated_though_it_is_a_get():
+    """WebSocket exec is a GET that runs a command."""
+    pool = FakePool()
+    first = Conversation(pool=pool)
+    first.exchange.end()
+    first.answer(OK)
+    talk = Conversation("GET", upgrade="websocket", pool=pool, ready=0)
+    talk.exchange.begin()
+    assert talk.pool.asked[-1] == MUTATION_IDLE_MAX
+    talk.lose()
+    assert talk.stream.log[-1] == ("reset", "UPSTREAM")
+    assert len(talk.pool.made) == 1
+    assert talk.pool.waiters == []
+
+
 async def test_a_safe_request_that_was_partly_answered_is_not_repeated():
     talk = await reused("GET")
     talk.exchange.end()

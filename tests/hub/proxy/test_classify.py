@@ -54,6 +54,28 @@ def test_classes(method: str, rest: str, verb: str, mutation: bool, long: bool) 
     assert kind.verb in VERBS
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/api/v1/namespaces/x/pods/y/exec?command=ls",
+        "/api/v1/namespaces/x/pods/y/%65xec?command=ls",
+        "/api/v1/nodes/n/proxy/exec/x/y/c",
+        "/apis/subresources.kubevirt.io/v1/namespaces/x/virtualmachineinstances/y/console",
+        "/version",
+    ],
+)
+def test_an_upgrade_is_never_sent_twice(rest: str) -> None:
+    kind = classify(b"GET", rest.encode(), is_upgrade=True)
+    assert kind.is_mutation
+    assert kind.is_long_running
+    assert kind.stream_class is StreamClass.INTERACTIVE
+
+
+def test_a_watch_over_websocket_is_a_watch() -> None:
+    kind = classify(b"GET", b"/api/v1/pods?watch=1", is_upgrade=True)
+    assert (kind.verb, kind.is_mutation, kind.is_long_running) == ("watch", False, True)
+
+
 def test_sessions_are_interactive() -> None:
     assert classify(b"POST", b"/api/v1/namespaces/x/pods/y/exec").stream_class is StreamClass.INTERACTIVE
     assert classify(b"GET", b"/api/v1/pods").stream_class is StreamClass.NORMAL
