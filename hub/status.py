@@ -38,6 +38,8 @@ class Fate:
     """The OPEN was handed to a session, so the API server may have executed it."""
     is_recent_loss: bool
     """The cluster had a tunnel less than RECENTLY_LOST_S ago."""
+    is_busy: bool = False
+    """The session lives: a REFUSED is the agent's limit, not its end."""
     request_id: str = ""
 
 
@@ -106,6 +108,8 @@ _BROKEN: Final = frozenset({Code.NONE, Code.PROTOCOL, Code.INTERNAL, Code.FLOW_C
 
 def stream_lost(code: Code, fate: Fate) -> errors.HubError:
     """The error for a stream that was reset before its response head arrived."""
+    if code is Code.REFUSED and fate.is_busy:
+        return errors.TooManyRequests("the cluster's agent is busy and did not take the request")
     if code in UNEXECUTED:
         text = "the cluster's agent is restarting and did not take the request"
         return errors.ClusterUnavailable(text, retry_after_s=1 if fate.is_recent_loss else None)

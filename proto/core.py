@@ -28,7 +28,7 @@ _ENDED: Final = int(HalfState.ENDED)
 
 
 class Role(enum.Enum):
-    """Which side of the transport we are: decides the parity of stream ids and nothing else."""
+    """Which side of the transport we are: decides the parity of stream ids, and whether a flood of resets is fatal."""
 
     HUB = "hub"
     AGENT = "agent"
@@ -48,6 +48,7 @@ class SessionCore:
         "_ping_bucket",
         "_reset_bucket",
         "_state",
+        "_survey_bucket",
         "_swept_at",
         "_synced_at",
         "_unknown_bucket",
@@ -100,6 +101,7 @@ class SessionCore:
         self._violations = Bucket(limits.violations, limits.violations / limits.violation_window_s)
         self._unknown_bucket = Bucket(limits.unknown_burst, limits.unknown_per_s)
         self._reset_bucket = Bucket(limits.reset_burst, limits.reset_per_s)
+        self._survey_bucket = Bucket(limits.survey_burst, limits.survey_per_s)
         self._ping_bucket = Bucket(limits.ping_burst, limits.ping_per_s)
         self._synced_at = self._swept_at = 0.0
         self._waiting_since: float | None = None

@@ -9,7 +9,7 @@ from typing import Final
 
 from proto import codec, errors, events, frames, headers, messages
 from proto import limits as bounds
-from proto.core import SessionCore
+from proto.core import Role, SessionCore
 from proto.errors import Code
 from proto.frames import HEADER, U32, Flag, FrameType
 from proto.messages import StreamClass, StreamKind
@@ -133,8 +133,9 @@ class Inbound(SessionCore):
             return "streams"
         bucket = self._reset_bucket
         if bucket.level < 1.0 and bucket.is_empty(now):
-            # Cutting thousands of streams at once is legitimate; going on to open some while refused is not.
-            if not bucket.take(now) and bucket.level <= -bucket.burst:
+            # Cutting thousands of streams at once is legitimate; going on to open some while refused is not. Only the
+            # hub ends a session for it: what reaches an agent so is the impatience of any user.
+            if not bucket.take(now) and bucket.level <= -bucket.burst and self.role is Role.HUB:
                 raise errors.ProtocolError("flood of streams opened and reset", Code.OVERLOADED)
             return "resets"
         return None
@@ -318,6 +319,7 @@ class Inbound(SessionCore):
     def _peer_goaway(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if len(payload) < frames.GOAWAY_PREFIX.size:
             raise errors.ProtocolError("short GOAWAY")
+        self._survey(now)
         last_id, number, drain_ms = frames.GOAWAY_PREFIX.unpack_from(payload)
         goodbye = codec.decode(messages.Goodbye, payload[frames.GOAWAY_PREFIX.size :])
         code, retry_s = errors.code_of(number), goodbye.retry_ms / 1000
@@ -346,6 +348,7 @@ class Inbound(SessionCore):
         count, rest = divmod(len(payload), U32.size)
         if rest or not 1 <= count <= 1 + _SYNC_IDS_MAX:
             raise errors.ProtocolError("SYNC of a wrong length")
+        self._survey(now)
         theirs = {each[0] for each in U32.iter_unpack(payload[U32.size :])}
         for each in theirs.difference(self.table.streams):
             self._sync_unknown(each, now)
@@ -354,6 +357,11 @@ class Inbound(SessionCore):
             known = not stream.is_ours or stream.is_answered or stream.sent_at < self.liveness.answered_sent_at
             if stream.id not in theirs and known and not stream.is_held:
                 self._kill(stream, Code.UNKNOWN_STREAM, "the peer does not know the stream")
+
+    def _survey(self, now: float) -> None:
+        """A frame that costs as much as we have streams: thousands in one message would stand our loop still."""
+        if not self._survey_bucket.take(now):
+            raise errors.ProtocolError("flood of SYNC or GOAWAY", Code.OVERLOADED)
 
     def _sync_unknown(self, stream_id: int, now: float) -> None:
         if not self.table.was_opened(stream_id):

@@ -110,10 +110,15 @@ class Limits:
     """RESET UNKNOWN_STREAM answers in a burst; frames beyond are swallowed."""
     unknown_per_s: float = 16.0
     """… and in the long run."""
-    reset_burst: int = 2048
+    reset_burst: int = 4096
     """Streams that the peer opens and resets itself, in a burst (HTTP/2 rapid reset). Beyond, its OPENs are
-    refused, and as many refused ones end the session."""
-    reset_per_s: float = 200.0
+    refused; at the hub, as many refused ones end the session. An agent goes on refusing: what the hub resets are
+    requests whose clients left, and no client may end the session of all others."""
+    reset_per_s: float = 400.0
+    """… and in the long run."""
+    survey_burst: int = 8
+    """SYNC and GOAWAY of the peer in a burst, each of which has every stream looked at; beyond, the session ends."""
+    survey_per_s: float = 0.2
     """… and in the long run."""
     ping_burst: int = 100
     """Pings of the peer in a burst; beyond, the session ends."""

@@ -39,6 +39,11 @@ class Bucket:
         self._refill(now)
         return self.level < 1.0
 
+    def is_full(self, now: float) -> bool:
+        """Tell whether nothing is owed or spent any more."""
+        self._refill(now)
+        return self.level >= self.burst
+
     def _refill(self, now: float) -> None:
         if now > self._at:
             self.level = min(self.burst, self.level + (now - self._at) * self.per_s)

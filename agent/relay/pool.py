@@ -26,12 +26,13 @@ be closed has an unknown outcome (P3), so it only gets one that was alive a mome
 class PoolLimits:
     """Bounds of the pool."""
 
-    connections: int = 1024
-    """Open connections, all states. Every watch, log follow and exec holds one for its life."""
+    connections: int = 3072
+    """Open connections, all states. Every watch, log follow and exec holds one for its life; the hub admits at most
+    2,500 of those to a cluster, so that short requests always find room."""
     dials: int = 16
     """Dials at a time: a burst of requests must not become a burst of TLS handshakes on the API server."""
-    queue: int = 256
-    """Exchanges that wait for a connection; the next one ends with OVERLOADED."""
+    queue: int = 1024
+    """Exchanges that wait for a connection; the next one ends with REFUSED: nothing was sent."""
     queue_timeout: float = 10.0
     """Seconds an exchange waits for a connection."""
     dial_timeout: float = 5.0
@@ -101,7 +102,7 @@ class Pool:
             waiter.on_connection(connection)
             return
         if self._is_closed or len(self._waiting) >= self._limits.queue:
-            waiter.on_no_connection(Code.OVERLOADED, "the agent has too many requests waiting for the API server")
+            waiter.on_no_connection(Code.REFUSED, "the agent has too many requests waiting for the API server")
             return
         self._waiting[waiter] = now
         self._arm_sweep()
@@ -235,7 +236,9 @@ class Pool:
         for waiter, since in tuple(self._waiting.items()):
             if now - since < limits.queue_timeout:
                 break
-            self._refuse(waiter, Code.DIAL_TIMEOUT, "no connection to the API server became free in time")
+            is_full = len(self._connections) >= limits.connections
+            code = Code.REFUSED if is_full else Code.DIAL_TIMEOUT
+            self._refuse(waiter, code, "no connection to the API server became free in time")
         for connection in tuple(self._idle):
             if now - connection.idle_since < limits.idle_timeout:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from hub import errors
@@ -33,6 +34,9 @@ class Front(Protocol):
 
     def finish(self, *, is_reusable: bool) -> None:
         """The response is complete. The connection is closed unless it `is_reusable` and the request was read whole."""
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Run `call` once, when the socket has room again or is gone. For a front that is not writable."""
 
     def abort(self) -> None:
         """Break the transfer visibly: the client must not take what it has for the whole."""

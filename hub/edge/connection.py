@@ -1,7 +1,8 @@
 """One client connection: heads in, exchanges begun one at a time, response bytes out.
 
-Pipelined requests wait unread behind the one that is answered. After a refusal or an upgrade the connection never
-serves another request (CVE-2018-1002105): whatever the client sent behind it dies with the connection.
+Pipelined requests wait unread behind the one that is answered, until its answer has left. After a refusal or an upgrade
+the connection never serves another request (CVE-2018-1002105): whatever the client sent behind it dies with the
+connection.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from hub import errors
@@ -86,6 +88,7 @@ class EdgeConnection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._is_continue_due = False
+        self._when_drained: Callable[[], None] | None = None
 
     # -- asyncio.Protocol
 
@@ -120,8 +123,11 @@ class EdgeConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_writable = True
+        self._tell_drained()
         if self._exchange is not None:
             self._exchange.drained()
+        elif self.state is State.HEAD:
+            self._await_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
@@ -131,11 +137,15 @@ class EdgeConnection(asyncio.Protocol):
         self._buffer.clear()
         if exchange is not None:
             exchange.gone()
+        self._tell_drained()
         self._host.closed(self)
 
     # -- request head
 
     def _read_head(self) -> None:
+        if not self.is_writable:
+            self._pause_reading()  # who does not read the last answer gets no further one: `_await_next` goes on
+            return
         buffer = self._buffer
         if buffer[:1] in b"\r\n":
             self._skip_blank_lines()
@@ -298,10 +308,13 @@ class EdgeConnection(asyncio.Protocol):
             self._close()
             return
         self.state = State.HEAD
-        self.deadline = self._loop.time() + self._host.limits.idle_timeout_s
-        self._resume_reading()
-        if self._buffer:
-            self._loop.call_soon(self._next)
+        if self.is_writable:
+            self._await_next()
+        else:
+            self.deadline = math.inf  # a slow reader is not an idle one (P11)
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        self._when_drained = call
 
     def abort(self) -> None:
         self._exchange = None
@@ -320,6 +333,9 @@ class EdgeConnection(asyncio.Protocol):
         elif self.state is State.HEAD and self._buffer:
             self._refuse(errors.RequestTimeout("the request head did not arrive in time"))
         elif self._transport is not None:
+            if self.state is State.LINGER and self._transport.get_write_buffer_size():
+                self.deadline = now + self._host.limits.linger_s  # the answer is still leaving
+                return
             self.deadline = math.inf
             self._transport.abort() if self.state is State.LINGER else self._transport.close()
 
@@ -336,6 +352,18 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.abort()
 
     # -- internals
+
+    def _await_next(self) -> None:
+        """The last answer has left as far as the socket's buffer goes: the next request may come, or is there."""
+        self.deadline = self._loop.time() + self._host.limits.idle_timeout_s
+        self._resume_reading()
+        if self._buffer:
+            self._loop.call_soon(self._next)
+
+    def _tell_drained(self) -> None:
+        call, self._when_drained = self._when_drained, None
+        if call is not None:
+            call()
 
     def _next(self) -> None:
         if self.state is State.HEAD and self._buffer:

@@ -37,7 +37,10 @@ _DROPPED: Final = HOP_BY_HOP | {
     b"x-content-type-options",
     b"x-frame-options",
 }
-_DROPPED_PREFIXES: Final = (b"access-control-", b"impersonate-", b"x-remote-", b"proxy-", b"sec-")
+_DROPPED_PREFIXES: Final = (
+    b"access-control-", b"impersonate-", b"x-remote-", b"proxy-", b"sec-",
+    b"x-accel-", b"x-sendfile", b"x-lighttpd-send",  # orders to a reverse proxy in front of the hub
+)  # fmt: skip
 _ON_UPGRADE: Final = frozenset({b"sec-websocket-accept", b"sec-websocket-protocol", b"x-stream-protocol-version"})
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub import errors, status
+from hub import errors
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.edge.application import Front
@@ -132,6 +132,7 @@ class Exchange:
         self.relay.linger(self)
 
     def gone(self) -> None:
+        self.relay.left(self)
         self._release(Code.CANCELLED, "client gone")
         self._end("client-gone")
 
@@ -241,7 +242,8 @@ class Exchange:
         if self.has_ended:
             return
         if not self._has_head:
-            self.fail(status.no_tunnel(self.cluster, is_recent_loss=False), outcome="cut")
+            is_delivered = self.stream is not None and self.stream.was_sent
+            self.fail(self.relay.lost(self, Code.CANCELLED, is_delivered=is_delivered), outcome="cut")
         elif self._boundary is not None and self._boundary.is_between_events:
             self._release(Code.CANCELLED, "cut by the hub")
             self._complete("cut")
@@ -301,6 +303,7 @@ class Exchange:
         self._finish(outcome, is_reusable=self.is_request_complete and self._body is not Body.UNTIL_CLOSE)
 
     def _finish(self, outcome: str, *, is_reusable: bool) -> None:
+        self.front.flush()
         self._end(outcome)
         self.front.finish(is_reusable=is_reusable)
 

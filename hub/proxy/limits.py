@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Hashable
+from typing import TypeVar
 
 from hub import errors
+from proto.window import Bucket
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,6 +23,15 @@ class ProxyLimits:
     """Short requests to one cluster at once."""
     long_per_user: int = 2_000
     """Watches, log streams, sessions and proxied connections of one user at once; a controller holds hundreds."""
+    long_per_user_and_cluster: int = 1_000
+    """Of those, to one cluster: one user must not use up what the cluster's agent can hold."""
+    long_per_cluster: int = 2_500
+    """Long requests to one cluster at once; below the 3,072 connections of an agent, so that short ones find room."""
+    cancelled_burst: int = 2_500
+    """Requests of one user whose client left before their end, in a burst: all watches of a big controller that
+    restarts. Beyond, the user gets 429: an agent bounds how many streams are cut in a session, for all users."""
+    cancelled_per_s: float = 50.0
+    """… and in the long run."""
     body_bytes_max: int = 16 * 1024 * 1024
     """Request body; apiserver itself takes 3 MiB and says so. Proxied connections (`…/proxy/…`) have no bound."""
     probe_after_s: float = 1.0
@@ -32,32 +47,73 @@ class InFlight:
 
     def __init__(self, limits: ProxyLimits) -> None:
         self._limits = limits
-        self._short: dict[str, int] = {}
-        self._long: dict[str, int] = {}
-        self._clusters: dict[str, int] = {}
+        self._short: collections.Counter[str] = collections.Counter()
+        self._short_to: collections.Counter[str] = collections.Counter()
+        self._long: collections.Counter[str] = collections.Counter()
+        self._long_to: collections.Counter[str] = collections.Counter()
+        self._long_between: collections.Counter[tuple[str, str]] = collections.Counter()
 
     def enter(self, user: str, cluster_uid: str, *, is_long: bool) -> None:
         """Raises TooManyRequests and counts nothing."""
-        users, bound = (self._long, self._limits.long_per_user) if is_long else (self._short, self._limits.per_user)
-        count = users.get(user, 0)
-        if count >= bound:
-            raise errors.TooManyRequests("you have too many requests under way")
-        if not is_long:
-            cluster_count = self._clusters.get(cluster_uid, 0)
-            if cluster_count >= self._limits.per_cluster:
+        limits = self._limits
+        if is_long:
+            if self._long[user] >= limits.long_per_user:
+                raise errors.TooManyRequests("you have too many requests under way")
+            if self._long_between[user, cluster_uid] >= limits.long_per_user_and_cluster:
+                raise errors.TooManyRequests("you have too many requests under way to this cluster")
+            if self._long_to[cluster_uid] >= limits.long_per_cluster:
                 raise errors.TooManyRequests("the cluster has too many requests under way")
-            self._clusters[cluster_uid] = cluster_count + 1
-        users[user] = count + 1
+            self._long_between[user, cluster_uid] += 1
+        else:
+            if self._short[user] >= limits.per_user:
+                raise errors.TooManyRequests("you have too many requests under way")
+            if self._short_to[cluster_uid] >= limits.per_cluster:
+                raise errors.TooManyRequests("the cluster has too many requests under way")
+        users, clusters = (self._long, self._long_to) if is_long else (self._short, self._short_to)
+        users[user] += 1
+        clusters[cluster_uid] += 1
 
     def leave(self, user: str, cluster_uid: str, *, is_long: bool) -> None:
-        _decrement(self._long if is_long else self._short, user)
-        if not is_long:
-            _decrement(self._clusters, cluster_uid)
+        users, clusters = (self._long, self._long_to) if is_long else (self._short, self._short_to)
+        _decrement(users, user)
+        _decrement(clusters, cluster_uid)
+        if is_long:
+            _decrement(self._long_between, (user, cluster_uid))
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is counted, and nothing is kept about anybody."""
+        return not (self._short or self._short_to or self._long or self._long_to or self._long_between)
 
 
-def _decrement(counts: dict[str, int], key: str) -> None:
-    left = counts[key] - 1
-    if left:
-        counts[key] = left
-    else:
+class Impatience:
+    """How often a user's requests were left by their client before their end, against a rate (rapid reset, E9)."""
+
+    def __init__(self, limits: ProxyLimits) -> None:
+        self._limits = limits
+        self._buckets: dict[str, Bucket] = {}
+
+    def check(self, user: str, now: float) -> None:
+        """Raises TooManyRequests while the user's allowance is used up."""
+        bucket = self._buckets.get(user)
+        if bucket is not None and bucket.is_empty(now):
+            raise errors.TooManyRequests("too many of your requests are given up before their end")
+
+    def left(self, user: str, now: float) -> None:
+        """A client left before its answer was whole."""
+        bucket = self._buckets.get(user)
+        if bucket is None:
+            bucket = self._buckets[user] = Bucket(self._limits.cancelled_burst, self._limits.cancelled_per_s)
+        bucket.spend(now)
+
+    def forget(self, now: float) -> None:
+        """Drop the users whose allowance is whole again; called now and then."""
+        for user, bucket in tuple(self._buckets.items()):
+            if bucket.is_full(now):
+                del self._buckets[user]
+
+
+def _decrement(counts: collections.Counter[_Key], key: _Key) -> None:
+    counts[key] -= 1
+    if not counts[key]:
         del counts[key]

@@ -21,7 +21,7 @@ from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
 from hub.proxy.exchange import Exchange
 from hub.proxy.fields import sort_fields
-from hub.proxy.limits import InFlight, ProxyLimits
+from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from proto import errors as wire
 from proto.aio import tasks
@@ -78,6 +78,7 @@ class Relay:
         self._routes = routes
         self._now = now
         self._in_flight = InFlight(self.limits)
+        self._impatience = Impatience(self.limits)
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
         self._live: set[Exchange] = set()
         metrics.in_flight.set_function(self._live.__len__)
@@ -166,6 +167,7 @@ class Relay:
             is_mutation=exchange.kind.is_mutation,
             is_delivered=is_delivered,
             is_recent_loss=code is Code.SESSION_LOST or self._is_recent_loss(exchange.cluster_uid),
+            is_busy=exchange.link is not None and exchange.link.is_open and not exchange.link.is_draining,
         )
         return status.stream_lost(code, fate)
 
@@ -188,6 +190,11 @@ class Relay:
         self._unanswered.discard(exchange)
         exchange.first_byte_at = self._now()
 
+    def left(self, exchange: Exchange) -> None:
+        """The client has gone before its answer was whole."""
+        if exchange.is_admitted:
+            self._impatience.left(exchange.user, self._now())
+
     def linger(self, exchange: Exchange) -> None:
         """The client has ended its half of an upgraded connection."""
         asyncio.get_running_loop().call_later(HALF_CLOSED_S, exchange.cut)
@@ -198,7 +205,7 @@ class Relay:
         self._unanswered.discard(exchange)
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:
-            self._in_flight.leave(exchange.user, exchange.cluster_uid, is_long=kind.is_long_running)
+            self._leave(exchange)
         code = exchange.code or CLIENT_GONE
         seconds = max(self._now() - request.received_at, 0.0)
         self.metrics.answered(
@@ -225,7 +232,7 @@ class Relay:
             raise errors.PermissionDenied(FORBIDDEN)
         exchange.access, exchange.claims = access, fields.claims
         exchange.cluster, exchange.cluster_uid = access.cluster_name, access.cluster_uid
-        exchange.kind = kind = classify(request.method, place.rest)
+        exchange.kind = kind = classify(request.method, place.rest, is_upgrade=bool(request.upgrade))
         who = identity(principal, access, fields.claims, exchange.request_id)
         if fields.claims:
             exchange.as_user = who[0][1].decode("ascii") if who[0][0] == USER else ""
@@ -239,6 +246,7 @@ class Relay:
             exchange.limit = None if request.upgrade else self.limits.body_bytes_max
             if exchange.limit is not None and request.length > exchange.limit:
                 raise errors.TooLarge
+        self._impatience.check(principal.user, self._now())
         self._in_flight.enter(principal.user, access.cluster_uid, is_long=kind.is_long_running)
         exchange.is_admitted = True
         exchange.opening = HttpRequest(
@@ -274,6 +282,14 @@ class Relay:
             return
 
     # -- internals
+
+    def _leave(self, exchange: Exchange) -> None:
+        """Give the place back; an answer that its client has not read still takes memory, so it keeps its place."""
+        user, cluster, is_long = exchange.user, exchange.cluster_uid, exchange.kind.is_long_running
+        if exchange.front.is_writable:
+            self._in_flight.leave(user, cluster, is_long=is_long)
+        else:
+            exchange.front.when_drained(lambda: self._in_flight.leave(user, cluster, is_long=is_long))
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         principal, before = exchange.principal, exchange.access
@@ -321,6 +337,7 @@ class Relay:
         while True:
             await asyncio.sleep(self.limits.sweep_interval_s)
             now = self._now()
+            self._impatience.forget(now)
             silent: set[Link] = set()
             for exchange in self._unanswered:
                 link = exchange.link

@@ -54,7 +54,7 @@ def test_exit_codes():
 def test_numbers():
     limits = PoolLimits()
     assert f"| {limits.connections}, {limits.dials} dials at a time, {limits.dial_timeout:g} s each |" in PAGE
-    assert f"| {limits.queue}, {limits.queue_timeout:g} s each; beyond: `OVERLOADED` |" in PAGE
+    assert f"| {limits.queue}, {limits.queue_timeout:g} s each; beyond: `REFUSED`, " in PAGE
     assert f"| {limits.idle_connections}, {limits.idle_timeout:g} s; " in PAGE
     assert f"idle for more than {MUTATION_IDLE_MAX:g} s" in PAGE
     assert f"| {SEND_QUEUE_BYTES // 1024} KiB a stream" in PAGE

@@ -40,6 +40,7 @@ def test_the_prose_names_the_limits_as_they_are() -> None:
         f"After {limits.window_idle_s:.0f} s without data it shrinks",
         f"up to {limits.violations} in a minute",
         f"more than {limits.reset_burst:,} streams at once, or {limits.reset_per_s:.0f} a second",
+        f"More than {limits.survey_burst} SYNC and GOAWAY at once, or one in {1 / limits.survey_per_s:.0f} seconds",
         f"More than {limits.ping_per_s:.0f} pings a second ({limits.ping_burst} at once)",
         f"moved {limits.demote_bytes // 1024} KiB without pausing for {limits.demote_pause_s * 1000:.0f} ms",
         f"slower than {limits.slow_bytes_per_s / 1e6:.0f} MB/s",

@@ -90,6 +90,13 @@ def test_the_table(code: Code, mutation: bool, expected: int) -> None:
     assert status.stream_lost(code, fate(mutation=mutation)).http_status == expected
 
 
+def test_a_refusal_by_a_living_agent_is_a_limit() -> None:
+    busy = status.Fate(is_mutation=True, is_delivered=False, is_recent_loss=False, is_busy=True)
+    error = status.stream_lost(Code.REFUSED, busy)
+    assert (error.http_status, error.retry_after_s) == (429, 1)
+    assert status.stream_lost(Code.DRAINING, busy).http_status == 503
+
+
 def test_unknown_outcome_says_so() -> None:
     assert "outcome unknown" in status.stream_lost(Code.SESSION_LOST, fate(mutation=True)).message
 

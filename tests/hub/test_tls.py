@@ -99,6 +99,14 @@ def test_a_ca_is_never_replaced(directory: Path) -> None:
     assert (directory / tls.CA_CERT).read_bytes() == before
 
 
+def test_a_ca_whose_making_was_cut_off_is_made_anew(directory: Path) -> None:
+    (directory / tls.CA_CERT).unlink()
+    key = (directory / tls.CA_KEY).read_bytes()
+    tls.make_ca(directory, "h", NOW)
+    assert (directory / tls.CA_KEY).read_bytes() != key
+    assert tls.ensure_leaf(directory, ["localhost"], NOW)
+
+
 def test_the_leaf_is_made_anew_only_when_needed(directory: Path) -> None:
     assert not tls.ensure_leaf(directory, ["localhost"], NOW)
     assert tls.ensure_leaf(directory, ["localhost", "hub.example.org"], NOW)

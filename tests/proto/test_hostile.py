@@ -110,11 +110,11 @@ def test_e8_data_beyond_the_window_is_reset_then_fatal() -> None:
 def test_e9_open_and_reset_floods_meet_a_bucket() -> None:
     pair = quiet()
     stream = 1
-    while pair.hub.session.is_open and stream < 20_000:
+    while pair.hub.session.is_open and stream < 40_000:
         pair.hub.receive(opening(stream), frame(FrameType.RESET, stream, b"\0\6"))
         pair.hub.flush()
         stream += 2
-    assert len(pair.hub.all(events.StreamOpened)) == 2048
+    assert len(pair.hub.all(events.StreamOpened)) == 4096
     assert pair.hub.last(events.SessionEnded).reason.code is Code.OVERLOADED
 
 

@@ -203,7 +203,7 @@ async def test_more_requests_than_the_queue_holds_are_refused_and_the_rest_serve
         sides = [send() for _ in range(4)]
         await until(lambda: server.connections == 2 and pool.waiting == 2)
         sides += [send() for _ in range(4)]
-        await until(lambda: pool.waiting == 4 and counts.by_code[Code.OVERLOADED] == 2)
+        await until(lambda: pool.waiting == 4 and counts.by_code[Code.REFUSED] == 2)
         release.set()
         done = [await side.done for side in sides]
         assert sorted(str(side.status) for side in done) == ["200"] * 6 + ["None"] * 2

@@ -116,7 +116,7 @@ async def test_bounds_of_dials_connections_and_queue(group):
     pool = OfflinePool(group, dials=2, connections=3, queue=5)
     waiters = [ask(pool) for _ in range(5)]
     refused = ask(pool)
-    assert refused.code is Code.OVERLOADED
+    assert refused.code is Code.REFUSED
     await until(lambda: len(pool.dials) == 2)
     assert len(pool.dials) == 2
     for _ in range(3):
@@ -129,11 +129,13 @@ async def test_bounds_of_dials_connections_and_queue(group):
     assert waiters[3].connection is not None
 
 
-async def test_waiting_has_an_end(group):
-    pool = OfflinePool(group, connections=0, queue_timeout=0.0)
+@pytest.mark.parametrize(("connections", "code"), [(0, Code.REFUSED), (1, Code.DIAL_TIMEOUT)])
+async def test_waiting_has_an_end(group, connections, code):
+    """Nothing was sent; a full pool is nobody's outage."""
+    pool = OfflinePool(group, connections=connections, queue_timeout=0.0)
     waiter = ask(pool)
     pool._run_sweep()
-    assert waiter.code is Code.DIAL_TIMEOUT
+    assert waiter.code is code
     assert pool._sweep is None or pool._sweep.cancelled() or pool.waiting == 0
 
 
@@ -179,7 +181,7 @@ async def test_closing(group):
     await pool.close()
     assert not used.connection.is_open
     assert waiting.code is Code.CLOSED
-    assert ask(pool).code is Code.OVERLOADED
+    assert ask(pool).code is Code.REFUSED
 
 
 async def real_pool(group, url, ca_file, **limits):

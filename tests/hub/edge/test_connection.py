@@ -20,6 +20,10 @@ class FakeTransport:
         self.writes = 0
         self.is_reading = True
         self.is_closed = self.is_aborted = self.is_eof = False
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def set_write_buffer_limits(self, high: int) -> None: ...
 
@@ -191,6 +195,55 @@ async def test_writing_follows_the_client() -> None:
     wire.connection.resume_writing()
     assert exchange.front.is_writable
     assert exchange.drains == 1
+
+
+async def test_who_does_not_read_an_answer_gets_no_further_one() -> None:
+    """Or one connection could make the hub hold any number of finished answers."""
+    wire = Wire()
+    wire.feed(GET + GET)
+    wire.connection.pause_writing()
+    wire.answer()
+    await asyncio.sleep(0)
+    assert len(wire.host.exchanges) == 1
+    wire.connection.data_received(GET)
+    assert not wire.transport.is_reading
+    wire.connection.check(wire.connection._loop.time() + 10_000)
+    assert not wire.transport.is_closed  # slow is not idle
+    wire.connection.resume_writing()
+    assert wire.transport.is_reading
+    await asyncio.sleep(0)
+    assert len(wire.host.exchanges) == 2
+    wire.answer()
+    await asyncio.sleep(0)
+    assert len(wire.host.exchanges) == 3
+
+
+@pytest.mark.parametrize("how", ["drained", "lost"])
+async def test_what_waits_for_room_is_told_once(how: str) -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    wire.connection.pause_writing()
+    told: list[str] = []
+    exchange.front.when_drained(lambda: told.append(how))
+    wire.answer()
+    assert told == []
+    if how == "drained":
+        wire.connection.resume_writing()
+    wire.connection.connection_lost(None)
+    assert told == [how]
+
+
+async def test_a_closing_connection_lingers_until_its_answer_has_left() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    exchange.front.write(b"long answer")
+    exchange.front.finish(is_reusable=False)
+    wire.transport.unsent = 5
+    wire.connection.check(wire.connection.deadline)
+    assert not wire.transport.is_aborted
+    wire.transport.unsent = 0
+    wire.connection.check(wire.connection.deadline)
+    assert wire.transport.is_aborted
 
 
 async def test_a_refusal_is_answered_once_and_the_rest_thrown_away() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hub.edge.framing import Request, read_request
 from hub.edge.head import parse_head
 from proto.aio.owner import StreamOwner
@@ -20,6 +22,7 @@ class FakeFront:
         self.finished: bool | None = None
         self.is_aborted = False
         self.continued = 0
+        self.drained: list[Callable[[], None]] = []
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -40,6 +43,9 @@ class FakeFront:
 
     def finish(self, *, is_reusable: bool) -> None:
         self.finished = is_reusable
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        self.drained.append(call)
 
     def abort(self) -> None:
         self.is_aborted = True

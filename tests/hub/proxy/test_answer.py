@@ -41,6 +41,7 @@ def test_what_kubectl_needs_is_kept() -> None:
         b"set-cookie", b"location", b"strict-transport-security", b"content-security-policy", b"www-authenticate",
         b"access-control-allow-origin", b"connection", b"transfer-encoding", b"keep-alive", b"upgrade", b"trailer",
         b"proxy-authenticate", b"refresh", b"clear-site-data", b"alt-svc", b"impersonate-user", b"sec-websocket-accept",
+        b"x-accel-redirect", b"x-sendfile",
     ],
 )  # fmt: skip
 def test_what_a_cluster_may_not_say(name: bytes) -> None:

@@ -133,7 +133,7 @@ def test_a_body_that_was_begun_is_never_sent_twice() -> None:
     talk.exchange.body(b"abc")
     talk.exchange.reset(Code.REFUSED, "")
     assert talk.links[1].opened == []
-    assert talk.front.status == 503
+    assert talk.front.status == 429
 
 
 def test_attempts_are_bounded() -> None:
@@ -142,7 +142,7 @@ def test_attempts_are_bounded() -> None:
         if link.opened:
             talk.exchange.reset(Code.REFUSED, "")
     assert sum(len(link.opened) for link in talk.links) == 4
-    assert talk.front.status == 503
+    assert talk.front.status == 429
 
 
 def test_a_failure_after_the_head_breaks_the_response() -> None:

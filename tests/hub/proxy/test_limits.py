@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hub import errors
-from hub.proxy.limits import InFlight, ProxyLimits
+from hub.proxy.limits import Impatience, InFlight, ProxyLimits
+from proto.limits import Limits
 
 
 def test_bounds_and_their_release() -> None:
@@ -24,6 +25,44 @@ def test_bounds_and_their_release() -> None:
     counts.enter("b", "c", is_long=False)
     for user, is_long in (("a", False), ("b", False), ("b", False), ("a", True)):
         counts.leave(user, "c", is_long=is_long)
-    assert not counts._short
-    assert not counts._long
-    assert not counts._clusters
+    assert counts.is_empty
+
+
+def test_one_user_does_not_use_up_what_an_agent_can_hold() -> None:
+    counts = InFlight(ProxyLimits(long_per_user=4, long_per_user_and_cluster=2, long_per_cluster=3))
+    for user, cluster in (("a", "c"), ("a", "c"), ("a", "d")):
+        counts.enter(user, cluster, is_long=True)
+    with pytest.raises(errors.TooManyRequests, match="to this cluster"):
+        counts.enter("a", "c", is_long=True)
+    counts.enter("b", "c", is_long=True)
+    with pytest.raises(errors.TooManyRequests, match="the cluster has"):
+        counts.enter("x", "c", is_long=True)
+    counts.enter("x", "c", is_long=False)
+    counts.leave("x", "c", is_long=False)
+    for user, cluster in (("a", "c"), ("a", "c"), ("a", "d"), ("b", "c")):
+        counts.leave(user, cluster, is_long=True)
+    assert counts.is_empty
+
+
+def test_the_defaults_leave_room_for_short_requests() -> None:
+    limits = ProxyLimits()
+    assert limits.long_per_user_and_cluster < limits.long_per_user < limits.long_per_cluster
+    assert limits.cancelled_burst > limits.long_per_user  # a controller may restart
+    assert limits.cancelled_burst < Limits().reset_burst  # and one user does not spend what the agent forgives all
+    assert limits.long_per_cluster + limits.per_cluster <= Limits().streams
+
+
+def test_impatience_has_a_rate_and_is_forgotten() -> None:
+    impatience = Impatience(ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
+    impatience.check("a", 0.0)
+    impatience.left("a", 0.0)
+    impatience.check("a", 0.0)
+    impatience.left("a", 0.0)
+    with pytest.raises(errors.TooManyRequests):
+        impatience.check("a", 0.5)
+    impatience.check("b", 0.5)
+    impatience.check("a", 1.0)
+    impatience.forget(1.5)
+    assert impatience._buckets
+    impatience.forget(2.0)
+    assert not impatience._buckets

@@ -201,6 +201,60 @@ def test_limits_are_released_whatever_the_end() -> None:
     assert world.relay.live == 0
 
 
+def test_an_answer_that_nobody_reads_keeps_its_place() -> None:
+    """Or a user could make the hub hold any number of finished answers."""
+    world = World(FakeLink(), limits=ProxyLimits(per_user=1))
+    front, exchange = world.begin()
+    front.is_writable = False
+    finish(exchange)
+    assert front.finished
+    assert world.relay.live == 0
+    assert world.begin()[0].status == 429
+    (told,) = front.drained
+    told()
+    assert world.begin()[1] is not None
+
+
+def test_who_leaves_too_many_requests_is_told_to_wait() -> None:
+    world = World(FakeLink(), limits=ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
+    for _ in range(2):
+        exchange = world.begin()[1]
+        assert exchange is not None
+        exchange.gone()
+    front, exchange = world.begin()
+    assert exchange is None
+    assert front.status == 429
+    assert b"retry-after: " in front.written
+    world.now += 1.0
+    finish(world.begin()[1])
+
+
+def test_a_cut_mutation_that_may_have_arrived_is_not_called_undelivered() -> None:
+    """P2: its client must not take it for one that had no effect."""
+    link = FakeLink()
+    world = World(link)
+    front, _ = world.begin(request("DELETE /k8s/clusters/c1/api/v1/namespaces/n/pods/p HTTP/1.1"))
+    world.relay.cut(token_id="tok")
+    assert front.status == 504
+    assert b"outcome unknown" in front.written
+    assert b"retry-after" not in front.written
+    front, _ = world.begin(request("DELETE /k8s/clusters/c1/api/v1/namespaces/n/pods/p HTTP/1.1"))
+    link.opened[-1][2].was_sent = False
+    world.relay.cut(token_id="tok")
+    assert front.status == 503
+
+
+def test_an_upgrade_is_not_repeated_though_it_is_a_get() -> None:
+    first, second = FakeLink(), FakeLink()
+    world = World(first, second)
+    exec_line = "GET /k8s/clusters/c1/api/v1/namespaces/d/pods/p/%65xec?command=ls HTTP/1.1"
+    front, exchange = world.begin(request(exec_line, "Connection: Upgrade", "Upgrade: SPDY/3.1"))
+    assert exchange is not None
+    exchange.reset(Code.SESSION_LOST, "")
+    assert second.opened == []
+    assert front.status == 504
+
+
 def test_cut_by_token_cluster_and_user() -> None:
     world = World(FakeLink())
     for key in ({"token_id": "tok"}, {"cluster_uid": "uid-c1"}, {"user": "alice"}):
