@@ -60,6 +60,8 @@ class TlsFiles:
 def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
     """Make the CA of this hub in `directory` (0700). Raises FileExistsError when there is one: it is never replaced."""
     directory.mkdir(mode=0o700, exist_ok=True)
+    if (directory / CA_CERT).exists():
+        raise FileExistsError(directory / CA_CERT)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")])
     ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -67,6 +69,7 @@ def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
+    (directory / CA_KEY).unlink(missing_ok=True)  # of an attempt that ended between the two; it has signed nothing
     write_private(directory / CA_KEY, _key_pem(key), is_new=True)
     write_private(directory / CA_CERT, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), is_new=True)
 
@@ -161,9 +164,19 @@ def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_directory(path: Path) -> None:
+    """The name of a file is on the disk only when its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _new_context() -> ssl.SSLContext:
