@@ -1,4 +1,4 @@
-"""Clusters for the tests that need them, and the promise that no test leaves anything behind.
+"""Clusters for the tests that need them, and the promises that no test leaves anything behind and CI skips nothing.
 
 Unit tests pay for none of it: the harness is imported by the first fixture that needs it.
 """
@@ -8,7 +8,8 @@ import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _LIGHT_TIMEOUT_S = 180
 _FULL_TIMEOUT_S = 300
-_BEFORE = pytest.StashKey[Any]()
+_LIGHT_START_S = 120
+_FULL_START_S = 240
 
 
 # --- clusters ---------------------------------------------------------------------------------------------------
@@ -29,7 +31,9 @@ async def light_cluster() -> AsyncIterator["Cluster"]:
     """The session's light cluster `light`, started by the first test that asks."""
     from tests import harness
 
-    async with harness.light("light", controller_manager=True) as cluster:
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(_LIGHT_START_S):
+            cluster = await stack.enter_async_context(harness.light("light", controller_manager=True))
         yield cluster
 
 
@@ -38,12 +42,14 @@ async def full_cluster() -> AsyncIterator["Cluster"]:
     """The session's full cluster `full`: real pods, in a network of its own."""
     from tests import harness
 
-    async with harness.full("full") as cluster:
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(_FULL_START_S):
+            cluster = await stack.enter_async_context(harness.full("full"))
         yield cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by fixture, give clusters time to start, skip full ones where they cannot be."""
+    """Mark by fixture, give each test on a cluster its time, skip full ones where they cannot be."""
     obstacle: str | None = None
     asked = False
     for item in items:
@@ -55,8 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         full = item.get_closest_marker("full") is not None
         if not full and item.get_closest_marker("light") is None:
             continue
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_FULL_TIMEOUT_S if full else _LIGHT_TIMEOUT_S))
+        _time(item, _FULL_TIMEOUT_S if full else _LIGHT_TIMEOUT_S)
         if full:
             if not asked:
                 asked, obstacle = True, _full_obstacle()
@@ -64,11 +69,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=obstacle))
 
 
+def _time(item: pytest.Item, otherwise_s: int) -> None:
+    """Limit the test alone: clusters, hub and agents have limits of their own, and the first test must not pay them."""
+    given = item.get_closest_marker("timeout")
+    seconds = given.args[0] if given else otherwise_s
+    item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+
+
 def _full_obstacle() -> str | None:
     from tests.harness import full_obstacle
 
-    if os.environ.get("CI") == "true" and os.geteuid() == 0:
-        return None  # a missing tool fails the tests there, it never skips them
     return full_obstacle()
 
 
@@ -76,42 +86,61 @@ def _full_obstacle() -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def _tasks_end(request: pytest.FixtureRequest) -> None:
-    if inspect.iscoroutinefunction(getattr(request, "function", None)):
-        request.getfixturevalue("_no_task_left")
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No socket, pipe or child process more than before. Set up behind the session's fixtures, which keep theirs."""
+    if _loop_scope(request) == "session":
+        request.getfixturevalue("_session_loop")
+    if sys.platform != "linux":
+        yield
+        return
+    from tests.harness.leaks import leaked, snapshot
+
+    before = snapshot()
+    yield
+    found = leaked(before)
+    assert not found, f"left behind: {found}"
+
+
+@pytest.fixture(autouse=True)
+def _tasks_end(request: pytest.FixtureRequest, _nothing_left: None) -> None:
+    """Look for tasks in the loop in which the test runs."""
+    scope = _loop_scope(request)
+    if scope is not None:
+        request.getfixturevalue({"function": "_no_task_left", "session": "_no_task_left_in_the_session"}[scope])
+
+
+def _loop_scope(request: pytest.FixtureRequest) -> str | None:
+    """Whose loop the test runs in; None when it is not async."""
+    if not inspect.iscoroutinefunction(getattr(request, "function", None)):
+        return None
+    mark = request.node.get_closest_marker("asyncio")
+    return str(mark.kwargs.get("loop_scope", "function")) if mark else "function"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _session_loop() -> None:
+    """Makes the session's loop, whose own sockets no test leaves behind."""
 
 
 @pytest_asyncio.fixture
 async def _no_task_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
     yield
+    await _only(before)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def _no_task_left_in_the_session() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    await _only(before)
+
+
+async def _only(before: set["asyncio.Task[object]"]) -> None:
     for _ in range(3):  # let callbacks of just finished tasks run
         await asyncio.sleep(0)
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
     assert not left, f"tasks left behind: {left}"
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    if sys.platform == "linux" and not _shares_processes(item):
-        from tests.harness.leaks import snapshot
-
-        item.stash[_BEFORE] = snapshot()
-    yield
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    yield
-    if _BEFORE in item.stash:
-        from tests.harness.leaks import leaked
-
-        found = leaked(item.stash[_BEFORE])
-        assert not found, f"left behind: {found}"
-
-
-def _shares_processes(item: pytest.Item) -> bool:
-    """Session-wide clusters and hubs hold descriptors and children beyond the test that started them."""
-    return any(item.get_closest_marker(name) is not None for name in ("light", "full"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -126,12 +155,49 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Last: every fixture is closed, so nothing of the run may be left."""
-    if "tests.harness.runs" not in sys.modules:
-        return
-    from tests.harness.leaks import end_run
+    """Last: every fixture is closed, so nothing of the run may be left; and where CI runs, nothing was skipped."""
+    problems = [f"CI skips nothing, but: {skipped}" for skipped in session.config.stash[_SKIPPED]] if _is_ci() else []
+    if "tests.harness.runs" in sys.modules:
+        from tests.harness.leaks import end_run
 
-    problems = end_run(failed=session.testsfailed > 0)
+        left = end_run(failed=session.testsfailed > 0)
+        problems += [f"the test run left behind: {each}" for each in left]
     if problems:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        sys.stderr.write("\nERROR: the test run left behind:\n" + "\n".join(f"  {each}" for each in problems) + "\n")
+        sys.stderr.write("\n" + "".join(f"ERROR: {problem}\n" for problem in problems))
+
+
+# --- nothing is skipped in CI ---------------------------------------------------------------------------------------
+
+_SKIPPED = pytest.StashKey[list[str]]()
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the list of what is skipped."""
+    skipped: list[str] = []
+    config.stash[_SKIPPED] = skipped
+    config.pluginmanager.register(_Skips(skipped))
+
+
+class _Skips:
+    """Writes down every skipped test, and every module or class that skipped itself while it was collected."""
+
+    def __init__(self, skipped: list[str]) -> None:
+        self._skipped = skipped
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._skipped.append(_reason(report))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._skipped.append(_reason(report))
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return f"{report.nodeid}: {where}"

@@ -4,9 +4,11 @@
 nothing between: when a test fails there too, its expectation is wrong and not the line.
 """
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.e2e.line import Line, running_line
 from tests.e2e.pods import NAMESPACE, ensure_pods
 from tests.harness import tools
 
+_START_S = 120
 _numbers = itertools.count(1)
 
 
@@ -47,19 +50,21 @@ async def line(
     clusters: tuple[harness.Cluster, harness.Cluster | None], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Line]:
     """Hub and agents, for all modules of the run."""
-    async with running_line(tmp_path_factory.mktemp("entries"), *clusters) as running:
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(_START_S):
+            running = await stack.enter_async_context(running_line(tmp_path_factory.mktemp("entries"), *clusters))
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def quiet(line_or_none: Line | None) -> AsyncIterator[Line | None]:
-    """The line, for one test, after which hub and agents have no more streams than before."""
+    """The line, for one test, after which hub and agents hold no more streams, tasks and descriptors than before."""
     if line_or_none is None:
         yield None
         return
-    base = await line_or_none.streams()
+    base = await line_or_none.holdings()
     yield line_or_none
-    await line_or_none.quiet(base)
+    await line_or_none.released(base)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ GROUP = "testers"
 
 HUB_STREAMS = "riata_hub_streams"
 AGENT_STREAMS = "riata_agent_exchanges"
+HUB_TASKS = "riata_hub_tasks"
+AGENT_TASKS = "riata_agent_tasks"
+KUBE_CONNECTIONS = "riata_agent_kube_connections"
 _READ = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
 
 
@@ -49,15 +52,45 @@ class Line:
         pids = {"hub": self.hub.pid, **{name: agent.pid for name, agent in self.agents.items()}}
         return {name: measures.descriptors(pid) for name, pid in pids.items()}
 
+    async def holdings(self) -> dict[str, float]:
+        """What hub and agents hold: streams, tasks and descriptors, by process and kind.
+
+        An agent's connections to its API server are kept on purpose (its pool bounds them) and not counted; in a quiet
+        line all of them are idle.
+        """
+        descriptors = self.descriptors()  # first: our own scrapes open some
+        page = await measures.scrape(self.hub.metrics_url)
+        held = {
+            "hub streams": page.get(HUB_STREAMS, 0.0),
+            "hub tasks": page[HUB_TASKS],
+            "hub descriptors": float(descriptors["hub"]),
+        }
+        for name, agent in self.agents.items():
+            page = await agent_page(agent)
+            held[f"{name} streams"] = page[AGENT_STREAMS]
+            held[f"{name} tasks"] = page[AGENT_TASKS]
+            held[f"{name} descriptors"] = descriptors[name] - page[KUBE_CONNECTIONS]
+        return held
+
     async def quiet(self, base: dict[str, float], within: float = 5.0) -> None:
         """Wait until no process has more streams than in `base`. Raises AssertionError with the counts."""
-        deadline = time.monotonic() + within
-        while True:
-            now = await self.streams()
-            if all(count <= base.get(name, 0.0) for name, count in now.items()):
-                return
-            assert time.monotonic() < deadline, f"streams left behind: {now}, before the test {base}"
-            await asyncio.sleep(0.05)
+        await settled(self.streams, base, within)
+
+    async def released(self, base: dict[str, float], within: float = 10.0) -> None:
+        """Wait until nothing is held that `base` had not. Raises AssertionError with the counts."""
+        await settled(self.holdings, base, within)
+
+
+async def settled(read: Callable[[], Awaitable[dict[str, float]]], base: dict[str, float], within: float) -> None:
+    """Repeat `read` until no count is above that of `base`, 0 where it has none. Raises AssertionError with those."""
+    deadline = time.monotonic() + within
+    while True:
+        more = {name: count for name, count in (await read()).items() if count > base.get(name, 0.0)}
+        if not more:
+            return
+        before = {name: base.get(name, 0.0) for name in more}
+        assert time.monotonic() < deadline, f"left behind: {more}, before the test {before}"
+        await asyncio.sleep(0.05)
 
 
 async def agent_page(agent: harness.Agent) -> measures.Page:

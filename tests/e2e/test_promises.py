@@ -1,0 +1,123 @@
+"""The promises of tests/conftest.py can be broken: each check fails when a test does what it forbids."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.line import settled
+from tests.harness import tools
+
+LEAKING = """
+import asyncio, socket, subprocess
+import pytest
+
+pytestmark = [pytest.mark.asyncio(loop_scope="{scope}"), *{marks}]
+pending = []
+
+async def test_task():
+    pending.append(asyncio.get_running_loop().create_task(asyncio.sleep(60)))
+
+async def test_socket():
+    pending.append(socket.create_server(("127.0.0.1", 0)))
+
+async def test_child():
+    pending.append(subprocess.Popen(["sleep", "60"]))
+
+@pytest.fixture(scope="session", autouse=True)
+def end_it():
+    yield
+    for each in pending:
+        if isinstance(each, subprocess.Popen):
+            each.kill()
+            each.wait()
+        elif isinstance(each, socket.socket):
+            each.close()
+"""
+CLEAN = """
+import asyncio
+import pytest
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_in_the_session():
+    await (await asyncio.create_subprocess_exec("true")).wait()
+
+async def test_alone():
+    await asyncio.sleep(0)
+
+@pytest.mark.xfail
+def test_that_is_expected_to_fail():
+    assert False
+"""
+SKIPPING = """
+import pytest
+
+def test_by_itself():
+    pytest.skip("no such machine")
+
+@pytest.mark.skip(reason="no such compiler")
+def test_by_a_mark(): ...
+"""
+SKIPPED_WHOLE = """
+import pytest
+pytest.skip("no such system", allow_module_level=True)
+"""
+
+
+def ran(directory: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A run of pytest with our conftest on one module of this text."""
+    (directory / "test_it.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-q"]
+    command += ["-c", str(tools.REPOSITORY / "pyproject.toml"), "--rootdir", str(directory), str(directory)]
+    surroundings = {name: value for name, value in os.environ.items() if name != "CI"}
+    return subprocess.run(
+        command,
+        cwd=tools.REPOSITORY,
+        env={**surroundings, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("scope", "marks"), [("function", "[]"), ("session", "[pytest.mark.light]")])
+def test_a_test_that_leaves_something_fails(tmp_path: Path, scope: str, marks: str) -> None:
+    done = ran(tmp_path, LEAKING.format(scope=scope, marks=marks))
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "3 passed, 3 errors" in done.stdout, done.stdout
+    for found in ("tasks left behind: [<Task", "left behind: ['descriptor", "left behind: ['child process"):
+        assert found in done.stdout
+
+
+def test_a_test_that_leaves_nothing_passes(tmp_path: Path) -> None:
+    done = ran(tmp_path, CLEAN, CI="true")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ci_fails_when_something_was_skipped(tmp_path: Path) -> None:
+    done = ran(tmp_path, SKIPPING, CI="true")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    for name, reason in (("test_by_itself", "no such machine"), ("test_by_a_mark", "no such compiler")):
+        assert f"CI skips nothing, but: test_it.py::{name}: Skipped: {reason}" in done.stderr
+    assert ran(tmp_path, SKIPPING).returncode == 0
+
+
+def test_ci_fails_when_a_module_skipped_itself(tmp_path: Path) -> None:
+    done = ran(tmp_path, SKIPPED_WHOLE, CI="true")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "CI skips nothing, but: test_it.py: Skipped: no such system" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["streams", "tasks", "descriptors"])
+async def test_hub_and_agents_may_hold_no_more_than_before(kind: str) -> None:
+    held = {"hub streams": 0.0, "hub tasks": 9.0, "hub descriptors": 20.0}
+
+    async def now() -> dict[str, float]:
+        return {**held, f"hub {kind}": held[f"hub {kind}"] + 1}
+
+    await settled(now, await now(), 0.0)
+    with pytest.raises(AssertionError, match=f"hub {kind}"):
+        await settled(now, held, 0.0)
