@@ -19,8 +19,19 @@ pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytes
 WATCHES = 100
 KEYS = 150
 STALLED = 10
-KEYSTROKE_P99_S = 0.25
-"""Everything of this test shares the machine's cores, API server, kubelet and etcd included; `make bench` measures."""
+GETS = 100
+ALLOWANCE_S = 0.3
+"""How much later the slowest may come beside the load than in idleness. A stream that waits for another one's end
+comes seconds later. Not a figure of merit: everything here shares the machine's cores, API server, kubelet and etcd
+included; `make bench` measures."""
+
+
+def felt(idle: list[float], loaded: list[float]) -> None:
+    """Print the p99 of both; raise AssertionError when the load made it worse than it may."""
+    before, after = measures.quantile(idle, 0.99), measures.quantile(loaded, 0.99)
+    allowed = 2 * before + ALLOWANCE_S
+    print(f"p99: {before * 1e3:.1f} ms idle, {after * 1e3:.1f} ms beside the load, {allowed * 1e3:.0f} ms allowed")
+    assert after < allowed
 
 
 async def keystrokes(socket: aiohttp.ClientWebSocketResponse, count: int) -> list[float]:
@@ -68,7 +79,7 @@ async def test_keystrokes_beside_watches_and_a_list(full: Entry) -> None:
             assert answer.status == 200
     print(f"\nkeystrokes, idle beside {WATCHES} watches: {measures.shown(idle)}")
     print(f"keystrokes beside {len(sizes)} LISTs of {sizes[0] / 1e6:.0f} MB: {measures.shown(loaded)}")
-    assert measures.quantile(loaded, 0.99) < KEYSTROKE_P99_S
+    felt(idle, loaded)
 
 
 async def _lists(entry: Entry, stop: asyncio.Event) -> list[int]:
@@ -84,29 +95,37 @@ async def _lists(entry: Entry, stop: asyncio.Event) -> list[int]:
     return sizes
 
 
+async def small_gets(session: aiohttp.ClientSession, entry: Entry) -> list[float]:
+    """How long small requests take one after the other, in seconds."""
+    samples = []
+    for _ in range(GETS):
+        sent = time.monotonic()
+        async with session.get(entry.at("/api/v1/namespaces/default")) as answer:
+            assert answer.status == 200
+            await answer.read()
+        samples.append(time.monotonic() - sent)
+    return samples
+
+
 async def test_stalled_readers_do_not_slow_others(hub_line: Line, full: Entry) -> None:
     await bulk.ensure_bulk(full)
     agent = hub_line.agents[hub_line.full.name if hub_line.full else ""]
     before = {name: measures.resident_mib(pid) for name, pid in (("hub", hub_line.hub.pid), ("agent", agent.pid))}
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(full.session())
+        idle = await small_gets(session, full)
         for _ in range(STALLED):
             reader = await stack.enter_async_context(raw_connection(full, receive_buffer=SMALL_BUFFER))
             await reader.request("GET", bulk.LIST, "Accept-Encoding: identity", "Connection: close")
             assert (await reader.head(60)).status == 200
-        samples = []
-        for _ in range(100):
-            sent = time.monotonic()
-            async with session.get(full.at("/api/v1/namespaces/default")) as answer:
-                assert answer.status == 200
-                await answer.read()
-            samples.append(time.monotonic() - sent)
+        samples = await small_gets(session, full)
         after = {name: measures.resident_mib(pid) for name, pid in (("hub", hub_line.hub.pid), ("agent", agent.pid))}
         # The last one wakes up and gets everything, to the end.
         rest = await reader.rest(60)
     assert rest.endswith(b"0\r\n\r\n") or len(rest) > bulk.BYTES
-    print(f"\nsmall GETs beside {STALLED} stalled readers: {measures.shown(samples)}")
+    print(f"\nsmall GETs, idle: {measures.shown(idle)}")
+    print(f"small GETs beside {STALLED} stalled readers: {measures.shown(samples)}")
     print("resident MiB: " + ", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in before))
-    assert measures.quantile(samples, 0.99) < 0.5
+    felt(idle, samples)
     assert after["agent"] < 100
     assert after["hub"] - before["hub"] < 64
