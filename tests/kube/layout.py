@@ -1,6 +1,6 @@
 """Which Kubernetes tools there are, and where they live.
 
-Standard library only: `make kube` runs this before any package is installed, and the harness asks it for the directory.
+Standard library only: building needs none of the project's packages. The harness asks it for the directory.
 """
 
 import hashlib
@@ -85,3 +85,15 @@ def missing(names: tuple[str, ...] | None = None) -> list[str]:
     directory = bin_dir()
     names = names or tuple(tool.name for tool in TOOLS)
     return [name for name in names if not os.access(directory / name, os.X_OK)]
+
+
+def obstacle(names: tuple[str, ...] | None = None) -> str | None:
+    """Which of `names` (all when None) are missing and what to do about it; None when all are there."""
+    absent = missing(names)
+    if not absent:
+        return None
+    if os.environ.get("KUBEBUILDER_ASSETS"):
+        # `make kube` builds nothing then: what the variable names is somebody else's directory.
+        cure = "unset it, then `make kube` builds them all; or put them there"
+        return f"{', '.join(absent)} not in KUBEBUILDER_ASSETS={bin_dir()}: {cure}"
+    return f"{', '.join(absent)} not in {bin_dir()}: run `make kube`"

