@@ -1,7 +1,8 @@
 """`make node-packages`: what a full cluster needs from the system, installed when missing and root.
 
-A machine that has the programs from elsewhere keeps them. Without root nothing is installed and nothing fails: tests of
-full clusters are skipped with that reason, and the demo makes light clusters only. Standard library only.
+A machine that has the programs from elsewhere keeps them. Where no full cluster can be made anyway nothing is installed
+and nothing fails: its tests are skipped with that reason, and the demo makes light clusters only. An installation that
+fails ends the target; with `--advisory` (what the demo asks for) it only says so. Standard library only.
 """
 
 import contextlib
@@ -14,14 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.kube import busybox, namespaces
+
 _CNI: Final = Path("/usr/lib/cni/bridge")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
+_TAIL_LINES: Final = 3
 
 # What must be there, and the Debian package that has it.
 _PROGRAMS: Final = {
     "containerd": "containerd",
     "runc": "runc",
-    "busybox": "busybox-static",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",
@@ -31,6 +34,8 @@ _PROGRAMS: Final = {
 def missing() -> list[str]:
     """Debian packages whose programs are not here."""
     found = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if busybox.obstacle():
+        found.append(busybox.PACKAGE)
     return found if _CNI.exists() else [*found, "containernetworking-plugins"]
 
 
@@ -48,37 +53,62 @@ def _no_services() -> Iterator[None]:
         _POLICY.unlink()
 
 
-def install(packages: list[str]) -> int:
-    """apt-get's exit code."""
+def install(packages: list[str]) -> str | None:
+    """Install them with apt-get. Returns the end of its complaint when that fails."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _no_services():
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
-            done = subprocess.run(["apt-get", *command], env=environment, stdout=subprocess.DEVNULL, check=False)
+            done = subprocess.run(
+                ["apt-get", *command], env=environment, capture_output=True, text=True, errors="replace", check=False
+            )
             if done.returncode != 0:
-                return done.returncode
-    return 0
+                lines = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
+                return f"apt-get {command[0]}: {' '.join(lines[-_TAIL_LINES:])}"
+    return None
 
 
-def main() -> int:
+def _unwanted(absent: list[str]) -> str | None:
+    """Why nothing is installed here, None when `absent` shall be."""
+    obstacle = namespaces.obstacle()
+    if obstacle:
+        return f"none installed, for no full cluster can be made here: {obstacle}; light ones work"
+    if shutil.which("apt-get") is None:
+        return f"no apt-get here; install these yourself for full clusters: {', '.join(absent)}"
+    return None
+
+
+def provide(absent: list[str]) -> bool:
+    """Install `absent`; says what it does, and what failed with its cure. Returns whether all of it is there now."""
+    print(f"Node packages: installing {', '.join(absent)} with apt-get (about half a minute)", flush=True)
+    started = time.monotonic()
+    complaint = install(absent)
+    left = missing()
+    if complaint is None and not left:
+        print(f"Node packages: installed in {time.monotonic() - started:.0f} s")
+        return True
+    print(f"error: node packages are still missing: {', '.join(left or absent)}", file=sys.stderr)
+    if complaint:
+        print(f"  {complaint}", file=sys.stderr)
+    print(f"Cure: apt-get update && apt-get install {' '.join(left or absent)}; then again", file=sys.stderr)
+    return False
+
+
+def main(arguments: list[str]) -> int:
     absent = missing()
     if not absent:
         print("Node packages: all there")
         return 0
-    if sys.platform != "linux" or os.geteuid() != 0:
-        print(f"Node packages: not root, so no full clusters (missing: {', '.join(absent)}); light ones work")
+    unwanted = _unwanted(absent)
+    if unwanted:
+        print(f"Node packages: {unwanted}")
         return 0
-    if shutil.which("apt-get") is None:
-        print(f"Node packages: no apt-get here; install these yourself for full clusters: {', '.join(absent)}")
+    if provide(absent):
         return 0
-    print(f"Node packages: installing {', '.join(absent)} (about half a minute)", flush=True)
-    started = time.monotonic()
-    code = install(absent)
-    if code != 0 or missing():
-        print(f"error: still missing: {', '.join(missing())}. Cure: apt-get update; apt-get install", file=sys.stderr)
+    if "--advisory" not in arguments:
         return 1
-    print(f"Node packages: installed in {time.monotonic() - started:.0f} s")
+    print("Node packages: going on without them, with light clusters only", file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
