@@ -7,12 +7,12 @@ import hashlib
 import io
 import json
 import platform
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any, Final
 
 from tests.harness.failures import MissingTool
+from tests.kube import busybox
 
 PAUSE: Final = "docker.io/local/pause:1"
 BOX: Final = "docker.io/local/box:1"
@@ -76,7 +76,7 @@ _DIRECTORIES: Final = ("etc", "proc", "sys", "dev", "var", "root", "run")
 
 
 def write_archives(directory: Path) -> list[Path]:
-    """Make both archives in `directory`. Raises MissingTool without busybox."""
+    """Make both archives in `directory`. Raises MissingTool without a static busybox."""
     layer = _layer()
     found = []
     for name, reference in (("pause", PAUSE), ("box", BOX)):
@@ -87,15 +87,15 @@ def write_archives(directory: Path) -> list[Path]:
 
 
 def _layer() -> bytes:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise MissingTool("busybox missing: run `make node-packages`")
+    program, obstacle = busybox.find(), busybox.obstacle()
+    if program is None or obstacle:
+        raise MissingTool(str(obstacle))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("bin", *_DIRECTORIES):
             _add(archive, name, kind=tarfile.DIRTYPE, mode=0o755)
         _add(archive, "tmp", kind=tarfile.DIRTYPE, mode=0o1777)
-        _add(archive, "bin/busybox", Path(busybox).read_bytes(), mode=0o755)
+        _add(archive, "bin/busybox", program.read_bytes(), mode=0o755)
         _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", mode=0o644)
         _add(archive, "etc/group", b"root:x:0:\n", mode=0o644)
         for applet in _APPLETS:

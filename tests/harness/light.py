@@ -38,9 +38,10 @@ async def light(
 ) -> AsyncIterator[Cluster]:
     """A light cluster: RBAC, ServiceAccount tokens, aggregation; `kwok_nodes` simulated nodes with `kwok_pods` pods.
 
-    Raises HarnessError when it does not come up. Entering and leaving may happen in different tasks and loops.
+    Raises HarnessError when it does not come up, MissingTool when a program for it is not there. Entering and leaving
+    may happen in different tasks and loops.
     """
-    obstacle = tools.light_obstacle()
+    obstacle = tools.light_obstacle(controller_manager=controller_manager, scheduler=scheduler, kwok=bool(kwok_nodes))
     if obstacle:
         raise MissingTool(obstacle)
     run = Run.current()

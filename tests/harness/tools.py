@@ -6,21 +6,23 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tests.harness import cgroups
 from tests.harness.failures import MissingTool
-from tests.kube import layout
+from tests.kube import busybox, layout, namespaces
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CNI_BIN: Final = Path("/usr/lib/cni")
 
 _LIGHT: Final = ("etcd", "kube-apiserver", "kubectl")
 _FULL: Final = (*_LIGHT, "kube-controller-manager", "kube-scheduler", "kubelet")
-_PROGRAMS: Final = ("containerd", "ctr", "runc", "ip", "nft", "nsenter", "unshare", "busybox")
+_PROGRAMS: Final = ("containerd", "ctr", "runc", "ip", "nft", "nsenter", "unshare")
 
 
 def kube(name: str) -> str:
     """Path of a tool of `make kube`. Raises MissingTool."""
-    if layout.missing((name,)):
-        raise MissingTool(f"{name} is not in {layout.bin_dir()}: run `make kube`")
+    obstacle = layout.obstacle((name,))
+    if obstacle:
+        raise MissingTool(obstacle)
     return str(layout.bin_dir() / name)
 
 
@@ -30,21 +32,24 @@ def console_script(name: str, package: str) -> list[str]:
     return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-m", package]
 
 
-def light_obstacle() -> str | None:
-    """Why no light cluster can be made here, None when one can."""
-    missing = layout.missing(_LIGHT)
-    return f"{', '.join(missing)} not in {layout.bin_dir()}: run `make kube`" if missing else None
+def light_obstacle(*, controller_manager: bool = False, scheduler: bool = False, kwok: bool = False) -> str | None:
+    """Why no light cluster with these parts can be made here, None when one can; names the cure."""
+    wanted = {"kube-controller-manager": controller_manager, "kube-scheduler": scheduler, "kwok": kwok}
+    return layout.obstacle((*_LIGHT, *(name for name, is_wanted in wanted.items() if is_wanted)))
 
 
-def full_obstacle() -> str | None:
-    """Why no full cluster can be made here, None when one can."""
-    if sys.platform != "linux":
-        return "a full cluster needs Linux namespaces"
-    if os.geteuid() != 0:
-        return "a full cluster needs root (namespaces, containerd)"
-    missing = layout.missing(_FULL)
-    if missing:
-        return f"{', '.join(missing)} not in {layout.bin_dir()}: run `make kube`"
+def full_obstacle(*, kwok: bool = False) -> str | None:
+    """Why no full cluster can be made here, None when one can; names the cure."""
+    return (
+        namespaces.obstacle()
+        or layout.obstacle((*_FULL, "kwok") if kwok else _FULL)
+        or _absent()
+        or busybox.obstacle()
+        or cgroups.obstacle()
+    )
+
+
+def _absent() -> str | None:
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if not (CNI_BIN / "bridge").exists():
         absent.append("CNI plug-ins")

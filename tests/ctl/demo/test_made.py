@@ -25,6 +25,15 @@ def test_without_tools_it_names_the_target(monkeypatch: pytest.MonkeyPatch, tmp_
         made.harness()
 
 
+def test_assets_without_what_the_demo_needs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    for name in ("etcd", "kube-apiserver", "kubectl"):  # what envtest brings
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    missing = "kube-controller-manager, kube-scheduler, kwok not in KUBEBUILDER_ASSETS="
+    with pytest.raises(errors.CommandError, match=f"no cluster can be made: {missing}.*: unset it"):
+        made.harness()
+
+
 def test_the_command_line_loads_no_harness() -> None:
     code = "import sys; from ctl import cli; cli.build(); print([m for m in sys.modules if m.startswith('tests')])"
     root = str(pathlib.Path(__file__).parents[3])

@@ -14,7 +14,8 @@ from tests.kube import layout
 OURS = entries.build("https://hub:8443", "", "riata_new0000000_" + "1" * 64, ["a", "b"], "riata")
 OLD_SERVER = "https://old"
 
-pytestmark = pytest.mark.skipif(bool(layout.missing(("kubectl",))), reason="kubectl is missing: run `make kube`")
+_OBSTACLE = layout.obstacle(("kubectl",))
+pytestmark = pytest.mark.skipif(_OBSTACLE is not None, reason=str(_OBSTACLE))
 
 
 def _kubectl(env: dict[str, str], *arguments: str) -> str:
