@@ -209,6 +209,7 @@ class Hub:
             registry=self._registry,
             metrics=self._metrics,
             limits=self._settings.tunnel,
+            on_drain=self._relay.drain_link,
         )
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],

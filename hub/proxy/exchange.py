@@ -52,6 +52,7 @@ class Exchange:
         "first_byte_at",
         "front",
         "has_ended",
+        "held",
         "is_admitted",
         "is_opaque",
         "is_request_complete",
@@ -74,6 +75,8 @@ class Exchange:
     def __init__(self, relay: Relay, front: Front, request: Request, request_id: str) -> None:
         self.relay = relay
         self.front = front
+        self.held: list[bytes] = []
+        """Body bytes while the OPEN waits for a sign of life; the client is paused behind the first."""
         self.request = request
         self.request_id = request_id
         self.kind = UNKNOWN
@@ -109,7 +112,10 @@ class Exchange:
         if self.limit is not None and self.bytes_in > self.limit:
             self.fail(errors.TooLarge())
             return
-        if self.stream is not None and not self.stream.send(data):
+        if self.stream is None:
+            self.held.append(data)
+            self.front.pause_body()
+        elif not self.stream.send(data):
             self.front.pause_body()
 
     def body_complete(self) -> None:
@@ -208,7 +214,10 @@ class Exchange:
         if self.has_ended:
             return
         if self._has_head:
-            self._break(None, "lost", code.name)
+            if self._boundary is not None and self._boundary.is_between_events:
+                self._complete("lost")  # as apiserver ends a watch: the client resumes from its last event (P11)
+            else:
+                self._break(None, "lost", code.name)
             return
         is_delivered = code not in UNEXECUTED and (stream is None or stream.was_sent)
         if self._may_repeat(code, is_delivered) and self.relay.reroute(self):
@@ -220,6 +229,36 @@ class Exchange:
         self.front.resume_body()
 
     # -- from the relay
+
+    def opened(self, stream: LinkStream) -> None:
+        """The OPEN is on its way: so is what was held behind it."""
+        self.stream = stream
+        held, self.held = self.held, []
+        for piece in held:
+            stream.send(piece)
+        if held:
+            self.front.resume_body()
+            if self.is_request_complete:
+                stream.end()
+
+    @property
+    def may_move(self) -> bool:
+        """Whether asking again on another route cannot matter to anybody."""
+        return not self._has_head and self._may_repeat(Code.SESSION_LOST, True)
+
+    def move(self) -> None:
+        """The session is silent: ask on the next route."""
+        self._release(Code.CANCELLED, "asked on another route")
+        if not self.relay.reroute(self):
+            self.fail(self.relay.lost(self, Code.SESSION_LOST, is_delivered=True), outcome="session-lost")
+
+    def is_overdue(self, waited_s: float, limit_s: float) -> bool:
+        """Whether the answer should have begun by now."""
+        return waited_s > limit_s and self.is_request_complete and not self.kind.is_long_running
+
+    def give_up(self, code: Code) -> None:
+        """End as if the stream had been reset with `code`."""
+        self.fail(self.relay.lost(self, code, is_delivered=True), outcome=code.name.lower())
 
     def fail(self, error: errors.HubError, *, outcome: str = "refused") -> None:
         """Answer with a Status if the response has not begun, else break it. Ends the exchange."""

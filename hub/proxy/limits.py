@@ -36,6 +36,9 @@ class ProxyLimits:
     """Request body; apiserver itself takes 3 MiB and says so. Proxied connections (`…/proxy/…`) have no bound."""
     probe_after_s: float = 1.0
     """P7: an OPEN without a byte from its session for this long is followed by a ping."""
+    answer_timeout_s: float = 120.0
+    """From a short request to the head of its answer, then 504: twice apiserver's own bound (--request-timeout, 60 s).
+    Long requests have no bound."""
     malformed_lines_per_s: float = 10.0
     """Access log lines for requests that were not understood (K8); how many were left out is told with the next one."""
     sweep_interval_s: float = 0.5

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from hub import errors, status
@@ -23,6 +24,7 @@ from hub.proxy.exchange import Exchange
 from hub.proxy.fields import sort_fields
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
+from hub.proxy.silence import Silence
 from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.link import Link
@@ -82,7 +84,7 @@ class Relay:
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
         self._live: set[Exchange] = set()
         metrics.in_flight.set_function(self._live.__len__)
-        self._unanswered: set[Exchange] = set()
+        self._silence = Silence(routes, self.limits, now)
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
         self._tasks = tasks.TaskGroup("relay")
@@ -149,6 +151,12 @@ class Relay:
         for exchange in tuple(self._live):
             exchange.cut_soon()
 
+    def drain_link(self, link: Link) -> None:
+        """An agent goes away: end the watches that it carries between two events, so that they resume elsewhere."""
+        for exchange in tuple(self._live):
+            if exchange.link is link:
+                exchange.cut_soon()
+
     # -- for exchanges
 
     def reroute(self, exchange: Exchange) -> bool:
@@ -187,7 +195,7 @@ class Relay:
 
     def answering(self, exchange: Exchange) -> None:
         """The response head has arrived."""
-        self._unanswered.discard(exchange)
+        self._silence.settled(exchange)
         exchange.first_byte_at = self._now()
 
     def left(self, exchange: Exchange) -> None:
@@ -202,7 +210,7 @@ class Relay:
     def ended(self, exchange: Exchange) -> None:
         """The books for an exchange; called once for each."""
         self._live.discard(exchange)
-        self._unanswered.discard(exchange)
+        self._silence.settled(exchange)
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:
             self._leave(exchange)
@@ -254,32 +262,45 @@ class Relay:
         )
 
     def _open(self, exchange: Exchange) -> None:
-        """Choose a tunnel and send the OPEN. Raises HubError if no tunnel takes it."""
+        """Choose a tunnel and send the OPEN, or hold it until the tunnel gives a sign of life. Raises HubError if no
+        tunnel takes it."""
         opening = exchange.opening
         assert opening is not None
-        while True:
-            link = self._routes.pick(exchange.cluster_uid, without=exchange.tried)
-            if link is None:
-                is_recent = self._is_recent_loss(exchange.cluster_uid)
-                raise status.no_tunnel(exchange.cluster, is_recent_loss=is_recent)
+        is_busy = False
+        while (link := self._routes.pick(exchange.cluster_uid, without=exchange.tried)) is not None:
             exchange.link = link
+            if self._silence.must_hold(exchange, link):
+                self._silence.hold(exchange, link, partial(self._proceed, exchange, link))
+                return
             try:
-                exchange.stream = link.open(
+                stream = link.open(
                     opening,
                     exchange,
                     kind=StreamKind.HTTP,
                     cls=exchange.kind.stream_class,
-                    end=exchange.is_request_complete,
+                    end=exchange.is_request_complete and not exchange.held,
                 )
-            except (wire.SessionDraining, wire.SessionLost):
+            except (wire.SessionDraining, wire.SessionLost, wire.TooManyStreams) as refused:
+                is_busy = is_busy or isinstance(refused, wire.TooManyStreams)
                 exchange.tried += (link,)
                 continue
-            except wire.TooManyStreams:
-                raise errors.TooManyRequests("the cluster's tunnel has too many requests under way") from None
             except wire.MessageTooBig:
                 raise errors.HeadTooLarge from None
-            self._unanswered.add(exchange)
+            self._silence.asked(exchange)
+            exchange.opened(stream)
             return
+        if is_busy:
+            raise errors.TooManyRequests("the cluster's tunnels have too many requests under way")
+        raise status.no_tunnel(exchange.cluster, is_recent_loss=self._is_recent_loss(exchange.cluster_uid))
+
+    def _proceed(self, exchange: Exchange, link: Link, is_alive: bool) -> None:
+        """The tunnel that a change was held for has answered, or another one is to be tried."""
+        if not is_alive:
+            exchange.tried += (link,)
+        try:
+            self._open(exchange)
+        except errors.HubError as error:
+            exchange.fail(error)
 
     # -- internals
 
@@ -333,22 +354,10 @@ class Relay:
         )
 
     async def _sweep(self) -> None:
-        """P7: an OPEN without a byte from its session for a second is followed by a ping."""
         while True:
             await asyncio.sleep(self.limits.sweep_interval_s)
-            now = self._now()
-            self._impatience.forget(now)
-            silent: set[Link] = set()
-            for exchange in self._unanswered:
-                link = exchange.link
-                if (
-                    link is not None
-                    and link.unanswered_ping_at is None
-                    and now - max(exchange.request.received_at, link.last_received_at) > self.limits.probe_after_s
-                ):
-                    silent.add(link)
-            for link in silent:
-                link.probe()
+            self._impatience.forget(self._now())
+            self._silence.look()
 
 
 _REASONS: Final = (

@@ -63,6 +63,7 @@ class TunnelEndpoint:
         registry: Registry,
         metrics: Metrics,
         limits: Limits | None = None,
+        on_drain: Callable[[Link], None] = lambda link: None,
         budget: Budget | None = None,
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
@@ -74,6 +75,7 @@ class TunnelEndpoint:
         self._metrics = metrics
         self._observer = metrics.link_observer()
         self._limits = limits or Limits()
+        self._on_drain = on_drain
         self._budget = budget or Budget(buffer_budget())
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
@@ -138,6 +140,8 @@ class TunnelEndpoint:
                     await transport.send(handshake.welcome(welcome))
                 except BaseException:
                     self._registry.remove(tunnel)
+                    # Requests may have been sent on it already, and nobody will run it: their owners must hear.
+                    tunnel.link.close(Code.CLOSED, "the agent left before it was welcomed")
                     raise
                 return tunnel
         except TimeoutError:
@@ -158,11 +162,19 @@ class TunnelEndpoint:
         identity = self._authenticator.authenticate(auth)
         session = Session(Role.HUB, handshake.negotiated, self._limits, budget=self._budget)
         name = f"{identity.cluster_name}/{auth.instance.hex()[:8]}"
+        link = Link(
+            session,
+            transport,
+            on_open=_refuse_stream,
+            on_drain=lambda _: self._on_drain(link),
+            name=name,
+            observer=self._observer,
+        )
         tunnel = Tunnel(
             identity=identity,
             instance=auth.instance,
             epoch=auth.epoch,
-            link=Link(session, transport, on_open=_refuse_stream, name=name, observer=self._observer),
+            link=link,
             address=transport.peer,
             version=auth.build,
             kubernetes=auth.kubernetes,

@@ -40,8 +40,8 @@ class Delivery:
         self._on_drain = on_drain
         self._on_message = on_message
         self._on_end = on_end
-        self.probes: list[Callable[[], None]] = []
-        """To be called at the next answered ping."""
+        self.probes: list[Callable[[bool], None]] = []
+        """To be called at the next answered ping with True, at the session's end with False."""
         self._deliver_one: dict[type, Callable[..., None]] = {
             events.StreamOpened: self._opened,
             events.StreamAccepted: self._accepted,
@@ -184,9 +184,15 @@ class Delivery:
     def _pong(self, event: events.PongReceived) -> None:
         if self._observer is not None:
             self._observer.rtt(event.rtt_s)
+        self._settle_probes(is_alive=True)
+
+    def _settle_probes(self, *, is_alive: bool) -> None:
         probes, self.probes = self.probes, []
-        for answered in probes:
-            answered()
+        for settled in probes:
+            try:
+                settled(is_alive)
+            except Exception:
+                logger.exception("what waited for a ping failed", extra={"link": self._link.name})
 
     def _message(self, event: events.MessageReceived) -> None:
         if self._on_message is not None:
@@ -198,5 +204,5 @@ class Delivery:
             self._on_drain(event)
 
     def _ended(self, event: events.SessionEnded) -> None:
-        self.probes.clear()
+        self._settle_probes(is_alive=False)
         self._on_end(event.reason)

@@ -138,10 +138,14 @@ class Link:
         self.wake()
         return handle
 
-    def probe(self, answered: Callable[[], None] | None = None) -> None:
-        """Send a PING now unless one is unanswered; `answered` is called once at the next answer, if one comes."""
-        if answered is not None:
-            self._delivery.probes.append(answered)
+    def probe(self, settled: Callable[[bool], None] | None = None) -> None:
+        """Send a PING now unless one is unanswered; `settled` is called once: True at the next answer, False when the
+        session ends first (at once if it has ended)."""
+        if settled is not None:
+            if not self.session.is_open:
+                settled(False)
+                return
+            self._delivery.probes.append(settled)
         self.session.ping(self.clock())
         self.wake()
 

@@ -92,10 +92,11 @@ class FakeLink:
         self.name = name
         self.is_open = True
         self.is_draining = False
-        self.last_received_at = 0.0
+        self.last_received_at = 1000.0
         self.unanswered_ping_at: float | None = None
         self.opened: list[tuple[HttpRequest, StreamOwner, FakeStream, StreamClass, bool]] = []
         self.probes = 0
+        self.waiting: list[Callable[[bool], None]] = []
         self.error: Exception | None = None
 
     def open(
@@ -107,8 +108,15 @@ class FakeLink:
         self.opened.append((message, owner, stream, cls, end))
         return stream
 
-    def probe(self) -> None:
+    def probe(self, settled: Callable[[bool], None] | None = None) -> None:
         self.probes += 1
+        if settled is not None:
+            self.waiting.append(settled)
+
+    def answer_probes(self, *, is_alive: bool = True) -> None:
+        waiting, self.waiting = self.waiting, []
+        for settled in waiting:
+            settled(is_alive)
 
 
 class FakeRoutes:

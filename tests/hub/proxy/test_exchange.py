@@ -145,6 +145,22 @@ def test_attempts_are_bounded() -> None:
     assert talk.front.status == 429
 
 
+def test_a_lost_session_ends_a_watch_between_two_events_as_apiserver_does() -> None:
+    """P11: the client resumes from its last event; in the middle of one it must see a break."""
+    for data, is_clean in ((b'{"type":"ADDED"}\n', True), (b"", True), (b'{"type":"ADD', False)):
+        talk = Talk(WATCH)
+        talk.exchange.head(head(200, JSON))
+        if data:
+            talk.exchange.data(memoryview(data))
+        talk.exchange.reset(Code.SESSION_LOST, "")
+        assert talk.front.is_aborted is not is_clean
+        assert talk.front.written.endswith(b"0\r\n\r\n") is is_clean
+    plain = Talk()
+    plain.exchange.head(head(200, JSON))
+    plain.exchange.reset(Code.SESSION_LOST, "")
+    assert plain.front.is_aborted
+
+
 def test_a_failure_after_the_head_breaks_the_response() -> None:
     talk = Talk(POST, "Content-Length: 6")
     talk.exchange.head(head(200))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import cast
 
 import aiohttp
 import pytest
@@ -16,13 +17,15 @@ from hub.auth.agents import AgentIdentity
 from hub.metrics import Metrics
 from hub.tunnel import greetings
 from hub.tunnel.accept import TunnelEndpoint
-from hub.tunnel.registry import Registry
+from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.wsserver import ServerTransport
 from proto import codec, frames
+from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.frames import FrameType
 from proto.handshake import AgentHandshake
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
-from proto.messages import AgentAuth, Credential, Refused, TcpTarget, Welcome
+from proto.messages import AgentAuth, Credential, HttpRequest, Refused, StreamClass, StreamKind, TcpTarget, Welcome
 from proto.versions import SUBPROTOCOL
 
 INSTANCE = b"i" * 16
@@ -181,6 +184,40 @@ async def test_unauthenticated_sessions_are_bounded() -> None:
         for socket in (*sockets, extra):
             await socket.close()
         await until_gone(hub)
+
+
+class Owner:
+    """A request that was routed to a tunnel before its agent had been welcomed."""
+
+    def __init__(self) -> None:
+        self.code: Code | None = None
+
+    def reset(self, code: Code, text: str) -> None:
+        self.code = code
+
+
+async def test_a_request_on_a_tunnel_that_is_never_welcomed_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner()
+    async with running() as hub:
+        add = hub.registry.add
+
+        def add_and_use(tunnel: Tunnel) -> None:
+            add(tunnel)
+            opening = HttpRequest(method="GET", path=b"/", headers=())
+            tunnel.link.open(opening, cast(StreamOwner, owner), kind=StreamKind.HTTP, cls=StreamClass.NORMAL)
+            monkeypatch.setattr(ServerTransport, "send", broken)
+
+        async def broken(_self: ServerTransport, _message: bytes) -> None:
+            raise ConnectionResetError
+
+        monkeypatch.setattr(hub.registry, "add", add_and_use)
+        async with hub.connect() as socket:
+            handshake = agent()
+            handshake.receive_hello(await socket.receive_bytes())
+            await socket.send_bytes(handshake.auth(Credential(scheme="bearer", value=b"good")))
+            await socket.receive(timeout=5)
+        await until_gone(hub)
+    assert owner.code is not None
 
 
 async def test_silent_sessions_give_way_to_one_that_speaks(monkeypatch: pytest.MonkeyPatch) -> None:

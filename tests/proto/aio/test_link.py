@@ -323,7 +323,7 @@ async def test_the_timer_notices_death_and_the_observer_hears_of_everything() ->
 async def test_a_probe_is_answered_once() -> None:
     async with Wire() as wire:
         answers: list[str] = []
-        wire.hub.probe(lambda: answers.append("pong"))
+        wire.hub.probe(lambda is_alive: answers.append("pong" if is_alive else "lost"))
         wire.hub.probe()
         assert wire.hub.unanswered_ping_at is not None
         await wire.rest()

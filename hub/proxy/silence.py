@@ -1,0 +1,87 @@
+"""Sessions that say nothing (D4, P3, P7).
+
+A change is not sent into a silence: it waits for the answer to a ping, so that a tunnel which turns out dead has not
+swallowed it. A question is asked on the next route when its session stays silent behind it. Nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hub.proxy.limits import ProxyLimits
+from proto.aio.link import Link
+from proto.errors import Code
+
+if TYPE_CHECKING:
+    from hub.proxy.exchange import Exchange
+    from hub.proxy.relay import Routes
+
+QUIET_S: Final = 2.0
+"""A tunnel without a byte for longer may be dead: sessions in use ping every 2 s."""
+
+
+class _Held(NamedTuple):
+    link: Link
+    since: float
+    proceed: Callable[[bool], None]
+
+
+class Silence:
+    """Requests whose OPEN waits for a sign of life, and those whose answer has not begun."""
+
+    def __init__(self, routes: Routes, limits: ProxyLimits, now: Callable[[], float]) -> None:
+        self._routes = routes
+        self._limits = limits
+        self._now = now
+        self._held: dict[Exchange, _Held] = {}
+        self._asked: dict[Exchange, float] = {}
+
+    def must_hold(self, exchange: Exchange, link: Link) -> bool:
+        """Whether the OPEN has to wait: a change, and nobody knows whether the session lives."""
+        return exchange.kind.is_mutation and self._now() - link.last_received_at > QUIET_S
+
+    def hold(self, exchange: Exchange, link: Link, proceed: Callable[[bool], None]) -> None:
+        """Ping, and call `proceed` once: True when the session answered, False when another route must be tried."""
+        held = self._held[exchange] = _Held(link, self._now(), proceed)
+        link.probe(partial(self._settle, exchange, held))
+
+    def asked(self, exchange: Exchange) -> None:
+        """Its OPEN is on the way."""
+        self._asked[exchange] = self._now()
+
+    def settled(self, exchange: Exchange) -> None:
+        """Its answer has begun, or it has ended."""
+        self._asked.pop(exchange, None)
+        self._held.pop(exchange, None)
+
+    def look(self) -> None:
+        """Called every half second or so."""
+        now = self._now()
+        for exchange, held in tuple(self._held.items()):
+            if now - held.since >= self._limits.probe_after_s and self._has_other(exchange, held.link):
+                self._settle(exchange, held, False)
+        silent: set[Link] = set()
+        for exchange, asked_at in tuple(self._asked.items()):
+            link = exchange.link
+            if link is None or exchange not in self._asked:
+                continue
+            if now - max(asked_at, link.last_received_at) > self._limits.probe_after_s:
+                silent.add(link)
+                if exchange.may_move and self._has_other(exchange, link):
+                    exchange.move()
+                    continue
+            if exchange.is_overdue(now - asked_at, self._limits.answer_timeout_s):
+                exchange.give_up(Code.IDLE)
+        for link in silent:
+            if link.unanswered_ping_at is None and link.is_open:
+                link.probe()
+
+    def _settle(self, exchange: Exchange, held: _Held, is_alive: bool) -> None:
+        if self._held.get(exchange) is held:
+            del self._held[exchange]
+            held.proceed(is_alive)
+
+    def _has_other(self, exchange: Exchange, link: Link) -> bool:
+        return self._routes.pick(exchange.cluster_uid, without=(*exchange.tried, link)) is not None

@@ -1,0 +1,162 @@
+"""hub/proxy/silence.py: what becomes of a request when its session says nothing. No socket, no sleep."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.proxy.limits import ProxyLimits
+from proto.errors import Code
+from tests.hub.proxy.fakes import FakeLink, request
+from tests.hub.proxy.test_relay import World, finish
+
+POST = "POST /k8s/clusters/c1/api/v1/pods HTTP/1.1"
+
+
+def look(world: World, seconds: float) -> None:
+    world.now += seconds
+    world.relay._silence.look()
+
+
+def quiet(name: str = "quiet") -> FakeLink:
+    link = FakeLink(name)
+    link.last_received_at = 990.0
+    return link
+
+
+def test_a_change_waits_for_a_sign_of_life_and_keeps_its_body() -> None:
+    link = quiet()
+    front, exchange = (world := World(link)).begin(request(POST, "Content-Length: 6"))
+    assert exchange is not None
+    exchange.body(b"abc")
+    assert (link.opened, link.probes, front.is_paused) == ([], 1, True)
+    exchange.body(b"def")
+    exchange.body_complete()
+    link.last_received_at = world.now
+    link.answer_probes()
+    (opened,) = link.opened
+    assert (opened[2].sent, opened[2].is_ended, front.is_paused) == (b"abcdef", True, False)
+    assert not opened[4]
+
+
+def test_a_change_without_a_body_is_whole_when_it_leaves() -> None:
+    link = quiet()
+    world = World(link)
+    world.begin(request("DELETE /k8s/clusters/c1/api/v1/namespaces/n/pods/p HTTP/1.1"))
+    link.last_received_at = world.now
+    link.answer_probes()
+    assert link.opened[0][4]
+
+
+def test_a_change_on_a_dead_tunnel_was_not_delivered() -> None:
+    """P3: it may go to another tunnel, and without one its client hears 503 instead of 'outcome unknown'."""
+    first, second = quiet(), FakeLink()
+    front, exchange = World(first, second).begin(request(POST, "Content-Length: 3"))
+    assert exchange is not None
+    exchange.body(b"abc")
+    first.answer_probes(is_alive=False)
+    assert first.opened == []
+    assert second.opened[0][2].sent == b"abc"
+    alone = quiet()
+    front, _ = World(alone).begin(request(POST, "Content-Length: 3"))
+    alone.answer_probes(is_alive=False)
+    assert front.status == 503
+    assert alone.opened == []
+
+
+def test_a_change_takes_the_next_route_after_a_second() -> None:
+    first, second = quiet(), FakeLink()
+    world = World(first, second)
+    world.begin(request(POST, "Content-Length: 3"))
+    look(world, 0.9)
+    assert second.opened == []
+    look(world, 0.2)
+    assert len(second.opened) == 1
+    first.answer_probes()
+    assert first.opened == []
+
+
+def test_a_change_on_a_lively_tunnel_and_a_question_on_any_leave_at_once() -> None:
+    lively, still = FakeLink(), quiet()
+    World(lively).begin(request(POST, "Content-Length: 3"))
+    World(still).begin()
+    assert (len(lively.opened), len(still.opened)) == (1, 1)
+
+
+def test_who_leaves_while_its_change_waits_is_forgotten() -> None:
+    link = quiet()
+    world = World(link)
+    _, exchange = world.begin(request(POST, "Content-Length: 3"))
+    assert exchange is not None
+    exchange.gone()
+    link.answer_probes()
+    assert link.opened == []
+    assert world.relay.live == 0
+
+
+def test_a_question_is_asked_elsewhere_when_its_session_is_silent() -> None:
+    first, second = FakeLink(), FakeLink()
+    second.last_received_at = 2000.0
+    world = World(first, second)
+    _, exchange = world.begin()
+    look(world, 1.1)
+    assert first.opened[0][2].code is Code.CANCELLED
+    assert first.probes == 1
+    assert len(second.opened) == 1
+    finish(exchange)
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "body"),
+    [(POST, "Content-Length: 3", b""), (POST, "Content-Length: 3", b"abc")],
+    ids=["mutation", "mutation with a body"],
+)
+def test_what_may_have_been_executed_stays(line: str, more: str, body: bytes) -> None:
+    first, second = FakeLink(), FakeLink()
+    second.last_received_at = 2000.0
+    world = World(first, second)
+    _, exchange = world.begin(request(line, more))
+    assert exchange is not None
+    if body:
+        exchange.body(body)
+    look(world, 1.1)
+    assert second.opened == []
+    assert first.opened[0][2].code is None
+    assert first.probes == 1
+
+
+def test_a_question_without_another_route_waits() -> None:
+    link = FakeLink()
+    world = World(link)
+    _, exchange = world.begin()
+    look(world, 1.1)
+    assert (len(link.opened), link.opened[0][2].code) == (1, None)
+    finish(exchange)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [("GET /k8s/clusters/c1/api/v1/pods HTTP/1.1", b"did not answer in time"), (POST, b"outcome unknown")],
+)
+def test_an_answer_that_never_begins_is_504(line: str, text: bytes) -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin(request(line))
+    assert exchange is not None
+    for _ in range(60):
+        look(world, 1.0)
+        link.last_received_at = world.now
+    assert front.status == 0
+    look(world, 0.5)
+    assert front.status == 504
+    assert text in front.written
+    assert b"retry-after" not in front.written
+    assert link.opened[0][2].code is Code.CANCELLED
+
+
+def test_a_long_request_may_wait_for_ever() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, _ = world.begin(request("GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1"))
+    link.last_received_at = 100_000.0
+    look(world, 50_000.0)
+    assert front.status == 0
