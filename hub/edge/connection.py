@@ -323,6 +323,16 @@ class EdgeConnection(asyncio.Protocol):
 
     # -- for the server
 
+    @property
+    def is_paused(self) -> bool:
+        """Nothing is read from the client, so its end would go unseen."""
+        return not self._is_reading and self._transport is not None
+
+    def fileno(self) -> int:
+        """The descriptor, -1 when the connection is gone."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        return -1 if sock is None else sock.fileno()
+
     def check(self, now: float) -> None:
         """Act on deadlines that have passed; called by the server's sweep."""
         if self._pace is not None and self.state is State.BODY:

@@ -40,9 +40,9 @@ class EdgeLimits:
     """After a refusal with the body still under way: how long it is read and thrown away so that the answer arrives."""
     tls_handshake_timeout_s: float = 5.0
     """K4."""
-    tls_shutdown_timeout_s: float = 30.0
-    """How long a closed connection may take for what is left to write and for the peer's close_notify: asyncio drops
-    unsent bytes then, and the end of an answer to a slow reader is unsent for a while."""
+    tls_shutdown_timeout_s: float = 300.0
+    """How long a closed connection may take for what is left to write and for the peer's close_notify: the event loop
+    drops unsent bytes then, and `kubectl exec … | less` leaves the end of its output unsent for a while (P11)."""
     handshakes_max: int = 200
     """TLS handshakes under way at once (K4); more wait in the kernel's backlog."""
     connections_max: int = 15_000

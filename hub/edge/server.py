@@ -14,6 +14,7 @@ from hub.edge.connection import EdgeConnection
 from hub.edge.handover import Handover
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
+from hub.edge.vanished import gone
 from proto.aio import tasks
 
 
@@ -146,3 +147,5 @@ class EdgeServer:
             now = loop.time()
             for connection in tuple(self._connections):
                 connection.check(now)
+            for connection in gone([each for each in self._connections if each.is_paused]):
+                connection.shut()
