@@ -1,90 +1,21 @@
-"""`riata demo` as a user starts it: ready in time, worth trying, and gone afterwards."""
+"""`riata demo` as a script starts it: ready in time, worth trying, and gone afterwards, also after a SIGKILL."""
 
 import asyncio
-import contextlib
-import dataclasses
-import json
-import os
 import pathlib
-import re
 import signal
-import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from tests import harness
+from tests.e2e.demos import Demo, run_of, started
 from tests.e2e.survivors import survey
-from tests.harness import Cluster, tools
+from tests.e2e.waiting import until
+from tests.harness import tools
 from tests.harness.children import launched
 from tests.harness.runs import state_root
 
 READY_S = 60.0
 """What the demo promises with its tools built."""
-
-
-@dataclasses.dataclass
-class Demo:
-    process: asyncio.subprocess.Process
-    errors: pathlib.Path
-    made: dict[str, Any]
-    took_s: float
-
-    async def kubectl(self, context: str, *arguments: str) -> harness.Result:
-        return await harness.kubectl(pathlib.Path(self.made["kubeconfig"]), "--context", context, *arguments)
-
-    async def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 60)
-
-
-@contextlib.asynccontextmanager
-async def started(directory: pathlib.Path, *arguments: str) -> AsyncIterator[Demo]:
-    """The demo, from its command line to the one JSON object; killed at the end when a test has not ended it."""
-    errors = directory / "demo.err"
-    command = [*tools.console_script("riata", "ctl"), "demo", "-o", "json", *arguments]
-    with errors.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *launched(command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=output,
-            env={**os.environ, "TMPDIR": str(directory)} if arguments else None,
-        )
-    began = time.monotonic()
-    try:
-        yield Demo(process, errors, await _document(process, errors), time.monotonic() - began)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        assert process.stdout is not None
-        process.stdout.feed_eof()
-
-
-async def _document(process: asyncio.subprocess.Process, errors: pathlib.Path) -> dict[str, Any]:
-    assert process.stdout is not None
-    text = b""
-    async with asyncio.timeout(150):
-        while chunk := await process.stdout.read(65536):
-            text += chunk
-            with contextlib.suppress(ValueError):
-                found: dict[str, Any] = json.loads(text)
-                return found
-    raise AssertionError(f"no JSON object: {text!r}\n{errors.read_text()}")
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _gone(demo: Demo) -> None:
-    assert [role for role, pid in demo.made["pids"].items() if _runs(pid)] == []
-    assert not pathlib.Path(demo.made["kubeconfig"]).exists()
 
 
 @pytest.mark.light
@@ -101,10 +32,11 @@ async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(
             assert ready.stdout == "deployment.apps/hello\n"
         if full:
             await _pods_are_real(demo)
+            await _network_can_be_entered(demo)
         run = pathlib.Path(demo.made["ca_file"]).relative_to(state_root()).parts[0]
         assert survey(run).lives()
         assert await demo.end(signal.SIGTERM) == 0
-        _gone(demo)
+        demo.assert_gone()
         assert not survey(run).lives()
         assert not (state_root() / run).exists()
 
@@ -116,49 +48,56 @@ async def _pods_are_real(demo: Demo) -> None:
     assert logs.check().stdout.startswith("hello ")
 
 
+async def _network_can_be_entered(demo: Demo) -> None:
+    networks = [cluster["network_namespace"] for cluster in demo.made["clusters"]]
+    assert networks[1:] == [None, None]
+    inside = await harness.execute(["nsenter", f"--net={networks[0]}", "ip", "-o", "link", "show", "dev", "uplink"])
+    assert "uplink" in inside.check().stdout
+
+
 @pytest.mark.light
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
+async def test_light_clusters_only_as_without_root(tmp_path: pathlib.Path) -> None:
+    async with started(tmp_path, "--light") as demo:
+        assert demo.took_s <= READY_S
+        assert [c["size"] for c in demo.made["clusters"]] == ["light", "light", "light"]
+        assert [c["network_namespace"] for c in demo.made["clusters"]] == [None, None, None]
+        for cluster in demo.made["clusters"]:
+            nodes = (await demo.kubectl(cluster["context"], "get", "nodes", "--no-headers")).check()
+            assert len(nodes.stdout.splitlines()) == 20
+            ready = ("get", "deployment", "hello", "-o", "jsonpath={.status.readyReplicas}")
+            assert (await demo.kubectl(cluster["context"], *ready)).check().stdout == "6"
+        said = demo.errors.read_text()
+        assert (
+            "three light clusters: API servers with simulated nodes, so no exec and no logs (as --light says)" in said
+        )
+        assert await demo.end(signal.SIGTERM) == 0
+        demo.assert_gone()
+
+
+@pytest.mark.light
+@pytest.mark.timeout(180)
 async def test_an_interrupt_while_it_starts_leaves_nothing(tmp_path: pathlib.Path) -> None:
-    errors, before = tmp_path / "demo.err", _run_names()
+    errors = tmp_path / "demo.err"
     with errors.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *launched([*tools.console_script("riata", "ctl"), "demo"]), stdout=output, stderr=output
         )
-    await asyncio.sleep(4)
-    (run,) = _run_names() - before
-    assert survey(run).lives()
-    process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 60) == 130
+
+    async def run_that_lives() -> str | None:
+        assert process.returncode is None, errors.read_text()
+        run = run_of(process.pid)
+        return run if run is not None and survey(run).lives() else None
+
+    try:
+        run = await until(run_that_lives, what="a process of the demo's clusters", within=60)
+        assert run is not None
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 60) == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert "ended before it was ready" in errors.read_text()
     assert not survey(run).lives()
     assert not (state_root() / run).exists()
-
-
-def _run_names() -> set[str]:
-    root = state_root()
-    return (
-        {entry.name for entry in root.iterdir() if re.fullmatch("r[0-9a-f]{6}", entry.name)} if root.exists() else set()
-    )
-
-
-@pytest.mark.light
-async def test_the_users_own_cluster_by_its_kubeconfig(light_cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    kubeconfig = str(light_cluster.admin_kubeconfig)
-    async with started(tmp_path, "--kubeconfig", kubeconfig) as demo:
-        print(f"the demo was ready after {demo.took_s:.1f} s")
-        (cluster,) = demo.made["clusters"]
-        assert cluster["size"] == "yours"
-        namespaces = (await demo.kubectl(cluster["context"], "get", "namespaces", "-o", "name")).check()
-        assert "namespace/kube-system" in namespaces.stdout
-        who = (await demo.kubectl(cluster["context"], "auth", "whoami")).check()
-        assert "riata:admin" in who.stdout
-        assert len(await _bindings(light_cluster)) == 1
-        assert await demo.end(signal.SIGINT) == 0
-        _gone(demo)
-    assert await _bindings(light_cluster) == []
-    assert "ClusterRoleBinding riata-demo-" in demo.errors.read_text()
-
-
-async def _bindings(cluster: Cluster) -> list[str]:
-    selector = "--selector=app.kubernetes.io/managed-by=riata-demo"
-    return (await cluster.kubectl("get", "clusterrolebindings", selector, "-o", "name")).check().stdout.split()
