@@ -1,13 +1,17 @@
 """The harness itself: clusters come up quickly, work without riata, and leave nothing, however their run ends."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +20,12 @@ from tests import harness
 from tests.e2e.survivors import Survey, survey
 from tests.e2e.waiting import until
 from tests.harness import images, janitor, tools
-from tests.harness.children import launched
+from tests.harness.children import RUN_VARIABLE, launched
 from tests.harness.runs import Run, state_root
 
 _LIGHT_READY_S = 10.0
+_THOUSAND_READY_S = 90.0
+_CROWDED_READY_S = 120.0
 _BOTH_WAYS = pytest.mark.parametrize("websockets", ["true", "false"], ids=["websocket", "spdy"])
 
 
@@ -66,16 +72,34 @@ async def test_an_agent_pod_has_a_bound_short_token_and_one_right(
 
 
 @pytest.mark.light
-async def test_simulated_nodes_and_pods_are_ready() -> None:
+async def test_a_thousand_simulated_nodes_and_their_pods_are_ready() -> None:
     started = time.monotonic()
-    async with harness.light("many", kwok_nodes=100, kwok_pods=200) as cluster:
-        print(f"100 nodes and 200 pods after {time.monotonic() - started:.1f} s")
+    async with harness.light("many", kwok_nodes=1000, kwok_pods=200) as cluster:
+        took = time.monotonic() - started
+        print(f"1000 nodes and 200 pods after {took:.1f} s")
         nodes = (await cluster.kubectl("get", "nodes", "--no-headers")).stdout.splitlines()
         pods = (await cluster.kubectl("get", "pods", "-n", "simulated", "--no-headers")).stdout.splitlines()
-    assert len(nodes) == 100
+    assert took <= _THOUSAND_READY_S
+    assert len(nodes) == 1000
     assert len(pods) == 200
     assert all(" Ready " in line for line in nodes)
     assert all(" Running " in line for line in pods)
+
+
+@pytest.mark.full
+async def test_simulated_nodes_stand_beside_the_real_one() -> None:
+    started = time.monotonic()
+    async with harness.full("crowded", kwok_nodes=200) as cluster:
+        took = time.monotonic() - started
+        print(f"a full cluster with 200 simulated nodes after {took:.1f} s")
+        nodes = (await cluster.kubectl("get", "nodes", "--no-headers")).check().stdout.splitlines()
+        simulated = (await cluster.kubectl("get", "nodes", "-l", "type=kwok", "-o", "name")).check().stdout.splitlines()
+        await _box(cluster, "real")
+        place = await cluster.kubectl("get", "pod", "real", "-o", "jsonpath={.spec.nodeName}")
+    assert took <= _CROWDED_READY_S
+    assert (len(nodes), len(simulated)) == (201, 200)
+    assert all(" Ready " in line for line in nodes)
+    assert place.stdout == "node-1"
 
 
 # --- real pods ------------------------------------------------------------------------------------------------------
@@ -196,44 +220,111 @@ async def test_a_pod_dials_the_hub_and_its_own_api_server(full_cluster: harness.
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
-async def _started_elsewhere(size: str) -> tuple[asyncio.subprocess.Process, Survey]:
+@contextlib.asynccontextmanager
+async def _elsewhere(*command: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Survey]]:
     """A Python process with a cluster in it; and what the machine shows of it."""
-    command = [sys.executable, "-m", "tests.e2e.survivors", size]
-    environment = {**os.environ, "PYTHONPATH": str(tools.REPOSITORY)}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    process = await asyncio.create_subprocess_exec(
+        *launched([sys.executable, *command]),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(tools.REPOSITORY)},
+    )
+    try:
+        yield process, survey(await _announced(process))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _announced(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
+    said = []
     async with asyncio.timeout(120):
-        run = (await process.stdout.readline()).decode().strip()
-    return process, survey(run)
+        while line := (await process.stdout.readline()).decode():
+            said.append(line)
+            if line.startswith("run "):
+                return line.split()[1]
+    raise AssertionError(f"no run: {''.join(said)}")
 
 
-async def _gone(run: str) -> Survey | None:
-    found = survey(run)
-    return None if found.lives() else found
+async def _gone(run: str) -> bool:
+    return not survey(run).lives()
 
 
-@pytest.mark.parametrize(
-    ("size", "how"),
-    [
-        pytest.param("light", signal.SIGKILL, marks=pytest.mark.light),
-        pytest.param("light", signal.SIGINT, marks=pytest.mark.light),
-        pytest.param("full", signal.SIGKILL, marks=pytest.mark.full),
-        pytest.param("full", signal.SIGINT, marks=pytest.mark.full),
-    ],
-    ids=lambda value: value.name if isinstance(value, signal.Signals) else value,
-)
-async def test_the_end_of_a_run_is_the_end_of_all_it_started(size: str, how: signal.Signals) -> None:
-    process, before = await _started_elsewhere(size)
-    assert len(before.processes) >= (6 if size == "full" else 2)
-    assert bool(before.links) == (size == "full")
-    process.send_signal(how)
-    await process.communicate()
-    after = await until(lambda: _gone(before.run), what="the run's end", within=10)
-    assert after is not None
-    assert after.machine == before.machine - before.own
+async def _nothing_is_left_of(before: Survey) -> None:
+    await until(lambda: _gone(before.run), what="the run's end", within=10)
     janitor.sweep(state_root())
     assert not (state_root() / before.run).exists()
     assert not [group for group in before.cgroups if group.exists()]
+
+
+def _looks_like(found: Survey, size: str) -> None:
+    """See that the survey sees: without it, a blind one would find nothing afterwards either."""
+    assert len(found.processes) >= (8 if size == "full" else 2)
+    assert bool(found.links) == (size == "full")
+    kinds = Counter(name.partition(":")[0] for name in found.namespaces)
+    if size == "full":  # the node's own, and those of the pod
+        assert min(kinds[kind] for kind in ("pid", "net", "mnt")) >= 2
+    else:
+        assert not kinds
+
+
+_SIZES = [pytest.param(size, marks=getattr(pytest.mark, size)) for size in ("light", "full")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize("size", _SIZES)
+async def test_the_end_of_a_run_is_the_end_of_all_it_started(size: str, how: signal.Signals) -> None:
+    async with _elsewhere("-m", "tests.e2e.survivors", size) as (process, before):
+        _looks_like(before, size)
+        process.send_signal(how)
+        await process.communicate()
+        await _nothing_is_left_of(before)
+
+
+@pytest.mark.parametrize("size", _SIZES)
+async def test_a_run_that_fails_leaves_nothing(size: str) -> None:
+    command = ("-m", "pytest", "-s", "-p", "no:cacheprovider", f"tests/e2e/failing.py::test_on_{size}")
+    async with _elsewhere(*command) as (process, before):
+        _looks_like(before, size)
+        assert process.stdin is not None
+        process.stdin.close()  # lets it fail
+        output, _ = await process.communicate()
+        assert process.returncode == pytest.ExitCode.TESTS_FAILED
+        assert b"on purpose" in output
+        assert b"left behind" not in output
+        await _nothing_is_left_of(before)
+
+
+@pytest.mark.full
+async def test_the_survey_finds_an_orphan_without_a_mark() -> None:
+    """As a container is whose shim died: no mark in its environment, no parent of ours, a network of its own."""
+    run = f"rz{os.getpid() % 0x100000:05x}"
+    script = f"env -i {shutil.which('unshare')} --net {shutil.which('sleep')} 60 & wait"
+    parent = await asyncio.create_subprocess_exec(
+        *launched(["sh", "-c", script]), env={**os.environ, RUN_VARIABLE: run}
+    )
+    before: Survey | None = None
+    try:
+        before = await until(lambda: _with_network(run), what="the orphan to be")
+        assert before is not None
+        parent.kill()
+        await parent.wait()
+        left = survey(run)
+        assert left.processes < before.processes
+        assert left.namespaces
+        assert not janitor.processes(run), "the mark would have found it"
+    finally:
+        for process in survey(run).processes:
+            os.kill(process.pid, signal.SIGKILL)
+    await until(lambda: _gone(run), what="the orphan's end")
+
+
+async def _with_network(run: str) -> Survey | None:
+    found = survey(run)
+    return found if found.namespaces else None
 
 
 def test_the_run_of_these_tests_is_alive_to_the_janitor() -> None:
