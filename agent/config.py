@@ -20,7 +20,15 @@ AGENT_TOKEN_FILE: Final = Path("/var/run/secrets/riata/token")
 PINS_MAX: Final = 2
 """One pin, or two while the hub's CA is being replaced."""
 
+_HOST: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|[0-9a-f:.]+(?:%\w+)?"
+)
+"""A name of labels of up to 63 characters (RFC 1123; underscores are seen in practice), or an IPv6 address."""
 _LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
+
+
+def _is_host(host: str) -> bool:
+    return _HOST.fullmatch(host.lower()) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,8 @@ class HubSettings:
             raise ConfigError(f"--hub-url {self.url!r}: give https://HOST[:PORT][/prefix], without user, ? and #")
         if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
             raise ConfigError(f"--hub-url {self.url!r} has characters that a URL may not have")
+        if not _is_host(parts.hostname):
+            raise ConfigError(f"--hub-url {self.url!r}: {parts.hostname!r} is no host name and no address")
         if not 1 <= len(self.ca_pins) <= PINS_MAX:
             raise ConfigError(
                 "--hub-ca-pin is missing: give the pin that `riata-hub init` printed, sha256:<64 hex digits>"

@@ -214,7 +214,7 @@ class Pool:
                     server_hostname=endpoint.server_name,
                     ssl_shutdown_timeout=2.0,
                 )
-        except OSError as exc:  # TimeoutError, gaierror and SSLError are OSErrors
+        except (OSError, UnicodeError) as exc:  # TimeoutError, gaierror and SSLError are OSErrors
             raise _explain(exc) from exc
         return connection
 
@@ -248,9 +248,9 @@ class Pool:
             self._arm_sweep()
 
 
-def _explain(error: OSError) -> Upstream:
+def _explain(error: OSError | UnicodeError) -> Upstream:
     """What a dial can raise, as a code of the wire: the only place where library errors become codes."""
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):  # the latter for labels that IDNA cannot encode
         return Upstream(Code.DIAL_DNS, "the API server's name does not resolve")
     if isinstance(error, TimeoutError):
         return Upstream(Code.DIAL_TIMEOUT, "the API server did not answer in time")

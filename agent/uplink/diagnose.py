@@ -59,7 +59,7 @@ class ConnectFailed(AgentError):
         self.diagnosis = diagnosis
 
 
-def of_network_error(error: OSError, host: str, port: int, *, through: str = "") -> Diagnosis:
+def of_network_error(error: OSError | UnicodeError, host: str, port: int, *, through: str = "") -> Diagnosis:
     """Explain what name lookup, TCP or TLS raised. `through`: the proxy's address without its password."""
     at = f"{host}:{port}"
     if through:
@@ -68,10 +68,11 @@ def of_network_error(error: OSError, host: str, port: int, *, through: str = "")
         return _of_certificate(error, host)
     if isinstance(error, ssl.SSLError):
         return _of_tls(error, at)
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):  # the latter for labels that IDNA cannot encode
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Diagnosis(
             Step.DNS,
-            f"the name {host!r} does not resolve ({error.strerror or error})",
+            f"the name {host!r} does not resolve ({said})",
             "Check the host in --hub-url and this machine's DNS (in a pod: kubectl exec … -- cat /etc/resolv.conf)",
         )
     if isinstance(error, TimeoutError):
@@ -141,18 +142,23 @@ def of_refusal(refused: Refused) -> Diagnosis:
             is_slow=True,
         )
     if code is Code.VERSION:
-        return Diagnosis(
-            Step.SESSION,
-            f"hub and agent have no protocol version in common ({refused.text})",
-            "Upgrade the hub first, then the agents; they may differ by one version",
-            retry_s,
-            is_slow=True,
-        )
+        return of_versions(refused.text, retry_s)
     return Diagnosis(
         Step.SESSION,
         f"the hub refuses the session: {code.name.lower()} {refused.text}".rstrip(),
         "It may pass",
         retry_s,
+    )
+
+
+def of_versions(text: str, retry_s: float = 0.0) -> Diagnosis:
+    """Explain that hub and agent speak no common version, whichever of them noticed."""
+    return Diagnosis(
+        Step.SESSION,
+        f"hub and agent have no protocol version in common ({text})",
+        "Upgrade the hub first, then the agents; they may differ by one version",
+        retry_s,
+        is_slow=True,
     )
 
 

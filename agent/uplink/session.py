@@ -14,13 +14,14 @@ from agent.uplink.diagnose import (
     Diagnosis,
     Step,
     of_refusal,
+    of_versions,
     presented_certificate,
 )
 from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
 from proto import limits
 from proto.aio.transport import Transport
-from proto.errors import ProtocolError
+from proto.errors import ProtocolError, VersionMismatch
 from proto.handshake import AgentHandshake
 from proto.messages import Refused, Welcome
 from proto.session import Role, Session
@@ -131,6 +132,8 @@ class Opener:
 def _of_handshake(error: Exception) -> Diagnosis:
     if isinstance(error, TimeoutError):
         return Diagnosis(Step.SESSION, "the hub did not finish the handshake in time", "It may be overloaded")
+    if isinstance(error, VersionMismatch):
+        return of_versions(error.text)
     if isinstance(error, ProtocolError):
         return Diagnosis(
             Step.SESSION,

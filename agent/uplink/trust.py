@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from agent.config import HubSettings
-from agent.errors import ConfigError
 from agent.uplink import fetch
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error
 from agent.uplink.proxies import Proxy
@@ -30,20 +29,6 @@ class HubTrust:
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
         self._context: ssl.SSLContext | None = None
-
-    def check(self) -> None:
-        """Refuse to start with a CA file that the pins do not match. Raises ConfigError."""
-        if self._settings.ca_file is None:
-            return
-        try:
-            kept = keep_pinned(self._read_file(), self._settings.ca_pins)
-        except (OSError, PinError) as exc:
-            raise ConfigError(f"--hub-ca-file {self._settings.ca_file}: {exc}") from exc
-        if not kept:
-            raise ConfigError(
-                f"--hub-ca-file {self._settings.ca_file} holds no CA with the pin of --hub-ca-pin:"
-                " one of the two belongs to another hub"
-            )
 
     async def context(self, proxy: Proxy | None) -> ssl.SSLContext:
         """The context to connect with; reads or fetches the CA. Raises ConnectFailed."""
@@ -74,17 +59,19 @@ class HubTrust:
         settings = self._settings
         try:
             return await self._fetch(settings, proxy)
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:
             through = proxy.address if proxy else ""
             raise ConnectFailed(of_network_error(exc, settings.host, settings.port, through=through)) from exc
 
     def _build(self, source: bytes) -> ssl.SSLContext:
+        file = self._settings.ca_file
+        where = f"--hub-ca-file {file}" if file is not None else "the hub's answer to /v1/ca"
         try:
             kept = keep_pinned(source, self._settings.ca_pins)
         except PinError as exc:
-            raise _no_ca(f"the hub's CA bundle is unusable: {exc}") from exc
+            raise _no_ca(f"{where} is unusable: {exc}") from exc
         if not kept:
-            raise _no_ca("no CA of the hub has the pin of --hub-ca-pin")
+            raise _no_ca(f"{where} holds no CA with the pin of --hub-ca-pin: one of the two belongs to another hub")
         context = ssl.create_default_context(cadata=kept.decode("ascii"))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A pin may name an intermediate CA; then the chain ends there.

@@ -4,6 +4,8 @@ Its reconnecting iterator, keepalive, compression and redirects are all switched
 keepalive is the session's, compression would mix tenants' secrets, and a redirect must not choose whom we trust.
 """
 
+import datetime
+import email.utils
 import ssl
 from typing import Final
 
@@ -88,7 +90,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
             max_queue=QUEUE_MESSAGES,
             write_limit=transport.WRITE_BUFFER_BYTES,
         )
-    except (OSError, exceptions.WebSocketException) as exc:
+    except (OSError, UnicodeError, exceptions.WebSocketException) as exc:
         raise ConnectFailed(_explain(exc, settings, through)) from exc
     transport.tune(connection.transport.get_extra_info("socket"), transport=connection.transport)
     if connection.subprotocol != SUBPROTOCOL:
@@ -105,7 +107,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
 
 def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis:
     """What the library raised, as a Diagnosis: the only place that knows its exceptions."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | UnicodeError):
         return of_network_error(error, settings.host, settings.port, through=through)
     if isinstance(error, exceptions.InvalidStatus):
         headers = error.response.headers
@@ -132,9 +134,19 @@ def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis
     )
 
 
-def retry_after(value: str) -> float:
-    """Seconds of a Retry-After header; 0 for none and for a date (the hub sends seconds)."""
-    return min(float(value), RETRY_AFTER_MAX) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
+def retry_after(value: str, now: float | None = None) -> float:
+    """Seconds of a Retry-After header, also one with a date (what stands in front of a hub may send one); 0 for none.
+
+    `now` is the wall clock in seconds, for tests.
+    """
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return min(float(value), RETRY_AFTER_MAX)
+    try:
+        until = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+    wall = datetime.datetime.now(datetime.UTC).timestamp() if now is None else now
+    return min(max(until - wall, 0.0), RETRY_AFTER_MAX)
 
 
 def _ending(exc: exceptions.ConnectionClosed) -> str:

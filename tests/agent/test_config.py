@@ -23,6 +23,18 @@ def test_hub_addresses(url, host, port, tunnel):
     assert (hub.host, hub.port, hub.tunnel_url) == (host, port, tunnel)
 
 
+@pytest.mark.parametrize("host", ["hub..example.org", "a" * 64 + ".test", "-hub.test", "hub.test%20", "x." * 130])
+def test_what_is_no_host(host):
+    """Found at start, with the flag's name: name lookup would raise what nobody expects."""
+    with pytest.raises(ConfigError, match=r"--hub-url .* is no host name"):
+        HubSettings(url=f"https://{host}", ca_pins=(PIN,))
+
+
+@pytest.mark.parametrize("host", ["hub", "HUB.example.org.", "xn--bcher-kva.example", "a_b.test", "192.0.2.1", "[::1]"])
+def test_what_is_a_host(host):
+    assert HubSettings(url=f"https://{host}", ca_pins=(PIN,)).host
+
+
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         HubSettings(url="https://hub.test", ca_pins=(PIN,)).url = "x"

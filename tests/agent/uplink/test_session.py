@@ -13,6 +13,8 @@ from agent.uplink.wsclient import open_transport
 from proto.aio.tasks import TaskGroup
 from proto.aio.transport import pipe
 from proto.errors import Code
+from proto.handshake import HubHandshake
+from proto.limits import Limits
 from tests.agent.apiserver import Pki
 from tests.agent.uplink.hub import TOKEN, settings, websocket_hub, welcome
 
@@ -108,6 +110,17 @@ async def test_a_hub_that_says_nothing(tmp_path, monkeypatch):
     async with TaskGroup("test") as group:
         with pytest.raises(ConnectFailed, match="in time"):
             await opener(tmp_path, piped(group, play)).open()
+
+
+async def test_a_hub_of_another_generation_is_named(tmp_path):
+    async def play(transport):
+        hub = HubHandshake("hub-1", b"n" * 32, Limits(), wire_versions=(8, 9))
+        await transport.send(hub.hello())
+
+    async with TaskGroup("test") as group:
+        with pytest.raises(ConnectFailed, match="no protocol version in common") as caught:
+            await opener(tmp_path, piped(group, play)).open()
+    assert caught.value.diagnosis.is_slow
 
 
 async def test_no_token_no_word(tmp_path):

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from agent.errors import ConfigError
 from agent.uplink.diagnose import ConnectFailed, Step
 from agent.uplink.trust import HubTrust
 from proto.pins import pins_of_pem
@@ -34,7 +33,6 @@ async def test_only_pinned_cas_are_trusted(pki, other, tmp_path):
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(other.ca_file.read_bytes() + pki.ca_file.read_bytes())
     trust = HubTrust(settings(pki, 1, tmp_path, ca_file=bundle))
-    trust.check()
     context = await trust.context(None)
     assert roots(context) == 1
     assert context.get_ca_certs(binary_form=True) == (
@@ -56,20 +54,25 @@ async def test_verification_is_always_on(pki, tmp_path):
     assert context.minimum_version.name == "TLSv1_2"
 
 
-def test_a_ca_file_that_the_pin_does_not_match_is_refused_at_start(pki, other, tmp_path):
-    trust = HubTrust(settings(pki, 1, tmp_path, ca_pins=pins(other)))
-    with pytest.raises(ConfigError, match="--hub-ca-file"):
-        trust.check()
+async def test_a_ca_file_that_the_pin_does_not_match_is_named_until_it_does(pki, other, tmp_path):
+    """The agent stays up: a mounted file is often mended while the process runs."""
+    live = tmp_path / "live.pem"
+    shutil.copy(other.ca_file, live)
+    trust = HubTrust(settings(pki, 1, tmp_path, ca_file=live))
+    with pytest.raises(ConnectFailed, match=r"--hub-ca-file .* holds no CA with the pin") as caught:
+        await trust.context(None)
+    assert caught.value.diagnosis.step is Step.PIN
+    shutil.copy(pki.ca_file, live)
+    assert roots(await trust.context(None)) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_a_broken_ca_file_is_refused_at_start(pki, tmp_path, content):
+async def test_a_broken_ca_file_is_named(pki, tmp_path, content):
     broken = tmp_path / "broken"
     broken.write_bytes(content)
-    with pytest.raises(ConfigError, match="--hub-ca-file"):
-        HubTrust(settings(pki, 1, tmp_path, ca_file=broken)).check()
-    with pytest.raises(ConfigError, match="--hub-ca-file"):
-        HubTrust(settings(pki, 1, tmp_path, ca_file=tmp_path / "missing")).check()
+    for file in (broken, tmp_path / "missing"):
+        with pytest.raises(ConnectFailed, match="--hub-ca-file"):
+            await HubTrust(settings(pki, 1, tmp_path, ca_file=file)).context(None)
 
 
 async def test_the_ca_file_is_followed(pki, other, tmp_path):
@@ -95,7 +98,6 @@ async def test_the_ca_is_fetched_without_a_credential_and_only_pinned_ones_are_k
 
     async with api_server(pki, script) as (server, port):
         trust = HubTrust(settings(pki, port, tmp_path, ca_file=None, url=f"https://localhost:{port}/hubs/one/"))
-        trust.check()
         context = await trust.context(None)
         assert roots(context) == 1
         assert await trust.context(None) is context

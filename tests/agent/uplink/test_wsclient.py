@@ -1,6 +1,7 @@
 """The WebSocket client against real handshakes on loopback: what works, and what each failure is called."""
 
 import asyncio
+import datetime
 import http
 import socket
 import struct
@@ -238,3 +239,16 @@ async def test_a_proxy_that_wants_a_password(tmp_path):
 )
 def test_retry_after(value, seconds):
     assert retry_after(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("Thu, 26 Nov 2026 12:00:30 GMT", 30.0),
+        ("Thu, 26 Nov 2026 11:00:00 GMT", 0.0),
+        ("Thu, 26 Nov 2099 11:00:00 GMT", 300.0),
+    ],
+)
+def test_retry_after_with_a_date(value, seconds):
+    now = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.UTC).timestamp()
+    assert retry_after(value, now) == seconds
