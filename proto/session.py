@@ -324,6 +324,8 @@ class Session(Inbound):
         stream.is_muted = True  # also when it has just ended: its last events may still be on their way to the owner
         if stream.is_closed or stream.id not in self.table.streams:
             return
+        if self.role is Role.HUB and not stream.is_ours:
+            self._reset_bucket.spend(now)  # a flood of OPENs that we refuse one by one is a flood all the same
         if code is Code.SESSION_LOST:
             code = Code.INTERNAL
         self._reset(stream, code, text, now, tell=False)

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 UNAUTHENTICATED_MAX: Final = 200
 BUSY_RETRY_S: Final = 2
+DATA_LEAST: Final = 1024
+WINDOW_LEAST: Final = 16 * 1024
+"""Offers below would let one agent turn an upload into millions of frames on the loop of all."""
 BUSY_TEXT: Final = "too many agents are connecting"
 REFUSED_RETRY_MS: Final = 5_000
 """Told to an agent whose credential is refused: it may become valid, but not within a second."""
@@ -160,6 +163,9 @@ class TunnelEndpoint:
 
     def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: ServerTransport) -> Tunnel:
         identity = self._authenticator.authenticate(auth)
+        offer = auth.limits
+        if offer.data < DATA_LEAST or offer.window < WINDOW_LEAST or offer.session_window < WINDOW_LEAST:
+            raise wire.ProtocolError(f"limits below the least: data {DATA_LEAST}, windows {WINDOW_LEAST} bytes")
         session = Session(Role.HUB, handshake.negotiated, self._limits, budget=self._budget)
         name = f"{identity.cluster_name}/{auth.instance.hex()[:8]}"
         link = Link(

@@ -47,6 +47,7 @@ class ServerTransport:
         self._loop = asyncio.get_running_loop()
         self._allowance = CONTROL_FRAMES_BURST
         self._counted_at = self._loop.time()
+        self._owed_pong: bytes | None = None
         if self._transport is not None:
             tune(self._transport.get_extra_info("socket"), transport=self._transport)
 
@@ -55,6 +56,9 @@ class ServerTransport:
             await self._websocket.send_bytes(message)
         except RuntimeError as error:  # aiohttp's word for a WebSocket that is closed
             raise ConnectionResetError("the WebSocket is closed") from error
+        if self._owed_pong is not None:
+            payload, self._owed_pong = self._owed_pong, None
+            await self._pong(payload)
 
     async def receive(self) -> bytes:
         while True:
@@ -85,6 +89,13 @@ class ServerTransport:
             await self._refuse(_POLICY_VIOLATION, "too many control frames")
         self._allowance -= 1
         if kind is WSMsgType.PING:
+            if self._transport is not None and self._transport.get_write_buffer_size():
+                self._owed_pong = payload  # the reader never waits: the writer sends it, and the last one is enough
+            else:
+                await self._pong(payload)
+
+    async def _pong(self, payload: bytes) -> None:
+        with contextlib.suppress(ConnectionError, RuntimeError):
             await self._websocket.pong(payload)
 
     async def _refuse(self, code: int, reason: str) -> None:

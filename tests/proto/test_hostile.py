@@ -118,6 +118,18 @@ def test_e9_open_and_reset_floods_meet_a_bucket() -> None:
     assert pair.hub.last(events.SessionEnded).reason.code is Code.OVERLOADED
 
 
+def test_e9_opens_that_the_hub_refuses_one_by_one_are_a_flood_too() -> None:
+    pair = quiet()
+    stream = 1
+    while pair.hub.session.is_open and stream < 40_000:
+        pair.hub.receive(opening(stream))
+        for event in pair.hub.all(events.StreamOpened)[-1:]:
+            pair.hub.session.reset_stream(event.stream, Code.FORBIDDEN, now=pair.now)
+        pair.hub.flush()
+        stream += 2
+    assert pair.hub.last(events.SessionEnded).reason.code is Code.OVERLOADED
+
+
 def test_e10_metadata_has_one_size_and_no_continuation() -> None:
     with pytest.raises(errors.MessageTooBig):
         codec.encode(messages.HttpHead(status=200, headers=((b"a", bytes(61_440)),)))

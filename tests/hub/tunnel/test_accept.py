@@ -186,6 +186,20 @@ async def test_unauthenticated_sessions_are_bounded() -> None:
         await until_gone(hub)
 
 
+async def test_an_offer_that_would_make_millions_of_frames_is_refused() -> None:
+    async with running() as hub:
+        for limits in (
+            Limits(data_bytes=1),
+            Limits(window_bytes=1),
+            Limits(window_bytes=1, session_window_bytes=4_200_000),
+        ):
+            async with hub.connect() as socket:
+                small = AgentHandshake("cluster", INSTANCE, 1, limits)
+                answer = await greet(socket, small)
+                assert isinstance(answer, Refused)
+                assert answer.code == Code.PROTOCOL
+
+
 class Owner:
     """A request that was routed to a tunnel before its agent had been welcomed."""
 

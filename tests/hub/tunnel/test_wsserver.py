@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from hub.tunnel.wsserver import ServerTransport, new_websocket
+from proto.aio.tasks import TaskGroup
 from proto.limits import MESSAGE_MAX_BYTES
 from proto.versions import SUBPROTOCOL
 
@@ -70,6 +71,14 @@ async def connected() -> AsyncIterator[tuple[Server, asyncio.StreamReader, async
         yield server, reader, writer
         writer.transport.abort()
         await asyncio.wait_for(server.ended, 5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the condition never came true")
 
 
 async def close_code(reader: asyncio.StreamReader) -> int | None:
@@ -131,6 +140,28 @@ async def test_tiny_segments_do_not_grow_memory() -> None:
         writer.write(frame(0x88, struct.pack("!H", 1000)))
         await close_code(reader)
         assert server.received == [bytes(20_000)]
+
+
+async def test_a_ping_never_makes_the_reader_wait() -> None:
+    """The socket is full: the pong is the writer's to send, and the reader goes on."""
+    async with connected() as (server, reader, writer):
+        await asyncio.sleep(0.01)
+        transport = server.transport
+        assert transport is not None
+        writer.transport.pause_reading()
+        async with TaskGroup("test") as group:
+            sending = group.spawn(transport.send(bytes(30_000_000)), name="full")
+            await asyncio.sleep(0.1)
+            assert not sending.done()
+            writer.write(frame(0x89, b"one") + frame(0x89, b"two") + frame(0x82, b"data"))
+            async with asyncio.timeout(5):
+                await until(lambda: server.received == [b"data"])
+            writer.transport.resume_reading()
+            seen = bytearray()
+            async with asyncio.timeout(20):
+                while not seen.endswith(b"\x8a\x03two"):
+                    seen += await reader.read(1 << 20)
+                    del seen[:-16]
 
 
 async def test_sending_waits_for_the_reader_and_fails_on_a_closed_socket() -> None:
