@@ -30,6 +30,7 @@ from hub.clusters.records import Cluster, ClusterIndex, Clusters
 from hub.config import Settings, host_and_port, is_loopback
 from hub.edge.server import EdgeServer
 from hub.exposition import MetricsServer
+from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.relay import Relay
 from hub.store.index import Follower
@@ -41,6 +42,7 @@ from proto import logs, pins
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.versions import PRODUCT_VERSION
+from proto.window import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class Hub:
         self._clusters = Clusters(store, wall_clock)
         self._tokens = Tokens(store, wall_clock)
         self._agent_tokens = AgentTokens(store, wall_clock)
+        self._budget = Budget(settings.buffer_bytes or buffer_budget())
         self._relay = self._make_relay()
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
@@ -180,6 +183,7 @@ class Hub:
             routes=self._registry,
             metrics=self._metrics,
             limits=self._settings.proxy,
+            budget=self._budget,
             direct_log=logs.direct(),
         )
 
@@ -209,6 +213,7 @@ class Hub:
             registry=self._registry,
             metrics=self._metrics,
             limits=self._settings.tunnel,
+            budget=self._budget,
             on_drain=self._relay.drain_link,
         )
         return EdgeServer(
@@ -217,6 +222,7 @@ class Hub:
             aiohttp_app=build_application(self._make_services(), tunnel),
             application=self._relay,
             limits=self._settings.edge,
+            host_names=frozenset(self._settings.host_names) or None,
         )
 
     def _make_services(self) -> Services:

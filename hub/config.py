@@ -25,7 +25,7 @@ from proto.limits import Limits
 ENV_PREFIX: Final = "RIATA_HUB_"
 FILE_NAME: Final = "hub.toml"
 """Read from the data directory when no `--config` is given; `init` writes it."""
-_MAY_BE_ZERO: Final = frozenset({"drain_delay_s", "drain_grace_s"})
+_MAY_BE_ZERO: Final = frozenset({"buffer_bytes", "drain_delay_s", "drain_grace_s"})
 _ENV_ONLY: Final = frozenset({"RIATA_HUB_CONFIG"})
 
 
@@ -84,6 +84,9 @@ class Settings:
     """PEM file with the CA of `tls_cert`, given out at /v1/ca and pinned by agents. None: /v1/ca answers 404."""
     tls_names: tuple[str, ...] = ()
     """More DNS names and addresses for the certificate that the hub makes itself."""
+    host_names: tuple[str, ...] = ()
+    """Names and addresses that a client's Host header may carry, without port; another one is 400. None: any
+    well-formed one, for nothing depends on it."""
     plain_http: bool = False
     """Serve without TLS; refused unless every listener is a loopback address. For tests, or a TLS proxy on this
     host."""
@@ -93,6 +96,9 @@ class Settings:
     """`json` for machines, `console` for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
+    buffer_bytes: int = 0
+    """Bytes that all tunnels and unread answers may hold before slow readers are cut at 80 % of it. 0: a quarter of the
+    memory limit of the container, or of the machine."""
     drain_delay_s: float = 0.0
     """After SIGTERM the hub goes on for this many seconds with /readyz failing, so that load balancers leave first."""
     drain_grace_s: float = 25.0
@@ -109,6 +115,7 @@ class Settings:
     """Database."""
 
     def __post_init__(self) -> None:
+        _need(self.buffer_bytes == 0 or self.buffer_bytes >= 1024 * 1024, "buffer_bytes is 0 or at least 1048576")
         _need(bool(self.listen), "listen needs at least one HOST:PORT")
         for address in (*self.listen, *([self.metrics_listen] if self.metrics_listen else [])):
             host_and_port(address)
@@ -128,7 +135,7 @@ class Settings:
 
 GROUPS: Final = ("api", "edge", "proxy", "tunnel", "store")
 """Fields of Settings that are groups of settings."""
-_LISTS: Final = ("listen", "tls_names")
+_LISTS: Final = ("listen", "tls_names", "host_names")
 """Separated by commas in the environment."""
 
 

@@ -6,6 +6,7 @@ Prometheus asks for. docs/reference lists them; a test compares.
 
 from __future__ import annotations
 
+import http
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +23,9 @@ TUNNEL_REFUSALS: Final = (
     "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances",
 )  # fmt: skip
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+_CODES: Final = frozenset(http.HTTPStatus) | {499}
+"""Codes that may be label values; an agent may answer with any number."""
 
 
 class Metrics:
@@ -68,7 +72,7 @@ class Metrics:
 
     def answered(self, cluster: str, verb: str, code: int, seconds: float | None) -> None:
         """A request has ended with a status. `cluster` '' where none was authorised; `seconds` None: long-running."""
-        key = (cluster, verb, str(code))
+        key = (cluster, verb, str(code) if code in _CODES else f"{code // 100}xx")
         counter = self._cache.get(key)
         if counter is None:
             counter = self._cache[key] = self._requests.labels(*key)
@@ -81,7 +85,7 @@ class Metrics:
             histogram.observe(seconds)
 
     def broken(self, reason: str) -> None:
-        """`reason`: 'lost', 'truncated', 'protocol', 'cut'."""
+        """`reason`: 'lost', 'truncated', 'protocol', 'cut', 'unread'."""
         self._broken.labels(reason).inc()
 
     def refused(self, reason: str) -> None:

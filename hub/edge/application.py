@@ -35,6 +35,13 @@ class Front(Protocol):
     def finish(self, *, is_reusable: bool) -> None:
         """The response is complete. The connection is closed unless it `is_reusable` and the request was read whole."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Response bytes that the socket has not taken yet."""
+
+    def unhurried(self) -> None:
+        """The body of this request may come as slowly as it likes: what it goes to is a program, not an API."""
+
     def when_drained(self, call: Callable[[], None]) -> None:
         """Run `call` once, when the socket has room again or is gone. For a front that is not writable."""
 
@@ -68,5 +75,5 @@ class Application(Protocol):
     def begin(self, front: Front, request: Request) -> Exchange | None:
         """Start; None when the request was answered already."""
 
-    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
-        """A request that the edge answered itself: for metrics and the access log."""
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> str:
+        """A request that the edge answers itself: for metrics and the access log. Returns its id."""

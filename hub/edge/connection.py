@@ -313,6 +313,13 @@ class EdgeConnection(asyncio.Protocol):
         else:
             self.deadline = math.inf  # a slow reader is not an idle one (P11)
 
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def unhurried(self) -> None:
+        self._pace = None
+
     def when_drained(self, call: Callable[[], None]) -> None:
         self._when_drained = call
 
@@ -384,8 +391,8 @@ class EdgeConnection(asyncio.Protocol):
         """Answer for the edge itself and close. The head was not understood, so nothing behind it can be."""
         if self.state is not State.HEAD:
             return
-        self._host.application.refused(self.peer, error, None)
-        self.write(response.error_response(error, request_id="", is_head=False, close=True))
+        request_id = self._host.application.refused(self.peer, error, None)
+        self.write(response.error_response(error, request_id=request_id, is_head=False, close=True))
         self.flush()
         self._close()
 

@@ -51,14 +51,21 @@ class AccessLog:
         if self._direct is not None:
             self._direct.flush()
 
-    def malformed(self, peer: str, error: errors.HubError) -> None:
+    def malformed(self, request_id: str, peer: str, error: errors.HubError) -> None:
         """A request that ended at the edge. What the client sent is not repeated."""
         if not self._take():
             self._suppressed += 1
             return
         suppressed, self._suppressed = self._suppressed, 0
         extra = {"suppressed": suppressed} if suppressed else {}
-        self._log.info("request refused", peer=peer, status=error.http_status, reason=error.message, **extra)
+        self._log.info(
+            "request refused",
+            request_id=request_id,
+            peer=peer,
+            status=error.http_status,
+            reason=error.message,
+            **extra,
+        )
 
     def _take(self) -> bool:
         now = self._now()

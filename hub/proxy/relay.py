@@ -17,6 +17,7 @@ from hub.auth.impersonate import USER, identity
 from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
+from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
@@ -25,12 +26,14 @@ from hub.proxy.fields import sort_fields
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.silence import Silence
+from hub.proxy.unread import Unread
 from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.link import Link
 from proto.directlog import DirectLog
 from proto.errors import Code
 from proto.messages import HttpRequest, StreamKind
+from proto.window import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Relay:
         routes: Routes,
         metrics: Metrics,
         limits: ProxyLimits | None = None,
+        budget: Budget | None = None,
         now: Callable[[], float] = time.monotonic,
         direct_log: DirectLog | None = None,
     ) -> None:
@@ -84,6 +88,7 @@ class Relay:
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
         self._live: set[Exchange] = set()
         metrics.in_flight.set_function(self._live.__len__)
+        self._unread = Unread(budget or Budget(buffer_budget()))
         self._silence = Silence(routes, self.limits, now)
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
@@ -103,7 +108,7 @@ class Relay:
     # -- hub.edge.application.Application
 
     def begin(self, front: Front, request: Request) -> Exchange | None:
-        exchange = Exchange(self, front, request, f"{self._id_prefix}{next(self._ids):08x}")
+        exchange = Exchange(self, front, request, self._new_id())
         self._live.add(exchange)
         try:
             self._admit(exchange)
@@ -115,9 +120,11 @@ class Relay:
             exchange.fail(errors.InternalError())
         return None if exchange.has_ended else exchange
 
-    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> str:
+        request_id = self._new_id()
         self.metrics.refused(_reason(error))
-        self._log.malformed(peer, error)
+        self._log.malformed(request_id, peer, error)
+        return request_id
 
     # -- for the hub's owner
 
@@ -250,7 +257,9 @@ class Relay:
             headers.append((b"sec-websocket-protocol", b", ".join(fields.subprotocols)))
         if request.length > 0:
             headers.append((b"content-length", b"%d" % request.length))
-        if kind.verb != "proxy":
+        if kind.verb == "proxy":
+            exchange.front.unhurried()
+        else:
             exchange.limit = None if request.upgrade else self.limits.body_bytes_max
             if exchange.limit is not None and request.length > exchange.limit:
                 raise errors.TooLarge
@@ -304,13 +313,16 @@ class Relay:
 
     # -- internals
 
+    def _new_id(self) -> str:
+        return f"{self._id_prefix}{next(self._ids):08x}"
+
     def _leave(self, exchange: Exchange) -> None:
         """Give the place back; an answer that its client has not read still takes memory, so it keeps its place."""
         user, cluster, is_long = exchange.user, exchange.cluster_uid, exchange.kind.is_long_running
         if exchange.front.is_writable:
             self._in_flight.leave(user, cluster, is_long=is_long)
         else:
-            exchange.front.when_drained(lambda: self._in_flight.leave(user, cluster, is_long=is_long))
+            self._unread.keep(exchange.front, lambda: self._in_flight.leave(user, cluster, is_long=is_long))
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         principal, before = exchange.principal, exchange.access
@@ -358,6 +370,8 @@ class Relay:
             await asyncio.sleep(self.limits.sweep_interval_s)
             self._impatience.forget(self._now())
             self._silence.look()
+            for _ in range(self._unread.look()):
+                self.metrics.broken("unread")
 
 
 _REASONS: Final = (

@@ -19,9 +19,9 @@ from aiohttp import web
 
 from hub import errors, status
 from hub.auth.agents import AgentIdentity
+from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.tunnel.greetings import Greeting, Greetings
-from hub.tunnel.memory import buffer_budget
 from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import ServerTransport, new_websocket
 from proto import errors as wire
@@ -88,7 +88,10 @@ class TunnelEndpoint:
         refusal = self._refusal(request)
         greeting = None if refusal is not None else self._enter(request)
         if greeting is None:
-            return _response(refusal or errors.ClusterUnavailable(BUSY_TEXT, retry_after_s=BUSY_RETRY_S))
+            refusal = refusal or errors.ClusterUnavailable(BUSY_TEXT, retry_after_s=BUSY_RETRY_S)
+            peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+            logger.info("tunnel refused", extra={"peer": str(peer), "status": refusal.http_status})
+            return _response(refusal)
         websocket = new_websocket()
         try:
             await websocket.prepare(request)

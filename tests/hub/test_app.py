@@ -33,13 +33,13 @@ def hub(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[s
 class Running:
     """A hub process with its ready file read."""
 
-    def __init__(self, directory: Path, *arguments: object) -> None:
+    def __init__(self, directory: Path, *arguments: object, environment: dict[str, str] | None = None) -> None:
         self.data, self.log = directory / "hub", directory / "log"
         ready = directory / "ready"
         command = [sys.executable, "-m", "hub", "serve", "--data", self.data, "--ready-file", ready]
         command += ["--metrics-listen", "127.0.0.1:0", *arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=log)
+            self.process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT | (environment or {}), stderr=log)
         deadline = time.monotonic() + 20
         while not ready.exists():
             assert self.process.poll() is None, self.log.read_text()
@@ -49,7 +49,8 @@ class Running:
         self.ready: dict[str, Any] = json.loads(ready.read_text())
         self.token = (directory / "token").read_text().strip()
 
-    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: object = None, named: str = "") -> tuple[int, Any]:
+        """`named`: what the Host header says instead of the address."""
         host, port = self.ready["urls"][0].split("//")[1].rsplit(":", 1)
         if self.ready["urls"][0].startswith("https"):
             context = ssl.create_default_context(cafile=self.ready["ca_file"])
@@ -58,6 +59,7 @@ class Running:
         else:
             connection = http.client.HTTPConnection(host, int(port))
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        headers |= {"Host": named} if named else {}
         with contextlib.closing(connection):
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
@@ -158,6 +160,16 @@ def test_readiness_flips_before_anything_ends_and_a_second_signal_does_not_wait(
     finally:
         process.process.kill()
         process.process.wait()
+
+
+def test_only_configured_host_names_are_answered(directory: Path) -> None:
+    """B4: the setting arrives at the listener."""
+    running = Running(directory, "--listen", "127.0.0.1:0", environment={"RIATA_HUB_HOST_NAMES": "hub.test,localhost"})
+    try:
+        assert running.call("GET", "/livez", named="hub.test")[0] == 200
+        assert running.call("GET", "/livez", named="other.test")[0] == 400
+    finally:
+        running.stop()
 
 
 def test_a_second_hub_on_the_same_data_is_refused(running: Running) -> None:

@@ -73,6 +73,8 @@ class FakeAuthorizer:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.clusters = {"c1"}
+        """What alice may use."""
         self.denied: set[str] = set()
 
     def access(self, principal: Principal, cluster_name: str) -> Access | None:
@@ -81,8 +83,8 @@ class FakeAuthorizer:
             return None
         if principal.user == "boss":
             return Access(f"uid-{cluster_name}", cluster_name, True, ("bob",), ("ops",))
-        if principal.user == "alice" and cluster_name == "c1":
-            return Access("uid-c1", "c1", False, (), ())
+        if principal.user == "alice" and cluster_name in self.clusters:
+            return Access(f"uid-{cluster_name}", cluster_name, False, (), ())
         return None
 
 
@@ -180,7 +182,12 @@ class Line:
     """Edge, relay, registry and agents."""
 
     def __init__(
-        self, tls: ssl.SSLContext | None, limits: EdgeLimits, proxy_limits: ProxyLimits, app: web.Application
+        self,
+        tls: ssl.SSLContext | None,
+        limits: EdgeLimits,
+        proxy_limits: ProxyLimits,
+        app: web.Application,
+        host_names: frozenset[str] | None,
     ) -> None:
         self.metrics = Metrics()
         self.registry = Registry()
@@ -194,7 +201,12 @@ class Line:
             limits=proxy_limits,
         )
         self.edge = EdgeServer(
-            listen=[("127.0.0.1", 0)], tls=tls, aiohttp_app=app, application=self.relay, limits=limits
+            listen=[("127.0.0.1", 0)],
+            tls=tls,
+            aiohttp_app=app,
+            application=self.relay,
+            limits=limits,
+            host_names=host_names,
         )
         self.port = 0
         self.tasks = TaskGroup("line")
@@ -302,6 +314,7 @@ async def line(
     limits: EdgeLimits | None = None,
     proxy_limits: ProxyLimits | None = None,
     app: web.Application | None = None,
+    host_names: frozenset[str] | None = None,
 ) -> AsyncIterator[Line]:
     """A running line without agents."""
     built = Line(
@@ -309,6 +322,7 @@ async def line(
         limits or EdgeLimits(sweep_interval_s=0.05),
         proxy_limits or ProxyLimits(sweep_interval_s=0.05),
         app or web.Application(),
+        host_names,
     )
     bound = await built.edge.start()
     built.port = bound[0][1]

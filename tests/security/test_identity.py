@@ -191,9 +191,12 @@ async def test_an_invisible_and_an_unknown_cluster_answer_alike() -> None:
 
 
 async def test_a_cluster_never_decides_about_itself() -> None:
-    """A15: the agent of c2 would allow anything; nothing is asked of it."""
+    """A15: alice uses c2, whose agent would allow anything; whether she may act as another is not asked of it."""
     async with rig.line() as line:
         agent = await line.add_agent("c2")
+        line.authorizer.clusters.add("c2")
+        assert rig.statuses_of(await line.ask(rig.get(b"/k8s/clusters/c2/api", b"Connection: close\r\n"))) == [200]
+        agent.seen.clear()
         raw = await line.ask(rig.get(b"/k8s/clusters/c2/api", b"Impersonate-User: hub-admin\r\n"))
         assert rig.statuses_of(raw) == [403]
         assert agent.seen == []

@@ -101,8 +101,9 @@ class FakeHost:
         self.exchanges.append(FakeExchange(front, request))
         return self.exchanges[-1]
 
-    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None:
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> str:
         self.refusals.append(error)
+        return "id-1"
 
     def opened(self, connection: EdgeConnection) -> None:
         self.events.append("opened")
@@ -197,6 +198,35 @@ async def test_writing_follows_the_client() -> None:
     assert exchange.drains == 1
 
 
+@pytest.mark.parametrize(
+    "head", [GET, POST.replace(b"Content-Length: 5", b"Connection: upgrade\r\nUpgrade: websocket")]
+)
+async def test_nothing_that_is_under_way_is_idle(head: bytes) -> None:
+    """Watch, followed logs, exec, attach and port-forward may be silent for ever."""
+    wire = Wire()
+    exchange = wire.feed(head)
+    exchange.front.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    if head is not GET:
+        exchange.front.become_opaque()
+    await asyncio.sleep(0)
+    for _ in range(3):
+        wire.connection.check(wire.connection._loop.time() + 10_000_000)
+    assert not wire.transport.is_closed
+    assert not wire.transport.is_aborted
+
+
+async def test_a_body_for_a_program_may_come_slowly() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST + b"a")
+    exchange.front.unhurried()
+    wire.connection.check(wire.connection._loop.time() + 10_000)
+    assert exchange.error is None
+    hurried = Wire()
+    exchange = hurried.feed(POST + b"a")
+    hurried.connection.check(hurried.connection._loop.time() + 10_000)
+    assert isinstance(exchange.error, errors.RequestTimeout)
+
+
 async def test_who_does_not_read_an_answer_gets_no_further_one() -> None:
     """Or one connection could make the hub hold any number of finished answers."""
     wire = Wire()
@@ -251,6 +281,7 @@ async def test_a_refusal_is_answered_once_and_the_rest_thrown_away() -> None:
     wire.connection.data_received(b"GET  / HTTP/1.1\r\n\r\n" + GET)
     wire.connection.data_received(GET)
     assert wire.transport.written.startswith(b"HTTP/1.1 400 ")
+    assert b"riata-request-id: id-1\r\n" in wire.transport.written
     assert wire.transport.is_eof
     assert wire.connection.state is State.LINGER
     assert wire.host.exchanges == []

@@ -51,7 +51,8 @@ class Application:
         self.has_begun.set()
         return self.begun[-1]
 
-    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> None: ...
+    def refused(self, peer: str, error: errors.HubError, request: Request | None) -> str:
+        return ""
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ class FakeFront:
         self.finished: bool | None = None
         self.is_aborted = False
         self.continued = 0
+        self.is_unhurried = False
         self.drained: list[Callable[[], None]] = []
 
     def write(self, data: bytes) -> None:
@@ -43,6 +44,13 @@ class FakeFront:
 
     def finish(self, *, is_reusable: bool) -> None:
         self.finished = is_reusable
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self.is_writable else len(self.written)
+
+    def unhurried(self) -> None:
+        self.is_unhurried = True
 
     def when_drained(self, call: Callable[[], None]) -> None:
         self.drained.append(call)

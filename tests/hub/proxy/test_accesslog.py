@@ -36,10 +36,10 @@ def test_malformed_requests_are_rationed_and_counted() -> None:
     with capture_logs() as lines:
         log = AccessLog(lambda: now, 2.0)
         for _ in range(10):
-            log.malformed("1.2.3.4:5", errors.BadRequest())
+            log.malformed("id", "1.2.3.4:5", errors.BadRequest())
         assert len(lines) == 2
         now = 1.0
-        log.malformed("1.2.3.4:5", errors.BadRequest())
+        log.malformed("id", "1.2.3.4:5", errors.BadRequest())
     assert lines[-1]["suppressed"] == 8
     assert lines[-1]["status"] == 400
 

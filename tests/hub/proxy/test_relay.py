@@ -216,6 +216,25 @@ def test_an_answer_that_nobody_reads_keeps_its_place() -> None:
     assert world.begin()[1] is not None
 
 
+def test_a_proxied_body_is_not_hurried_and_not_limited() -> None:
+    world = World(FakeLink(), limits=ProxyLimits(body_bytes_max=10))
+    line = "POST /k8s/clusters/c1/api/v1/namespaces/n/services/s/proxy/x HTTP/1.1"
+    front, exchange = world.begin(request(line, "Content-Length: 1000"))
+    assert exchange is not None
+    assert front.is_unhurried
+    front, _ = world.begin(request("POST /k8s/clusters/c1/api/v1/pods HTTP/1.1", "Content-Length: 10"))
+    assert not front.is_unhurried
+
+
+def test_no_agent_invents_a_label() -> None:
+    world = World(FakeLink())
+    _, exchange = world.begin()
+    assert exchange is not None
+    exchange.head(HttpHead(status=299, headers=((b"content-length", b"0"),)))
+    exchange.end()
+    assert world.count("requests_total", cluster="c1", verb="list", code="2xx") == 1
+
+
 def test_who_leaves_too_many_requests_is_told_to_wait() -> None:
     world = World(FakeLink(), limits=ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
     for _ in range(2):
@@ -331,7 +350,7 @@ async def test_a_silent_session_is_probed() -> None:
 
 def test_edge_refusals_are_counted_too() -> None:
     world = World()
-    world.relay.refused("1.2.3.4:5", errors.BadRequest(), None)
+    assert world.relay.refused("1.2.3.4:5", errors.BadRequest(), None)
     world.relay.refused("1.2.3.4:5", errors.RequestTimeout(), None)
     assert world.count("refusals_total", reason="malformed") == 1
     assert world.count("refusals_total", reason="slow") == 1

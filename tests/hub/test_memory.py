@@ -1,4 +1,4 @@
-"""hub/tunnel/memory.py: a quarter of what there is."""
+"""hub/memory.py: a quarter of what there is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from hub.tunnel.memory import buffer_budget
+from hub.memory import buffer_budget
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -20,4 +20,5 @@ def test_the_smaller_limit_counts(tmp_path: pathlib.Path, content: str | None, e
     file = tmp_path / "memory.max"
     if content is not None:
         file.write_text(content, encoding="ascii")
-    assert buffer_budget(file) == expected
+    assert buffer_budget([file, tmp_path / "none"]) == expected
+    assert buffer_budget([tmp_path / "none", file]) == expected

@@ -1,0 +1,59 @@
+"""Answers that are complete here and not yet read by their clients.
+
+Their streams have ended, so no session counts them any more; their bytes are still this process's. They keep their
+place among their user's requests, count against the budget of all tunnels, and are the first to be cut when it is
+nearly used up: a client that does not read an answer it asked for costs others least (P11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proto.window import Budget
+
+
+class Front(Protocol):
+    """What is needed of a client's connection (hub.edge.application.Front)."""
+
+    @property
+    def unsent_bytes(self) -> int: ...
+
+    def when_drained(self, call: Callable[[], None]) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Unread:
+    """The fronts that still hold an answer."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._sizes: dict[Front, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def keep(self, front: Front, released: Callable[[], None]) -> None:
+        """Count what `front` holds until its client has read or left; `released` is called then."""
+        size = front.unsent_bytes
+        self._sizes[front] = size
+        self._budget.used += size
+
+        def drained() -> None:
+            self._budget.used -= self._sizes.pop(front)
+            released()
+
+        front.when_drained(drained)
+
+    def look(self) -> int:
+        """Cut the largest while the budget is nearly used up; how many."""
+        doomed = 0
+        expected = self._budget.used
+        for front, size in sorted(self._sizes.items(), key=lambda item: item[1], reverse=True):
+            if expected < self._budget.limit * 0.8:
+                break
+            front.abort()
+            expected -= size
+            doomed += 1
+        return doomed
