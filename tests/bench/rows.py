@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.bench import idle, processes
+from tests.bench.results import Figures
 from tests.bench.rig import Rig
 
-Figures = dict[str, float]
 MEGABYTE = 1_000_000
 STALLED = 50
 IDLE_CLUSTERS = 40
