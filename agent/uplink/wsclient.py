@@ -65,6 +65,9 @@ class WebSocketTransport:
             raise ConnectionError("the hub sent a text message")
         return message
 
+    def limit_unsent(self, size: int) -> None:
+        transport.limit_unsent(self._connection.transport.get_extra_info("socket"), size)
+
     def abort(self) -> None:
         self._connection.transport.abort()
 

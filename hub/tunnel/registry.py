@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -16,6 +17,10 @@ from proto.errors import Code
 
 logger = logging.getLogger(__name__)
 
+_dice: Final = random.SystemRandom()
+SPREAD_PER_S: Final = 50.0
+"""Agents that a hub which goes away asks back per second (facts/tunnels.md §7.3)."""
+SPREAD_MAX_S: Final = 30.0
 INSTANCES_MAX: Final = 5
 """P7: tunnels of one role of a cluster."""
 
@@ -162,8 +167,10 @@ class Registry:
         lost = self._lost.get(cluster_uid)
         return None if lost is None else lost[1]
 
-    def drain(self, deadline_s: float) -> None:
-        """Tell every agent that this hub goes away (GOAWAY); sessions end when their streams have."""
-        for tunnels in self._tunnels.values():
-            for tunnel in tunnels:
-                tunnel.link.send_drain(deadline_s, Code.DRAINING, "the hub is shutting down")
+    def drain(self, deadline_s: float, jitter: Callable[[], float] = _dice.random) -> None:
+        """Tell every agent that this hub goes away (GOAWAY), and when to come back: spread, so that the next hub is not
+        met by all of them at once. Sessions end when their streams have. `jitter`: 0 to 1."""
+        tunnels = list(self)
+        spread_s = min(SPREAD_MAX_S, len(tunnels) / SPREAD_PER_S)
+        for tunnel in tunnels:
+            tunnel.link.send_drain(deadline_s, Code.DRAINING, "the hub is shutting down", retry_s=jitter() * spread_s)

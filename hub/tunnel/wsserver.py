@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
-from proto.aio.transport import tune
+from proto.aio.transport import limit_unsent, tune
 from proto.limits import MESSAGE_MAX_BYTES
 from proto.versions import SUBPROTOCOL
 
@@ -72,6 +72,10 @@ class ServerTransport:
                 raise EOFError
             else:
                 await self._refuse(_UNSUPPORTED, "binary messages only")
+
+    def limit_unsent(self, size: int) -> None:
+        if self._transport is not None:
+            limit_unsent(self._transport.get_extra_info("socket"), size)
 
     def abort(self) -> None:
         if self._transport is not None:

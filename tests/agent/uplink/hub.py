@@ -63,6 +63,9 @@ class ServerTransport:
         except ConnectionClosed as exc:
             raise EOFError from exc
 
+    def limit_unsent(self, size):
+        pass
+
     def abort(self):
         self.connection.transport.abort()
 

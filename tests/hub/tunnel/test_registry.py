@@ -28,13 +28,15 @@ class FakeLink:
         self.unanswered_ping_at: float | None = None
         self.closed_with: Code | None = None
         self.drained_with: float | None = None
+        self.asked_back_in = -1.0
 
     def close(self, code: Code, text: str = "") -> None:
         self.is_open = False
         self.closed_with = code
 
-    def send_drain(self, deadline_s: float, code: Code, text: str) -> None:
+    def send_drain(self, deadline_s: float, code: Code, text: str, *, retry_s: float) -> None:
         self.drained_with = deadline_s
+        self.asked_back_in = retry_s
 
 
 class Rig:
@@ -148,3 +150,11 @@ def test_status_and_iteration_and_drain() -> None:
     assert list(rig.registry) == [tunnel]
     rig.registry.drain(5.0)
     assert link.drained_with == 5.0
+
+
+def test_a_hub_that_leaves_asks_its_agents_back_over_a_while() -> None:
+    rig = Rig()
+    links = [rig.tunnel(cluster=f"c{number}")[1] for number in range(200)]
+    dice = iter([number / 200 for number in range(200)])
+    rig.registry.drain(0.0, lambda: next(dice))
+    assert [link.asked_back_in for link in links] == [number / 200 * 4.0 for number in range(200)]

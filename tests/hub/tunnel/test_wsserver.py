@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -140,6 +143,41 @@ async def test_tiny_segments_do_not_grow_memory() -> None:
         writer.write(frame(0x88, struct.pack("!H", 1000)))
         await close_code(reader)
         assert server.received == [bytes(20_000)]
+
+
+async def test_the_options_reach_the_real_socket_through_tls() -> None:
+    """At the hub the socket lies below uvloop's or asyncio's TLS layer."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    server = Server()
+    app = web.Application()
+    app.router.add_get("/t", server.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    try:
+        port = runner.addresses[0][1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted, server_hostname="localhost")
+        writer.write(UPGRADE)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        await until(lambda: server.transport is not None)
+        assert server.transport is not None
+        assert server.transport._transport is not None
+        sock = server.transport._transport.get_extra_info("socket")
+        tcp = socket.IPPROTO_TCP
+        assert sock.getsockopt(tcp, socket.TCP_NODELAY)
+        assert sock.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT) == 128 * 1024
+        assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 20_000
+        server.transport.limit_unsent(16 * 1024)
+        assert sock.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT) == 16 * 1024
+        writer.transport.abort()
+        await asyncio.wait_for(server.ended, 5)
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_ping_never_makes_the_reader_wait() -> None:
