@@ -53,6 +53,7 @@ async def line(
     async with AsyncExitStack() as stack:
         async with asyncio.timeout(_START_S):
             running = await stack.enter_async_context(running_line(tmp_path_factory.mktemp("entries"), *clusters))
+            await running.rest()
         yield running
 
 
@@ -62,7 +63,7 @@ async def quiet(line_or_none: Line | None) -> AsyncIterator[Line | None]:
     if line_or_none is None:
         yield None
         return
-    base = await line_or_none.holdings()
+    base = await line_or_none.base()
     yield line_or_none
     await line_or_none.released(base)
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import harness
@@ -35,6 +35,8 @@ class Line:
     full: harness.Cluster | None
     agents: dict[str, harness.Agent]
     token: str = ""
+    rested: dict[str, float] = field(default_factory=dict)
+    """What was held when the line was last seen at rest."""
 
     def entry(self, cluster: str, token: str = "") -> Entry:
         """The way into `cluster`: with the shared test user's token when none is given."""
@@ -72,22 +74,47 @@ class Line:
             held[f"{name} descriptors"] = descriptors[name] - page[KUBE_CONNECTIONS]
         return held
 
+    async def rest(self) -> None:
+        """Remember what is held while nobody asks for anything; right after a start, connections are still closing."""
+        for _ in range(5):
+            self.rested = lowest(await self.holdings(), self.rested)
+            await asyncio.sleep(0.2)
+
+    async def base(self) -> dict[str, float]:
+        """What is held now, without what is only not closed yet: that would hide as much that a test leaves."""
+        return lowest(await self.holdings(), self.rested)
+
     async def quiet(self, base: dict[str, float], within: float = 5.0) -> None:
         """Wait until no process has more streams than in `base`. Raises AssertionError with the counts."""
         await settled(self.streams, base, within)
 
     async def released(self, base: dict[str, float], within: float = 10.0) -> None:
         """Wait until nothing is held that `base` had not. Raises AssertionError with the counts."""
-        await settled(self.holdings, base, within)
+        try:
+            self.rested = await settled(self.holdings, base, within)
+        except AssertionError:
+            self.rested = {}  # one test is to blame, not all that follow
+            raise
 
 
-async def settled(read: Callable[[], Awaitable[dict[str, float]]], base: dict[str, float], within: float) -> None:
-    """Repeat `read` until no count is above that of `base`, 0 where it has none. Raises AssertionError with those."""
+def lowest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """The lower of two counts of everything in `one`."""
+    return {name: min(count, other.get(name, count)) for name, count in one.items()}
+
+
+async def settled(
+    read: Callable[[], Awaitable[dict[str, float]]], base: dict[str, float], within: float
+) -> dict[str, float]:
+    """Repeat `read` until no count is above that of `base`, 0 where it has none; return what was read last.
+
+    Raises AssertionError with those that are above.
+    """
     deadline = time.monotonic() + within
     while True:
-        more = {name: count for name, count in (await read()).items() if count > base.get(name, 0.0)}
+        now = await read()
+        more = {name: count for name, count in now.items() if count > base.get(name, 0.0)}
         if not more:
-            return
+            return now
         before = {name: base.get(name, 0.0) for name in more}
         assert time.monotonic() < deadline, f"left behind: {more}, before the test {before}"
         await asyncio.sleep(0.05)

@@ -1,5 +1,6 @@
 """The promises of tests/conftest.py can be broken: each check fails when a test does what it forbids."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.line import settled
+from tests.e2e.entry import Entry
+from tests.e2e.line import Line, settled
 from tests.harness import tools
 
 LEAKING = """
@@ -121,3 +123,19 @@ async def test_hub_and_agents_may_hold_no_more_than_before(kind: str) -> None:
     await settled(now, await now(), 0.0)
     with pytest.raises(AssertionError, match=f"hub {kind}"):
         await settled(now, held, 0.0)
+
+
+@pytest.mark.light
+@pytest.mark.asyncio(loop_scope="session")
+async def test_what_is_still_open_is_seen_in_hub_and_agent(hub_line: Line, light: Entry) -> None:
+    base = await hub_line.base()
+    async with light.session() as session, session.get(light.at("/api/v1/namespaces?watch=1")) as watch:
+        assert watch.status == 200
+        # A TLS handshake that does not begin has a task of its own; a stream has none.
+        _, silent = await asyncio.open_connection(*light.address)
+        with pytest.raises(AssertionError, match="left behind") as seen:
+            await hub_line.released(base, within=0.0)
+    for held in ("hub streams", "hub tasks", "hub descriptors", "light streams"):
+        assert f"'{held}'" in str(seen.value)
+    silent.close()
+    await hub_line.released(base)
