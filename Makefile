@@ -1,5 +1,5 @@
 # riata. `make help` lists the targets; each skips what is already done.
-# Needed on the machine: git, make, Python ≥ 3.11. The targets bring the rest.
+# Needed on the machine: Linux (x86-64 or arm64), git, make, Python ≥ 3.11. The targets bring the rest.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -39,17 +39,18 @@ $(SYNCED): requirements/dev.txt pyproject.toml
 		"Cure: make the package index reachable; if $(VENV) is broken: rm -r $(VENV); then again" >&2; exit 1; }; \
 	touch $@; echo "Environment: ready after $$(( $$(date +%s) - start )) s"
 
+# With the environment's Python: it has pip, which a machine without Go needs; Debian's own may have none.
 .PHONY: kube
-kube: ## build the Kubernetes tools into the user's cache (15 min cold, then nothing)
-	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found. Cure: install one" >&2; exit 1; }
-	@$(PYTHON) -m tests.kube.build
+kube: sync ## build the Kubernetes tools into the user's cache (15 min cold, then nothing)
+	@$(PY) -m tests.kube.build
 
 .PHONY: node-packages
-node-packages: ## install containerd, runc, CNI … for full clusters (Debian, root; half a minute, then nothing)
-	@$(PYTHON) -m tests.kube.packages
+node-packages: sync ## install containerd, runc, CNI … for full clusters (Debian, root; half a minute, then nothing)
+	@$(PY) -m tests.kube.packages $(NODE_PACKAGES)
 
 .PHONY: lock
-lock: $(SYNCED) ## pin every dependency anew, with hashes
+lock: $(SYNCED) ## pin every dependency anew, with hashes (half a minute)
+	@echo "Lock files: the newest version of every dependency (half a minute)"
 	$(PY) -m pip install --quiet $(QUIETLY) uv
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
@@ -65,6 +66,9 @@ else
 DEMO_NEEDS := kube node-packages
 endif
 
+# Without these packages the demo has light clusters only; the tests, here, would prove less than they say.
+demo: NODE_PACKAGES := --advisory
+
 .PHONY: demo
 demo: sync $(DEMO_NEEDS) ## hub, three clusters, agents on this machine; ARGS="--keep", ARGS="--kubeconfig FILE"
 	@$(VENV)/bin/riata demo $(ARGS)
@@ -72,50 +76,63 @@ demo: sync $(DEMO_NEEDS) ## hub, three clusters, agents on this machine; ARGS="-
 ##### checks
 
 .PHONY: test
-test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (what CI runs)
+test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (6 min, all cold 15)
+	@echo "Tests: all of them, on real clusters (about 6 min on 2 cores)"
 	$(PY) -m pytest tests $(ARGS)
 
 .PHONY: lint
 lint: sync ## ruff: rules and format
+	@echo "Lint: ruff, rules and format (a second)"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
 .PHONY: fmt
 fmt: sync ## ruff: rewrite what can be rewritten
+	@echo "Format: ruff rewrites what can be rewritten (a second)"
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
 
 .PHONY: types
 types: sync ## mypy, strict
+	@echo "Types: mypy, strict (10 s cold, then a second)"
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy -p tests.harness -p tests.kube
 
 .PHONY: imports
 imports: sync ## import contracts between the packages
+	@echo "Imports: the contracts between the packages (a second)"
 	$(VENV)/bin/lint-imports
 
 .PHONY: unit
-unit: sync ## tests that need no Kubernetes (seconds)
+unit: sync ## tests that need no Kubernetes (about 2 min)
+	@echo "Unit tests: all that need no Kubernetes (about 2 min)"
 	$(PY) -m pytest tests -m "not light and not full" --ignore=tests/e2e $(ARGS)
 
 .PHONY: e2e
 e2e: sync kube node-packages ## tests on real clusters
+	@echo "End-to-end tests: on real clusters (about 4 min)"
 	$(PY) -m pytest tests/e2e $(ARGS)
 
 .PHONY: docs
 docs: sync ## check that documents and code agree
+	@echo "Documents: do they say what the code does? (a few seconds)"
 	$(PY) -m pytest tests/docs $(ARGS)
 
 .PHONY: bench
 bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
+	@echo "Bench: every figure of hub and agent on this machine (some minutes)"
 	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
 
 .PHONY: fuzz
 fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZZ_SECONDS=60 each
+	@$(PY) -c "import atheris" 2>/dev/null || { echo "error: atheris is not here: it has builds for Linux on x86-64 and" \
+		"Python < 3.14 only. Cure: run this there; tests/proto has the same properties with hypothesis" >&2; exit 1; }
+	@echo "Fuzz: every target, for $(FUZZ_SECONDS) s each"
 	for target in tests/fuzz/fuzz_*.py; do \
 		$(PY) -m "$$(echo "$${target%.py}" | tr / .)" -max_total_time=$(FUZZ_SECONDS) $(ARGS) || exit 1; done
 
 .PHONY: clean
 clean: ## remove environment, caches and build products (the Kubernetes tools stay in the user's cache)
+	@echo "Clean: what the targets made in this directory (a second)"
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
