@@ -23,7 +23,7 @@ class _State(enum.Enum):
 
 
 class ChunkedDecoder:
-    """Feed bytes, get the pieces of the body. Retains at most one line; raises BadRequest for anything irregular."""
+    """Feed bytes, get the body. Retains at most one line; raises BadRequest for anything irregular."""
 
     __slots__ = ("_buffer", "_extensions", "_left", "_state", "_trailers")
 
@@ -38,35 +38,42 @@ class ChunkedDecoder:
     def is_done(self) -> bool:
         return self._state is _State.DONE
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The pieces of the body in `data`, and the bytes behind its end (empty unless `is_done`)."""
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """The body bytes in `data`, and the bytes behind its end (empty unless `is_done`).
+
+        Time is linear in `data`, however small its chunks are: one read of one-byte chunks must not hold the loop.
+        """
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
         pieces: list[bytes] = []
-        rest = self._buffer + data if self._buffer else data
-        self._buffer = b""
-        while rest and self._state is not _State.DONE:
+        position, end = 0, len(data)
+        while position < end and self._state is not _State.DONE:
             if self._state is _State.DATA:
-                piece, rest = rest[: self._left], rest[self._left :]
+                piece = data[position : position + self._left]
+                position += len(piece)
                 self._left -= len(piece)
                 pieces.append(piece)
                 if not self._left:
                     self._state = _State.DATA_END
                 continue
-            line, rest = self._take_line(rest)
-            if line is None:
-                self._buffer = rest
-                return pieces, b""
-            self._line(line)
-        return pieces, rest
+            line_end = self._line_end(data, position, end)
+            if line_end < 0:
+                self._buffer = data[position:]
+                return _joined(pieces), b""
+            self._line(data[position : line_end - 1])
+            position = line_end + 1
+        return _joined(pieces), data[position:]
 
-    def _take_line(self, rest: bytes) -> tuple[bytes | None, bytes]:
-        end = rest.find(b"\n", 0, _LINE_BYTES_MAX + 2)
-        if end < 0:
-            if len(rest) > _LINE_BYTES_MAX:
+    def _line_end(self, data: bytes, position: int, end: int) -> int:
+        """Where the LF of the line at `position` is, -1 when it has not arrived."""
+        found = data.find(b"\n", position, position + _LINE_BYTES_MAX + 2)
+        if found < 0:
+            if end - position > _LINE_BYTES_MAX:
                 raise errors.BadRequest("a line of the chunked body is too long")
-            return None, rest
-        if end == 0 or rest[end - 1] != 13:
+        elif found == position or data[found - 1] != 13:
             raise errors.BadRequest("a line of the chunked body does not end in CRLF")
-        return rest[: end - 1], rest[end + 1 :]
+        return found
 
     def _line(self, line: bytes) -> None:
         if self._state is _State.SIZE:
@@ -91,3 +98,7 @@ class ChunkedDecoder:
             raise errors.BadRequest("the chunk extensions are too long")
         self._left = int(match[1], 16)
         self._state = _State.DATA if self._left else _State.TRAILER
+
+
+def _joined(pieces: list[bytes]) -> bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -15,7 +15,7 @@ def decode(*pieces: bytes) -> tuple[bytes, bytes, bool]:
     body = rest = b""
     for piece in pieces:
         got, rest = decoder.feed(piece)
-        body += b"".join(got)
+        body += got
     return body, rest, decoder.is_done
 
 
@@ -30,6 +30,24 @@ def test_any_segmentation(chunks: list[bytes], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw) - 4), max_size=8)))
     pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
     assert decode(*pieces) == (b"".join(chunks), b"rest", True)
+
+
+def test_tiny_chunks_cost_no_more_than_their_bytes() -> None:
+    """Counted, not timed: what is copied per read is about what was read, whatever the chunks."""
+
+    class Counted(bytes):
+        copied = 0
+
+        def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
+            piece = bytes.__getitem__(self, key)  # type: ignore[call-overload]
+            if isinstance(key, slice):
+                Counted.copied += len(piece)
+            return piece  # type: ignore[no-any-return]
+
+    raw = Counted(b"1\r\nx\r\n" * 40_000)
+    body, _ = ChunkedDecoder().feed(raw)
+    assert body == b"x" * 40_000
+    assert Counted.copied < len(raw)
 
 
 MALFORMED = [
