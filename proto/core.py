@@ -126,6 +126,11 @@ class SessionCore:
         return self._state != SessionState.CLOSED
 
     @property
+    def may_open(self) -> bool:
+        """Open, and the peer has not said that it takes no new streams."""
+        return self.is_open and self._peer_final_id is None
+
+    @property
     def is_draining(self) -> bool:
         """Either side has announced a drain."""
         return self._state == SessionState.DRAINING

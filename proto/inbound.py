@@ -135,7 +135,7 @@ class Inbound(SessionCore):
         if bucket.level < 1.0 and bucket.is_empty(now):
             # Cutting thousands of streams at once is legitimate; going on to open some while refused is not. Only the
             # hub ends a session for it: what reaches an agent so is the impatience of any user.
-            if not bucket.take(now) and bucket.level <= -bucket.burst and self.role is Role.HUB:
+            if self.role is Role.HUB and not bucket.take(now) and bucket.level <= -bucket.burst:
                 raise errors.ProtocolError("flood of streams opened and reset", Code.OVERLOADED)
             return "resets"
         return None
@@ -189,6 +189,8 @@ class Inbound(SessionCore):
         if not self._move(stream, what, now) or not self._credit_stream(stream, U32.unpack_from(payload)[0], now):
             return
         self._answered(stream)
+        if stream.is_ready():
+            self.out.scheduler.add(stream, now)
         self._events.append(events.StreamAccepted(stream, message))
 
     def _head(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:

@@ -42,7 +42,7 @@ class Scheduler:
         """Queue a stream that has become ready. One that is queued already stays where it is."""
         if stream.in_ring:
             return
-        if stream.moved and now - stream.emptied_at > self._pause:
+        if stream.moved and not stream.is_blocked and now - stream.emptied_at > self._pause:
             stream.moved = 0
         self._append(stream)
 
@@ -61,12 +61,14 @@ class Scheduler:
             stream = self._rings[level].popleft()
             stream.in_ring = False
             if not stream.is_ready():  # reset, or out of credit, since it was queued
+                stream.is_blocked = stream.queued > 0
                 continue
             size = stream.fill(out, quantum)
             self._account(level, size)
             if stream.is_ready():
                 self._append(stream)
-            elif not stream.queued:
+            else:
+                stream.is_blocked = stream.queued > 0  # waiting for credit is no pause of its source
                 stream.emptied_at = now
             return stream, size
         return None

@@ -31,6 +31,7 @@ _AWAITED: Final = int(HalfState.AWAITED)
 _FLOWING: Final = int(HalfState.FLOWING)
 _NO_CREDIT: Final = U32.pack(0)
 """An ACCEPT of ours adds no credit: the start window of the handshake is what an opener gets."""
+_SYNC_IDS_MOST: Final = 65_535 // 4 - 1
 _SWEEP_S: Final = 10.0
 """How often half-closed streams are looked at: each look costs time in proportion to their number."""
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -185,6 +186,8 @@ class Session(Inbound):
     def _send_sync(self, now: float) -> None:
         self._synced_at = now
         known = [stream.id for stream in self.table.streams.values() if not stream.is_held]
+        if len(known) > _SYNC_IDS_MOST:
+            return  # it would not fit into a frame, and half a list would end the other half
         payload = b"".join(map(U32.pack, [0, *known]))
         self.out.control(frames.encode(FrameType.SYNC, 0, 0, payload))
 

@@ -34,6 +34,7 @@ class Stream:
         "id",
         "in_ring",
         "is_answered",
+        "is_blocked",
         "is_held",
         "is_moving",
         "is_muted",
@@ -118,6 +119,8 @@ class Stream:
         self.sent_at = 0.0
         """When our OPEN left."""
         self.in_ring = False
+        self.is_blocked = False
+        """It left the scheduler for lack of credit, with bytes still queued."""
         self.waits_writable = False
         self.moved = 0
         self.emptied_at = now

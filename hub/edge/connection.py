@@ -240,14 +240,12 @@ class EdgeConnection(asyncio.Protocol):
 
     def _feed_chunks(self, exchange: Exchange, decoder: ChunkedDecoder, data: bytes) -> None:
         try:
-            pieces, rest = decoder.feed(data)
+            body, rest = decoder.feed(data)
         except errors.BadRequest as error:
             exchange.body_failed(error)
             return
-        for piece in pieces:
-            if self.state is not State.BODY:
-                return
-            exchange.body(piece)
+        if body:
+            exchange.body(body)
         if decoder.is_done:
             self._complete_body(exchange, rest)
 
@@ -350,11 +348,12 @@ class EdgeConnection(asyncio.Protocol):
         elif self.state is State.HEAD and self._buffer:
             self._refuse(errors.RequestTimeout("the request head did not arrive in time"))
         elif self._transport is not None:
-            if self.state is State.LINGER and self._transport.get_write_buffer_size():
+            if self.state is State.LINGER and self.unsent_bytes:
                 self.deadline = now + self._host.limits.linger_s  # the answer is still leaving
                 return
             self.deadline = math.inf
-            self._transport.abort() if self.state is State.LINGER else self._transport.close()
+            is_over = self.state is State.LINGER and not self._is_tls
+            self._transport.abort() if is_over else self._transport.close()
 
     def drain(self) -> None:
         """Close if idle; a connection with a request under way closes behind the response."""
@@ -405,7 +404,11 @@ class EdgeConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._is_tls or not transport.can_write_eof():
-            transport.close()
+            if self.unsent_bytes:
+                # Not yet: what close() has not written after a while is thrown away, and its reader may be `less`.
+                self.deadline = self._loop.time() + self._host.limits.linger_s
+            else:
+                transport.close()
             return
         transport.write_eof()
         self._resume_reading()

@@ -38,6 +38,7 @@ class Exchange:
         "_body",
         "_boundary",
         "_cut_due",
+        "_has_ended_input",
         "_has_head",
         "_left",
         "_owed",
@@ -99,6 +100,7 @@ class Exchange:
         self.first_byte_at: float | None = None
         self.has_ended = False
         self._has_head = False
+        self._has_ended_input = False
         self._body = Body.NONE
         self._left = 0
         self._owed = 0
@@ -122,6 +124,7 @@ class Exchange:
         self.is_request_complete = True
         if self.stream is not None:
             self.stream.end()
+        self.relay.asked_whole(self)
 
     def body_failed(self, error: errors.HubError) -> None:
         self.fail(error)
@@ -132,13 +135,18 @@ class Exchange:
             self.stream.consumed(owed)
 
     def client_eof(self) -> None:
-        self.is_request_complete = True
+        self.is_request_complete = self._has_ended_input = True
         if self.stream is not None:
             self.stream.end()
         self.relay.linger(self)
 
     def gone(self) -> None:
         self.relay.left(self)
+        stream = self.stream
+        if self.is_opaque and self._has_ended_input and stream is not None and not stream.is_closed:
+            # Its last bytes and its end are still queued, and a RESET would overtake them: they get a moment.
+            self.stream = None
+            self.relay.linger_on(stream)
         self._release(Code.CANCELLED, "client gone")
         self._end("client-gone")
 
@@ -189,7 +197,7 @@ class Exchange:
             self._break(Code.PROTOCOL, "protocol", "more body than announced")
             return
         self._return_credit(size)
-        if self._cut_due:
+        if self._cut_due and self._boundary is not None and self._boundary.is_between_events:
             self.cut()
 
     def trailers(self, headers: Headers) -> None:

@@ -30,6 +30,7 @@ from hub.proxy.unread import Unread
 from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.link import Link
+from proto.aio.linkstream import LinkStream
 from proto.directlog import DirectLog
 from proto.errors import Code
 from proto.messages import HttpRequest, StreamKind
@@ -209,6 +210,14 @@ class Relay:
         """The client has gone before its answer was whole."""
         if exchange.is_admitted:
             self._impatience.left(exchange.user, self._now())
+
+    def linger_on(self, stream: LinkStream) -> None:
+        """An upgraded connection is gone, but what it sent last is still leaving: break the stream off later."""
+        asyncio.get_running_loop().call_later(HALF_CLOSED_S, stream.reset, Code.CANCELLED, "client gone")
+
+    def asked_whole(self, exchange: Exchange) -> None:
+        """The request's body has been read whole."""
+        self._silence.whole(exchange)
 
     def linger(self, exchange: Exchange) -> None:
         """The client has ended its half of an upgraded connection."""

@@ -51,6 +51,11 @@ class Silence:
         """Its OPEN is on the way."""
         self._asked[exchange] = self._now()
 
+    def whole(self, exchange: Exchange) -> None:
+        """The last byte of its body is on the way: only now can an answer be late."""
+        if exchange in self._asked:
+            self._asked[exchange] = self._now()
+
     def settled(self, exchange: Exchange) -> None:
         """Its answer has begun, or it has ended."""
         self._asked.pop(exchange, None)
@@ -69,7 +74,7 @@ class Silence:
                 continue
             if now - max(asked_at, link.last_received_at) > self._limits.probe_after_s:
                 silent.add(link)
-                if exchange.may_move and self._has_other(exchange, link):
+                if self._is_mute(link, now) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue
             if exchange.is_overdue(now - asked_at, self._limits.answer_timeout_s):
@@ -82,6 +87,11 @@ class Silence:
         if self._held.get(exchange) is held:
             del self._held[exchange]
             held.proceed(is_alive)
+
+    def _is_mute(self, link: Link, now: float) -> bool:
+        """It did not even answer a ping for as long: a slow API server is no silent session."""
+        pinged_at = link.unanswered_ping_at
+        return not link.is_open or (pinged_at is not None and now - pinged_at >= self._limits.probe_after_s)
 
     def _has_other(self, exchange: Exchange, link: Link) -> bool:
         return self._routes.pick(exchange.cluster_uid, without=(*exchange.tried, link)) is not None

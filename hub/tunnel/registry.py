@@ -97,7 +97,8 @@ class Registry:
         uid = tunnel.identity.cluster_uid
         self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
         tunnels = self._tunnels.setdefault(uid, [])
-        superseded = [old for old in tunnels if old.instance == tunnel.instance]
+        # One that drains was announced to end, and this is its replacement: it keeps the streams it has.
+        superseded = [old for old in tunnels if old.instance == tunnel.instance and not old.link.is_draining]
         tunnels[:] = [*(old for old in tunnels if old not in superseded), tunnel]
         for old in superseded:
             old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
@@ -120,9 +121,14 @@ class Registry:
             return None
         if len(tunnels) == 1 and not without:
             link = tunnels[0].link
-            return link if link.is_open and not link.is_draining and not is_dead(link, self._now()) else None
-        excluded = tuple(without)
-        return choose([tunnel.link for tunnel in tunnels if tunnel.link not in excluded], self._now())
+            return link if link.may_open and not is_dead(link, self._now()) else None
+        now, excluded = self._now(), tuple(without)
+        links = [tunnel.link for tunnel in tunnels if tunnel.link not in excluded]
+        chosen = choose(links, now)
+        if chosen is not None:
+            return chosen
+        # One that we drain ourselves serves until its replacement is there.
+        return next((link for link in links if link.may_open and not is_dead(link, now)), None)
 
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         """What the management API shows, newest tunnel last."""
@@ -158,7 +164,12 @@ class Registry:
         return len(doomed)
 
     def lost_at(self, cluster_uid: str) -> float | None:
-        """When, on the links' clock, the cluster last lost a tunnel; None if never in the life of this process."""
+        """When, on the links' clock, the cluster last lost a tunnel; None if never in the life of this process.
+
+        One that drains counts as lost now: its successor is on the way.
+        """
+        if any(tunnel.link.is_draining and tunnel.link.is_open for tunnel in self._tunnels.get(cluster_uid, ())):
+            return self._now()
         lost = self._lost.get(cluster_uid)
         return None if lost is None else lost[0]
 

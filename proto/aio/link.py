@@ -91,6 +91,11 @@ class Link:
         return self.session.is_open
 
     @property
+    def may_open(self) -> bool:
+        """The peer takes new streams; so it may while only we have announced a drain (our ids run out)."""
+        return self.session.may_open
+
+    @property
     def is_draining(self) -> bool:
         """Either side has announced a drain."""
         return self.session.is_draining
@@ -292,10 +297,15 @@ class Link:
 
     def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self.clock()
-        self.session.handle_timer(now)
-        self.settle()
-        self._observe(now - self._timed_at)
-        self._follow_rate()
+        try:
+            self.session.handle_timer(now)
+            self.settle()
+            self._observe(now - self._timed_at)
+            self._follow_rate()
+        except Exception:  # without its timer a session would neither ping nor notice a death
+            logger.exception("timer failed", extra={"link": self.name})
+            self.session.receive_eof("internal error")
+            self.settle()
         if self.session.is_open:
             self._arm_timer(loop)
 

@@ -282,6 +282,18 @@ def test_accept_may_add_credit() -> None:
     dies(pair.hub)
 
 
+def test_credit_of_an_accept_wakes_a_blocked_stream() -> None:
+    pair = Pair(hub_limits=Limits(window_bytes=1000), agent_limits=Limits(window_bytes=1000))
+    pair.pump()
+    stream = pair.hub.dial()
+    pair.hub.session.send(stream, bytes(2000), now=pair.now)
+    pair.hub.flush()
+    assert stream.queued == 1000
+    pair.hub.receive(accept(stream.id, 5000))
+    pair.hub.flush()
+    assert stream.queued == 0
+
+
 # Credit
 
 
@@ -403,7 +415,7 @@ def test_an_agent_refuses_a_flood_of_resets_and_lives() -> None:
     assert pair.agent.session.is_open
     assert pair.agent.session.refusals == {"resets": 44}
     pair.agent.flush()  # the hub of this test never opened them
-    pair.advance(10.0)
+    pair.advance(2.0)  # refused ones are owed nothing: it serves again as soon as the cutting stops
     pair.agent.receive(opening(100))
     assert pair.agent.last(events.StreamOpened).stream.id == 100
 

@@ -79,6 +79,19 @@ def test_a_stream_that_moves_much_is_served_as_bulk_until_it_pauses() -> None:
     assert serve(scheduler, 1) == [1]
 
 
+def test_waiting_for_credit_is_no_pause() -> None:
+    """A copy that is bound by its window would else race the keystrokes for 128 KiB of every window."""
+    scheduler = Scheduler(Limits())
+    copy, keys = ready(1, StreamClass.INTERACTIVE), ready(2, StreamClass.INTERACTIVE, 10)
+    copy.send_left = 262_144
+    scheduler.add(copy, 0.0)
+    assert serve(scheduler, 100) == [1] * 8
+    copy.send_left = 131_072
+    scheduler.add(copy, 5.0)
+    scheduler.add(keys, 5.0)
+    assert serve(scheduler, 2) == [2, 1]
+
+
 def test_dead_and_blocked_streams_are_passed_over() -> None:
     scheduler = Scheduler(Limits())
     dead, blocked, live = ready(1, StreamClass.BULK), ready(2, StreamClass.BULK), ready(3, StreamClass.BULK, 5)

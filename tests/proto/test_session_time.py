@@ -4,6 +4,7 @@ import pytest
 
 from proto import errors, events, messages
 from proto.errors import Code
+from proto.frames import FrameType
 from proto.limits import Limits
 from proto.messages import StreamClass
 from proto.window import Budget
@@ -190,6 +191,20 @@ def test_a_transport_that_takes_nothing_is_given_up() -> None:
     pair.now += 1.0
     pair.hub.session.handle_timer(pair.now)
     assert pair.hub.last(events.SessionEnded).reason.kind is events.EndKind.TIMEOUT
+
+
+def test_a_list_that_fits_no_frame_is_not_sent() -> None:
+    many = Limits(streams=8192, open_backlog=8192, open_queue_bytes=2**24)
+    pair = Pair(hub_limits=many, agent_limits=many)
+    pair.pump()
+    for side in (pair.hub, pair.agent):
+        for _ in range(8192):
+            side.dial()
+        pair.pump()
+    pair.advance(61.0)
+    assert pair.hub.session.is_open
+    assert pair.hub.said(FrameType.SYNC) == []
+    assert len(pair.hub.session.table.streams) == 16_384
 
 
 def test_sync_resets_what_only_one_side_has() -> None:

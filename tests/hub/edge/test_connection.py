@@ -263,17 +263,21 @@ async def test_what_waits_for_room_is_told_once(how: str) -> None:
     assert told == [how]
 
 
-async def test_a_closing_connection_lingers_until_its_answer_has_left() -> None:
-    wire = Wire()
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_closing_connection_lingers_until_its_answer_has_left(is_tls: bool) -> None:
+    """P11: over TLS, too, a reader may take as long as it likes for the end of its output."""
+    wire = Wire(is_tls=is_tls)
     exchange = wire.feed(GET)
     exchange.front.write(b"long answer")
-    exchange.front.finish(is_reusable=False)
     wire.transport.unsent = 5
-    wire.connection.check(wire.connection.deadline)
-    assert not wire.transport.is_aborted
+    exchange.front.finish(is_reusable=False)
+    for _ in range(3):
+        wire.connection.check(wire.connection.deadline)
+        assert not wire.transport.is_aborted
+        assert not wire.transport.is_closed
     wire.transport.unsent = 0
     wire.connection.check(wire.connection.deadline)
-    assert wire.transport.is_aborted
+    assert (wire.transport.is_closed, wire.transport.is_aborted) == (is_tls, not is_tls)
 
 
 async def test_a_refusal_is_answered_once_and_the_rest_thrown_away() -> None:

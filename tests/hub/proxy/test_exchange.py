@@ -145,6 +145,21 @@ def test_attempts_are_bounded() -> None:
     assert talk.front.status == 429
 
 
+async def test_the_last_bytes_of_a_client_that_closed_its_upgraded_connection_still_leave() -> None:
+    """Over TLS the end of the client's half is followed by the connection's: a RESET would overtake what is queued."""
+    talk = Talk(EXEC, *UPGRADE)
+    talk.exchange.head(head(101))
+    talk.exchange.body(b"last")
+    talk.exchange.client_eof()
+    talk.exchange.gone()
+    assert (talk.stream.sent, talk.stream.is_ended, talk.stream.code) == (b"last", True, None)
+    assert talk.exchange.has_ended
+    vanished = Talk(EXEC, *UPGRADE)
+    vanished.exchange.head(head(101))
+    vanished.exchange.gone()
+    assert vanished.stream.code is Code.CANCELLED
+
+
 def test_a_lost_session_ends_a_watch_between_two_events_as_apiserver_does() -> None:
     """P11: the client resumes from its last event; in the middle of one it must see a break."""
     for data, is_clean in ((b'{"type":"ADDED"}\n', True), (b"", True), (b'{"type":"ADD', False)):

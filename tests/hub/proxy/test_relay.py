@@ -293,7 +293,9 @@ def test_a_draining_agents_watches_end_between_two_events_and_nothing_else_does(
     world.relay.drain_link(cast(Link, link))
     assert watches[0][0].finished is True
     assert watches[1][0].finished is None
-    half.data(memoryview(b'"ADDED"}\n'))
+    half.data(memoryview(b'"ADD'))  # an event of several frames
+    assert not watches[1][0].is_aborted
+    half.data(memoryview(b'ED"}\n'))
     assert watches[1][0].finished is True
     assert plain_front.finished is None
     finish(plain)

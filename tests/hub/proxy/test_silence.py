@@ -99,9 +99,25 @@ def test_a_question_is_asked_elsewhere_when_its_session_is_silent() -> None:
     world = World(first, second)
     _, exchange = world.begin()
     look(world, 1.1)
+    assert (first.probes, first.opened[0][2].code) == (1, None)  # a slow answer is no silence: ask for a sign of life
+    first.unanswered_ping_at = world.now
+    look(world, 0.9)
+    assert first.opened[0][2].code is None
+    look(world, 0.2)
     assert first.opened[0][2].code is Code.CANCELLED
-    assert first.probes == 1
     assert len(second.opened) == 1
+    finish(exchange)
+
+
+def test_a_slow_answer_on_a_session_that_lives_is_asked_for_once() -> None:
+    first, second = FakeLink(), FakeLink()
+    second.last_received_at = 2000.0
+    world = World(first, second)
+    _, exchange = world.begin()
+    for _ in range(20):
+        look(world, 1.1)
+        first.last_received_at = world.now  # the pong
+    assert second.opened == []
     finish(exchange)
 
 
@@ -119,6 +135,8 @@ def test_what_may_have_been_executed_stays(line: str, more: str, body: bytes) ->
     if body:
         exchange.body(body)
     look(world, 1.1)
+    first.unanswered_ping_at = world.now
+    look(world, 1.1)
     assert second.opened == []
     assert first.opened[0][2].code is None
     assert first.probes == 1
@@ -128,6 +146,7 @@ def test_a_question_without_another_route_waits() -> None:
     link = FakeLink()
     world = World(link)
     _, exchange = world.begin()
+    link.unanswered_ping_at = world.now
     look(world, 1.1)
     assert (len(link.opened), link.opened[0][2].code) == (1, None)
     finish(exchange)
@@ -151,6 +170,20 @@ def test_an_answer_that_never_begins_is_504(line: str, text: bytes) -> None:
     assert text in front.written
     assert b"retry-after" not in front.written
     assert link.opened[0][2].code is Code.CANCELLED
+
+
+def test_an_answer_is_late_only_behind_a_whole_request() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin(request(POST, "Content-Length: 3"))
+    assert exchange is not None
+    look(world, 500.0)
+    exchange.body(b"abc")
+    exchange.body_complete()
+    look(world, 59.0)
+    assert front.status == 0
+    look(world, 2.0)
+    assert front.status == 504
 
 
 def test_a_long_request_may_wait_for_ever() -> None:

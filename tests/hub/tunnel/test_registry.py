@@ -21,6 +21,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.is_open = True
         self.is_draining = False
+        self.has_left = False
         self.rtt_s = 0.01
         self.last_received_at = 0.0
         self.streams = 2
@@ -29,6 +30,10 @@ class FakeLink:
         self.closed_with: Code | None = None
         self.drained_with: float | None = None
         self.asked_back_in = -1.0
+
+    @property
+    def may_open(self) -> bool:
+        return self.is_open and not self.has_left
 
     def close(self, code: Code, text: str = "") -> None:
         self.is_open = False
@@ -83,9 +88,31 @@ def test_a_single_tunnel_must_be_usable(fault: str) -> None:
     rig = Rig()
     _, link = rig.tunnel()
     link.is_open = fault != "closed"
-    link.is_draining = fault == "draining"
+    link.is_draining = link.has_left = fault == "draining"
     link.unanswered_ping_at = 95.0 if fault == "dead" else None
     assert rig.registry.pick("uid-c1") is None
+
+
+def test_a_draining_agent_counts_as_lost_just_now() -> None:
+    """P2: its successor is on the way, so kubectl may repeat what was not delivered."""
+    rig = Rig()
+    _, link = rig.tunnel()
+    rig.now = 500.0
+    assert rig.registry.lost_at("uid-c1") is None
+    link.is_draining = link.has_left = True
+    assert rig.registry.lost_at("uid-c1") == 500.0
+
+
+def test_a_session_that_we_drain_serves_until_its_replacement_is_there_and_keeps_its_streams() -> None:
+    """Its stream ids run out: nothing that it carries may be cut for that."""
+    rig = Rig()
+    _, old = rig.tunnel(epoch=1)
+    old.is_draining = True
+    assert rig.registry.pick("uid-c1") is cast(Link, old)
+    _, new = rig.tunnel(epoch=2)
+    assert rig.registry.pick("uid-c1") is cast(Link, new)
+    assert old.closed_with is None
+    assert rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED) == 2
 
 
 def test_a_higher_epoch_supersedes_at_once() -> None:

@@ -330,6 +330,20 @@ async def test_the_kernels_share_follows_the_measured_rate(monkeypatch: pytest.M
         assert sizes == [16_384, 131_072]
 
 
+async def test_a_failing_timer_ends_the_session_instead_of_leaving_it_blind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Wire() as wire:
+
+        def broken(_session: Session, _now: float) -> None:
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr(Session, "handle_timer", broken)
+        wire.hub._on_timer(asyncio.get_running_loop())
+        assert (await wire.ends_with(wire.hub_run)).kind is EndKind.TRANSPORT
+    assert "timer failed" in caplog.text
+
+
 async def test_a_probe_that_meets_the_end_says_so() -> None:
     async with Wire() as wire:
         answers: list[bool] = []
