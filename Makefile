@@ -96,7 +96,7 @@ fmt: sync ## ruff: rewrite what can be rewritten
 types: sync ## mypy, strict
 	@echo "Types: mypy, strict (10 s cold, then a second)"
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy -p tests.harness -p tests.kube
+	$(VENV)/bin/mypy -p tests.harness -p tests.kube -p tests.bench
 
 .PHONY: imports
 imports: sync ## import contracts between the packages
@@ -122,6 +122,11 @@ docs: sync ## check that documents and code agree
 bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
 	@echo "Bench: every figure of hub and agent on this machine (some minutes)"
 	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
+
+.PHONY: bench-race
+bench-race: sync ## race riata against Rancher's remotedialer and yamux on this machine; ARGS="--only TEXT --rounds N"
+	@echo "Race: every row three times on every way, one after the other (about 30 minutes)"
+	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.race $(ARGS)
 
 .PHONY: fuzz
 fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZZ_SECONDS=60 each

@@ -1,9 +1,11 @@
 """CPU time and memory of a process, read from /proc."""
 
 import os
+import resource
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+CORES = os.cpu_count() or 1
 
 
 def cpu_seconds(pid: int) -> float:
@@ -25,3 +27,9 @@ def busy_share() -> tuple[float, float]:
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     idle = fields[3] + fields[4]
     return (sum(fields[:8]) - idle) / _TICKS, sum(fields[:8]) / _TICKS
+
+
+def children_seconds() -> float:
+    """Return the CPU seconds of this process and of its children that have ended: the load clients."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime

@@ -84,36 +84,32 @@ async def call(
 async def running(directory: Path, load: Path) -> AsyncIterator[Rig]:
     """Start target, hub and agent in a directory; end them, newest first, whatever happens."""
     async with contextlib.AsyncExitStack() as stack:
-        token_file = _write(directory / "target.token", secrets.token_hex(24))
-        target_pid, target_url, target_ca = await _start_target(stack, directory, load)
-        hub_pid, ready, admin = await _start_hub(stack, directory)
+        token_file = write(directory / "target.token", secrets.token_hex(24))
+        target_pid, target_url, target_ca = await start_target(stack, directory, load)
+        hub_pid, ready, admin = await start_hub(stack, directory)
         url, hub_ca = ready["url"], Path(ready["ca_file"])
         await call(url, hub_ca, admin, "POST", "/v1/clusters", {"name": CLUSTER})
         minted = await call(url, hub_ca, admin, "POST", f"/v1/clusters/{CLUSTER}/agent-tokens", {"name": "bench"})
-        agent_token = _write(directory / "agent.token", minted["token"])
-        agent_pid = await _start(
-            stack, directory / "agent.log", [str(_BIN / "riata-agent"), "cluster", "--hub-url", url,
-                "--hub-ca-file", str(hub_ca), "--hub-ca-pin", ready["ca_pin"], "--token-file", str(agent_token),
-                "--kube-url", target_url, "--kube-ca-file", str(target_ca), "--kube-token-file", str(token_file),
-                "--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"],
-        )  # fmt: skip
+        agent_token = write(directory / "agent.token", minted["token"])
+        kube = ["--kube-url", target_url, "--kube-ca-file", str(target_ca), "--kube-token-file", str(token_file)]
+        agent_pid = await start_agent(stack, directory / "agent.log", url, ready, agent_token, kube)
         rig = Rig(directory, load, hub_pid, agent_pid, target_pid, url, hub_ca, ready["ca_pin"], admin,
                   target_url, target_ca, token_file)  # fmt: skip
         await _wait_connected(rig)
         yield rig
 
 
-async def _start_target(stack: contextlib.AsyncExitStack, directory: Path, load: Path) -> tuple[int, str, Path]:
+async def start_target(stack: contextlib.AsyncExitStack, directory: Path, load: Path) -> tuple[int, str, Path]:
     authority = pki.Authority.create(directory, "target-ca")
     pair = authority.leaf("target", "kube-apiserver", hosts=["127.0.0.1", "localhost"])
     log = directory / "target.json"
     command = [str(load), "target", "-cert", str(pair.certificate), "-key", str(pair.key)]
-    pid = await _start(stack, log, command)
-    port = json.loads(await _wait_for_text(log))["port"]
+    pid = await start(stack, log, command)
+    port = json.loads(await wait_for_text(log))["port"]
     return pid, f"https://127.0.0.1:{port}", authority.files.certificate
 
 
-async def _start_hub(stack: contextlib.AsyncExitStack, directory: Path) -> tuple[int, dict[str, Any], Path]:
+async def start_hub(stack: contextlib.AsyncExitStack, directory: Path) -> tuple[int, dict[str, Any], Path]:
     admin, data, ready = directory / "admin.token", directory / "hub", directory / "hub.ready"
     hub = str(_BIN / "riata-hub")
     init = await asyncio.create_subprocess_exec(
@@ -122,12 +118,22 @@ async def _start_hub(stack: contextlib.AsyncExitStack, directory: Path) -> tuple
     if await init.wait() != 0:
         raise RuntimeError("riata-hub init failed")
     listen = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file", str(ready)]
-    pid = await _start(stack, directory / "hub.log", [hub, "serve", "--data", str(data), *listen])
-    answer: dict[str, Any] = json.loads(await _wait_for_text(ready))
+    pid = await start(stack, directory / "hub.log", [hub, "serve", "--data", str(data), *listen])
+    answer: dict[str, Any] = json.loads(await wait_for_text(ready))
     return pid, answer, admin
 
 
-async def _start(stack: contextlib.AsyncExitStack, log: Path, command: list[str]) -> int:
+async def start_agent(
+    stack: contextlib.AsyncExitStack, log: Path, hub_url: str, ready: dict[str, Any], token: Path, kube: list[str]
+) -> int:
+    """Start a cluster agent; `ready` is the hub's ready file, `kube` the flags of its API server."""
+    hub = ["--hub-url", hub_url, "--hub-ca-file", ready["ca_file"], "--hub-ca-pin", ready["ca_pin"]]
+    listen = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    command = [str(_BIN / "riata-agent"), "cluster", *hub, "--token-file", str(token), *kube, *listen]
+    return await start(stack, log, command)
+
+
+async def start(stack: contextlib.AsyncExitStack, log: Path, command: list[str]) -> int:
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, env=_environment())
     stack.push_async_callback(_stop, process)
@@ -148,7 +154,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-async def _wait_for_text(path: Path) -> str:
+async def wait_for_text(path: Path) -> str:
     for _ in range(300):
         if path.exists() and (text := path.read_text()).strip():
             return text
@@ -164,7 +170,7 @@ async def _wait_connected(rig: Rig) -> None:
     raise TimeoutError(f"the agent did not connect within 15 s; see {rig.directory / 'agent.log'}")
 
 
-def _write(path: Path, content: str | bytes) -> Path:
+def write(path: Path, content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

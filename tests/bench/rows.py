@@ -82,6 +82,7 @@ async def stalled_readers(rig: Rig) -> Figures:
         return await idle_memory(rig)
 
     flags = ["-connections", str(STALLED), "-duration", "8s"]
+    after: Figures
     _, after = await asyncio.gather(rig.run("stalled", *rig.through, *flags), look())
     return {"hub MiB": after["hub MiB"], "agent MiB": after["agent MiB"],
             "hub MiB per reader": (after["hub MiB"] - before["hub MiB"]) / STALLED,

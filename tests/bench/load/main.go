@@ -16,11 +16,12 @@ type options struct {
 	duration       time.Duration
 	bytes          int64
 	background     int
+	rate, size     int
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: load target|get|download|upload|keystroke|stalled [flags]"))
+		fail(fmt.Errorf("usage: load target|relay|verify|get|list|download|upload|watch|open|duplex|keystroke|stalled|probe [flags]"))
 	}
 	command := os.Args[1]
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
@@ -32,7 +33,12 @@ func main() {
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "how long")
 	flags.Int64Var(&o.bytes, "bytes", 256<<20, "bytes of one transfer")
 	flags.IntVar(&o.background, "background", 0, "saturating downloads beside a keystroke session")
-	listen := flags.String("listen", "127.0.0.1:0", "target: address to listen on")
+	flags.IntVar(&o.rate, "rate", 10, "watch: events per second and watch")
+	flags.IntVar(&o.size, "size", 1024, "watch: bytes of an event")
+	to := flags.String("to", "", "relay: where to")
+	delay := flags.Duration("delay", 0, "relay: delay each way")
+	limit := flags.Float64("bytes-per-second", 0, "relay: rate each way, 0 for none")
+	listen := flags.String("listen", "127.0.0.1:0", "target, relay: address to listen on")
 	cert := flags.String("cert", "", "target: certificate file")
 	key := flags.String("key", "", "target: key file")
 	if err := flags.Parse(os.Args[2:]); err != nil {
@@ -43,6 +49,20 @@ func main() {
 	switch command {
 	case "target":
 		err = serve(*listen, *cert, *key)
+	case "relay":
+		err = relay(*listen, *to, *delay, *limit)
+	case "verify":
+		result, err = verify(o)
+	case "list":
+		result, err = measureLists(o)
+	case "watch":
+		result, err = measureWatches(o)
+	case "open":
+		result, err = measureOpens(o)
+	case "duplex":
+		result, err = measureDuplex(o)
+	case "probe":
+		result, err = probe(o)
 	case "get":
 		result, err = measureGets(o)
 	case "download":

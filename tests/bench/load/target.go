@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -47,15 +48,25 @@ func serve(listen, cert, key string) error {
 			left -= int64(n)
 		}
 	})
-	mux.HandleFunc("POST /api/v1/namespaces/bench/configmaps", func(w http.ResponseWriter, r *http.Request) {
-		n, err := io.Copy(io.Discard, r.Body)
+	sink := func(w http.ResponseWriter, r *http.Request) {
+		var n int64
+		var err error
+		sum := sha256.New()
+		if r.ContentLength < 4<<20 {
+			n, err = io.Copy(sum, r.Body)
+		} else {
+			n, err = io.Copy(io.Discard, r.Body)
+		}
 		if err != nil {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"bytes":%d}`, n)
-	})
+		fmt.Fprintf(w, `{"bytes":%d,"sha256":"%x"}`, n, sum.Sum(nil))
+	}
+	mux.HandleFunc("POST /api/v1/namespaces/bench/configmaps", sink)
+	mux.HandleFunc("POST "+uploadPath, sink)
 	mux.HandleFunc(echoPath, echo)
+	mux.HandleFunc("GET "+listPath, pods(podList(11_000_000)))
 	listener, err := tls.Listen("tcp", listen, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		return err

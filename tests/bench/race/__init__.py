@@ -1,0 +1,1 @@
+"""riata beside its peers: `make bench-race`."""

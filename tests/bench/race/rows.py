@@ -1,0 +1,202 @@
+"""The rows of the race: each measures one way and returns named figures."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from tests.bench import processes
+from tests.bench.race.ways import Course, Way
+
+Figures = dict[str, float]
+MEGABYTE = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """`judged`: the figure that decides; `is_lower_better`; `goal`: what riata's must be, as a multiple of a peer's."""
+
+    name: str
+    measure: Callable[[Course, Way], Awaitable[Figures]]
+    goals: tuple["Goal", ...]
+    ways: tuple[str, ...] = ("direct", "riata", "rd", "yamux")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """riata's `figure` against `factor` times the peer's; at most it when `is_most`, at least it otherwise."""
+
+    figure: str
+    peer: str
+    factor: float
+    is_most: bool = False
+    plus: float = 0.0
+
+    def bound(self, peer: float) -> float:
+        return peer * self.factor + self.plus
+
+    def is_met(self, ours: float, peer: float) -> bool:
+        bound = self.bound(peer)
+        return ours <= bound if self.is_most else ours >= bound
+
+    def __str__(self) -> str:
+        plus = f" + {self.plus:g}" if self.plus else ""
+        return f"{self.figure} {'≤' if self.is_most else '≥'} {self.factor:g} x {self.peer}{plus}"
+
+
+async def _gets(course: Course, way: Way, connections: int) -> Figures:
+    await course.run(way, "get", "-connections", str(connections), "-duration", "300ms")
+    before = way.cpu_seconds()
+    result = await course.run(way, "get", "-connections", str(connections), "-duration", "3s")
+    hub, agent = (now - then for now, then in zip(way.cpu_seconds(), before, strict=True))
+    figures = {"requests/s": result["per_second"], "p50 ms": result["latency"]["p50_ms"],
+               "p99 ms": result["latency"]["p99_ms"]}  # fmt: skip
+    if way.hub:
+        count = result["requests"]
+        figures |= {"hub us": hub / count * 1e6, "agent us": agent / count * 1e6,
+                    "hub + agent us": (hub + agent) / count * 1e6}  # fmt: skip
+    return figures
+
+
+async def _lists(course: Course, way: Way) -> Figures:
+    result = await course.run(way, "list", "-connections", "4", "-duration", "4s")
+    return {"MB/s": result["mb_per_second"]}
+
+
+async def _transfer(course: Course, way: Way, command: str) -> Figures:
+    before = way.cpu_seconds()
+    result = await course.run(way, command, "-bytes", str(400 * MEGABYTE))
+    hub, agent = (now - then for now, then in zip(way.cpu_seconds(), before, strict=True))
+    figures = {"MB/s": result["mb_per_second"]}
+    if way.hub:
+        figures |= {"hub ms/MB": hub / 400 * 1e3, "agent ms/MB": agent / 400 * 1e3}
+    return figures
+
+
+async def _watches(course: Course, way: Way) -> Figures:
+    before = way.cpu_seconds()
+    result = await course.run(way, "watch", "-connections", "100", "-rate", "10", "-duration", "5s")
+    hub, agent = (now - then for now, then in zip(way.cpu_seconds(), before, strict=True))
+    figures = {"p99 ms": result["latency"]["p99_ms"], "p50 ms": result["latency"]["p50_ms"]}
+    if way.hub:
+        figures |= {"hub us/event": hub / 5000 * 1e6, "agent us/event": agent / 5000 * 1e6}
+    return figures
+
+
+async def _keystrokes(course: Course, way: Way, downloads: int, duration: str = "4s") -> Figures:
+    result = await course.run(way, "keystroke", "-duration", duration, "-background", str(downloads))
+    figures = {"p50 ms": result["latency"]["p50_ms"], "p99 ms": result["latency"]["p99_ms"]}
+    if downloads:
+        figures["bulk MB/s"] = result["background_mb_per_second"]
+    return figures
+
+
+async def _opens(course: Course, way: Way) -> Figures:
+    result = await course.run(way, "open", "-connections", "16", "-duration", "3s")
+    return {"opens/s": result["per_second"]}
+
+
+async def _duplex(course: Course, way: Way) -> Figures:
+    result = await course.run(way, "duplex", "-duration", "6s")
+    return {"MB/s": result["mb_per_second"], "seconds at zero": result["seconds_at_zero"]}
+
+
+async def _memory(course: Course, way: Way) -> Figures:
+    return {"hub MiB": processes.rss_bytes(way.hub) / 2**20, "agent MiB": processes.rss_bytes(way.agent) / 2**20}
+
+
+async def _stalled(course: Course, way: Way) -> Figures:
+    before = processes.rss_bytes(way.hub)
+
+    async def look() -> float:
+        await asyncio.sleep(5)
+        return processes.rss_bytes(way.hub) / 2**20
+
+    _, after = await asyncio.gather(course.run(way, "stalled", "-connections", "50", "-duration", "6s"), look())
+    return {"hub MiB": after, "grown MiB per reader": (after - before / 2**20) / 50}
+
+
+async def _cold_get(course: Course, way: Way) -> Figures:
+    result = await course.run(way, "get", "-duration", "300ms")
+    return {"ms": result["latency"]["p50_ms"], "first ms": result["latency"]["max_ms"]}
+
+
+async def _bytes_of(way: Way) -> int:
+    async with aiohttp.ClientSession() as session, session.get(way.counts_url) as answer:
+        counts = await answer.json(content_type=None)
+        return int(counts["up"]) + int(counts["down"])
+
+
+async def _slow_list(course: Course, way: Way) -> Figures:
+    before = await _bytes_of(way)
+    result = await course.run(way, "list", "-duration", "1ms")
+    return {"ms": result["latency"]["p50_ms"], "MB on the wire": (await _bytes_of(way) - before) / 1e6}
+
+
+async def _slow_watch(course: Course, way: Way) -> Figures:
+    before = await _bytes_of(way)
+    result = await course.run(way, "watch", "-rate", "20", "-size", "5000", "-duration", "6s")
+    return {"bytes per event": (await _bytes_of(way) - before) / max(result["events"] * 6 / 5, 1)}
+
+
+async def _idle(course: Course, way: Way) -> Figures:
+    await asyncio.sleep(2)
+    before = await _bytes_of(way)
+    await asyncio.sleep(30)
+    return {"KB per day": (await _bytes_of(way) - before) / 30 * 86_400 / 1e3}
+
+
+async def _frozen(course: Course, way: Way) -> Figures:
+    """The only agent stands still for 3 s; how long do requests fail around it? Two sessions: see the fault tests."""
+    probing = asyncio.ensure_future(course.run(way, "probe", "-duration", "8s"))  # noqa: TID251 - awaited below
+    await asyncio.sleep(1)
+    os.kill(way.agent, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(3)
+    finally:
+        os.kill(way.agent, signal.SIGCONT)
+    result = await probing
+    return {"failing s": result["failing_seconds"], "failed": result["failures"]}
+
+
+_ALL = ("direct", "riata", "rd", "rd2", "yamux")
+_PEERED = ("riata", "rd", "yamux")
+
+FAST = (
+    Row("GET 1 KiB, 64 connections", lambda c, w: _gets(c, w, 64), (
+        Goal("requests/s", "rd", 1.25), Goal("requests/s", "yamux", 1.0), Goal("requests/s", "rd2", 5.0),
+        Goal("hub us", "rd", 0.5, True), Goal("hub + agent us", "rd", 0.7, True),
+    ), _ALL),
+    Row("GET 1 KiB, 1 connection", lambda c, w: _gets(c, w, 1), (Goal("p50 ms", "rd", 1.0, True),)),
+    Row("LIST 11 MB x 4", _lists, (Goal("MB/s", "rd", 2.0),)),
+    Row("download, 1 stream", lambda c, w: _transfer(c, w, "download"), (
+        Goal("MB/s", "rd", 2.0), Goal("hub ms/MB", "rd", 0.5, True), Goal("agent ms/MB", "rd", 0.5, True),
+    )),
+    Row("upload, 1 stream", lambda c, w: _transfer(c, w, "upload"), (Goal("MB/s", "rd", 1.5),)),
+    Row("100 watches x 10 events/s", _watches, (
+        Goal("p99 ms", "rd", 1.0, True), Goal("hub us/event", "rd", 0.7, True),
+    )),
+    Row("keystroke, idle", lambda c, w: _keystrokes(c, w, 0), (
+        Goal("p50 ms", "rd", 1.0, True), Goal("p99 ms", "rd", 1.0, True),
+    )),
+    Row("keystroke beside 4 downloads", lambda c, w: _keystrokes(c, w, 4), (
+        Goal("p99 ms", "yamux", 1.0, True), Goal("p99 ms", "rd", 0.12, True),
+    )),
+    Row("open + echo + close, 16 at a time", _opens, (Goal("opens/s", "rd", 1.3),)),
+    Row("memory, idle", _memory, (), _PEERED),
+    Row("50 stalled readers", _stalled, (Goal("grown MiB per reader", "rd", 0.0, True, 0.5),), _PEERED),
+    Row("full duplex", _duplex, (Goal("seconds at zero", "yamux", 0.0, True),), ("direct", "riata", "yamux", "rd")),
+)  # fmt: skip
+
+SLOW = (
+    Row("50 ms RTT, 8 MB/s: GET", _cold_get, (Goal("ms", "rd", 1.0, True),), _PEERED),
+    Row("… keystroke beside 1 download", lambda c, w: _keystrokes(c, w, 1, "8s"), (
+        Goal("p99 ms", "rd", 0.0, True, 75.0), Goal("bulk MB/s", "rd", 0.0, False, 7.5),
+    ), _PEERED),
+    Row("… LIST 11 MB", _slow_list, (Goal("ms", "rd", 1.0, True), Goal("MB on the wire", "rd", 0.75, True)), _PEERED),
+    Row("… 5 KB watch event", _slow_watch, (Goal("bytes per event", "rd", 0.15, True),), _PEERED),
+    Row("… idle tunnel", _idle, (Goal("KB per day", "rd", 1.0, True),), _PEERED),
+)  # fmt: skip
