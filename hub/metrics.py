@@ -9,8 +9,9 @@ from __future__ import annotations
 import http
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from hub.fastmetrics import Buckets, Cell, Histogram, Series
 from proto.messages import StreamClass, StreamKind
 
 ROLES: Final = ("cluster", "node")
@@ -34,19 +35,19 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._sessions = self._gauge("sessions", "Tunnel sessions that are open.", ["role"])
-        self._streams = self._gauge("streams", "Streams that are open.", ["kind", "class"])
-        self._stream_bytes = self._counter("stream_bytes", "Bytes of DATA through tunnels.", ["direction", "class"])
+        self._streams = self._series("streams", "Streams that are open.", ["kind", "class"], is_gauge=True)
+        self._stream_bytes = self._series("stream_bytes", "Bytes of DATA through tunnels.", ["direction", "class"])
         self.rtt = self._histogram("session_rtt_seconds", "Round-trip times measured by pings.", [])
         self._open_latency = self._histogram(
             "stream_open_seconds", "From an OPEN to its ACCEPT, HEAD or RESET.", ["kind"]
         )
-        self._requests = self._counter("requests", "Requests under /k8s/, answered.", ["cluster", "verb", "code"])
+        self._requests = self._series("requests", "Requests under /k8s/, answered.", ["cluster", "verb", "code"])
         self._request_seconds = self._histogram(
             "request_seconds", "Whole time of short requests (no watch, log stream or session).", ["verb"]
         )
         self.in_flight = self._gauge("requests_in_flight", "Requests under /k8s/ under way.", [])
-        self.request_bytes = self._counter("request_body_bytes", "Request body bytes received from clients.", [])
-        self.response_bytes = self._counter("response_body_bytes", "Response body bytes sent to clients.", [])
+        self.request_bytes = self._series("request_body_bytes", "Request body bytes received from clients.", []).cell()
+        self.response_bytes = self._series("response_body_bytes", "Response body bytes sent to clients.", []).cell()
         self._broken = self._counter("responses_broken", "Responses broken off behind their head.", ["reason"])
         self.stalls = self._counter("window_stalls", "Times that a sender ran out of stream or session credit.", [])
         self.stalled_seconds = self._counter("window_stalled_seconds", "Time without credit.", [])
@@ -56,9 +57,9 @@ class Metrics:
         self.connections = self._gauge("connections", "Client connections on the public listener.", [])
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
         self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
-        self._cache: dict[tuple[str, ...], Counter] = {}
-        self._clusters: dict[str, set[tuple[str, ...]]] = {}
-        self._request_seconds_of: dict[str, Histogram] = {}
+        self._cache: dict[tuple[str, str, int], Cell] = {}
+        self._clusters: dict[str, set[tuple[str, str, int]]] = {}
+        self._request_seconds_of: dict[str, Buckets] = {}
 
     def render(self) -> bytes:
         """The text exposition."""
@@ -72,16 +73,16 @@ class Metrics:
 
     def answered(self, cluster: str, verb: str, code: int, seconds: float | None) -> None:
         """A request has ended with a status. `cluster` '' where none was authorised; `seconds` None: long-running."""
-        key = (cluster, verb, str(code) if code in _CODES else f"{code // 100}xx")
+        key = (cluster, verb, code)
         counter = self._cache.get(key)
         if counter is None:
-            counter = self._cache[key] = self._requests.labels(*key)
+            counter = self._cache[key] = self._requests.cell(cluster, verb, _code(code))
             self._clusters.setdefault(cluster, set()).add(key)
         counter.inc()
         if seconds is not None:
             histogram = self._request_seconds_of.get(verb)
             if histogram is None:
-                histogram = self._request_seconds_of[verb] = self._request_seconds.labels(verb)
+                histogram = self._request_seconds_of[verb] = self._request_seconds.cell(verb)
             histogram.observe(seconds)
 
     def broken(self, reason: str) -> None:
@@ -98,7 +99,7 @@ class Metrics:
         """Drop the series of a deleted cluster."""
         for key in self._clusters.pop(cluster, ()):
             self._cache.pop(key, None)
-            self._requests.remove(*key)
+            self._requests.remove(key[0], key[1], _code(key[2]))
 
     def link_observer(self) -> LinkMetrics:
         return LinkMetrics(self)
@@ -109,8 +110,11 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"riata_hub_{name}_total", text, labels, registry=self.registry)
 
+    def _series(self, name: str, text: str, labels: list[str], *, is_gauge: bool = False) -> Series:
+        return Series(self.registry, f"riata_hub_{name}", text, labels, is_gauge=is_gauge)
+
     def _histogram(self, name: str, text: str, labels: list[str]) -> Histogram:
-        return Histogram(f"riata_hub_{name}", text, labels, buckets=_SECONDS, registry=self.registry)
+        return Histogram(self.registry, f"riata_hub_{name}", text, labels, _SECONDS)
 
 
 class LinkMetrics:
@@ -121,16 +125,16 @@ class LinkMetrics:
         kinds = {kind: kind.name.lower() for kind in StreamKind}
         self._metrics = metrics
         self._bytes = {
-            (direction, cls): metrics._stream_bytes.labels(direction, name)
+            (direction, cls): metrics._stream_bytes.cell(direction, name)
             for cls, name in classes.items()
             for direction in ("in", "out")
         }
         self._open = {
-            (kind, cls): metrics._streams.labels(kind_name, name)
+            (kind, cls): metrics._streams.cell(kind_name, name)
             for kind, kind_name in kinds.items()
             for cls, name in classes.items()
         }
-        self._latency = {kind: metrics._open_latency.labels(name) for kind, name in kinds.items()}
+        self._latency = {kind: metrics._open_latency.cell(name) for kind, name in kinds.items()}
 
     def bytes(self, direction: str, cls: StreamClass, n: int) -> None:
         self._bytes[direction, cls].inc(n)
@@ -153,6 +157,11 @@ class LinkMetrics:
 
     def refused(self, reason: str) -> None:
         self._metrics._link_refusals.labels(reason).inc()
+
+
+def _code(code: int) -> str:
+    """The label of a status: itself, or its class if nobody registered it, since an agent may answer with any."""
+    return str(code) if code in _CODES else f"{code // 100}xx"
 
 
 def _closed(value: str, known: tuple[str, ...]) -> str:

@@ -372,3 +372,4 @@ class Exchange:
             self.has_ended = True
             self.outcome = outcome
             self.relay.ended(self)
+            self.stream = None
