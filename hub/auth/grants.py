@@ -169,18 +169,37 @@ class GrantIndex:
         return self._by_user if grant.user else self._by_group
 
 
+_KEPT_MAX: Final = 65_536
+"""Decisions kept: token and cluster, as long as no grant changes and the principal stays the same object."""
+
+
 class Authorizer:
     """Decides about clusters. Synchronous, from memory; deny is the answer to everything unknown."""
 
     def __init__(self, grants: GrantIndex, clusters: ClusterNames) -> None:
         self._grants = grants
         self._clusters = clusters
+        self._known: dict[tuple[str, str], tuple[Principal, Access]] = {}
+        self._version = -1
 
     def access(self, principal: Principal, cluster_name: str) -> Access | None:
         """What the principal may do there. None alike for no such cluster and no grant: existence is not told."""
         uid = self._clusters.uid_of(cluster_name)
         if uid is None or (principal.cluster_uids is not None and uid not in principal.cluster_uids):
             return None
+        if self._version != self._grants.version or len(self._known) >= _KEPT_MAX:
+            self._known.clear()
+            self._version = self._grants.version
+        key = principal.token_id, uid
+        known = self._known.get(key)
+        if known is not None and known[0] is principal:
+            return known[1]
+        access = self._decide(principal, uid, cluster_name)
+        if access is not None:
+            self._known[key] = principal, access
+        return access
+
+    def _decide(self, principal: Principal, uid: str, cluster_name: str) -> Access | None:
         is_allowed = is_admin = False
         users: dict[str, None] = {}
         groups: dict[str, None] = {}

@@ -22,7 +22,7 @@ from hub import errors
 from hub.edge import response
 from hub.edge.application import Application, Exchange
 from hub.edge.chunked import ChunkedDecoder
-from hub.edge.framing import CHUNKED, Request, read_request
+from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, remember
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
@@ -81,6 +81,7 @@ class EdgeConnection(asyncio.Protocol):
         self._skipped = 0
         self._is_reading = True
         self._request: Request | None = None
+        self._known: Known | None = None
         self._exchange: Exchange | None = None
         self._decoder: ChunkedDecoder | None = None
         self._body_left = 0
@@ -135,6 +136,7 @@ class EdgeConnection(asyncio.Protocol):
         self._transport = None
         self._out.clear()
         self._buffer.clear()
+        self._known = None
         if exchange is not None:
             exchange.gone()
         self._tell_drained()
@@ -154,9 +156,7 @@ class EdgeConnection(asyncio.Protocol):
             if end < 0 or end + 4 > HEAD_BYTES_MAX:
                 self._wait_for_head(end)
                 return
-            request = read_request(
-                parse_head(bytes(buffer[: end + 4])), time.monotonic(), self.peer, self._host.host_names
-            )
+            request = self._understand(bytes(buffer[: end + 4]))
         except errors.HubError as error:
             self._refuse(error)
             return
@@ -168,6 +168,15 @@ class EdgeConnection(asyncio.Protocol):
         del buffer[: end + 4]
         self._scanned = self._skipped = 0
         self._begin(request)
+
+    def _understand(self, raw: bytes) -> Request:
+        """Raises HubError."""
+        now = time.monotonic()
+        request = None if self._known is None else read_again(raw, self._known, now)
+        if request is None:
+            request = read_request(parse_head(raw), now, self.peer, self._host.host_names)
+            self._known = remember(raw, request)
+        return request
 
     def _skip_blank_lines(self) -> None:
         skip = len(self._buffer) - len(self._buffer.lstrip(b"\r\n"))
@@ -195,6 +204,7 @@ class EdgeConnection(asyncio.Protocol):
         if transport is None:
             return
         received = bytes(self._buffer)
+        self._known = None
         self.state = State.CLOSED
         self._buffer.clear()
         self._host.hand_over(self, transport, received)

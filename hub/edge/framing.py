@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from hub import errors
-from hub.edge.head import Fields, Head
+from hub.edge.head import Fields, Head, parse_first_line
 
 CHUNKED: Final = -1
 """Value of `Request.length` for a chunked body."""
@@ -39,6 +39,8 @@ class Request:
     """Lower-case names that the client listed in `Connection`."""
     received_at: float
     peer: str
+    memo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What was derived from the fields alone; shared by requests of one connection with the very same fields."""
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:
@@ -60,6 +62,38 @@ def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[byt
     return Request(
         head.method, head.target, head.minor, head.fields, host, length,
         is_keep_alive, expects, upgrade, tokens, received_at, peer,
+    )  # fmt: skip
+
+
+class Known(NamedTuple):
+    """The header fields of a connection's last request as bytes, and what came of them."""
+
+    block: bytes
+    request: Request
+
+
+def remember(raw: bytes, request: Request) -> Known | None:
+    """Keep what a head said, if the next one may be read by it: no body, no upgrade, no expectation."""
+    if request.length or request.upgrade or request.expects_continue:
+        return None
+    return Known(raw[raw.index(b"\n") + 1 :], request)
+
+
+def read_again(raw: bytes, known: Known, received_at: float) -> Request | None:
+    """The request of a head whose fields are byte for byte those of the last one, None if they are not.
+
+    Keep-alive clients send the same fields again and again; equal bytes have equal meaning, so only the first line is
+    read. The memory of a credential ends with its connection.
+    """
+    end = len(raw) - len(known.block)
+    if end <= 0 or raw[end - 1] != 10 or not raw.endswith(known.block):
+        return None
+    line, last = parse_first_line(raw, end), known.request
+    if line is None or line[2] != last.minor:
+        return None
+    return Request(
+        line[0], line[1], last.minor, last.fields, last.host, 0, last.is_keep_alive, False, "",
+        last.connection_tokens, received_at, last.peer, last.memo,
     )  # fmt: skip
 
 

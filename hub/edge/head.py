@@ -60,6 +60,18 @@ def parse_head(raw: bytes) -> Head:
     return Head(method, target, minor[0] - 48, [(name.lower(), value.rstrip(b" \t")) for name, value in pairs])
 
 
+def parse_first_line(raw: bytes, end: int) -> tuple[bytes, bytes, int] | None:
+    """Method, target and minor version of the request line in `raw[:end]`, None for anything that is not plainly good:
+    `parse_head` then says what is wrong."""
+    match = _FIRST_LINE.fullmatch(raw, 0, end)
+    if match is None:
+        return None
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor > b"1" or method not in METHODS or not target.startswith(b"/"):
+        return None
+    return method, target, minor[0] - 48
+
+
 def check_partial(raw: bytes, scanned: int) -> None:
     """Refuse what can no longer become a head: a wrong first line or a bare LF at or behind `scanned`.
 

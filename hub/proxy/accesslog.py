@@ -34,7 +34,7 @@ class AccessLog:
         self._suppressed = 0
         self._direct = direct
 
-    def request(self, **fields: object) -> None:
+    def request(self, fields: dict[str, object]) -> None:
         """A request that reached the relay. Texts are printable ASCII without credentials: see `safe_path`."""
         direct = self._direct
         if direct is None:

@@ -5,6 +5,7 @@ Used for metrics, priorities, limits and honest endings, never for permission: d
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 
@@ -16,6 +17,8 @@ _FOLLOW: Final = re.compile(rb"(?:\A|&)follow(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(
 
 _BY_METHOD: Final = {b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_SHORT: Final = 512
+"""Targets up to here are remembered: clients ask for the same ones again."""
 _SESSIONS: Final = frozenset({b"exec", b"attach", b"portforward"})
 
 VERBS: Final = (
@@ -39,7 +42,7 @@ def classify(method: bytes, rest: bytes, *, is_upgrade: bool = False) -> Kind:
     An upgrade that is no watch runs something, however its path is spelt (`%65xec`, `nodes/n/proxy/exec/…`) and though
     WebSocket makes it a GET: it must not be sent twice (P3).
     """
-    kind = _classify(method, rest)
+    kind = _remembered(method, rest) if len(rest) <= _SHORT else _classify(method, rest)
     if is_upgrade and kind.verb != "watch":
         return Kind(kind.verb, True, True, StreamClass.INTERACTIVE)
     return kind
@@ -80,3 +83,6 @@ def _resource(method: bytes, parts: list[bytes], query: bytes, is_safe: bool) ->
     if subresource == b"log" and query and _FOLLOW.search(query):
         return Kind("get", False, True, StreamClass.NORMAL)
     return Kind("get" if name else "list", False, False, StreamClass.NORMAL)
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_classify)

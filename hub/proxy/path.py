@@ -6,6 +6,7 @@ is decoded and nothing is repaired: kube-apiserver cleans paths and decodes esca
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 
@@ -24,7 +25,16 @@ class Place(NamedTuple):
     rest: bytes
 
 
+_SHORT: Final = 512
+"""Longer targets carry selectors and tokens that seldom come again."""
+
+
 def split(target: bytes) -> Place:
+    """As `read`; remembered for short targets, since clients ask for the same ones again."""
+    return _remembered(target) if len(target) <= _SHORT else read(target)
+
+
+def read(target: bytes) -> Place:
     """Read the cluster's name. `/k8s/clusters/a`, with or without a query, is its root: no redirect.
 
     Raises NotFound for other places under /k8s/, BadRequest for anything that is not exactly a name or whose remainder
@@ -44,3 +54,6 @@ def split(target: bytes) -> Place:
     elif rest.startswith(b"//"):
         raise errors.BadRequest("empty segment behind the cluster's name")
     return Place(match[1].decode("ascii"), rest)
+
+
+_remembered = functools.lru_cache(maxsize=4096)(read)

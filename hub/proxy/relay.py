@@ -22,7 +22,7 @@ from hub.metrics import Metrics
 from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
 from hub.proxy.exchange import Exchange
-from hub.proxy.fields import sort_fields
+from hub.proxy.fields import Sorted, sort_fields
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.silence import Silence
@@ -247,7 +247,9 @@ class Relay:
         """Who, where, whether: fills the exchange, raises HubError. Nothing is sent before this returns."""
         request = exchange.request
         place = split(request.target)
-        fields = sort_fields(request)
+        fields: Sorted | None = request.memo.get("fields")
+        if fields is None:
+            fields = request.memo["fields"] = sort_fields(request)
         principal = self._authenticator.authenticate(fields.bearer)
         exchange.principal = principal
         exchange.user, exchange.token_id = principal.user, principal.token_id
@@ -355,24 +357,24 @@ class Relay:
     def _write_log(self, exchange: Exchange, code: int, seconds: float) -> None:
         request = exchange.request
         first = exchange.first_byte_at
-        self._log.request(
-            request_id=exchange.request_id,
-            peer=request.peer,
-            user=exchange.user,
-            **({"as_user": exchange.as_user} if exchange.as_user else {}),
-            token_id=exchange.token_id,
-            cluster=exchange.cluster,
-            verb=exchange.kind.verb,
-            method=request.method.decode("ascii"),
-            path=safe_path(request),
-            status=code,
-            outcome=exchange.outcome,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            seconds=round(seconds, 6),
-            first_byte_s=None if first is None else round(first - request.received_at, 6),
-            route=exchange.link.name if exchange.link is not None else "",
-        )
+        fields: dict[str, object] = {"request_id": exchange.request_id, "peer": request.peer, "user": exchange.user}
+        if exchange.as_user:
+            fields["as_user"] = exchange.as_user
+        fields |= {
+            "token_id": exchange.token_id,
+            "cluster": exchange.cluster,
+            "verb": exchange.kind.verb,
+            "method": request.method.decode("ascii"),
+            "path": safe_path(request),
+            "status": code,
+            "outcome": exchange.outcome,
+            "bytes_in": exchange.bytes_in,
+            "bytes_out": exchange.bytes_out,
+            "seconds": round(seconds, 6),
+            "first_byte_s": None if first is None else round(first - request.received_at, 6),
+            "route": exchange.link.name if exchange.link is not None else "",
+        }
+        self._log.request(fields)
 
     async def _sweep(self) -> None:
         while True:

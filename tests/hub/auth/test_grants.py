@@ -122,3 +122,20 @@ def test_an_unreadable_grant_gives_nothing(change: dict[str, object], caplog: py
 
 def test_every_cluster_is_a_word_that_no_uid_can_be() -> None:
     assert EVERY_CLUSTER == "*"
+
+
+def test_decisions_are_kept_only_as_long_as_they_hold() -> None:
+    index, names = GrantIndex(), Names()
+    index.reset([stored(grant())])
+    authorizer = Authorizer(index, names)
+    first = authorizer.access(JANE, "a")
+    assert first is not None
+    assert authorizer.access(JANE, "a") is first
+    names.uids["a"] = "uid-of-a-new-a"
+    assert authorizer.access(JANE, "a") == Access("uid-of-a-new-a", "a", False, (), ())
+    limited = Principal("jane", ("dev", "ops"), "t1", False, frozenset({"uid-b"}))
+    assert authorizer.access(limited, "a") is None
+    nobody = Principal("bob", (), "t1", False, None)
+    assert authorizer.access(nobody, "a") is None
+    index.reset([])
+    assert authorizer.access(JANE, "a") is None

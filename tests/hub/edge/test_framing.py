@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub import errors
-from hub.edge.framing import CHUNKED, Request, read_request
+from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, remember
 from hub.edge.head import parse_head
 
 
@@ -107,3 +112,57 @@ def test_configured_host_names() -> None:
         assert read(b"Host: " + good + b"\r\n", hosts=hosts).host == good
     with pytest.raises(errors.BadRequest):
         read(b"Host: evil.example\r\n", hosts=hosts)
+
+
+BLOCKS = [
+    b"Host: h\r\nAuthorization: Bearer a\r\n\r\n",
+    b"Host: h\r\nAuthorization: Bearer b\r\n\r\n",
+    b"Host: h\r\nConnection: close\r\n\r\n",
+    b"Host: h\r\nContent-Length: 0\r\n\r\n",
+    b"Host: h\r\nContent-Length: 3\r\n\r\n",
+    b"Host: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    b"Host: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+    b"Host: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+]
+LINES = [
+    b"GET /a HTTP/1.1\r\n", b"POST /b?x=1 HTTP/1.1\r\n", b"GET /a HTTP/1.0\r\n", b"HEAD /%2e HTTP/1.1\r\n",
+    b"TRACE /a HTTP/1.1\r\n", b"GET  /a HTTP/1.1\r\n", b"GET * HTTP/1.1\r\n", b"GET /a HTTP/2.0\r\n", b"GET /a\r\n",
+]  # fmt: skip
+
+
+def outcome(read: Callable[[], Request]) -> object:
+    try:
+        request = read()
+    except errors.HubError as error:
+        return type(error), error.message
+    return dataclasses.replace(request, memo={})
+
+
+@given(st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(BLOCKS)), max_size=6))
+def test_a_remembered_head_reads_as_a_new_one(heads: list[tuple[bytes, bytes]]) -> None:
+    """What a connection remembers of its last request never changes what the next one says."""
+    known: Known | None = None
+    for line, block in heads:
+        raw = line + block
+
+        def anew(raw: bytes = raw) -> Request:
+            return read_request(parse_head(raw), 5.0, "peer")
+
+        again = None if known is None else read_again(raw, known, 5.0)
+        if again is not None:
+            assert outcome(lambda again=again: again) == outcome(anew)  # type: ignore[misc]
+        if not isinstance(outcome(anew), tuple):
+            known = remember(raw, anew())
+
+
+def test_equal_fields_share_what_was_derived_and_others_do_not() -> None:
+    raw = LINES[0] + BLOCKS[0]
+    first = read_request(parse_head(raw), 1.0, "peer")
+    known = remember(raw, first)
+    assert known is not None
+    again = read_again(LINES[1] + BLOCKS[0], known, 2.0)
+    assert again is not None
+    assert (again.method, again.target, again.received_at) == (b"POST", b"/b?x=1", 2.0)
+    assert again.memo is first.memo
+    for other in (LINES[0] + BLOCKS[1], LINES[0] + b"X: y\r\n" + BLOCKS[0], BLOCKS[0], LINES[2] + BLOCKS[0]):
+        assert read_again(other, known, 2.0) is None

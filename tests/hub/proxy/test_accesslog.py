@@ -47,11 +47,11 @@ def test_malformed_requests_are_rationed_and_counted() -> None:
 async def test_requests_of_one_turn_are_written_together() -> None:
     stream = io.StringIO()
     log = AccessLog(lambda: 0.0, 2.0, DirectLog(stream, "hub"))
-    log.request(path="/a")
-    log.request(path="/b")
+    log.request({"path": "/a"})
+    log.request({"path": "/b"})
     assert stream.getvalue() == ""
     await asyncio.sleep(0)
     assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == ["/a", "/b"]
-    log.request(path="/c")
+    log.request({"path": "/c"})
     log.flush()
     assert stream.getvalue().count("\n") == 3
