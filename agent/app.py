@@ -73,6 +73,7 @@ def run(settings: Settings) -> int:
     logs.configure(component="riata-agent", log_format=settings.log.format, level=settings.log.level)
     logs.log_uncaught()
     _raise_descriptor_limit()
+    event_loop.settle()
     return event_loop.run(_run(settings))
 
 

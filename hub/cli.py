@@ -113,6 +113,7 @@ def serve(
     logs.configure(component="hub", log_format=settings.log_format, level=settings.log_level)
     logs.log_uncaught()
     floors.check()
+    loop.settle()
     return loop.run(serve_hub(settings))
 
 

@@ -1,12 +1,17 @@
 """The event loop: uvloop where it is installed, the standard one otherwise."""
 
 import asyncio
+import gc
 import importlib
 import importlib.util
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+
+_GC_THRESHOLDS: Final = (20_000, 20, 50)
+"""Objects made before the collector looks at the young ones. Streams and exchanges are unlinked when they end, so
+there is little for it to find; by default it would look every few requests."""
 
 
 def factory() -> asyncio.AbstractEventLoop:
@@ -22,3 +27,11 @@ def run(coro: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """Run `coro` to its end on a fresh loop, cancel what it left behind, and return its result."""
     with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
         return runner.run(coro)
+
+
+def settle() -> None:
+    """Call in a program that is about to run for long: what was imported lives as long as it, and the collector need
+    not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)

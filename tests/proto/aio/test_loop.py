@@ -1,5 +1,7 @@
 import asyncio
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -24,3 +26,12 @@ def test_it_works_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(asyncio.get_running_loop()).__module__
 
     assert loop.run(module()).startswith("asyncio")
+
+
+def test_settling_changes_only_this_process_and_keeps_the_collector_on() -> None:
+    code = (
+        "import gc; from proto.aio import loop; loop.settle(); "
+        "print(gc.isenabled(), gc.get_threshold()[0] > 700, gc.get_freeze_count() > 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["True", "True", "True"]
