@@ -15,6 +15,8 @@ import (
 const (
 	segment = 16 << 10
 	queued  = 64
+	// Else the kernel would take megabytes off the sender's hands, as no link does.
+	receiveBuffer = 64 << 10
 )
 
 // relay forwards TCP connections with a delay and a rate each way, and counts bytes: a slow link without privileges. The
@@ -65,6 +67,9 @@ type piece struct {
 
 // carry reads no faster than the rate and writes what it read after the delay; at most a megabyte is on the way.
 func carry(from, to net.Conn, delay time.Duration, rate float64, count *atomic.Int64) {
+	if narrow, ok := from.(*net.TCPConn); ok && rate > 0 {
+		_ = narrow.SetReadBuffer(receiveBuffer)
+	}
 	pieces := make(chan piece, queued)
 	go func() {
 		defer close(pieces)
@@ -79,6 +84,7 @@ func carry(from, to net.Conn, delay time.Duration, rate float64, count *atomic.I
 				}
 				if rate > 0 {
 					free = free.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+					time.Sleep(time.Until(free)) // a link has no room of its own: its sender must feel the rate
 				}
 				pieces <- piece{data[:n], free.Add(delay)}
 			}

@@ -1,13 +1,12 @@
 """Run the race and print it: medians and ranges, ratios, goals met and missed.
 
-python -m tests.bench.race [--rounds N] [--only TEXT] [--plain] [--keep DIR]
+python -m tests.bench.race [--rounds N] [--only TEXT] [--plain] [--write] [--keep DIR] [--show FILE]
 """
 
 import argparse
 import asyncio
 import datetime
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,17 +16,15 @@ import rich.console
 import rich.table
 
 from tests.bench import processes, results
-from tests.bench.race import rows, ways
+from tests.bench.race import page, rows, verdicts, ways
 from tests.bench.race.rows import Figures, Row
+from tests.bench.race.verdicts import Table
 
 SOURCE = Path(__file__).parent
 SLOW_LINK = ways.Link(delay_s=0.025, bytes_per_s=8_400_000)
 STRANGERS_MAX = 0.15
 """CPU share of one core that other processes may take during a measurement; above, it is repeated."""
 REPEATS_MAX = 3
-
-Table = dict[str, dict[str, list[Figures]]]
-"""Row → way → figures of each round."""
 
 
 def build(directory: Path, source: Path, name: str) -> Path:
@@ -46,7 +43,7 @@ async def measure(course: ways.Course, row: Row, way: ways.Way) -> Figures:
         busy_now, total_now = processes.busy_share()
         own_now = sum(map(processes.cpu_seconds, course.pids)) + processes.children_seconds()
         elapsed = (total_now - total) / processes.CORES
-        strangers = ((busy_now - busy) - (own_now - own)) / elapsed
+        strangers = ((busy_now - busy) - (own_now - own)) / elapsed if elapsed else 0.0
         if strangers <= STRANGERS_MAX:
             break
         print(f"  {way.name}: others took {strangers:.2f} of a core, again", file=sys.stderr)
@@ -77,48 +74,21 @@ async def verify(course: ways.Course) -> None:
         raise RuntimeError(f"other bytes than the direct way's: {', '.join(wrong)}")
 
 
-def medians(rounds: list[Figures]) -> Figures:
-    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]} if rounds else {}
-
-
 def show(table: Table, wanted: list[Row]) -> rich.table.Table:
     names = [name for name in ("direct", "riata", *ways.PEERS) if any(name in row for row in table.values())]
     shown = rich.table.Table("row", "figure", *names, title="median (lowest to highest)")
     for row in wanted:
         found = {name: table[row.name].get(name, []) for name in names}
-        figures = list(dict.fromkeys(figure for rounds in found.values() for each in rounds for figure in each))
-        for figure in figures:
-            shown.add_row(row.name, figure, *(_cell(found[name], figure) for name in names))
+        for figure in verdicts.figures_of(found.values()):
+            shown.add_row(row.name, figure, *(verdicts.cell(found[name], figure) for name in names))
     return shown
 
 
-def _cell(rounds: list[Figures], figure: str) -> str:
-    values = [each[figure] for each in rounds if figure in each]
-    if not values:
-        return ""
-    middle = f"{statistics.median(values):,.4g}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):,.3g} to {max(values):,.3g})"
-
-
-def judge(table: Table, wanted: list[Row]) -> list[tuple[str, str, str, float, float, bool]]:
-    """(row, goal, peer, ours, bound, met) for every goal that could be judged."""
-    judged = []
-    for row in wanted:
-        ours = medians(table[row.name].get("riata", []))
-        for goal in row.goals:
-            peer = medians(table[row.name].get(goal.peer, []))
-            if goal.figure in ours and (goal.figure in peer or not goal.factor):
-                theirs = peer.get(goal.figure, 0.0)
-                met = goal.is_met(ours[goal.figure], theirs)
-                judged.append((row.name, str(goal), goal.peer, ours[goal.figure], goal.bound(theirs), met))
-    return judged
-
-
-def verdicts(judged: list[tuple[str, str, str, float, float, bool]]) -> rich.table.Table:
-    shown = rich.table.Table("row", "goal", "riata", "bound", "ratio", "", title="goals")
-    for row, goal, _, ours, bound, met in judged:
-        ratio = f"{ours / bound:.2f}" if bound else ""
-        shown.add_row(row, goal, f"{ours:,.4g}", f"{bound:,.4g}", ratio, "met" if met else "MISSED")
+def show_goals(judged: list[verdicts.Verdict]) -> rich.table.Table:
+    shown = rich.table.Table("row", "goal", "riata", "bound", "advantage", "", title="goals")
+    for each in judged:
+        verdict = "met" if each.is_met else "MISSED"
+        shown.add_row(each.row, each.goal, f"{each.ours:,.4g}", f"{each.bound:,.4g}", f"{each.advantage:.2f}", verdict)
     return shown
 
 
@@ -144,22 +114,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-race", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each way and row")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name contains this")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show a kept result instead of racing")
     parser.add_argument("--plain", action="store_true", help="peers without TLS on front and tunnel")
     parser.add_argument(
         "--keep", type=Path, default=results.KEPT / "race", metavar="DIR", help="where results are kept"
     )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="riata-race-") as name:
-        table, ran = asyncio.run(race(arguments, Path(name)))
+    if arguments.show is not None:
+        table = page.read(arguments.show)
+        ran = [row for row in (*rows.FAST, *rows.SLOW) if row.name in table]
+    else:
+        with tempfile.TemporaryDirectory(prefix="riata-race-") as name:
+            table, ran = asyncio.run(race(arguments, Path(name)))
     console = rich.console.Console(width=170)
     console.print(show(table, ran))
-    judged = judge(table, ran)
-    console.print(verdicts(judged))
+    judged = verdicts.judge(table, ran)
+    console.print(show_goals(judged))
     now = datetime.datetime.now(datetime.UTC)
-    arguments.keep.mkdir(parents=True, exist_ok=True)
-    path = arguments.keep / f"{now:%Y%m%dT%H%M%S}.json"
-    path.write_text(json.dumps({"at": now.isoformat(), "tls": not arguments.plain, "rows": table}, indent=1) + "\n")
-    print(f"kept in {path}; {sum(met for *_, met in judged)} of {len(judged)} goals met")
+    if arguments.show is None:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+        path = arguments.keep / f"{now:%Y%m%dT%H%M%S}.json"
+        path.write_text(json.dumps({"at": now.isoformat(), "tls": not arguments.plain, "rows": table}, indent=1) + "\n")
+        print(f"kept in {path}")
+    if arguments.write:
+        page.write(table, judged, is_tls=not arguments.plain, at=now)
+    print(f"{sum(each.is_met for each in judged)} of {len(judged)} goals met")
 
 
 if __name__ == "__main__":

@@ -38,10 +38,6 @@ class Goal:
     def bound(self, peer: float) -> float:
         return peer * self.factor + self.plus
 
-    def is_met(self, ours: float, peer: float) -> bool:
-        bound = self.bound(peer)
-        return ours <= bound if self.is_most else ours >= bound
-
     def __str__(self) -> str:
         plus = f" + {self.plus:g}" if self.plus else ""
         return f"{self.figure} {'≤' if self.is_most else '≥'} {self.factor:g} x {self.peer}{plus}"
@@ -143,7 +139,7 @@ async def _slow_watch(course: Course, way: Way) -> Figures:
 
 
 async def _idle(course: Course, way: Way) -> Figures:
-    await asyncio.sleep(2)
+    await asyncio.sleep(65)  # riata pings more often for a minute after a request (design D4)
     before = await _bytes_of(way)
     await asyncio.sleep(30)
     return {"KB per day": (await _bytes_of(way) - before) / 30 * 86_400 / 1e3}
