@@ -81,7 +81,7 @@ class Counts:
     def open_latency(self, kind: StreamKind, seconds: float) -> None:
         """The agent opens no streams."""
 
-    def stalled(self, seconds: float) -> None:
+    def stalled(self, seconds: float, *, begins: bool) -> None:
         """A stream waited for credit."""
         self.stalled_seconds += seconds
 

@@ -151,8 +151,9 @@ class LinkMetrics:
     def open_latency(self, kind: StreamKind, seconds: float) -> None:
         self._latency[kind].observe(seconds)
 
-    def stalled(self, seconds: float) -> None:
-        self._metrics.stalls.inc()
+    def stalled(self, seconds: float, *, begins: bool) -> None:
+        if begins:
+            self._metrics.stalls.inc()
         self._metrics.stalled_seconds.inc(seconds)
 
     def refused(self, reason: str) -> None:

@@ -101,6 +101,11 @@ class Outbox:
         )
 
     @property
+    def is_stalled(self) -> bool:
+        """DATA is queued, and all of it waits for credit of the peer."""
+        return self.queued > 0 and not (self.scheduler and self._credit.send_left > 0)
+
+    @property
     def is_slow(self) -> bool:
         """The transport was measured to take less than `slow_bytes_per_s`."""
         return self._is_slow

@@ -158,6 +158,8 @@ class Delivery:
             self._owner_failed(handle, "trailers", exc)
 
     def _reset(self, event: events.StreamReset) -> None:
+        if event.code is not Code.SESSION_LOST:
+            self._answered(event.stream)  # a refusal is an answer
         if (found := self._owner(event.stream)) is None:
             return
         handle, owner = found

@@ -74,6 +74,7 @@ class Link:
         self._drained: set[asyncio.Future[None]] = set()
         self._is_delivering = False
         self._is_slow = False
+        self._is_stalled = False
 
     def __repr__(self) -> str:
         return f"<Link {self.name} {self.session.state.name}>"
@@ -331,8 +332,10 @@ class Link:
             for reason, count in refusals.items():
                 for _ in range(count):
                     observer.refused(reason)
-        if session.out.queued and not session.has_output:
-            observer.stalled(elapsed)
+        is_stalled = session.out.is_stalled
+        if is_stalled:
+            observer.stalled(elapsed, begins=not self._is_stalled)
+        self._is_stalled = is_stalled
 
     def _session_ended(self, reason: EndReason) -> None:
         self._observe(0.0)

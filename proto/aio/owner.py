@@ -65,8 +65,8 @@ class LinkObserver(Protocol):
         """A stream of ours was answered (ACCEPT or HEAD) this long after `open`."""
         ...
 
-    def stalled(self, seconds: float) -> None:
-        """For this long every queued byte waited for the peer's credit."""
+    def stalled(self, seconds: float, *, begins: bool) -> None:
+        """For this long every queued byte waited for the peer's credit. `begins`: it did not at the last look."""
         ...
 
     def refused(self, reason: str) -> None:

@@ -34,7 +34,7 @@ def test_everything_is_counted():
     counts.bytes("in", StreamClass.BULK, 5)
     for seconds in (0.0005, 0.03, 9.0):
         counts.rtt(seconds)
-    counts.stalled(0.5)
+    counts.stalled(0.5, begins=True)
     counts.opened(StreamKind.HTTP, StreamClass.NORMAL)
     counts.closed(StreamKind.HTTP, StreamClass.NORMAL)
     counts.open_latency(StreamKind.HTTP, 0.1)

@@ -51,13 +51,15 @@ def test_links_report_through_an_observer() -> None:
     observer.bytes("out", StreamClass.BULK, 10)
     observer.rtt(0.01)
     observer.open_latency(StreamKind.HTTP, 0.02)
-    observer.stalled(0.5)
+    observer.stalled(0.25, begins=True)
+    observer.stalled(0.25, begins=False)
     observer.refused("kind")
     assert value(metrics, "streams", kind="http", **{"class": "normal"}) == 1
     assert value(metrics, "stream_bytes_total", direction="out", **{"class": "bulk"}) == 10
     assert value(metrics, "session_rtt_seconds_count") == 1
     assert value(metrics, "stream_open_seconds_count", kind="http") == 1
     assert value(metrics, "window_stalled_seconds_total") == 0.5
+    assert value(metrics, "window_stalls_total") == 1
     assert value(metrics, "stream_refusals_total", reason="kind") == 1
     observer.closed(StreamKind.HTTP, StreamClass.NORMAL)
     assert value(metrics, "streams", kind="http", **{"class": "normal"}) == 0

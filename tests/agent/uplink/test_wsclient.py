@@ -48,6 +48,25 @@ async def test_messages_go_both_ways_and_the_socket_is_tuned(tmp_path):
             await transport.receive()
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 100, 303])
+async def test_a_message_that_the_wire_cuts_never_arrives(tmp_path, cut):
+    """At any byte: of the header, of the length, of the payload. What was whole before it does arrive."""
+    frame = b"\x82\x7e\x01\x2c" + bytes(300)
+
+    async def cut_off(connection):
+        await connection.send(b"whole")
+        connection.transport.write(frame[:cut])
+        await asyncio.sleep(0.05)
+        connection.transport.abort()
+
+    pki = Pki(tmp_path)
+    async with websocket_hub(pki, cut_off) as port:
+        transport = await connect(settings(pki, port, tmp_path))
+        assert await transport.receive() == b"whole"
+        with pytest.raises((ConnectionError, EOFError)):
+            await transport.receive()
+
+
 async def test_the_hubs_close_is_an_orderly_end_and_its_vanishing_is_not(tmp_path):
     pki = Pki(tmp_path)
 

@@ -133,6 +133,17 @@ async def test_a_message_in_parts_arrives_whole() -> None:
         assert server.received == [b"abcdef", b"next"]
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4, 7, 8, 200, 307])
+async def test_a_message_that_the_wire_cuts_never_arrives(cut: int) -> None:
+    """At any byte: of the header, the length, the mask, the payload. What was whole before it does arrive."""
+    async with connected() as (server, _, writer):
+        writer.write(frame(0x82, b"whole") + frame(0x82, bytes(300))[:cut])
+        await until(lambda: server.received == [b"whole"])
+        writer.transport.abort()
+        await asyncio.wait_for(asyncio.shield(server.ended), 5)
+        assert server.received == [b"whole"]
+
+
 async def test_tiny_segments_do_not_grow_memory() -> None:
     """D15: one message in single bytes; what waits is never more than the message."""
     async with connected() as (server, reader, writer):

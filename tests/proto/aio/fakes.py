@@ -88,8 +88,8 @@ class Counts:
     def open_latency(self, kind: StreamKind, seconds: float) -> None:
         self.log.append(("open_latency", kind, seconds))
 
-    def stalled(self, seconds: float) -> None:
-        self.log.append(("stalled", seconds))
+    def stalled(self, seconds: float, *, begins: bool) -> None:
+        self.log.append(("stalled", begins))
 
     def refused(self, reason: str) -> None:
         self.log.append(("refused", reason))

@@ -314,6 +314,9 @@ async def test_the_timer_notices_death_and_the_observer_hears_of_everything() ->
         assert ("bytes", "out", StreamClass.NORMAL, 262_144) in counts.log
         assert ("refused", "violation") in counts.log
         assert {"rtt", "open_latency", "stalled"} <= set(kinds)
+        clock.now += 1.0
+        wire.hub._on_timer(asyncio.get_running_loop())
+        assert [entry[1] for entry in counts.log if entry[0] == "stalled"] == [True, False]
         clock.now += 7.0
         wire.hub._on_timer(asyncio.get_running_loop())
         assert (await wire.ends_with(wire.hub_run)).kind is EndKind.STALLED
