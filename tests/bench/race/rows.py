@@ -2,8 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
-import signal
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -143,19 +141,6 @@ async def _idle(course: Course, way: Way) -> Figures:
     before = await _bytes_of(way)
     await asyncio.sleep(30)
     return {"KB per day": (await _bytes_of(way) - before) / 30 * 86_400 / 1e3}
-
-
-async def _frozen(course: Course, way: Way) -> Figures:
-    """The only agent stands still for 3 s; how long do requests fail around it? Two sessions: see the fault tests."""
-    probing = asyncio.ensure_future(course.run(way, "probe", "-duration", "8s"))  # noqa: TID251 - awaited below
-    await asyncio.sleep(1)
-    os.kill(way.agent, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(3)
-    finally:
-        os.kill(way.agent, signal.SIGCONT)
-    result = await probing
-    return {"failing s": result["failing_seconds"], "failed": result["failures"]}
 
 
 _ALL = ("direct", "riata", "rd", "rd2", "yamux")
