@@ -214,7 +214,7 @@ class Hub:
             metrics=self._metrics,
             limits=self._settings.tunnel,
             budget=self._budget,
-            on_drain=self._relay.drain_link,
+            on_drain=self._relay.drain,
         )
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],

@@ -154,15 +154,11 @@ class Relay:
             exchange.cut()
         return len(doomed)
 
-    def drain(self) -> None:
-        """Let watches end between two events; everything else may finish until the edge closes."""
+    def drain(self, link: Link | None = None) -> None:
+        """Let watches end between two events: all, or those of an agent that goes away, which resume elsewhere.
+        Everything else may finish."""
         for exchange in tuple(self._live):
-            exchange.cut_soon()
-
-    def drain_link(self, link: Link) -> None:
-        """An agent goes away: end the watches that it carries between two events, so that they resume elsewhere."""
-        for exchange in tuple(self._live):
-            if exchange.link is link:
+            if link is None or exchange.link is link:
                 exchange.cut_soon()
 
     # -- for exchanges

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from proto.window import Budget
+from proto.window import CUT_MARK, Budget
 
 
 class Front(Protocol):
@@ -48,10 +48,12 @@ class Unread:
 
     def look(self) -> int:
         """Cut the largest while the budget is nearly used up; how many."""
+        if not self._budget.is_pressed:
+            return 0
         doomed = 0
-        expected = self._budget.used
+        expected = self._budget.used  # what is aborted leaves the count when its connection is lost
         for front, size in sorted(self._sizes.items(), key=lambda item: item[1], reverse=True):
-            if expected < self._budget.limit * 0.8:
+            if expected < self._budget.limit * CUT_MARK:
                 break
             front.abort()
             expected -= size

@@ -23,7 +23,7 @@ from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.registry import Refusal, Registry, Tunnel
-from hub.tunnel.wsserver import ServerTransport, new_websocket
+from hub.tunnel.wsserver import ServerTransport, new_websocket, peer_of
 from proto import errors as wire
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
@@ -44,7 +44,6 @@ BUSY_RETRY_S: Final = 2
 DATA_LEAST: Final = 1024
 WINDOW_LEAST: Final = 16 * 1024
 """Offers below would let one agent turn an upload into millions of frames on the loop of all."""
-BUSY_TEXT: Final = "too many agents are connecting"
 REFUSED_RETRY_MS: Final = 5_000
 """Told to an agent whose credential is refused: it may become valid, but not within a second."""
 
@@ -85,12 +84,11 @@ class TunnelEndpoint:
         self._greetings = Greetings(unauthenticated_max, time.monotonic)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        refusal = self._refusal(request)
-        greeting = None if refusal is not None else self._enter(request)
-        if greeting is None:
-            refusal = refusal or errors.ClusterUnavailable(BUSY_TEXT, retry_after_s=BUSY_RETRY_S)
-            peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-            logger.info("tunnel refused", extra={"peer": str(peer), "status": refusal.http_status})
+        try:
+            _check(request)
+            greeting = self._enter(request)
+        except errors.HubError as refusal:
+            logger.info("tunnel refused", extra={"peer": peer_of(request), "status": refusal.http_status})
             return _response(refusal)
         websocket = new_websocket()
         try:
@@ -106,25 +104,17 @@ class TunnelEndpoint:
 
     # -- before the WebSocket
 
-    def _refusal(self, request: web.Request) -> errors.HubError | None:
-        """What is wrong with a request that does not even become a WebSocket."""
-        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if request.headers.get("Upgrade", "").lower() != "websocket" or SUBPROTOCOL not in offered:
-            return errors.BadRequest(f"agents connect here by WebSocket with the sub-protocol {SUBPROTOCOL}")
-        if "Origin" in request.headers or "Cookie" in request.headers:
-            return errors.PermissionDenied("this is not for browsers")
-        return None
-
-    def _enter(self, request: web.Request) -> Greeting | None:
-        """A place among those who are nobody yet."""
+    def _enter(self, request: web.Request) -> Greeting:
+        """A place among those who are nobody yet. Raises hub.errors.ClusterUnavailable when all are taken."""
         transport = request.transport
         if transport is None:
-            return None
+            raise _busy()
         peer = transport.get_extra_info("peername")
         greeting = self._greetings.enter(str(peer[0]) if isinstance(peer, tuple) else "", transport.abort)
+        self._metrics.handshakes.set(len(self._greetings))
         if greeting is None:
             self._metrics.tunnel_refused("too-many-handshakes")
-        self._metrics.handshakes.set(len(self._greetings))
+            raise _busy()
         return greeting
 
     def _leave(self, greeting: Greeting) -> None:
@@ -224,6 +214,19 @@ class TunnelEndpoint:
             self._registry.remove(tunnel)
             self._metrics.session_closed(tunnel.identity.role)
             transport.abort()
+
+
+def _check(request: web.Request) -> None:
+    """Raises hub.errors.HubError for a request that does not even become a WebSocket."""
+    offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if request.headers.get("Upgrade", "").lower() != "websocket" or SUBPROTOCOL not in offered:
+        raise errors.BadRequest(f"agents connect here by WebSocket with the sub-protocol {SUBPROTOCOL}")
+    if "Origin" in request.headers or "Cookie" in request.headers:
+        raise errors.PermissionDenied("this is not for browsers")
+
+
+def _busy() -> errors.HubError:
+    return errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
 
 
 def _refuse_stream(stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:

@@ -41,7 +41,7 @@ class ServerTransport:
     """Implements proto.aio.transport.Transport over a prepared WebSocket of `request`."""
 
     def __init__(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
-        self.peer = _peer(request)
+        self.peer = peer_of(request)
         self._websocket = websocket
         self._transport = request.transport
         self._loop = asyncio.get_running_loop()
@@ -107,6 +107,7 @@ class ServerTransport:
         raise ConnectionAbortedError(reason)
 
 
-def _peer(request: web.Request) -> str:
+def peer_of(request: web.Request) -> str:
+    """`host:port` of the far end, for logs and the API."""
     address = request.transport.get_extra_info("peername") if request.transport is not None else None
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"

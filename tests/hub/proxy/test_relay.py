@@ -288,9 +288,9 @@ def test_a_draining_agents_watches_end_between_two_events_and_nothing_else_does(
     half = watches[1][1]
     assert half is not None
     half.data(memoryview(b'{"type":'))
-    world.relay.drain_link(cast(Link, other))
+    world.relay.drain(cast(Link, other))
     assert watches[0][0].finished is None
-    world.relay.drain_link(cast(Link, link))
+    world.relay.drain(cast(Link, link))
     assert watches[0][0].finished is True
     assert watches[1][0].finished is None
     half.data(memoryview(b'"ADD'))  # an event of several frames
