@@ -219,8 +219,9 @@ class Hub:
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],
             tls=None if self._server_context is None else self._server_context.context,
-            aiohttp_app=build_application(self._make_services(), tunnel),
+            aiohttp_app=build_application(self._make_services()),
             application=self._relay,
+            tunnels=tunnel,
             limits=self._settings.edge,
             host_names=frozenset(self._settings.host_names) or None,
         )

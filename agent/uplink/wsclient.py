@@ -1,4 +1,4 @@
-"""The WebSocket to the hub as a Transport: the only importer of `websockets`.
+"""Opening the WebSocket to the hub: proxies, TLS, the opening handshake, all by `websockets`. Then it is ours.
 
 Its reconnecting iterator, keepalive, compression and redirects are all switched off: reconnecting is `connect.py`'s,
 keepalive is the session's, compression would mix tenants' secrets, and a redirect must not choose whom we trust.
@@ -6,8 +6,9 @@ keepalive is the session's, compression would mix tenants' secrets, and a redire
 
 import datetime
 import email.utils
+import re
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from websockets import exceptions
 from websockets.asyncio.client import ClientConnection
@@ -17,17 +18,15 @@ from websockets.typing import Subprotocol
 from agent.config import HubSettings
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error, of_status
 from agent.uplink.proxies import Proxy
-from proto import limits
-from proto.aio import transport
+from proto.aio.websocket import WebSocketTransport
 from proto.versions import PRODUCT_VERSION, SUBPROTOCOL
 
 OPEN_TIMEOUT: Final = 10.0
 """Seconds for name, TCP, TLS and the WebSocket handshake together."""
 CLOSE_TIMEOUT: Final = 1.5
 """Seconds the hub has to answer a close; a dead peer must not delay the next attempt."""
-QUEUE_MESSAGES: Final = 4
-"""Messages read ahead of the link; with 256 KiB each this bounds the library's buffer."""
 RETRY_AFTER_MAX: Final = 300.0
+_SWITCHED: Final = re.compile(rb"HTTP/1\.1 101\b")
 
 
 class _Connect(websocket):
@@ -37,42 +36,26 @@ class _Connect(websocket):
         return exc
 
 
-class WebSocketTransport:
-    """proto.aio.transport.Transport over one WebSocket."""
+class _Handshake(ClientConnection):
+    """The library's connection until the hub's 101 has been read; what comes behind it is ours."""
 
-    __slots__ = ("_connection", "peer")
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.early = b""
+        self._head = b""
+        self._is_switched = False
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        address = connection.remote_address
-        self.peer: str = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"
-
-    async def send(self, message: bytes) -> None:
-        try:
-            await self._connection.send(message)
-        except exceptions.ConnectionClosed as exc:
-            raise ConnectionError(_ending(exc)) from exc
-
-    async def receive(self) -> bytes:
-        try:
-            message = await self._connection.recv()
-        except exceptions.ConnectionClosedOK as exc:
-            raise EOFError(_ending(exc)) from exc
-        except exceptions.ConnectionClosed as exc:
-            raise ConnectionError(_ending(exc)) from exc
-        if isinstance(message, str):
-            self.abort()
-            raise ConnectionError("the hub sent a text message")
-        return message
-
-    def limit_unsent(self, size: int) -> None:
-        transport.limit_unsent(self._connection.transport.get_extra_info("socket"), size)
-
-    def abort(self) -> None:
-        self._connection.transport.abort()
-
-    async def close(self, code: int, reason: str) -> None:
-        await self._connection.close(code, reason)
+    def data_received(self, data: bytes) -> None:
+        if self._is_switched:
+            self.early += data  # little: reading is paused
+            return
+        self._head += data
+        end = self._head.find(b"\r\n\r\n") + 4
+        if end >= 4 and _SWITCHED.match(self._head):
+            self._is_switched = True
+            self.early = self._head[end:]
+            self.transport.pause_reading()
+        super().data_received(data[: len(data) - len(self.early)])
 
 
 async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: Proxy | None) -> WebSocketTransport:
@@ -81,6 +64,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
     try:
         connection = await _Connect(
             settings.tunnel_url,
+            create_connection=_Handshake,
             ssl=context,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
@@ -89,13 +73,9 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
             open_timeout=OPEN_TIMEOUT,
             close_timeout=CLOSE_TIMEOUT,
             ping_interval=None,
-            max_size=limits.MESSAGE_MAX_BYTES,
-            max_queue=QUEUE_MESSAGES,
-            write_limit=transport.WRITE_BUFFER_BYTES,
         )
     except (OSError, UnicodeError, exceptions.WebSocketException) as exc:
         raise ConnectFailed(_explain(exc, settings, through)) from exc
-    transport.tune(connection.transport.get_extra_info("socket"), transport=connection.transport)
     if connection.subprotocol != SUBPROTOCOL:
         connection.transport.abort()
         raise ConnectFailed(
@@ -105,7 +85,11 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
                 "It may be another program, or a hub of another generation: check --hub-url",
             )
         )
-    return WebSocketTransport(connection)
+    assert isinstance(connection, _Handshake)
+    transport = WebSocketTransport(connection.transport, is_server=False, early=connection.early)
+    # The library's connection was told nothing of this; its tasks end as if its transport had.
+    connection.connection_lost(None)
+    return transport
 
 
 def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis:
@@ -150,9 +134,3 @@ def retry_after(value: str, now: float | None = None) -> float:
         return 0.0
     wall = datetime.datetime.now(datetime.UTC).timestamp() if now is None else now
     return min(max(until - wall, 0.0), RETRY_AFTER_MAX)
-
-
-def _ending(exc: exceptions.ConnectionClosed) -> str:
-    if exc.rcvd is None:
-        return "the connection broke"
-    return f"the hub closed the WebSocket ({exc.rcvd.code} {exc.rcvd.reason})".rstrip()

@@ -1,7 +1,6 @@
 """The aiohttp application around the handlers: authenticate, check, answer, log. Everything but `/k8s/` comes here.
 
-Connections end after each answer (the edge handed them over for good), except the agents' WebSocket, which is served by
-hub.tunnel.accept and only passes through.
+Connections end after each answer: the edge handed them over for good.
 """
 
 from __future__ import annotations
@@ -23,16 +22,14 @@ from hub.api import clusters, grants, openapi, tokens
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.auth.principal import Principal
+from hub.edge.application import TUNNEL_PATH
 from hub.store.model import RevisionConflict, StoreError
 
 logger = logging.getLogger(__name__)
 access = structlog.get_logger("riata.access")
 
-TUNNEL_PATH: Final = "/v1/tunnel"
 _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
-_RAW: Final = web.AppKey("raw", frozenset[str])
-"""Paths whose handler owns the connection."""
 
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
@@ -63,11 +60,9 @@ ROUTES: Final[tuple[Route, ...]] = (
 _DOCUMENT: Final = json.dumps(openapi.document(ROUTES)).encode()
 
 
-def build_application(services: Services, tunnel: Endpoint) -> web.Application:
-    """The application that the edge hands connections to. `tunnel` serves the agents' WebSocket."""
+def build_application(services: Services) -> web.Application:
+    """The application that the edge hands connections to."""
     app = web.Application(middlewares=[_answer_everything(services)], client_max_size=services.settings.body_bytes_max)
-    app[_RAW] = frozenset({TUNNEL_PATH})
-    app.router.add_get(TUNNEL_PATH, tunnel, allow_head=False)
     for route in ROUTES:
         if route.handler is not None:
             app.router.add_route(
@@ -178,9 +173,6 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
 
     @web.middleware
     async def answer(request: web.Request, handler: Endpoint) -> web.StreamResponse:
-        if request.path in request.app[_RAW]:
-            passed = await handler(request)
-            return passed if passed.prepared else _finish(request, passed, "")
         started = time.monotonic()
         request_id = secrets.token_hex(8)
         try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from hub import errors
 from hub.edge.framing import Request
+
+TUNNEL_PATH: Final = "/v1/tunnel"
+"""Where agents connect (design P5)."""
 
 
 class Front(Protocol):
@@ -77,3 +81,16 @@ class Application(Protocol):
 
     def refused(self, peer: str, error: errors.HubError, request: Request | None) -> str:
         """A request that the edge answers itself: for metrics and the access log. Returns its id."""
+
+
+class Tunnels(Protocol):
+    """What serves the requests for TUNNEL_PATH."""
+
+    def take(self, transport: asyncio.Transport, request: Request, early: bytes, when_lost: Callable[[], None]) -> None:
+        """The connection is yours, with the bytes that came behind the request head. Calls `when_lost` at its end."""
+
+    def __len__(self) -> int:
+        """Connections that were taken and are open."""
+
+    async def aclose(self) -> None:
+        """End them all, in order where they let it."""

@@ -47,8 +47,15 @@ class Host(Protocol):
 
     def closed(self, connection: EdgeConnection) -> None: ...
 
-    def hand_over(self, connection: EdgeConnection, transport: asyncio.Transport, received: bytes) -> None:
-        """A request that is not for the relay: aiohttp gets the connection and what was read from it, for good."""
+    def hand_over(
+        self,
+        connection: EdgeConnection,
+        transport: asyncio.Transport,
+        request: Request,
+        received: bytes,
+        head_bytes: int,
+    ) -> None:
+        """A request that is not for the relay: the connection with what was read from it, for good."""
 
 
 class State(enum.IntEnum):
@@ -163,7 +170,7 @@ class EdgeConnection(asyncio.Protocol):
         if self.is_young:
             self._host.matured(self)
         if not request.target.startswith(RELAY_PREFIX):
-            self._leave()
+            self._leave(request, end + 4)
             return
         del buffer[: end + 4]
         self._scanned = self._skipped = 0
@@ -199,7 +206,7 @@ class EdgeConnection(asyncio.Protocol):
             self.deadline = self._loop.time() + self._host.limits.head_timeout_s
         self._scanned = len(buffer)
 
-    def _leave(self) -> None:
+    def _leave(self, request: Request, head_bytes: int) -> None:
         transport, self._transport = self._transport, None
         if transport is None:
             return
@@ -207,7 +214,7 @@ class EdgeConnection(asyncio.Protocol):
         self._known = None
         self.state = State.CLOSED
         self._buffer.clear()
-        self._host.hand_over(self, transport, received)
+        self._host.hand_over(self, transport, request, received, head_bytes)
 
     def _begin(self, request: Request) -> None:
         self._request = request

@@ -1,4 +1,4 @@
-"""Connections that are not for the relay go to aiohttp: management API, health, the agents' WebSocket."""
+"""Connections that are neither for the relay nor an agent's go to aiohttp: management API, health."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Handover:
         return len(self._transports)
 
     async def close(self) -> None:
-        """Give handlers GOODBYE_S to end (tunnels say goodbye), then cancel them and drop their connections."""
+        """Give handlers GOODBYE_S to end, then cancel them and drop their connections."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 while self._transports:

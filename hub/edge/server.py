@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
-from hub.edge.application import Application
+from hub.edge.application import TUNNEL_PATH, Application, Tunnels
 from hub.edge.connection import EdgeConnection
+from hub.edge.framing import Request
 from hub.edge.handover import Handover
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
 from hub.edge.vanished import gone
 from proto.aio import tasks
 
+_TUNNEL_PATH: Final = TUNNEL_PATH.encode()
+
 
 class EdgeServer:
-    """Serves requests under /k8s/ through `application` and all others through `aiohttp_app`.
+    """Serves requests under /k8s/ through `application`, agents through `tunnels`, all others through `aiohttp_app`.
 
     Implements `hub.edge.connection.Host`. `listen`: (host, port) pairs, port 0 picks one. `tls` None is plain HTTP.
     `host_names`: lower-case names that `Host` may carry, None for any.
@@ -32,6 +36,7 @@ class EdgeServer:
         tls: ssl.SSLContext | None,
         aiohttp_app: web.Application,
         application: Application,
+        tunnels: Tunnels,
         limits: EdgeLimits | None = None,
         host_names: frozenset[str] | None = None,
     ) -> None:
@@ -42,6 +47,7 @@ class EdgeServer:
         self._listen = list(listen)
         self._tls = tls
         self._handover = Handover(aiohttp_app)
+        self._tunnels = tunnels
         self._connections: set[EdgeConnection] = set()
         self._young: dict[str, int] = {}
         self._listener: Listener | None = None
@@ -50,7 +56,7 @@ class EdgeServer:
 
     @property
     def open_connections(self) -> int:
-        return len(self._connections) + self._handover.open_connections
+        return len(self._connections) + self._handover.open_connections + len(self._tunnels)
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen and serve; the bound addresses. Raises OSError and leaves nothing open."""
@@ -89,12 +95,13 @@ class EdgeServer:
                     await self._all_idle.wait()
 
     async def close(self) -> None:
-        """End everything now: relayed requests break off, aiohttp gets its shutdown time."""
+        """End everything now: relayed requests break off, sessions and aiohttp get their time to say goodbye."""
         self.is_draining = True
         if self._listener is not None:
             await self._listener.aclose()
         for connection in tuple(self._connections):
             connection.shut()
+        await self._tunnels.aclose()
         await self._handover.close()
         await self._tasks.aclose()
 
@@ -127,9 +134,19 @@ class EdgeServer:
         if not self._connections:
             self._all_idle.set()
 
-    def hand_over(self, connection: EdgeConnection, transport: asyncio.Transport, received: bytes) -> None:
+    def hand_over(
+        self,
+        connection: EdgeConnection,
+        transport: asyncio.Transport,
+        request: Request,
+        received: bytes,
+        head_bytes: int,
+    ) -> None:
         self.closed(connection)
-        self._handover.take(transport, received, self._has_room)
+        if request.target.partition(b"?")[0] == _TUNNEL_PATH:
+            self._tunnels.take(transport, request, received[head_bytes:], self._has_room)
+        else:
+            self._handover.take(transport, received, self._has_room)
 
     # -- internals
 

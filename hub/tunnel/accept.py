@@ -7,6 +7,7 @@ comes from the credential alone. Cookies and Origin have no meaning here, and a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import http
 import logging
@@ -15,30 +16,32 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiohttp import web
-
-from hub import errors, status
+from hub import errors
 from hub.auth.agents import AgentIdentity
+from hub.edge import response
+from hub.edge.framing import Request
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.registry import Refusal, Registry, Tunnel
-from hub.tunnel.wsserver import ServerTransport, new_websocket, peer_of
+from hub.tunnel.wsserver import switching
 from proto import errors as wire
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
+from proto.aio.tasks import TaskGroup
+from proto.aio.websocket import WebSocketTransport
 from proto.errors import Code
 from proto.handshake import HubHandshake
 from proto.limits import Limits
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamClass, StreamKind
 from proto.session import Role, Session
-from proto.versions import SUBPROTOCOL
 from proto.window import Budget
 
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
+GOODBYE_S: Final = 2.0
 UNAUTHENTICATED_MAX: Final = 200
 BUSY_RETRY_S: Final = 2
 DATA_LEAST: Final = 1024
@@ -55,7 +58,7 @@ class AgentAuthenticator(Protocol):
 
 
 class TunnelEndpoint:
-    """aiohttp handler; one instance for the hub. Register its `__call__` for GET `/v1/tunnel`."""
+    """Implements hub.edge.application.Tunnels; one instance for the hub."""
 
     def __init__(
         self,
@@ -82,39 +85,58 @@ class TunnelEndpoint:
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
         self._greetings = Greetings(unauthenticated_max, time.monotonic)
+        self._tasks = TaskGroup("tunnels")
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def take(self, transport: asyncio.Transport, request: Request, early: bytes, when_lost: Callable[[], None]) -> None:
         try:
-            _check(request)
-            greeting = self._enter(request)
+            answer = switching(request)
+            greeting = self._enter(request.peer, transport)
         except errors.HubError as refusal:
-            logger.info("tunnel refused", extra={"peer": peer_of(request), "status": refusal.http_status})
-            return _response(refusal)
-        websocket = new_websocket()
+            logger.info("tunnel refused", extra={"peer": request.peer, "status": refusal.http_status})
+            transport.write(_refusal(refusal))
+            transport.close()
+            when_lost()
+            return
+        transport.write(answer)
+        websocket = WebSocketTransport(transport, is_server=True, early=early)
         try:
-            await websocket.prepare(request)
-            transport = ServerTransport(request, websocket)
+            task = self._tasks.spawn(self._attend(websocket, greeting), name=request.peer)
+        except RuntimeError:  # the hub is going down
+            self._leave(greeting)
+            transport.abort()
+            when_lost()
+            return
+        task.add_done_callback(lambda _: when_lost())
+
+    async def aclose(self) -> None:
+        """Give the sessions GOODBYE_S to say goodbye, then drop what is left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._tasks.wait()
+        await self._tasks.aclose()
+
+    async def _attend(self, transport: WebSocketTransport, greeting: Greeting) -> None:
+        try:
             tunnel = await self._greet(transport)
             self._leave(greeting)
             if tunnel is not None:
                 await self._serve(tunnel, transport)
         finally:
             self._leave(greeting)
-        return websocket
+            transport.abort()
 
     # -- before the WebSocket
 
-    def _enter(self, request: web.Request) -> Greeting:
+    def _enter(self, peer: str, transport: asyncio.Transport) -> Greeting:
         """A place among those who are nobody yet. Raises hub.errors.ClusterUnavailable when all are taken."""
-        transport = request.transport
-        if transport is None:
-            raise _busy()
-        peer = transport.get_extra_info("peername")
-        greeting = self._greetings.enter(str(peer[0]) if isinstance(peer, tuple) else "", transport.abort)
+        greeting = self._greetings.enter(peer.rpartition(":")[0], transport.abort)
         self._metrics.handshakes.set(len(self._greetings))
         if greeting is None:
             self._metrics.tunnel_refused("too-many-handshakes")
-            raise _busy()
+            raise errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
         return greeting
 
     def _leave(self, greeting: Greeting) -> None:
@@ -123,7 +145,7 @@ class TunnelEndpoint:
 
     # -- handshake
 
-    async def _greet(self, transport: ServerTransport) -> Tunnel | None:
+    async def _greet(self, transport: WebSocketTransport) -> Tunnel | None:
         """HELLO, AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
         handshake = HubHandshake(self._hub_id, secrets.token_bytes(NONCE_BYTES), self._limits)
         try:
@@ -154,7 +176,7 @@ class TunnelEndpoint:
             transport.abort()
         return None
 
-    def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: ServerTransport) -> Tunnel:
+    def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: WebSocketTransport) -> Tunnel:
         identity = self._authenticator.authenticate(auth)
         offer = auth.limits
         if offer.data < DATA_LEAST or offer.window < WINDOW_LEAST or offer.session_window < WINDOW_LEAST:
@@ -184,7 +206,7 @@ class TunnelEndpoint:
         return tunnel
 
     async def _refuse(
-        self, handshake: HubHandshake, transport: ServerTransport, code: Code, reason: str, text: str
+        self, handshake: HubHandshake, transport: WebSocketTransport, code: Code, reason: str, text: str
     ) -> None:
         self._metrics.tunnel_refused(reason)
         logger.info("agent refused", extra={"peer": transport.peer, "reason": reason})
@@ -197,7 +219,7 @@ class TunnelEndpoint:
 
     # -- session
 
-    async def _serve(self, tunnel: Tunnel, transport: ServerTransport) -> None:
+    async def _serve(self, tunnel: Tunnel, transport: WebSocketTransport) -> None:
         fields = {
             "cluster": tunnel.identity.cluster_name,
             "role": tunnel.identity.role,
@@ -216,28 +238,15 @@ class TunnelEndpoint:
             transport.abort()
 
 
-def _check(request: web.Request) -> None:
-    """Raises hub.errors.HubError for a request that does not even become a WebSocket."""
-    offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    if request.headers.get("Upgrade", "").lower() != "websocket" or SUBPROTOCOL not in offered:
-        raise errors.BadRequest(f"agents connect here by WebSocket with the sub-protocol {SUBPROTOCOL}")
-    if "Origin" in request.headers or "Cookie" in request.headers:
-        raise errors.PermissionDenied("this is not for browsers")
-
-
-def _busy() -> errors.HubError:
-    return errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
-
-
 def _refuse_stream(stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
     """Agents open no streams towards the hub yet (events and results come in a later issue)."""
     stream.reset(Code.FORBIDDEN, "the hub serves no streams of agents")
     return None
 
 
-def _response(error: errors.HubError) -> web.Response:
-    answer = status.answer(error)
-    headers = {name: value for name, value in answer.headers}
-    if answer.status == http.HTTPStatus.BAD_REQUEST:
-        headers["Upgrade"] = "websocket"
-    return web.Response(status=answer.status, body=answer.body, content_type=status.CONTENT_TYPE, headers=headers)
+def _refusal(error: errors.HubError) -> bytes:
+    answer = response.error_response(error, request_id="", is_head=False, close=True)
+    if error.http_status != http.HTTPStatus.BAD_REQUEST:
+        return answer
+    line, _, rest = answer.partition(b"\r\n")
+    return b"".join((line, b"\r\nupgrade: websocket\r\n", rest))

@@ -1,11 +1,13 @@
 """Drive one session over one transport: a reader, a writer, a timer. It decides nothing.
 
-The reader never waits for anything but the next message, so a slow consumer cannot stop a keepalive; the writer is the
-only one who writes; owners are called back directly, because a task or a future per request would cost more than the
-whole protocol. All frames queued within one turn of the loop leave in one WebSocket message.
+Everything is a callback: a message is handled in the call that brought it, owners are called back directly, and what
+was queued within one turn of the loop leaves at its end in one WebSocket message. Tasks and futures for each of these
+steps would cost more than the whole protocol. Reading never waits, so a slow consumer cannot stop a keepalive; only
+`_flush` writes.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -15,7 +17,6 @@ from proto import events
 from proto.aio.delivery import Delivery, OnOpen
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import LinkObserver, StreamOwner
-from proto.aio.tasks import TaskGroup
 from proto.aio.transport import NOTSENT_LOWAT_BYTES, SLOW_NOTSENT_LOWAT_BYTES, Transport
 from proto.errors import Code
 from proto.events import EndKind, EndReason
@@ -29,8 +30,8 @@ logger = logging.getLogger(__name__)
 GOODBYE_S: Final = 2.0
 """How long the last message and the WebSocket's close handshake may take before the transport is aborted."""
 
-LAST_WORDS_S: Final = 1.0
-"""How long the reader may go on after a failed write."""
+MESSAGES_A_TURN: Final = 4
+"""Messages written before the loop gets its turn: others wait for it too."""
 
 _CLASSES: Final = tuple(StreamClass)
 _SPOKEN: Final = frozenset({EndKind.LOCAL, EndKind.PEER, EndKind.PROTOCOL})
@@ -67,11 +68,14 @@ class Link:
             on_end=self._session_ended,
         )
         self._observer = observer
-        self._idle: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Set while `run` drives it."""
+        self._is_flush_due = False
         self._ended: asyncio.Future[EndReason] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timed_at = 0.0
-        self._drained: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
+        """For the end of a drain, or for the last message to have been written."""
         self._is_delivering = False
         self._is_slow = False
         self._is_stalled = False
@@ -182,12 +186,7 @@ class Link:
     async def drained(self) -> None:
         """Wait until a drain is settled and no stream is left, or the session has ended. Safe to cancel."""
         while self.session.is_open and not self.session.is_drained:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._drained.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._drained.discard(waiter)
+            await self._step()
 
     # Driving
 
@@ -196,22 +195,19 @@ class Link:
 
         Cancelling drops the transport: the owners are reset with SESSION_LOST, then CancelledError is raised.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         try:
-            async with TaskGroup(self.name) as group:
-                if self.session.end_reason is not None:  # closed before it ran: only the goodbye is left
-                    self._ended.set_result(self.session.end_reason)
-                self.session.start(self.clock())
-                reader = group.spawn(self._read(), name="reader")
-                writer = group.spawn(self._write(reader), name="writer")
-                self._arm_timer(loop)
-                self.settle()
-                reason = await self._ended
-                if reason.kind in _SPOKEN:
-                    await asyncio.wait({writer}, timeout=GOODBYE_S)
-                self._transport.abort()
-                return reason
+            self._transport.bind(self)
+            if self.session.end_reason is not None:  # closed before it ran: only the goodbye is left
+                self._ended.set_result(self.session.end_reason)
+            self.session.start(self.clock())
+            self._arm_timer(loop)
+            self.settle()
+            reason = await self._ended
+            if reason.kind in _SPOKEN:
+                await self._say_goodbye(reason)
+            return reason
         finally:
             self.session.receive_eof("the link was cancelled")
             self.settle()
@@ -220,76 +216,93 @@ class Link:
             self._transport.abort()
 
     def wake(self) -> None:
-        """Something may be in the outbox: let the writer look."""
-        idle = self._idle
-        if idle is not None and (self.session.out or not self.session.is_open):
-            self._idle = None
-            if not idle.done():
-                idle.set_result(None)
+        """Something may be in the outbox: write it when this turn of the loop is over."""
+        if self._is_flush_due or self._loop is None or not self._transport.is_writable:
+            return
+        if self.session.out:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
 
     def settle(self) -> None:
-        """After a step of the session: deliver what happened, and let the writer look."""
+        """After a step of the session: deliver what happened, and have written what is to be written."""
         session = self.session
         if session.has_events and not self._is_delivering:
             self._is_delivering = True
             while happened := session.events():
                 self._delivery.deliver(happened)
             self._is_delivering = False
-        if self._drained and (not session.is_open or session.is_drained):
-            for waiter in self._drained:
-                if not waiter.done():
-                    waiter.set_result(None)
         self.wake()
+        if self._waiting:
+            self._wake_waiting()
 
-    async def _read(self) -> None:
-        session, receive, clock = self.session, self._transport.receive, self.clock
+    # Receiver
+
+    def message_received(self, message: bytes) -> None:
+        session = self.session
+        if not session.is_open:
+            return
         try:
-            while session.is_open:
-                message = await receive()
-                session.receive(message, clock())
-                self.settle()
-        except EOFError:
-            session.receive_eof("the peer closed the transport")
-        except OSError as exc:  # ConnectionError and its kin, TLS included
-            session.receive_eof(f"transport failed: {type(exc).__name__}")
+            session.receive(message, self.clock())
         except Exception:
-            logger.exception("reader failed", extra={"link": self.name})
+            logger.exception("message failed", extra={"link": self.name})
             session.receive_eof("internal error")
         self.settle()
 
-    async def _write(self, reader: asyncio.Task[None]) -> None:
-        try:
-            await self._write_messages()
-            reason = self.session.end_reason
-            assert reason is not None  # the loop above ends with the session
-            if reason.kind in _SPOKEN:
-                await self._transport.close(_CLOSE_CODES.get(reason.kind, 1000), reason.code.name)
-        except OSError as exc:
-            # The peer's goodbye may lie unread before the end of the transport, and it knows which streams were
-            # never taken. The reader meets the same end by itself, as a rule within this turn of the loop.
-            await asyncio.wait({reader}, timeout=LAST_WORDS_S)
-            self.session.receive_eof(f"transport failed: {type(exc).__name__}")
-        except Exception:
-            logger.exception("writer failed", extra={"link": self.name})
-            self.session.receive_eof("internal error")
+    def transport_writable(self) -> None:
+        self.session.written()
+        self._flush()
+
+    def transport_lost(self, error: Exception) -> None:
+        if isinstance(error, EOFError):
+            self.session.receive_eof("the peer closed the transport")
+        else:
+            self.session.receive_eof(f"transport failed: {type(error).__name__}")
         self.settle()
 
-    async def _write_messages(self) -> None:
-        session, send, clock = self.session, self._transport.send, self.clock
-        loop = asyncio.get_running_loop()
-        while True:
-            if not session.has_output:
-                if not session.is_open:
-                    return
-                self._idle = idle = loop.create_future()
-                await idle
-                continue
-            message = session.outbox(clock())
-            if session.has_events:
-                self.settle()
-            if message:
-                await send(message)
-                session.written()
+    # Internals
+
+    def _flush(self) -> None:
+        """Write what is queued, as far as the transport takes it."""
+        self._is_flush_due = False
+        session, transport = self.session, self._transport
+        try:
+            for _ in range(MESSAGES_A_TURN):
+                if not (session.has_output and transport.is_writable):
+                    break
+                message = session.outbox(self.clock())
+                if message:
+                    transport.write(message)
+                    if transport.is_writable:
+                        session.written()
+        except Exception:
+            logger.exception("writing failed", extra={"link": self.name})
+            session.receive_eof("internal error")
+        if session.has_events or self._waiting:
+            self.settle()
+        else:
+            self.wake()
+
+    async def _say_goodbye(self, reason: EndReason) -> None:
+        """Write what is left and close the WebSocket, in GOODBYE_S."""
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(GOODBYE_S):
+                while self.session.has_output:
+                    await self._step()
+                await self._transport.close(_CLOSE_CODES.get(reason.kind, 1000), reason.code.name)
+
+    async def _step(self) -> None:
+        """Wait for the next step of the session or the transport."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    def _wake_waiting(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _arm_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self.clock()

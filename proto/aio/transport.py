@@ -1,13 +1,17 @@
 """What a link needs of a WebSocket, a pair of transports in memory, and the socket options of the tunnel.
 
-Adapters live with their libraries: `hub/tunnel/wsserver.py` (aiohttp), `agent/uplink/wsclient.py` (websockets).
+The real one is `proto/aio/websocket.py`; its opening handshakes are in `hub/tunnel/wsserver.py` and
+`agent/uplink/wsclient.py`.
 """
 
 import asyncio
 import collections
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+from proto.aio.inbox import Receiver
 
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes in the kernel at which the socket stops being writable. Without it a keystroke waits behind megabytes
@@ -25,22 +29,38 @@ _CLOSE: Final = None
 
 
 class Transport(Protocol):
-    """One WebSocket, or its stand-in: whole binary messages both ways."""
+    """One WebSocket, or its stand-in: whole binary messages both ways.
+
+    A handshake awaits `send` and `receive`; then `bind` gives what arrives to a receiver, and `write` is all there is.
+    """
 
     @property
     def peer(self) -> str:
         """Address of the far end, for logs."""
         ...
 
+    @property
+    def is_writable(self) -> bool:
+        """False while the socket's buffer is full: write no more until the receiver hears `transport_writable`."""
+        ...
+
     async def send(self, message: bytes) -> None:
-        """Write one binary message; return when the socket's buffer has room again. Raise ConnectionError."""
+        """Write one message of the handshake. Raise ConnectionError."""
         ...
 
     async def receive(self) -> bytes:
-        """Return the next binary message. Raise EOFError at an orderly end, ConnectionError otherwise.
+        """Return the next message, before `bind`. Raise EOFError at an orderly end, ConnectionError otherwise.
 
-        Must end with one of these when the connection goes away or `abort` is called. Safe to cancel.
+        Ends with one of these when the connection goes away or `abort` is called. Safe to cancel.
         """
+        ...
+
+    def bind(self, receiver: Receiver) -> None:
+        """Give everything that arrives to `receiver`, for good. The messages may be larger from now on."""
+        ...
+
+    def write(self, message: bytes) -> None:
+        """Write one binary message now. Nothing once the connection ends: the receiver hears of that."""
         ...
 
     def abort(self) -> None:
@@ -93,75 +113,97 @@ def _set(sock: Any, level: int, name: str, value: int) -> None:
 class _Direction:
     """Messages on their way from one end of a pipe to the other, bounded in bytes."""
 
-    __slots__ = ("is_closed", "is_lost", "messages", "queued", "waiting_reader", "waiting_writers")
+    __slots__ = ("is_closed", "is_lost", "messages", "on_change", "queued", "waiting")
 
     def __init__(self) -> None:
         self.messages: collections.deque[bytes | None] = collections.deque()
         self.queued = 0
         self.is_closed = False
         self.is_lost = False
-        self.waiting_reader: asyncio.Future[None] | None = None
-        self.waiting_writers: set[asyncio.Future[None]] = set()
+        self.on_change: list[Callable[[], None]] = []
+        self.waiting: set[asyncio.Future[None]] = set()
 
-    def wake(self) -> None:
-        if self.waiting_reader is not None and not self.waiting_reader.done():
-            self.waiting_reader.set_result(None)
-        for writer in self.waiting_writers:
-            if not writer.done():
-                writer.set_result(None)
+    def take(self) -> bytes | None:
+        """The next message; None is the orderly end, which stays."""
+        message = self.messages[0]
+        if message is not _CLOSE:
+            self.messages.popleft()
+            self.queued -= len(message)
+        self.changed()
+        return message
+
+    def changed(self) -> None:
+        """Something has come or gone: tell whoever is bound to one of the ends or waits."""
+        for call in self.on_change:
+            call()
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def until(self, is_true: Callable[[], bool]) -> None:
+        """Wait for a condition on this direction, or for its loss."""
+        while not (is_true() or self.is_lost):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self.waiting.discard(waiter)
 
 
 class PipeEnd:
     """One end of `pipe()`: a Transport in memory."""
 
-    __slots__ = ("_in", "_limit", "_out", "close_code", "peer")
+    __slots__ = ("_in", "_is_due", "_limit", "_out", "_receiver", "_was_full", "close_code", "peer")
 
     def __init__(self, incoming: _Direction, outgoing: _Direction, limit: int, peer: str) -> None:
         self._in = incoming
         self._out = outgoing
         self._limit = limit
+        self._receiver: Receiver | None = None
+        self._was_full = False
+        self._is_due = False
         self.peer = peer
         self.close_code: int | None = None
         """What `close` was called with, for tests."""
 
-    async def send(self, message: bytes) -> None:
+    @property
+    def is_writable(self) -> bool:
+        return self._out.queued <= self._limit
+
+    def write(self, message: bytes) -> None:
         out = self._out
         if out.is_lost or out.is_closed:
-            raise ConnectionResetError("pipe closed")
+            return
         out.messages.append(message)
         out.queued += len(message)
-        out.wake()
-        while out.queued > self._limit:
-            await self._wait_for_reader()
-            if out.is_lost:
-                raise ConnectionResetError("pipe closed")
+        self._was_full = self._was_full or not self.is_writable
+        out.changed()
 
-    async def _wait_for_reader(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._out.waiting_writers.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._out.waiting_writers.discard(waiter)
+    async def send(self, message: bytes) -> None:
+        """Also waits while the pipe is full."""
+        if self._out.is_lost or self._out.is_closed:
+            raise ConnectionResetError("pipe closed")
+        self.write(message)
+        await self._out.until(lambda: self.is_writable)
+        if self._out.is_lost:
+            raise ConnectionResetError("pipe closed")
 
     async def receive(self) -> bytes:
         incoming = self._in
-        while True:
-            if incoming.is_lost:
-                raise ConnectionResetError("pipe aborted")
-            if incoming.messages:
-                message = incoming.messages.popleft()
-                if message is _CLOSE:
-                    incoming.messages.append(_CLOSE)
-                    raise EOFError
-                incoming.queued -= len(message)
-                incoming.wake()
-                return message
-            incoming.waiting_reader = asyncio.get_running_loop().create_future()
-            try:
-                await incoming.waiting_reader
-            finally:
-                incoming.waiting_reader = None
+        await incoming.until(lambda: bool(incoming.messages))
+        if incoming.is_lost:
+            raise ConnectionResetError("pipe aborted")
+        message = incoming.take()
+        if message is _CLOSE:
+            raise EOFError
+        return message
+
+    def bind(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._in.on_change.append(self._soon)
+        self._out.on_change.append(self._soon)
+        self._soon()
 
     def limit_unsent(self, size: int) -> None:
         """There is no kernel in between."""
@@ -171,7 +213,7 @@ class PipeEnd:
             direction.is_lost = True
             direction.messages.clear()
             direction.queued = 0
-            direction.wake()
+            direction.changed()
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye in both directions and wait until the peer has read it, as a WebSocket's close handshake does."""
@@ -180,12 +222,32 @@ class PipeEnd:
             if not direction.is_closed:
                 direction.is_closed = True
                 direction.messages.append(_CLOSE)
-                direction.wake()
-        while not self._out.is_lost and len(self._out.messages) > 1:
-            await self._wait_for_reader()
+                direction.changed()
+        await self._out.until(lambda: len(self._out.messages) <= 1)
+
+    def _soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        """Bring the receiver what has come, and the news that there is room."""
+        self._is_due = False
+        incoming, receiver = self._in, self._receiver
+        if receiver is not None and self._was_full and self.is_writable:
+            self._was_full = False
+            receiver.transport_writable()
+        while receiver is not None and (incoming.messages or incoming.is_lost):
+            message = None if incoming.is_lost else incoming.take()
+            if message is _CLOSE:
+                self._receiver = None
+                is_lost = incoming.is_lost
+                receiver.transport_lost(ConnectionResetError("pipe aborted") if is_lost else EOFError())
+                return
+            receiver.message_received(message)
 
 
 def pipe(limit: int = 256 * 1024) -> tuple[PipeEnd, PipeEnd]:
-    """Return two transports that talk to each other, each direction holding about `limit` bytes before `send` waits."""
+    """Return two transports that talk to each other, each direction holding about `limit` bytes until it is full."""
     one, two = _Direction(), _Direction()
     return PipeEnd(one, two, limit, "pipe:a"), PipeEnd(two, one, limit, "pipe:b")

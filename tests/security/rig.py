@@ -25,6 +25,7 @@ from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
 from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Relay
+from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry, Tunnel
 from proto import frames
 from proto.aio.link import Link
@@ -36,7 +37,7 @@ from proto.errors import Code
 from proto.frames import Flag, FrameType
 from proto.handshake import Negotiated
 from proto.limits import Limits
-from proto.messages import Accepted, Headers, HttpHead, HttpRequest, Opening, StreamClass, StreamKind
+from proto.messages import Accepted, AgentAuth, Headers, HttpHead, HttpRequest, Opening, StreamClass, StreamKind
 from proto.session import Role, Session
 
 ALICE = "riata_aliceaaaaa_secret"
@@ -147,6 +148,16 @@ def answer_ok(seen: Seen) -> None:
     seen.answer()
 
 
+class _Nobody:
+    """No agent has a credential here: tunnels are added by `add_agent`."""
+
+    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
+        raise errors.Unauthenticated
+
+
+NOBODY = _Nobody()
+
+
 class ScriptedAgent:
     """The far end of the pipe."""
 
@@ -205,6 +216,7 @@ class Line:
             tls=tls,
             aiohttp_app=app,
             application=self.relay,
+            tunnels=TunnelEndpoint(hub_id="hub", authenticator=NOBODY, registry=self.registry, metrics=self.metrics),
             limits=limits,
             host_names=host_names,
         )

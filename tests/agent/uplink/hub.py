@@ -50,9 +50,12 @@ class ServerTransport:
     """proto.aio.transport.Transport over the server side of `websockets`."""
 
     peer = "test"
+    is_writable = True
 
     def __init__(self, connection):
         self.connection = connection
+        self.reading = None
+        self.writing = asyncio.Queue()
 
     async def send(self, message):
         await self.connection.send(message)
@@ -63,13 +66,36 @@ class ServerTransport:
         except ConnectionClosed as exc:
             raise EOFError from exc
 
+    def bind(self, receiver):
+        self.reading = asyncio.get_running_loop().create_task(self._read(receiver))
+        self.writer = asyncio.get_running_loop().create_task(self._write())
+
+    def write(self, message):
+        self.writing.put_nowait(message)
+
+    async def _read(self, receiver):
+        try:
+            while True:
+                receiver.message_received(await self.receive())
+        except EOFError as exc:
+            receiver.transport_lost(exc)
+
+    async def _write(self):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.connection.send(await self.writing.get())
+                self.writing.task_done()
+
     def limit_unsent(self, size):
         pass
 
     def abort(self):
+        for task in (self.reading, self.writer) if self.reading else ():
+            task.cancel()
         self.connection.transport.abort()
 
     async def close(self, code, reason):
+        await self.writing.join()
         await self.connection.close(code, reason)
 
 

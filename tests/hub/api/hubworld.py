@@ -158,12 +158,9 @@ class HubWorld:
             clock=clock,
         )
         self.clusters.on_gone = lambda cluster: self.revocation.cluster_gone(cluster.uid)
-        app = build_application(self.services, self._tunnel)
+        app = build_application(self.services)
         self.runner = web.AppRunner(app, handle_signals=False, lingering_time=0.05)
         self.admin = ""
-
-    async def _tunnel(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(text="tunnel")
 
     async def mint(
         self, user: str, *groups: str, lifetime_s: float | None = 3600.0, scope: tuple[str, ...] = ()

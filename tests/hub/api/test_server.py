@@ -158,12 +158,6 @@ async def test_a_broken_store_is_503_and_unknown_errors_are_500_with_an_id(
     assert (answer.status, answer.json["reason"]) == (503, "ServiceUnavailable")
 
 
-async def test_a_refused_tunnel_is_answered_like_everything_else(world: HubWorld) -> None:
-    answer = await world.call("GET", "/v1/tunnel", token="")
-    assert (answer.status, answer.body) == (200, b"tunnel")
-    assert (answer.headers["server"], answer.headers["connection"]) == ("riata", "close")
-
-
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     root = logging.getLogger()

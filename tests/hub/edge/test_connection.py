@@ -115,7 +115,9 @@ class FakeHost:
     def closed(self, connection: EdgeConnection) -> None:
         self.events.append("closed")
 
-    def hand_over(self, connection: EdgeConnection, transport: object, received: bytes) -> None:
+    def hand_over(
+        self, connection: EdgeConnection, transport: object, request: Request, received: bytes, head_bytes: int
+    ) -> None:
         self.handed.append(received)
 
 

@@ -7,8 +7,16 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from hub.auth.agents import AgentAuthenticator
 from hub.edge.server import EdgeServer
+from hub.metrics import Metrics
+from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.registry import Registry
 from tests.security import rig
+
+
+def tunnels() -> TunnelEndpoint:
+    return TunnelEndpoint(hub_id="hub", authenticator=AgentAuthenticator({}), registry=Registry(), metrics=Metrics())
 
 
 async def test_start_names_its_addresses_and_a_taken_port_leaves_nothing() -> None:
@@ -17,6 +25,7 @@ async def test_start_names_its_addresses_and_a_taken_port_leaves_nothing() -> No
             listen=[("127.0.0.1", 0), ("127.0.0.1", line.port)],
             tls=None,
             aiohttp_app=web.Application(),
+            tunnels=tunnels(),
             application=line.relay,
         )
         with pytest.raises(OSError, match="in use"):
@@ -29,6 +38,7 @@ async def test_several_addresses() -> None:
             listen=[("127.0.0.1", 0), ("127.0.0.1", 0)],
             tls=None,
             aiohttp_app=web.Application(),
+            tunnels=tunnels(),
             application=line.relay,
         )
         bound = await other.start()

@@ -12,11 +12,15 @@ import pytest
 from aiohttp import web
 
 from hub import errors
+from hub.auth.agents import AgentAuthenticator
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.edge.limits import EdgeLimits
 from hub.edge.server import EdgeServer
 from hub.edge.vanished import gone
+from hub.metrics import Metrics
+from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.registry import Registry
 
 
 class Held:
@@ -61,7 +65,14 @@ async def upload() -> AsyncIterator[tuple[socket.socket, Held]]:
     application = Application()
     limits = EdgeLimits(sweep_interval_s=0.02)
     server = EdgeServer(
-        listen=[("127.0.0.1", 0)], tls=None, aiohttp_app=web.Application(), application=application, limits=limits
+        listen=[("127.0.0.1", 0)],
+        tls=None,
+        aiohttp_app=web.Application(),
+        application=application,
+        tunnels=TunnelEndpoint(
+            hub_id="hub", authenticator=AgentAuthenticator({}), registry=Registry(), metrics=Metrics()
+        ),
+        limits=limits,
     )
     ((host, port), *_) = await server.start()
     client = socket.create_connection((host, port))

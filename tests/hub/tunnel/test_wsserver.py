@@ -1,4 +1,4 @@
-"""hub/tunnel/wsserver.py: hostile WebSocket frames on a raw socket (facts/security.md D11 to D16)."""
+"""hub/tunnel/wsserver.py, proto/aio/websocket.py: hostile frames on a raw socket (facts/security.md D11 to D16)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 import trustme
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from hub.tunnel.wsserver import ServerTransport, new_websocket
+from hub import errors
+from hub.edge.application import Application
+from hub.edge.framing import Request, read_request
+from hub.edge.head import parse_head
+from hub.edge.server import EdgeServer
+from hub.tunnel.wsserver import switching
 from proto.aio.tasks import TaskGroup
+from proto.aio.websocket import WebSocketTransport
 from proto.limits import MESSAGE_MAX_BYTES
 from proto.versions import SUBPROTOCOL
 
 MASK = b"\x00\x00\x00\x00"
 UPGRADE = (
-    "GET /t HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "GET /v1/tunnel HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
     "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 ).encode()
@@ -40,33 +46,59 @@ def frame(first: int, payload: bytes = b"", *, masked: bool = True, length: int 
 
 
 class Server:
-    """Serves one transport and keeps what it received and how it ended."""
+    """hub.edge.application.Tunnels: serves one transport and keeps what it received and how it ended."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
         self.ended: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
-        self.transport: ServerTransport | None = None
+        self.transport: WebSocketTransport | None = None
+        self.tasks = TaskGroup("server")
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        websocket = new_websocket()
-        await websocket.prepare(request)
-        self.transport = ServerTransport(request, websocket)
-        try:
-            while True:
-                self.received.append(await self.transport.receive())
-        except (EOFError, ConnectionError, asyncio.CancelledError) as error:  # aiohttp's test server cancels
-            self.ended.set_result(type(error))
+    def take(self, transport: asyncio.Transport, request: Request, early: bytes, when_lost: Callable[[], None]) -> None:
+        transport.write(switching(request))
+        self.transport = WebSocketTransport(transport, is_server=True, early=early)
+        self.transport.bind(self)
+
+    def message_received(self, message: bytes) -> None:
+        self.received.append(message)
+
+    def transport_writable(self) -> None:
+        pass
+
+    def transport_lost(self, error: Exception) -> None:
+        self.ended.set_result(type(error))
+        assert self.transport is not None
         self.transport.abort()
-        return websocket
+
+    def __len__(self) -> int:
+        return 0
+
+    async def aclose(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Server, int]]:
+    server = Server()
+    edge = EdgeServer(
+        listen=[("127.0.0.1", 0)],
+        tls=tls,
+        aiohttp_app=web.Application(),
+        application=cast(Application, None),
+        tunnels=server,
+    )
+    ((_, port),) = await edge.start()
+    try:
+        yield server, port
+    finally:
+        await edge.close()
 
 
 @contextlib.asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    server = Server()
-    app = web.Application()
-    app.router.add_get("/t", server.serve)
-    async with TestServer(app) as running:
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    async with serving() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(UPGRADE)
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 101 " in head
@@ -163,15 +195,7 @@ async def test_the_options_reach_the_real_socket_through_tls() -> None:
     authority.issue_cert("localhost").configure_cert(context)
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    server = Server()
-    app = web.Application()
-    app.router.add_get("/t", server.serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    try:
-        port = runner.addresses[0][1]
+    async with serving(context) as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted, server_hostname="localhost")
         writer.write(UPGRADE)
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
@@ -187,46 +211,67 @@ async def test_the_options_reach_the_real_socket_through_tls() -> None:
         assert sock.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT) == 16 * 1024
         writer.transport.abort()
         await asyncio.wait_for(server.ended, 5)
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_ping_never_makes_the_reader_wait() -> None:
-    """The socket is full: the pong is the writer's to send, and the reader goes on."""
+    """The socket is full: the pong leaves when it has room, and the reader goes on."""
     async with connected() as (server, reader, writer):
-        await asyncio.sleep(0.01)
+        await until(lambda: server.transport is not None)
         transport = server.transport
         assert transport is not None
         writer.transport.pause_reading()
-        async with TaskGroup("test") as group:
-            sending = group.spawn(transport.send(bytes(30_000_000)), name="full")
-            await asyncio.sleep(0.1)
-            assert not sending.done()
-            writer.write(frame(0x89, b"one") + frame(0x89, b"two") + frame(0x82, b"data"))
-            async with asyncio.timeout(5):
-                await until(lambda: server.received == [b"data"])
-            writer.transport.resume_reading()
-            seen = bytearray()
-            async with asyncio.timeout(20):
-                while not seen.endswith(b"\x8a\x03two"):
-                    seen += await reader.read(1 << 20)
-                    del seen[:-16]
+        transport.write(bytes(30_000_000))
+        await asyncio.sleep(0.1)
+        assert not transport.is_writable
+        writer.write(frame(0x89, b"one") + frame(0x89, b"two") + frame(0x82, b"data"))
+        async with asyncio.timeout(5):
+            await until(lambda: server.received == [b"data"])
+        writer.transport.resume_reading()
+        seen = bytearray()
+        async with asyncio.timeout(20):
+            while not seen.endswith(b"\x8a\x03two"):
+                seen += await reader.read(1 << 20)
+                del seen[:-16]
+        assert transport.is_writable
 
 
-async def test_sending_waits_for_the_reader_and_fails_on_a_closed_socket() -> None:
+async def test_a_reader_that_stops_is_felt_and_a_closed_socket_takes_nothing() -> None:
     async with connected() as (server, _reader, writer):
-        writer.write(frame(0x82, b"hello"))
-        await asyncio.sleep(0.05)
-        assert server.transport is not None
+        await until(lambda: server.transport is not None)
+        transport = server.transport
+        assert transport is not None
         writer.transport.pause_reading()
         sent = 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                while sent < 200:
-                    await server.transport.send(bytes(65_536))
-                    sent += 1
-        assert 0 < sent < 200
-        server.transport.abort()
+        while transport.is_writable and sent < 2000:
+            transport.write(bytes(65_536))
+            sent += 1
+        assert 0 < sent < 2000
+        transport.abort()
         with pytest.raises(ConnectionError):
-            await server.transport.send(b"x")
-        assert server.transport.peer.startswith("127.0.0.1:")
+            await transport.send(b"x")
+        assert transport.peer.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: short", 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "X-Key: none", 400),
+        ("Upgrade: websocket", "X-Upgrade: websocket", 400),
+        ("GET ", "POST ", 400),
+        (f"Protocol: {SUBPROTOCOL}", f"Protocol: {SUBPROTOCOL}\r\nOrigin: https://evil", 403),
+    ],
+)
+def test_an_upgrade_that_is_none(old: str, new: str, status: int) -> None:
+    raw = UPGRADE.decode().replace(old, new).encode()
+    request = read_request(parse_head(raw), 0.0, "1.2.3.4:5")
+    with pytest.raises(errors.HubError) as caught:
+        switching(request)
+    assert caught.value.http_status == status
+
+
+def test_the_example_of_the_rfc() -> None:
+    """RFC 6455 §1.3."""
+    answer = switching(read_request(parse_head(UPGRADE), 0.0, "1.2.3.4:5"))
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer

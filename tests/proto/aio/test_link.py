@@ -41,9 +41,9 @@ async def test_frames_of_one_turn_leave_in_one_message() -> None:
     class Counting(PipeEnd):
         __slots__ = ()
 
-        async def send(self, message: bytes) -> None:
+        def write(self, message: bytes) -> None:
             sent.append(message)
-            await super().send(message)
+            super().write(message)
 
     one, two = pipe()
     async with Wire(transports=(Counting(one._in, one._out, one._limit, "x"), two)) as wire:
@@ -388,14 +388,14 @@ async def test_a_transport_with_a_bug_ends_the_session(caplog: pytest.LogCapture
     class Buggy(PipeEnd):
         __slots__ = ()
 
-        async def receive(self) -> bytes:
+        def write(self, message: bytes) -> None:
             raise ValueError("bug")
 
     one, _two = pipe()
     link = Link(Session(Role.HUB, shake()[0]), Buggy(one._in, one._out, 1, "x"), on_open=lambda *_: None, name="hub")
     async with asyncio.timeout(5):
         assert (await link.run()).kind is EndKind.TRANSPORT
-    assert "reader failed" in caplog.text
+    assert "writing failed" in caplog.text
     assert repr(link) == "<Link hub CLOSED>"
     assert link.peer == "x"
 
