@@ -1,7 +1,7 @@
 """Where the hub's streams come in: the link calls `Admission.on_open` for each."""
 
-import asyncio
 import logging
+import time
 
 from agent.errors import Refused
 from agent.relay.context import RelayContext
@@ -28,7 +28,7 @@ class Admission:
         try:
             if kind is not StreamKind.HTTP or not isinstance(message, HttpRequest):
                 raise Refused("kind", f"this agent serves no stream of kind {kind.name.lower()}")
-            passed = self._context.policy.admit(message, asyncio.get_running_loop().time())
+            passed = self._context.policy.admit(message, time.monotonic())
         except Refused as refusal:
             counts.refused(refusal.reason)
             logger.warning("request refused", extra={"reason": refusal.reason, "detail": str(refusal)})

@@ -5,8 +5,8 @@ Callbacks only; the order of events is: `_start` (a connection is asked for) →
 since its credit is not returned, the stream's window bounds it.
 """
 
-import asyncio
 import re
+import time
 from typing import Final
 
 from agent.errors import TokenUnavailable
@@ -129,7 +129,7 @@ class Exchange:
     def on_connection(self, connection: KubeConnection) -> None:
         self._connection = connection
         try:
-            authorization = self._context.credential.authorization(asyncio.get_running_loop().time())
+            authorization = self._context.credential.authorization(time.monotonic())
         except TokenUnavailable as exc:
             self._give_up(Code.KUBE_UNAUTHORIZED, str(exc))
             return

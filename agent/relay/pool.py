@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -96,7 +97,7 @@ class Pool:
 
     def acquire(self, waiter: Waiter, *, max_idle: float) -> None:
         """Give `waiter` a connection now or later, by its callbacks. `max_idle` in seconds; 0 demands a fresh one."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         connection = self._take_idle(now, max_idle)
         if connection is not None:
             waiter.on_connection(connection)
@@ -140,7 +141,7 @@ class Pool:
         elif self._is_closed or len(self._idle) >= self._limits.idle_connections:
             connection.abort()
         else:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
             self._arm_sweep()
 
@@ -231,7 +232,7 @@ class Pool:
     def _run_sweep(self) -> None:
         """Once a second while anything waits or idles: end what waited or idled too long."""
         self._sweep = None
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         limits = self._limits
         for waiter, since in tuple(self._waiting.items()):
             if now - since < limits.queue_timeout:

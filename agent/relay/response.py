@@ -31,6 +31,8 @@ _HEAD: Final = re.compile(
     rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
     rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 )
+_FIELD: Final = re.compile(rb"\n([^:]+):[ \t]*([^\r]*)\r")
+"""A line of a head that `_HEAD` has let pass."""
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"upgrade", b""))
@@ -320,35 +322,28 @@ class _Framing:
 
 def _split_fields(head: bytes) -> tuple[Headers, frozenset[bytes], _Framing]:
     """Header fields without hop-by-hop ones, the tokens of Connection, and the framing."""
-    lines = head.split(b"\r\n")
-    if len(lines) - 3 > FIELDS_MAX:
-        raise BadResponse("the API server sent too many header fields")
     framing = _Framing()
-    fields: list[tuple[bytes, bytes]] = []
+    fields = [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(head, head.index(b"\n"))]
+    if len(fields) > FIELDS_MAX:
+        raise BadResponse("the API server sent too many header fields")
+    if len(head) > FIELD_BYTES_MAX and any(len(name) + len(value) >= FIELD_BYTES_MAX for name, value in fields):
+        raise BadResponse("the API server sent a header field that is too big")
     connection: list[bytes] = []
-    for line in lines[1:-2]:
-        if len(line) > FIELD_BYTES_MAX:
-            raise BadResponse("the API server sent a header field that is too big")
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        value = value.strip(b" \t")
-        if name in HOP_BY_HOP:
+    for name, value in fields:
+        if name == b"content-length":
+            _take_length(framing, value)
+        elif name in HOP_BY_HOP:
             if name == b"connection":
                 connection += [token.strip(b" \t") for token in value.lower().split(b",")]
             elif name == b"upgrade":
                 framing.upgrade = value.lower()
             elif name == b"transfer-encoding":
                 _take_coding(framing, value)
-            continue
-        if name == b"content-length":
-            _take_length(framing, value)
-        fields.append((name, value))
     if framing.chunked and framing.length is not None:
         raise BadResponse("the API server sent a length beside a chunked body")
     tokens = frozenset(connection)
-    if not tokens <= _PLAIN_CONNECTION:
-        fields = [field for field in fields if field[0] not in tokens]
-    return tuple(fields), tokens, framing
+    dropped = HOP_BY_HOP | tokens - _PLAIN_CONNECTION if tokens else HOP_BY_HOP
+    return tuple([field for field in fields if field[0] not in dropped]), tokens, framing
 
 
 def _take_coding(framing: _Framing, value: bytes) -> None:
