@@ -90,7 +90,7 @@ class SessionCore:
         self._growth = Growth(limits, agreed.window, agreed.session_window, budget)
         self.out = Outbox(limits, min(agreed.data, limits.data_bytes), agreed.backlog, self.credit, self._grant)
         self.table = StreamTable(limits, agreed.streams, is_even=role is Role.HUB, last_id=last_stream_id)
-        self.liveness = Liveness(limits)
+        self.liveness = Liveness(limits, is_listening=role is Role.AGENT)
         self.received_bytes = [0, 0, 0]
         """DATA bytes received, by class."""
         self.refusals: dict[str, int] = {}

@@ -80,11 +80,13 @@ class Limits:
     ping_active_s: float = 2.0
     """Ping interval while a stream is open or one was opened in the last `active_memory_s`."""
     ping_idle_s: float = 10.0
-    """Ping interval of an idle tunnel: under the idle time-outs of load balancers, 1.5 MB a day in TLS."""
+    """Ping interval of an idle tunnel: under the idle time-outs of load balancers, 0.7 MB a day in TLS. The hub pings;
+    an agent does when it has heard nothing for a quarter longer."""
     active_memory_s: float = 60.0
     """How long after the last OPEN a session counts as active."""
     pong_timeout_s: float = 5.0
-    """An unanswered ping ends the session after this."""
+    """An unanswered ping ends the session after this; after up to three times as long while bulk keeps arriving, behind
+    which the answer may wait."""
     beat_s: float = 1.0
     """The driver calls `handle_timer` at least this often, whatever `next_timer` says."""
     dead_s: float = 6.0

@@ -1,10 +1,22 @@
-"""Is the peer alive, how far away is it, and did our own loop stand still? (D4, P3, P7)"""
+"""Is the peer alive, how far away is it, and did our own loop stand still? (D4, P3, P7)
+
+While a session is in use both sides ping. On an idle one the hub does, and the agent listens: a byte of the hub shows
+that it hears the agent too, because it ends the session when a ping of its own stays unanswered. An agent that hears
+nothing pings, so each side notices by itself whichever direction went dead.
+"""
 
 import collections
 from typing import Final
 
 from proto import limits as bounds
 from proto.frames import U32
+
+LISTEN_SHARE: Final = 1.25
+"""Of the idle interval: how long a listening side waits for a byte of the peer before it pings itself."""
+BULK_BYTES: Final = 4096
+"""A message of the peer from this size on is bulk on its way, behind which the answer to a ping may wait."""
+BULK_GRACE: Final = 3
+"""… for up to this many times `pong_timeout_s`, while it keeps coming."""
 
 _SAMPLES: Final = 8
 
@@ -15,7 +27,9 @@ class Liveness:
     __slots__ = (
         "_active_until",
         "_beat_at",
+        "_bulk_at",
         "_count",
+        "_is_listening",
         "_limits",
         "_pinged_at",
         "_samples",
@@ -25,9 +39,12 @@ class Liveness:
         "rtt_s",
     )
 
-    def __init__(self, limits: bounds.Limits) -> None:
+    def __init__(self, limits: bounds.Limits, *, is_listening: bool = False) -> None:
+        """`is_listening`: on an idle session we leave the pings to the peer as long as we hear it."""
         self._limits = limits
+        self._is_listening = is_listening
         self._beat_at = 0.0
+        self._bulk_at = float("-inf")
         self._active_until = 0.0
         self._pinged_at = 0.0
         self._count = 0
@@ -59,18 +76,27 @@ class Liveness:
         """When the oldest ping without an answer was sent."""
         return self._unanswered[0][1] if self._unanswered else None
 
+    def heard(self, size: int, now: float) -> None:
+        """A message of `size` bytes arrived."""
+        self.last_received_at = now
+        if size >= BULK_BYTES:
+            self._bulk_at = now
+
     def active(self, now: float) -> None:
         """A stream was opened."""
         self._active_until = now + self._limits.active_memory_s
 
-    def interval(self, *, has_streams: bool, now: float) -> float:
-        """Seconds between pings."""
-        is_active = has_streams or now < self._active_until
-        return self._limits.ping_active_s if is_active else self._limits.ping_idle_s
+    def ping_at(self, *, has_streams: bool, now: float) -> float:
+        """When the next ping should leave, as long as none is unanswered."""
+        if has_streams or now < self._active_until:
+            return self._pinged_at + self._limits.ping_active_s
+        if self._is_listening:
+            return max(self._pinged_at, self.last_received_at) + self._limits.ping_idle_s * LISTEN_SHARE
+        return self._pinged_at + self._limits.ping_idle_s
 
     def is_ping_due(self, *, has_streams: bool, now: float) -> bool:
         """Tell whether a ping should leave. Never while one is unanswered."""
-        return not self._unanswered and now - self._pinged_at >= self.interval(has_streams=has_streams, now=now)
+        return not self._unanswered and now >= self.ping_at(has_streams=has_streams, now=now)
 
     def ping(self, now: float) -> bytes:
         """Return the eight bytes of the next PING."""
@@ -92,12 +118,21 @@ class Liveness:
         return rtt
 
     def is_dead(self, now: float) -> bool:
-        """Tell whether a ping has been unanswered for too long."""
-        return bool(self._unanswered) and now - self._unanswered[0][1] >= self._limits.pong_timeout_s
+        """Tell whether a ping has been unanswered for too long.
+
+        While bulk keeps arriving its answer may wait behind it, in queues that are not ours: it gets more time then.
+        """
+        if not self._unanswered:
+            return False
+        age, patience = now - self._unanswered[0][1], self._limits.pong_timeout_s
+        if age < patience:
+            return False
+        return age >= BULK_GRACE * patience or now - self._bulk_at >= self._limits.ping_active_s
 
     def next_at(self, *, has_streams: bool, now: float) -> float:
         """Return when the session wants to be woken: the next beat, ping or verdict, whichever is first."""
         due = self._beat_at + self._limits.beat_s
         if self._unanswered:
-            return min(due, self._unanswered[0][1] + self._limits.pong_timeout_s)
-        return min(due, self._pinged_at + self.interval(has_streams=has_streams, now=now))
+            verdict = self._unanswered[0][1] + self._limits.pong_timeout_s
+            return min(due, verdict) if now < verdict else due
+        return min(due, self.ping_at(has_streams=has_streams, now=now))

@@ -59,7 +59,7 @@ class Session(Inbound):
         if not self.liveness.beat(now):
             self._stalled()
             return
-        self.liveness.last_received_at = now
+        self.liveness.heard(len(message), now)
         try:
             self._receive_frames(message, now)
         except errors.ProtocolError as exc:

@@ -43,11 +43,45 @@ def test_death_comes_five_seconds_after_the_oldest_unanswered_ping() -> None:
 
 def test_intervals() -> None:
     made = alive()
-    assert made.interval(has_streams=False, now=100.0) == 10.0
-    assert made.interval(has_streams=True, now=100.0) == 2.0
+    made.pong(made.ping(100.0), 100.1)
+    assert made.ping_at(has_streams=False, now=100.0) == 110.0
+    assert made.ping_at(has_streams=True, now=100.0) == 102.0
     made.active(100.0)
-    assert made.interval(has_streams=False, now=159.0) == 2.0
-    assert made.interval(has_streams=False, now=161.0) == 10.0
+    assert made.ping_at(has_streams=False, now=159.0) == 102.0
+    assert made.ping_at(has_streams=False, now=161.0) == 110.0
+
+
+def test_a_listening_side_pings_when_it_hears_nothing() -> None:
+    made = Liveness(Limits(), is_listening=True)
+    made.start(100.0)
+    made.pong(made.ping(100.0), 100.1)
+    assert made.ping_at(has_streams=False, now=100.1) == 112.5
+    assert made.ping_at(has_streams=True, now=100.1) == 102.0
+    made.heard(16, 110.0)
+    assert made.ping_at(has_streams=False, now=110.0) == 122.5
+    assert not made.is_ping_due(has_streams=False, now=122.4)
+    assert made.is_ping_due(has_streams=False, now=122.5)
+    made.pong(made.ping(122.5), 122.6)
+    assert made.ping_at(has_streams=False, now=122.6) == 135.0  # heard nothing but its answer: not heard here
+
+
+@pytest.mark.parametrize(
+    ("bulk_at", "now", "is_dead"),
+    [
+        (99.0, 105.0, True),  # before the ping
+        (103.0, 104.9, False),
+        (103.0, 105.0, True),  # no longer flowing
+        (104.5, 105.0, False),
+        (104.5, 106.5, True),
+        (114.9, 115.0, True),  # for three times as long at most
+    ],
+)
+def test_an_answer_may_be_late_behind_bulk(bulk_at: float, now: float, is_dead: bool) -> None:
+    made = alive()
+    made.ping(100.0)
+    made.heard(4096, bulk_at)
+    made.heard(100, now)  # a keystroke or a ping of the peer is no reason to wait
+    assert made.is_dead(now) is is_dead
 
 
 def test_the_timer_is_the_next_beat_ping_or_verdict() -> None:
