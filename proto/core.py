@@ -16,6 +16,7 @@ from proto.frames import HEADER, FrameType
 from proto.handshake import Negotiated
 from proto.liveness import Liveness
 from proto.outbox import Outbox
+from proto.pacing import Pacing
 from proto.stream import Stream
 from proto.table import StreamTable
 from proto.transitions import HalfInput, HalfState, SessionInput, SessionState
@@ -88,9 +89,17 @@ class SessionCore:
         self.backlog = agreed.backlog
         self.credit = SessionCredit(agreed.session_window)
         self._growth = Growth(limits, agreed.window, agreed.session_window, budget)
-        self.out = Outbox(limits, min(agreed.data, limits.data_bytes), agreed.backlog, self.credit, self._grant)
-        self.table = StreamTable(limits, agreed.streams, is_even=role is Role.HUB, last_id=last_stream_id)
         self.liveness = Liveness(limits, is_listening=role is Role.AGENT)
+        self.out = Outbox(
+            limits,
+            min(agreed.data, limits.data_bytes),
+            agreed.backlog,
+            self.credit,
+            self._grant,
+            Pacing(negotiated.pings_per_s),
+            self.liveness.ping,
+        )
+        self.table = StreamTable(limits, agreed.streams, is_even=role is Role.HUB, last_id=last_stream_id)
         self.received_bytes = [0, 0, 0]
         """DATA bytes received, by class."""
         self.refusals: dict[str, int] = {}

@@ -10,12 +10,15 @@ Sans-I/O: the caller moves one WebSocket message per step, bounds the time (10 s
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from proto import codec, errors, frames, messages, transitions, versions
 from proto import limits as bounds
 from proto.frames import FrameType
 from proto.transitions import SessionInput, SessionState
+
+PINGS: Final = "pings"
+"""Key in `ext` of HELLO and AUTH: pings a second that the sender bears, where it is not 20."""
 
 _W = TypeVar("_W", bound=messages.Wire)
 
@@ -27,6 +30,20 @@ class Negotiated:
     version: int
     limits: messages.Bounds
     """Of each bound the smaller of both sides."""
+    pings_per_s: float = bounds.UNSAID_PINGS_PER_S
+    """What the peer bears in the long run."""
+
+
+def _offer(limits: bounds.Limits) -> messages.Ext:
+    """What we say in `ext`; nothing where it is what silence means."""
+    pings = int(limits.ping_per_s)
+    return {} if pings == bounds.UNSAID_PINGS_PER_S else {PINGS: pings}
+
+
+def _pings(ext: messages.Ext) -> float:
+    """What the peer says of pings; the old figure when it says nothing that makes sense."""
+    said = ext.get(PINGS)
+    return float(said) if type(said) is int and said > 0 else bounds.UNSAID_PINGS_PER_S
 
 
 class _Handshake:
@@ -103,6 +120,7 @@ class HubHandshake(_Handshake):
             versions=self._versions,
             limits=self.limits.offer(),
             build=self._build,
+            ext=_offer(self.limits),
         )
         return self._send(FrameType.HELLO, SessionInput.HELLO, hello)
 
@@ -110,7 +128,7 @@ class HubHandshake(_Handshake):
         """Return the agent's AUTH. Raise ProtocolError, VersionMismatch: send `refuse` and end."""
         auth = self._receive(message, FrameType.AUTH, SessionInput.AUTH, messages.AgentAuth)
         version = versions.negotiate(self._versions, auth.versions)
-        self._negotiated = Negotiated(version, bounds.merge(self.limits.offer(), auth.limits))
+        self._negotiated = Negotiated(version, bounds.merge(self.limits.offer(), auth.limits), _pings(auth.ext))
         return auth
 
     def make_welcome(self, session_id: str, cluster: str) -> messages.Welcome:
@@ -171,6 +189,7 @@ class AgentHandshake(_Handshake):
             node=node,
             build=build,
             kubernetes=kubernetes,
+            ext=_offer(self.limits),
         )
         return self._send(FrameType.AUTH, SessionInput.AUTH, auth)
 
@@ -186,6 +205,7 @@ class AgentHandshake(_Handshake):
         agreed = Negotiated(
             versions.negotiate(self._versions, self._hello.versions),
             bounds.merge(self.limits.offer(), self._hello.limits),
+            _pings(self._hello.ext),
         )
         if (welcome.version, welcome.limits) != (agreed.version, agreed.limits):
             raise errors.ProtocolError("the hub's WELCOME differs from what was offered")

@@ -310,6 +310,7 @@ class Inbound(SessionCore):
         if rtt is None:
             self._violate("answer to a ping that was not sent", now)
             return
+        self.out.pacing.answered(payload, rtt, now)
         self._events.append(events.PongReceived(rtt))
         if payload == self._drain_nonce:
             self._drain_nonce = None

@@ -35,6 +35,9 @@ MSG_MAX_BYTES: Final = 16 * KIB
 LAST_STREAM_ID: Final = 2**30
 """A session is retired before ids reach this, far from the 32-bit wrap."""
 
+UNSAID_PINGS_PER_S: Final = 20.0
+"""What a peer bears that does not say: `ping_per_s` of the first version."""
+
 ID_MARGIN: Final = 1024
 """How many ids before LAST_STREAM_ID an opener asks for a replacement session, so that it comes before ids run out."""
 
@@ -122,26 +125,24 @@ class Limits:
     """SYNC and GOAWAY of the peer in a burst, each of which has every stream looked at; beyond, the session ends."""
     survey_per_s: float = 0.2
     """… and in the long run."""
-    ping_burst: int = 100
+    ping_burst: int = 400
     """Pings of the peer in a burst; beyond, the session ends."""
-    ping_per_s: float = 20.0
-    """… and in the long run."""
+    ping_per_s: float = 200.0
+    """… and in the long run. Told to the peer, which measures the link by them while bulk waits."""
 
     demote_bytes: int = 128 * KIB
     """A stream that moved this much without a pause is served as bulk."""
     demote_pause_s: float = 0.05
     """A pause this long with an empty queue brings it back to its own class."""
-    slow_bytes_per_s: float = 2_000_000.0
-    """Under this measured rate frames and messages shrink to `slow_data_bytes`."""
-    slow_data_bytes: int = 16 * KIB
-    """DATA payload and message target on a slow transport."""
 
     def __post_init__(self) -> None:
         """Refuse bounds that contradict each other: a wrong setting must not surface as a stalled stream."""
-        if not 1 <= self.slow_data_bytes <= DATA_MAX_BYTES or not 1 <= self.data_bytes <= DATA_MAX_BYTES:
+        if not 1 <= self.data_bytes <= DATA_MAX_BYTES:
             raise ValueError(f"data frames are 1 to {DATA_MAX_BYTES} bytes")
         if not 1 <= self.window_bytes <= self.window_max_bytes <= self.session_window_bytes < 2**31:
             raise ValueError("need window_bytes <= window_max_bytes <= session_window_bytes < 2 GiB")
+        if self.ping_burst < 1 or self.ping_per_s < 1:
+            raise ValueError("ping_burst and ping_per_s are at least 1")
         if self.streams < 1 or self.open_backlog < 1 or self.streams > 8192:
             raise ValueError("streams is 1 to 8192, open_backlog at least 1")
 

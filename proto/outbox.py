@@ -1,6 +1,7 @@
 """Everything a session still has to write, and the next WebSocket message made of it.
 
-Order within a message: control frames, WINDOWs, OPENs, then the streams as the scheduler says, then one-shot messages.
+Order within a message: control frames, WINDOWs, OPENs, then the streams as the scheduler says, then one-shot messages,
+then at times the PING that measures the link (proto.pacing).
 RESET overtakes the queued bytes of its stream (they are dropped), WINDOWs wait as marks on their streams (one each,
 however often they grow), OPENs leave in the order of their ids.
 """
@@ -12,14 +13,15 @@ from typing import Final
 from proto import errors
 from proto import limits as bounds
 from proto.frames import HEADER, U32, Flag, FrameType
+from proto.pacing import Pacing
 from proto.scheduler import Scheduler
 from proto.stream import Buffer, Stream
 from proto.transitions import HalfState
 from proto.window import SessionCredit
 
+_PING: Final = int(FrameType.PING)
 _WINDOW: Final = int(FrameType.WINDOW)
 _MSG: Final = int(FrameType.MSG)
-_RATE_WEIGHT: Final = 4
 _ENDED: Final = int(HalfState.ENDED)
 
 
@@ -32,21 +34,18 @@ class Outbox:
         "_credit",
         "_data_bytes",
         "_grant",
-        "_is_slow",
-        "_last_backlogged",
-        "_last_size",
         "_limits",
         "_message_bytes",
         "_messages",
         "_open_bytes",
         "_opens",
-        "_rate",
+        "_ping",
         "_session_window_due",
-        "_taken_at",
         "_windows",
         "backlog_room",
         "dropped_messages",
         "finished",
+        "pacing",
         "queued",
         "scheduler",
         "sent_bytes",
@@ -59,11 +58,16 @@ class Outbox:
         backlog: int,
         credit: SessionCredit,
         grant: Callable[[Stream, float], int],
+        pacing: Pacing,
+        ping: Callable[[float], bytes],
     ) -> None:
+        """`grant` gives a stream's credit to return, `ping` the eight bytes of a PING that leaves now."""
         self._limits = limits
         self._data_bytes = data_bytes
         self._credit = credit
         self._grant = grant
+        self.pacing = pacing
+        self._ping = ping
         self._control: collections.deque[bytes] = collections.deque()
         self._control_bytes = 0
         self._windows: list[Stream] = []
@@ -83,11 +87,6 @@ class Outbox:
         """DATA bytes in the queues of all streams."""
         self.sent_bytes = [0, 0, 0]
         """DATA bytes written, by class."""
-        self._taken_at = 0.0
-        self._last_size = 0
-        self._last_backlogged = False
-        self._rate: float | None = None
-        self._is_slow = False
 
     def __bool__(self) -> bool:
         """Tell whether `take` would return a message."""
@@ -96,7 +95,10 @@ class Outbox:
             or self._windows
             or self._session_window_due
             or (self._opens and self.backlog_room > 0)
-            or (self.scheduler and self._credit.send_left > 0)
+            or (
+                self._credit.send_left > 0
+                and (self.scheduler.has_urgent or (self.scheduler.has_bulk and not self.pacing.is_blocked))
+            )
             or self._messages
         )
 
@@ -104,11 +106,6 @@ class Outbox:
     def is_stalled(self) -> bool:
         """DATA is queued, and all of it waits for credit of the peer."""
         return self.queued > 0 and not (self.scheduler and self._credit.send_left > 0)
-
-    @property
-    def is_slow(self) -> bool:
-        """The transport was measured to take less than `slow_bytes_per_s`."""
-        return self._is_slow
 
     @property
     def control_overflow(self) -> bool:
@@ -187,35 +184,32 @@ class Outbox:
     def take(self, now: float) -> bytes:
         """Return the next WebSocket message, empty when there is nothing to send.
 
-        About 64 KiB at most (16 KiB on a slow transport), plus at most one OPEN or HEAD of 60 KiB that began below it.
+        About 64 KiB at most (3 ms of a slow link), plus at most one OPEN or HEAD of 60 KiB that began below it.
         """
-        if self._last_backlogged:
-            self._measure(now)
-        target = self._limits.slow_data_bytes if self._is_slow else bounds.MESSAGE_TARGET_BYTES
+        scheduler = self.scheduler
+        target, bulk = self.pacing.message_bytes, scheduler.bulk_bytes
         out: list[Buffer] = []
         size = self._take_control(out, target) if self._control else 0
         if self._windows or self._session_window_due:
             size += self._take_windows(out, now)
         if self._opens:
             size += self._take_opens(out, target - size, now)
-        if self.scheduler:
+        if scheduler:
             size += self._take_streams(out, target - size, now)
         if self._messages and size < target:
             size += self._take_messages(out, target - size)
-        self._taken_at = now
-        self._last_size = size
-        self._last_backlogged = bool(self.scheduler)
+        if size:
+            self.pacing.sent(size, scheduler.bulk_bytes - bulk, now, is_backlogged=scheduler.has_bulk)
+            if scheduler.has_bulk and self.pacing.is_mark_due(now) and not self._control:
+                self._mark(out, now)
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 
-    def _measure(self, now: float) -> None:
-        """Learn the transport's rate from how long it took a message while another one was waiting."""
-        elapsed = now - self._taken_at
-        if elapsed <= 0:
-            return
-        rate = self._last_size / elapsed
-        self._rate = rate if self._rate is None else self._rate + (rate - self._rate) / _RATE_WEIGHT
-        # A quarter of hysteresis: sizes must not flap around the mark.
-        self._is_slow = self._rate < self._limits.slow_bytes_per_s * (1.25 if self._is_slow else 1.0)
+    def _mark(self, out: list[Buffer], now: float) -> None:
+        """End the message with a PING, whose answer shows that all before it has arrived."""
+        nonce = self._ping(now)
+        frame = HEADER.pack(_PING, 0, len(nonce), 0) + nonce
+        out.append(frame)
+        self.pacing.mark(nonce, len(frame), now)
 
     def _take_control(self, out: list[Buffer], target: int) -> int:
         size = 0
@@ -263,11 +257,12 @@ class Outbox:
     def _take_streams(self, out: list[Buffer], room: int, now: float) -> int:
         size = 0
         credit = self._credit
-        largest = min(self._data_bytes, self._limits.slow_data_bytes) if self._is_slow else self._data_bytes
+        largest = min(self._data_bytes, self.pacing.message_bytes)
+        may_bulk = not self.pacing.is_blocked
         low = self._limits.send_queue_low_bytes
         while size < room and credit.send_left > 0:
             before = len(out)
-            served = self.scheduler.serve(out, min(largest, credit.send_left), now)
+            served = self.scheduler.serve(out, min(largest, credit.send_left), now, may_bulk=may_bulk)
             if served is None:
                 break
             stream, moved = served

@@ -16,6 +16,8 @@ from proto.stream import Buffer, Stream
 NORMAL_SHARE: Final = 3
 BULK_SHARE: Final = 9
 
+_BULK_OWED_MAX: Final = 2 * BULK_SHARE * bounds.DATA_MAX_BYTES
+"""Bulk that was held back for long is owed two turns, not a burst that a keystroke would wait behind."""
 _NORMAL: Final = int(StreamClass.NORMAL)
 _BULK: Final = int(StreamClass.BULK)
 
@@ -23,7 +25,17 @@ _BULK: Final = int(StreamClass.BULK)
 class Scheduler:
     """Streams with something to send."""
 
-    __slots__ = ("_bulk", "_bulk_owed", "_demote_bytes", "_interactive", "_normal", "_normal_owed", "_pause", "_rings")
+    __slots__ = (
+        "_bulk",
+        "_bulk_owed",
+        "_demote_bytes",
+        "_interactive",
+        "_normal",
+        "_normal_owed",
+        "_pause",
+        "_rings",
+        "bulk_bytes",
+    )
 
     def __init__(self, limits: bounds.Limits) -> None:
         self._demote_bytes = limits.demote_bytes
@@ -34,9 +46,21 @@ class Scheduler:
         self._rings = (self._interactive, self._normal, self._bulk)
         self._normal_owed = 0
         self._bulk_owed = 0
+        self.bulk_bytes = 0
+        """DATA served as bulk so far."""
 
     def __bool__(self) -> bool:
         return bool(self._interactive or self._normal or self._bulk)
+
+    @property
+    def has_bulk(self) -> bool:
+        """A stream that is served as bulk waits for its turn."""
+        return bool(self._bulk)
+
+    @property
+    def has_urgent(self) -> bool:
+        """A stream that is not served as bulk waits for its turn."""
+        return bool(self._interactive or self._normal)
 
     def add(self, stream: Stream, now: float) -> None:
         """Queue a stream that has become ready. One that is queued already stays where it is."""
@@ -55,9 +79,12 @@ class Scheduler:
         for ring in self._rings:
             ring.clear()
 
-    def serve(self, out: list[Buffer], quantum: int, now: float) -> tuple[Stream, int] | None:
-        """Let the next stream write one turn into `out`. Return it and its DATA bytes, or None when none is ready."""
-        while (level := self._pick()) is not None:
+    def serve(self, out: list[Buffer], quantum: int, now: float, *, may_bulk: bool = True) -> tuple[Stream, int] | None:
+        """Let the next stream write one turn into `out`. Return it and its DATA bytes, or None when none is ready.
+
+        Without `may_bulk` the streams that are served as bulk keep their places.
+        """
+        while (level := self._pick(may_bulk)) is not None:
             stream = self._rings[level].popleft()
             stream.in_ring = False
             if not stream.is_ready():  # reset, or out of credit, since it was queued
@@ -73,9 +100,9 @@ class Scheduler:
             return stream, size
         return None
 
-    def _pick(self) -> int | None:
+    def _pick(self, may_bulk: bool) -> int | None:
         has_higher = bool(self._interactive or self._normal)
-        if self._bulk and (not has_higher or self._bulk_owed >= BULK_SHARE * bounds.DATA_MAX_BYTES):
+        if may_bulk and self._bulk and (not has_higher or self._bulk_owed >= BULK_SHARE * bounds.DATA_MAX_BYTES):
             return _BULK
         if self._normal and (not self._interactive or self._normal_owed >= NORMAL_SHARE * bounds.DATA_MAX_BYTES):
             return _NORMAL
@@ -84,9 +111,10 @@ class Scheduler:
     def _account(self, level: int, size: int) -> None:
         """Remember what the lower classes let pass, as long as they have something to send."""
         if level == _BULK:
+            self.bulk_bytes += size
             self._bulk_owed = max(self._bulk_owed - BULK_SHARE * size, 0)
             return
-        self._bulk_owed = self._bulk_owed + size if self._bulk else 0
+        self._bulk_owed = min(self._bulk_owed + size, _BULK_OWED_MAX) if self._bulk else 0
         if level == _NORMAL:
             self._normal_owed = max(self._normal_owed - NORMAL_SHARE * size, 0)
         else:

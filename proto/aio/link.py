@@ -17,7 +17,7 @@ from proto import events
 from proto.aio.delivery import Delivery, OnOpen
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import LinkObserver, StreamOwner
-from proto.aio.transport import NOTSENT_LOWAT_BYTES, SLOW_NOTSENT_LOWAT_BYTES, Transport
+from proto.aio.transport import Transport
 from proto.errors import Code
 from proto.events import EndKind, EndReason
 from proto.messages import Opening, StreamClass, StreamKind
@@ -77,7 +77,6 @@ class Link:
         self._waiting: set[asyncio.Future[None]] = set()
         """For the end of a drain, or for the last message to have been written."""
         self._is_delivering = False
-        self._is_slow = False
         self._is_stalled = False
 
     def __repr__(self) -> str:
@@ -315,20 +314,12 @@ class Link:
             self.session.handle_timer(now)
             self.settle()
             self._observe(now - self._timed_at)
-            self._follow_rate()
         except Exception:  # without its timer a session would neither ping nor notice a death
             logger.exception("timer failed", extra={"link": self.name})
             self.session.receive_eof("internal error")
             self.settle()
         if self.session.is_open:
             self._arm_timer(loop)
-
-    def _follow_rate(self) -> None:
-        """A slow transport gets a smaller kernel buffer: what lies there cannot be overtaken by a keystroke."""
-        is_slow = self.session.out.is_slow
-        if is_slow is not self._is_slow:
-            self._is_slow = is_slow
-            self._transport.limit_unsent(SLOW_NOTSENT_LOWAT_BYTES if is_slow else NOTSENT_LOWAT_BYTES)
 
     def _observe(self, elapsed: float) -> None:
         """Hand over what was counted since the last beat."""

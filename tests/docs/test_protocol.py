@@ -3,7 +3,8 @@
 import re
 
 from proto.frames import FrameType
-from proto.limits import Limits
+from proto.limits import UNSAID_PINGS_PER_S, Limits
+from proto.liveness import BULK_BYTES, BULK_GRACE, LISTEN_SHARE
 from tests.docs import render_protocol
 from tests.docs.render_protocol import PAGE, PARTS
 
@@ -32,6 +33,9 @@ def test_the_prose_names_the_limits_as_they_are() -> None:
     for sentence in (
         f"pings every {limits.ping_active_s:.0f} s while a stream is open",
         f"every {limits.ping_idle_s:.0f} s otherwise",
+        f"heard nothing for {limits.ping_idle_s * LISTEN_SHARE:.1f} s",
+        f"for up to {limits.pong_timeout_s * BULK_GRACE:.0f} s while messages of {BULK_BYTES // 1024} KiB",
+        f"`pings`, an integer; {UNSAID_PINGS_PER_S:.0f} where they do not",
         f"unanswered for {limits.pong_timeout_s:.0f} s ends",
         f"stood still for more than {limits.dead_s:.0f} s MUST",
         f"takes no bytes for {limits.progress_s:.0f} s",
@@ -43,8 +47,6 @@ def test_the_prose_names_the_limits_as_they_are() -> None:
         f"More than {limits.survey_burst} SYNC and GOAWAY at once, or one in {1 / limits.survey_per_s:.0f} seconds",
         f"More than {limits.ping_per_s:.0f} pings a second ({limits.ping_burst} at once)",
         f"moved {limits.demote_bytes // 1024} KiB without pausing for {limits.demote_pause_s * 1000:.0f} ms",
-        f"slower than {limits.slow_bytes_per_s / 1e6:.0f} MB/s",
-        f"frames and messages are {limits.slow_data_bytes // 1024} KiB",
         f"more than {limits.control_queue_bytes // 2**20} MiB of unwritten control frames",
         f"keeps at most {limits.message_queue_bytes // 1024} KiB of them",
         f"doubles when its credit is returned, up to {limits.window_max_bytes // 2**20} MiB",

@@ -18,8 +18,8 @@ from proto.limits import Limits
 from proto.messages import StreamClass, StreamKind
 from tests.proto.pair import INSTANCE, NONCE, Pair, Side
 
-LIMITS: Final = Limits(window_bytes=2048, window_max_bytes=4096)
-"""Small windows, so that a WINDOW is in the recording without megabytes before it."""
+LIMITS: Final = Limits(window_bytes=2048, window_max_bytes=4096, ping_per_s=20.0)
+"""Small windows, so that a WINDOW is in the recording without megabytes before it; and the pings that silence means."""
 
 DIRECTORY: Final = pathlib.Path(__file__).parent / "recordings"
 

@@ -165,3 +165,26 @@ def test_a_credential_does_not_show_its_value() -> None:
             role="cluster", instance=INSTANCE, epoch=1, versions=(1, 1), limits=Limits().offer(), credential=BEARER
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [({}, 20.0), ({"pings": 300}, 300.0), ({"pings": 0}, 20.0), ({"pings": -5}, 20.0), ({"pings": "many"}, 20.0),
+     ({"pings": True}, 20.0), ({"later": 1}, 20.0)],
+)  # fmt: skip
+def test_what_the_other_side_bears_of_pings(said: messages.Ext, understood: float) -> None:
+    hub = HubHandshake("hub-1", NONCE, Limits())
+    agent = AgentHandshake("cluster", INSTANCE, 1, Limits())
+    hello = codec.decode(messages.HubHello, frames.split(hub.hello())[0][3])
+    assert hello.ext == {"pings": 200}
+    agent.receive_hello(frames.encode(FrameType.HELLO, 0, 0, codec.encode(msgspec.structs.replace(hello, ext=said))))
+    auth = codec.decode(messages.AgentAuth, frames.split(agent.auth(BEARER))[0][3])
+    assert auth.ext == {"pings": 200}
+    hub.receive(frames.encode(FrameType.AUTH, 0, 0, codec.encode(msgspec.structs.replace(auth, ext=said))))
+    agent.receive_answer(hub.welcome(hub.make_welcome("session-1", "demo")))
+    assert hub.negotiated.pings_per_s == agent.negotiated.pings_per_s == understood
+
+
+def test_the_first_versions_figure_is_not_said() -> None:
+    hub = HubHandshake("hub-1", NONCE, Limits(ping_per_s=20.0))
+    assert codec.decode(messages.HubHello, frames.split(hub.hello())[0][3]).ext == {}

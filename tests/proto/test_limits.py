@@ -9,7 +9,8 @@ from proto.limits import Limits
     [
         {"data_bytes": 0},
         {"data_bytes": 32_769},
-        {"slow_data_bytes": 0},
+        {"ping_per_s": 0},
+        {"ping_burst": 0},
         {"window_bytes": 0},
         {"window_bytes": 5_000_000},
         {"window_max_bytes": 2**25},
@@ -20,7 +21,7 @@ from proto.limits import Limits
     ],
 )
 def test_bounds_that_contradict_each_other_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"bytes|need|streams"):
+    with pytest.raises(ValueError, match=r"bytes|need|streams|ping"):
         Limits(**change)  # type: ignore[arg-type] # parametrised over integer fields
 
 

@@ -29,7 +29,6 @@ SMALL = Limits(
     open_backlog=3,
     send_queue_bytes=3000,
     send_queue_low_bytes=1000,
-    slow_data_bytes=300,
 )
 
 

@@ -4,12 +4,22 @@ from proto import errors, frames
 from proto.limits import MESSAGE_MAX_BYTES, MESSAGE_TARGET_BYTES, Limits
 from proto.messages import StreamClass, StreamKind
 from proto.outbox import Outbox
+from proto.pacing import Pacing
 from proto.stream import Stream
 from proto.window import SessionCredit
 
 
 def outbox(limits: Limits | None = None, backlog: int = 256, grant: int = 10) -> Outbox:
-    return Outbox(limits or Limits(), 32_768, backlog, SessionCredit(2**24), lambda stream, now: grant)
+    nonces = iter(range(1, 2**32))
+    return Outbox(
+        limits or Limits(),
+        32_768,
+        backlog,
+        SessionCredit(2**24),
+        lambda stream, now: grant,
+        Pacing(200.0),
+        lambda now: next(nonces).to_bytes(8, "big"),
+    )
 
 
 def stream(number: int, cls: StreamClass = StreamClass.NORMAL) -> Stream:
@@ -73,23 +83,52 @@ def test_control_frames_are_cut_into_messages_too() -> None:
     assert out.control_overflow
 
 
-def test_a_slow_transport_gets_small_frames_and_messages() -> None:
-    out = outbox()
-    made = stream(2, StreamClass.BULK)
-    made.push(bytes(10_000_000))
+def filled(out: Outbox, cls: StreamClass, size: int = 10_000_000, number: int = 2) -> Stream:
+    made = stream(number, cls)
+    made.push(bytes(size))
     out.scheduler.add(made, 0.0)
-    now = 1.0
-    assert len(out.take(now)) > 60_000
-    for _ in range(3):
-        now += 0.1  # 64 KiB in 100 ms
-        message = out.take(now)
-    assert out.is_slow
-    assert len(message) < 17_000
-    for _ in range(40):
-        now += 0.001  # 16 KiB in 1 ms
-        message = out.take(now)
-    assert not out.is_slow
-    assert len(message) > 60_000
+    return made
+
+
+def test_bulk_ends_in_marks_and_waits_for_their_answers() -> None:
+    out = outbox()
+    filled(out, StreamClass.BULK)
+    first = out.take(1.0)
+    assert kinds(first)[-1] == 7
+    while out:
+        message = out.take(1.0)
+        assert len(message) <= MESSAGE_TARGET_BYTES + 32_768 + 40
+    assert out.pacing.is_blocked
+    assert 128 * 1024 <= out.pacing.on_way <= 128 * 1024 + 100_000
+    assert not out.is_stalled  # it waits for us, not for the peer's credit
+    out.pacing.answered(frames.split(first)[-1][3], 0.05, 1.05)
+    assert out
+
+
+def test_others_never_wait_for_the_link() -> None:
+    out = outbox()
+    filled(out, StreamClass.BULK)
+    while out:
+        out.take(1.0)
+    for number, cls in ((4, StreamClass.INTERACTIVE), (6, StreamClass.NORMAL)):
+        filled(out, cls, 100, number)
+        assert [frame[2] for frame in frames.split(out.take(1.0))] == [number]
+    out.control(frames.encode(6, 0, 2, b"\0\1"))
+    assert kinds(out.take(1.0)) == [6]
+    assert not out
+
+
+def test_no_mark_overtakes_a_ping_that_waits() -> None:
+    """The peer answers pings in the order of their arrival, and we expect the answers in the order of our numbers."""
+    out = outbox()
+    filled(out, StreamClass.BULK)
+    for _ in range(7000):
+        out.control(frames.encode(6, 0, 2, b"\0\1"))
+    found: list[int] = []
+    while out._control:
+        assert 7 not in found
+        found = kinds(out.take(1.0))
+    assert found[-1] == 7
 
 
 def test_without_session_credit_data_waits_and_control_does_not() -> None:

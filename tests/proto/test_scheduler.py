@@ -103,3 +103,17 @@ def test_dead_and_blocked_streams_are_passed_over() -> None:
     assert serve(scheduler, 9) == [3]
     assert not scheduler
     assert not blocked.in_ring
+
+
+def test_held_back_bulk_keeps_its_place_and_is_owed_little() -> None:
+    scheduler = Scheduler(Limits(demote_bytes=2**40))
+    scheduler.add(ready(1, StreamClass.BULK, 2**26), 0.0)
+    scheduler.add(ready(2, StreamClass.NORMAL, 2**26), 0.0)
+    out: list[Buffer] = []
+    for _ in range(100):
+        served = scheduler.serve(out, DATA_MAX_BYTES, 0.0, may_bulk=False)
+        assert served is not None
+        assert served[0].id == 2
+    assert scheduler.has_bulk
+    assert serve(scheduler, 4) == [1, 1, 2, 2]  # two turns at most, then its share again
+    assert scheduler.bulk_bytes == 2 * DATA_MAX_BYTES

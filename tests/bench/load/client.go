@@ -249,6 +249,7 @@ func measureKeystrokes(o options) (any, error) {
 	var group sync.WaitGroup
 	var mutex sync.Mutex
 	var moved int64
+	began := time.Now()
 	for range o.background {
 		group.Add(1)
 		go func() {
@@ -264,9 +265,9 @@ func measureKeystrokes(o options) (any, error) {
 	}
 	started := time.Now()
 	samples, err := typeUntil(connection, reader, started.Add(o.duration))
-	elapsed := time.Since(started).Seconds()
 	close(stop)
 	group.Wait()
+	elapsed := time.Since(began).Seconds()
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,9 @@ const (
 	queued  = 64
 	// Else the kernel would take megabytes off the sender's hands, as no link does.
 	receiveBuffer = 64 << 10
+	// A sleep ends late, the more so on a busy machine: what it took too long is made up for, or the link would be
+	// slower than said, and slower still for who writes in small pieces.
+	catchUp = 4 * time.Millisecond
 )
 
 // relay forwards TCP connections with a delay and a rate each way, and counts bytes: a slow link without privileges. The
@@ -78,15 +81,18 @@ func carry(from, to net.Conn, delay time.Duration, rate float64, count *atomic.I
 			data := make([]byte, segment)
 			n, err := from.Read(data)
 			if n > 0 {
-				now := time.Now()
-				if free.Before(now) {
-					free = now
+				if late := time.Now().Add(-catchUp); free.Before(late) {
+					free = late
 				}
 				if rate > 0 {
 					free = free.Add(time.Duration(float64(n) / rate * float64(time.Second)))
 					time.Sleep(time.Until(free)) // a link has no room of its own: its sender must feel the rate
 				}
-				pieces <- piece{data[:n], free.Add(delay)}
+				left := free
+				if now := time.Now(); left.Before(now) {
+					left = now
+				}
+				pieces <- piece{data[:n], left.Add(delay)}
 			}
 			if err != nil {
 				return

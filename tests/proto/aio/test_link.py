@@ -323,16 +323,6 @@ async def test_the_timer_notices_death_and_the_observer_hears_of_everything() ->
         assert blocked.fate is not None
 
 
-async def test_the_kernels_share_follows_the_measured_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Wire() as wire:
-        sizes: list[int] = []
-        monkeypatch.setattr(PipeEnd, "limit_unsent", lambda _end, size: sizes.append(size))
-        for is_slow in (False, True, True, False):
-            wire.hub.session.out._is_slow = is_slow
-            wire.hub._follow_rate()
-        assert sizes == [16_384, 131_072]
-
-
 async def test_a_failing_timer_ends_the_session_instead_of_leaving_it_blind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
