@@ -16,8 +16,6 @@ from proto.aio.inbox import Receiver
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes in the kernel at which the socket stops being writable. Without it a keystroke waits behind megabytes
 that the kernel has already taken: 560 ms instead of 100 on an 8 MB/s link (facts/tunnels.md §6.5)."""
-SLOW_NOTSENT_LOWAT_BYTES: Final = 16 * 1024
-"""The same for a transport that was measured to be slow (Limits.slow_bytes_per_s): 128 KiB would be 0.1 s at 1 MB/s."""
 USER_TIMEOUT_MS: Final = 20_000
 """Unacknowledged bytes for this long end the TCP connection. Pings notice earlier; this is for the rest of a batch."""
 KEEPALIVE_S: Final = (15, 5, 3)
@@ -67,10 +65,6 @@ class Transport(Protocol):
         """Drop the connection now. May be repeated."""
         ...
 
-    def limit_unsent(self, size: int) -> None:
-        """Let the kernel hold about `size` bytes that have not left, at most. Nothing where there is no kernel."""
-        ...
-
     async def close(self, code: int, reason: str) -> None:
         """Close in order with a WebSocket close code. The link bounds the time it takes and aborts then."""
         ...
@@ -94,12 +88,6 @@ def tune(sock: Any, *, transport: asyncio.WriteTransport | None = None) -> None:
     _set(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", idle)
     _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval)
     _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", count)
-
-
-def limit_unsent(sock: Any, size: int) -> None:
-    """Change the bound on unsent bytes of the tunnel's TCP socket."""
-    if sock is not None and getattr(sock, "family", None) in {socket.AF_INET, socket.AF_INET6}:
-        _set(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", size)
 
 
 def _set(sock: Any, level: int, name: str, value: int) -> None:
@@ -204,9 +192,6 @@ class PipeEnd:
         self._in.on_change.append(self._soon)
         self._out.on_change.append(self._soon)
         self._soon()
-
-    def limit_unsent(self, size: int) -> None:
-        """There is no kernel in between."""
 
     def abort(self) -> None:
         for direction in (self._in, self._out):

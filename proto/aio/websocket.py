@@ -10,7 +10,7 @@ from typing import Final
 
 from proto import websocket
 from proto.aio.inbox import Inbox, Receiver
-from proto.aio.transport import limit_unsent, tune
+from proto.aio.transport import tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
 
@@ -77,9 +77,6 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._reader.message_max = MESSAGE_MAX_BYTES
         self._inbox.bind(receiver)
         self._resume()
-
-    def limit_unsent(self, size: int) -> None:
-        limit_unsent(self._transport.get_extra_info("socket"), size)
 
     def abort(self) -> None:
         self._transport.abort()

@@ -86,9 +86,6 @@ class ServerTransport:
                 await self.connection.send(await self.writing.get())
                 self.writing.task_done()
 
-    def limit_unsent(self, size):
-        pass
-
     def abort(self):
         for task in (self.reading, self.writer) if self.reading else ():
             task.cancel()

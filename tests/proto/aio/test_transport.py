@@ -39,14 +39,6 @@ def test_the_options_of_a_tunnel() -> None:
     assert writer.high == 65_536
 
 
-def test_a_slow_transport_keeps_less_in_the_kernel() -> None:
-    sock = FakeSocket()
-    transport.tune(sock)
-    transport.limit_unsent(sock, transport.SLOW_NOTSENT_LOWAT_BYTES)
-    assert sock.options[socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT] == 16_384
-    transport.limit_unsent(None, 1)
-
-
 def test_what_cannot_be_tuned_is_left_alone() -> None:
     transport.tune(None)
     unix = FakeSocket(socket.AF_UNIX)
