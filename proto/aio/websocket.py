@@ -18,6 +18,7 @@ CONTROL_FRAMES_PER_S: Final = 20.0
 """WebSocket pings and pongs of a peer in the long run (facts/security.md D11); riata's own pings are frames inside
 messages."""
 CONTROL_FRAMES_BURST: Final = 100.0
+LINGER_S: Final = 1.0
 READ_BYTES: Final = 256 * 1024
 """Bytes read at a time, for all connections: what is read is digested before the loop goes on."""
 _MASKS: Final = 1024
@@ -43,6 +44,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._has_said_close = False
         self._is_over = False
         """Nothing more is read: the peer's CLOSE has come, or it broke the framing."""
+        self._lingers = False
+        """It ends by itself, LINGER_S behind a refusal at the latest."""
         self._gone = self._loop.create_future()
         self._owed_pong: bytes | None = None
         self._allowance = CONTROL_FRAMES_BURST
@@ -79,7 +82,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._resume()
 
     def abort(self) -> None:
-        self._transport.abort()
+        if not self._lingers:
+            self._transport.abort()
 
     async def close(self, code: int, reason: str) -> None:
         self._say_close(code, reason)
@@ -165,9 +169,10 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._transport.write(websocket.frame(websocket.PONG, payload, self._mask()))
 
     def _refuse(self, error: WebSocketError) -> None:
-        self._is_over = True
+        """Say why and wait for the peer to close: an end with unread bytes is a reset, which would eat the reason."""
+        self._is_over = self._lingers = True
         self._say_close(error.code, error.text)
-        self._transport.close()
+        self._loop.call_later(LINGER_S, self._transport.abort)
         self._inbox.lose(ConnectionAbortedError(error.text))
 
     def _say_close(self, code: int, reason: str) -> None:

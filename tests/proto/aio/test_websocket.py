@@ -140,6 +140,17 @@ async def test_a_message_is_small_until_a_receiver_is_bound() -> None:
     with pytest.raises(ConnectionAbortedError):
         await line.transport.receive()
     assert line.sent == [Control(websocket.CLOSE, b"\x03\xf1a message of more than 65536 bytes")]
+
+
+async def test_a_refusal_waits_for_the_peer_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proto.aio.websocket.LINGER_S", 0.0)
+    line = Line()
+    line.feed(websocket.TEXT, b"hello")
+    line.transport.abort()
+    assert not line.raw.is_ended
+    line.feed(websocket.BINARY, b"thrown away")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert line.raw.is_ended
 
 
