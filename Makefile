@@ -128,6 +128,11 @@ bench-race: sync ## race riata against Rancher's remotedialer and yamux on this 
 	@echo "Race: every row three times on every way, one after the other (about 30 minutes)"
 	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.race $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: sync ## one hub under 10, 100 and 1,000 clusters: memory, CPU, scrapes, reconnects; ARGS="--sizes 10,100"
+	@echo "Scale: up to 5,000 tunnels and 10,000 watches on one hub (up to 6 minutes)"
+	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.scale $(ARGS)
+
 .PHONY: fuzz
 fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZZ_SECONDS=60 each
 	@$(PY) -c "import atheris" 2>/dev/null || { echo "error: atheris is not here: it has builds for Linux on x86-64 and" \

@@ -18,6 +18,7 @@ from tests.harness import pki
 
 _BIN = Path(sys.executable).parent
 CLUSTER = "bench"
+HUB_READY = "hub.ready"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,17 +111,26 @@ async def start_target(stack: contextlib.AsyncExitStack, directory: Path, load: 
 
 
 async def start_hub(stack: contextlib.AsyncExitStack, directory: Path) -> tuple[int, dict[str, Any], Path]:
-    admin, data, ready = directory / "admin.token", directory / "hub", directory / "hub.ready"
-    hub = str(_BIN / "riata-hub")
-    init = await asyncio.create_subprocess_exec(
-        hub, "init", "--data", str(data), "--admin-token-file", str(admin), stdout=asyncio.subprocess.DEVNULL
-    )
+    admin = await init_hub(directory)
+    pid = await start(stack, directory / "hub.log", hub_command(directory))
+    answer: dict[str, Any] = json.loads(await wait_for_text(directory / HUB_READY))
+    return pid, answer, admin
+
+
+async def init_hub(directory: Path) -> Path:
+    """Set a hub up in a directory; returns the file with its administrator's token."""
+    admin = directory / "admin.token"
+    command = [str(_BIN / "riata-hub"), "init", "--data", str(directory / "hub"), "--admin-token-file", str(admin)]
+    init = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     if await init.wait() != 0:
         raise RuntimeError("riata-hub init failed")
-    listen = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file", str(ready)]
-    pid = await start(stack, directory / "hub.log", [hub, "serve", "--data", str(data), *listen])
-    answer: dict[str, Any] = json.loads(await wait_for_text(ready))
-    return pid, answer, admin
+    return admin
+
+
+def hub_command(directory: Path, listen: str = "127.0.0.1:0") -> list[str]:
+    """How the hub of a directory is run; it writes HUB_READY there once it listens."""
+    where = ["--listen", listen, "--metrics-listen", "127.0.0.1:0", "--ready-file", str(directory / HUB_READY)]
+    return [str(_BIN / "riata-hub"), "serve", "--data", str(directory / "hub"), *where]
 
 
 async def start_agent(
@@ -134,17 +144,24 @@ async def start_agent(
 
 
 async def start(stack: contextlib.AsyncExitStack, log: Path, command: list[str]) -> int:
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, env=_environment())
-    stack.push_async_callback(_stop, process)
+    process = await launch(log, command)
+    stack.push_async_callback(stop, process)
     return process.pid
+
+
+async def launch(log: Path, command: list[str], **environment: str) -> asyncio.subprocess.Process:
+    """Start a program whose output goes to a file; `stop` it."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *command, stdout=output, stderr=output, env=_environment() | environment
+        )
 
 
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.terminate()
         try:

@@ -21,7 +21,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: load target|relay|verify|get|list|download|upload|watch|open|duplex|keystroke|stalled|probe [flags]"))
+		fail(fmt.Errorf("usage: load target|relay|verify|get|list|download|upload|watch|open|duplex|keystroke|stalled|probe|hold [flags]"))
 	}
 	command := os.Args[1]
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
@@ -35,6 +35,8 @@ func main() {
 	flags.IntVar(&o.background, "background", 0, "saturating downloads beside a keystroke session")
 	flags.IntVar(&o.rate, "rate", 10, "watch: events per second and watch")
 	flags.IntVar(&o.size, "size", 1024, "watch: bytes of an event")
+	first := flags.Int("first", 0, "hold: number of the first cluster")
+	clusters := flags.Int("clusters", 1, "hold: how many clusters the watches are spread over")
 	to := flags.String("to", "", "relay: where to")
 	delay := flags.Duration("delay", 0, "relay: delay each way")
 	limit := flags.Float64("bytes-per-second", 0, "relay: rate each way, 0 for none")
@@ -61,6 +63,8 @@ func main() {
 		result, err = measureOpens(o)
 	case "duplex":
 		result, err = measureDuplex(o)
+	case "hold":
+		result, err = holdWatches(o, *first, *clusters)
 	case "probe":
 		result, err = probe(o)
 	case "get":

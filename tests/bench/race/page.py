@@ -20,10 +20,14 @@ _BAR, _LEFT, _WIDTH = 22, 430, 380
 
 def write(table: Table, judged: list[Verdict], *, is_tls: bool, at: datetime.datetime) -> None:
     """Replace the marked part of the page, and the picture."""
-    page = PAGE.read_text()
-    part = "\n".join(_lines(table, judged, is_tls=is_tls, at=at))
-    PAGE.write_text(re.sub(rf"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{part}\n{END}", page, flags=re.DOTALL))
+    replace(BEGIN, END, _lines(table, judged, is_tls=is_tls, at=at))
     PICTURE.write_text(picture(judged))
+
+
+def replace(begin: str, end: str, lines: list[str]) -> None:
+    """Put the lines between two marks of the page, in the place of what is there."""
+    part = "\n".join([begin, *lines, end])
+    PAGE.write_text(re.sub(rf"{begin}.*{end}", lambda _: part, PAGE.read_text(), flags=re.DOTALL))
 
 
 def _lines(table: Table, judged: list[Verdict], *, is_tls: bool, at: datetime.datetime) -> list[str]:

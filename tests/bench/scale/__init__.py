@@ -1,0 +1,1 @@
+"""One hub under a whole fleet: `make bench-scale`."""
