@@ -1,20 +1,19 @@
-"""Logging of hub and agent: structlog over the standard library, JSON for machines or lines for people.
+"""Logging of hub and agent: the standard library's, JSON for machines or lines for people.
 
-Every module logs through `logging.getLogger(__name__)` or structlog; both end here. The message is a short constant
-phrase, variables go into `extra`. Three promises, whatever a stranger managed to get into a record: credentials are
-redacted (proto.redaction), a record is one line, and it is plain ASCII (no control characters, no bidirectional
-tricks).
+Every module logs through `logging.getLogger(__name__)`. The message is a short constant phrase, variables go into
+`extra`. (structlog in its place loads rich where that is installed: 8 of an agent's 50 MiB.) Three promises, whatever
+a stranger managed to get into a record: credentials are redacted (proto.redaction), a record is one line, and it is
+plain ASCII (no control characters, no bidirectional tricks).
 """
 
+import datetime
 import json
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proto.directlog import DirectLog
 from proto.redaction import REDACTED, TRACEBACK_MAX, is_secret_field, redact_text, redact_value
@@ -22,7 +21,10 @@ from proto.redaction import REDACTED, TRACEBACK_MAX, is_secret_field, redact_tex
 LogFormat = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
-_FIELDS_FIRST: Final = ("time", "level", "component", "logger", "event")
+Record = dict[str, Any]
+
+_OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What the standard library puts into a record; anything else came as `extra`."""
 _logger = logging.getLogger(__name__)
 _direct: DirectLog | None = None
 
@@ -41,20 +43,9 @@ def configure(*, component: str, log_format: LogFormat, level: str, stream: Text
         raise ValueError(f"log level must be one of {', '.join(LEVELS)}")
     global _direct
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared = _shared_processors(component)
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                redact,
-                render_json if log_format == "json" else render_console,
-            ],
-        )
-    )
+    handler.setFormatter(Formatter(component, render_json if log_format == "json" else render_console))
     root = logging.getLogger()
     for old in tuple(root.handlers):
         root.removeHandler(old)
@@ -63,12 +54,6 @@ def configure(*, component: str, log_format: LogFormat, level: str, stream: Text
     _quiet_libraries(number)
     _direct = DirectLog(stream, component) if log_format == "json" and number <= logging.INFO else None
     logging.captureWarnings(True)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        cache_logger_on_first_use=False,
-    )
 
 
 def log_uncaught() -> None:
@@ -79,10 +64,41 @@ def log_uncaught() -> None:
     )
 
 
-def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor: no secret passes. Runs last before rendering, after exceptions became text."""
-    clean: EventDict = {}
-    for name, value in event.items():
+class Formatter(logging.Formatter):
+    """Makes a record's fields, takes the secrets out, renders them."""
+
+    def __init__(self, component: str, render: Callable[[Record], str]) -> None:
+        super().__init__()
+        self._component = component
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        made_at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        fields: Record = {
+            "time": made_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "component": self._component,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        for name, value in extras(record).items():
+            fields[f"{name}_" if name in fields else name] = value  # an extra does not hide what happened
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        return self._render(redact(fields))
+
+
+def extras(record: logging.LogRecord) -> Record:
+    """What the caller gave as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+
+
+def redact(fields: Record) -> Record:
+    """No secret passes. Runs last before rendering, after exceptions became text."""
+    clean: Record = {}
+    for name, value in fields.items():
         if is_secret_field(name):
             clean[name] = REDACTED
         else:
@@ -90,20 +106,18 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return clean
 
 
-def render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """One JSON object in one ASCII line, the usual fields first."""
-    ordered = {name: event[name] for name in _FIELDS_FIRST if name in event}
-    ordered.update(event)
-    return json.dumps(ordered, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")
+def render_json(fields: Record) -> str:
+    """One JSON object in one ASCII line."""
+    return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
-def render_console(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+def render_console(fields: Record) -> str:
     """`time level event key=value …`. A traceback follows on lines that begin with ` | `, so none can pose as a
     record."""
-    exception = event.pop("exception", None)
-    head = f"{event.pop('time', '')} {event.pop('level', ''):<7} {escape(str(event.pop('event', '')))}"
-    event.pop("component", None)
-    pairs = "".join(f" {escape(name)}={_console_value(value)}" for name, value in event.items())
+    exception = fields.pop("exception", None)
+    head = f"{fields.pop('time', '')} {fields.pop('level', ''):<7} {escape(str(fields.pop('event', '')))}"
+    fields.pop("component", None)
+    pairs = "".join(f" {escape(name)}={_console_value(value)}" for name, value in fields.items())
     trace = "".join(f"\n | {escape(line)}" for line in str(exception).split("\n")) if exception else ""
     return f"{head}{pairs}{trace}"
 
@@ -116,22 +130,6 @@ def escape(text: str) -> str:
         char if char.isascii() and char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
-
-
-def _shared_processors(component: str) -> list[Processor]:
-    def add_component(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event["component"] = component
-        return event
-
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.StackInfoRenderer(),
-        add_component,
-    ]
 
 
 def _console_value(value: Any) -> str:

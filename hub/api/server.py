@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import pydantic
-import structlog
 from aiohttp import web
 
 from hub import errors, health, status
@@ -26,7 +25,7 @@ from hub.edge.application import TUNNEL_PATH
 from hub.store.model import RevisionConflict, StoreError
 
 logger = logging.getLogger(__name__)
-access = structlog.get_logger("riata.access")
+access = logging.getLogger("riata.access")
 
 _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
@@ -258,14 +257,14 @@ def _allowed(path: str) -> Sequence[str]:
 def _log(request: web.Request, code: int, request_id: str, seconds: float) -> None:
     principal = request.get(_PRINCIPAL)
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    access.info(
-        "request",
-        request_id=request_id,
-        method=request.method,
-        path=request.path[:_PATH_MAX],
-        status=code,
-        seconds=round(seconds, 6),
-        user=principal.user if principal else "",
-        token_id=principal.token_id if principal else "",
-        peer=f"{peer[0]}:{peer[1]}" if peer else "",
-    )
+    fields = {
+        "request_id": request_id,
+        "method": request.method,
+        "path": request.path[:_PATH_MAX],
+        "status": code,
+        "seconds": round(seconds, 6),
+        "user": principal.user if principal else "",
+        "token_id": principal.token_id if principal else "",
+        "peer": f"{peer[0]}:{peer[1]}" if peer else "",
+    }
+    access.info("request", extra=fields)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
 from typing import Final
-
-import structlog
 
 from hub import errors
 from hub.edge.framing import Request
@@ -26,7 +25,7 @@ class AccessLog:
     """
 
     def __init__(self, now: Callable[[], float], lines_per_s: float, direct: DirectLog | None = None) -> None:
-        self._log = structlog.get_logger(NAME)
+        self._log = logging.getLogger(NAME)
         self._now = now
         self._rate = lines_per_s
         self._tokens = lines_per_s
@@ -38,11 +37,11 @@ class AccessLog:
         """A request that reached the relay. Texts are printable ASCII without credentials: see `safe_path`."""
         direct = self._direct
         if direct is None:
-            self._log.info("request", **fields)
+            self._log.info("request", extra=fields)
             return
         is_scheduled = direct.has_records
         if not direct.record(NAME, "request", fields):
-            self._log.info("request", **fields)
+            self._log.info("request", extra=fields)
         elif not is_scheduled:
             asyncio.get_running_loop().call_soon(direct.flush)
 
@@ -57,15 +56,10 @@ class AccessLog:
             self._suppressed += 1
             return
         suppressed, self._suppressed = self._suppressed, 0
-        extra = {"suppressed": suppressed} if suppressed else {}
-        self._log.info(
-            "request refused",
-            request_id=request_id,
-            peer=peer,
-            status=error.http_status,
-            reason=error.message,
-            **extra,
-        )
+        fields = {"request_id": request_id, "peer": peer, "status": error.http_status, "reason": error.message}
+        if suppressed:
+            fields["suppressed"] = suppressed
+        self._log.info("request refused", extra=fields)
 
     def _take(self) -> bool:
         now = self._now()

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from proto import logs
 from proto.directlog import DirectLog
@@ -23,13 +22,12 @@ def _restore_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def test_both_ways_give_the_same_record() -> None:
     stream = io.StringIO()
     logs.configure(component="hub", log_format="json", level="info", stream=stream)
-    structlog.get_logger("riata.access").info("request", **FIELDS)
+    logging.getLogger("riata.access").info("request", extra=FIELDS)
     direct = logs.direct()
     assert direct is not None
     assert direct.record("riata.access", "request", FIELDS)

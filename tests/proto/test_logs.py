@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from proto import logs
 
@@ -39,7 +38,6 @@ def _restore_logging() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def configured(log_format: logs.LogFormat) -> io.StringIO:
@@ -55,7 +53,7 @@ def test_no_canary_comes_through(log_format: logs.LogFormat, canary: str) -> Non
     logger = logging.getLogger("somewhere")
     logger.info("message %s", canary)
     logger.info("constant", extra={"target": canary, "nested": {"list": [canary]}, "raw": canary.encode()})
-    structlog.get_logger().info("constant", text=canary, mapping={canary: 1})
+    logger.info("constant", extra={"text": canary, "mapping": {canary: 1}})
     try:
         raise ValueError(canary)
     except ValueError:
@@ -67,8 +65,9 @@ def test_no_canary_comes_through(log_format: logs.LogFormat, canary: str) -> Non
 @pytest.mark.parametrize("name", ["authorization", "Cookie", "impersonate_user", "token", "password", "X-Remote-Group"])
 def test_a_field_with_a_secret_name_loses_its_value(name: str) -> None:
     stream = configured("json")
-    structlog.get_logger().info("request", headers={name: "anything"}, pairs=((name.encode(), b"anything"),))
-    structlog.get_logger().info("request", **{name: "anything"})
+    pairs = ((name.encode(), b"anything"),)
+    logging.getLogger("x").info("request", extra={"headers": {name: "anything"}, "pairs": pairs})
+    logging.getLogger("x").info("request", extra={name: "anything"})
     assert "anything" not in stream.getvalue()
 
 
@@ -125,12 +124,19 @@ def test_a_secret_at_the_cut_is_still_redacted() -> None:
     assert SECRET[:8] not in stream.getvalue()
 
 
-def test_level_applies_to_both_libraries() -> None:
+def test_an_extra_does_not_hide_what_happened() -> None:
+    stream = configured("json")
+    logging.getLogger("x").info("delivery failed", extra={"event": "DataReceived", "level": 3})
+    record = json.loads(stream.getvalue())
+    assert (record["event"], record["level"]) == ("delivery failed", "info")
+    assert (record["event_"], record["level_"]) == ("DataReceived", 3)
+
+
+def test_the_level_applies() -> None:
     stream = io.StringIO()
     logs.configure(component="hub", log_format="json", level="warning", stream=stream)
     logging.getLogger("x").info("no")
-    structlog.get_logger().info("no")
-    structlog.get_logger().warning("yes")
+    logging.getLogger("x").warning("yes")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["yes"]
     with pytest.raises(ValueError, match="log level"):
         logs.configure(component="hub", log_format="json", level="loud")

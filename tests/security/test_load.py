@@ -8,11 +8,11 @@ import ssl
 
 import pytest
 import trustme
-from structlog.testing import capture_logs
 
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import connection_bound
 from hub.proxy.limits import ProxyLimits
+from tests.harness.records import captured
 from tests.security import rig
 
 POST = b"POST /k8s/clusters/c1/api HTTP/1.1\r\n" + rig.HOST + rig.AUTH
@@ -212,7 +212,7 @@ async def test_one_user_has_bounds() -> None:
 
 async def test_malformed_requests_do_not_flood_the_log() -> None:
     """K8."""
-    with capture_logs() as lines:
+    with captured() as lines:
         async with rig.line() as line:
             for _ in range(50):
                 await line.ask(b"GET  / HTTP/1.1\r\n\r\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
+from tests.harness.records import captured
 from tests.security import rig
 
 CLOSE = b"Connection: close\r\n"
@@ -70,7 +70,7 @@ FORWARDED = [
 
 @pytest.mark.parametrize(("path", "rest"), FORWARDED, ids=range(len(FORWARDED)))
 async def test_forwarded_byte_for_byte_and_logged_on_one_line(path: bytes, rest: bytes) -> None:
-    with capture_logs() as lines:
+    with captured() as lines:
         async with rig.line() as line:
             agent = await line.add_agent()
             assert rig.statuses_of(await line.ask(rig.get(path, CLOSE))) == [200]
@@ -83,7 +83,7 @@ async def test_forwarded_byte_for_byte_and_logged_on_one_line(path: bytes, rest:
 
 async def test_proxied_requests_are_classified() -> None:
     """C9: for the hub's policies; roles that only read do not exist yet."""
-    with capture_logs() as lines:
+    with captured() as lines:
         async with rig.line() as line:
             await line.add_agent()
             await line.ask(rig.get(b"/k8s/clusters/c1/api/v1/nodes/x/proxy/run", CLOSE))

@@ -6,12 +6,12 @@ import asyncio
 import base64
 
 import pytest
-from structlog.testing import capture_logs
 
 from proto import codec
 from proto.errors import Code
 from proto.frames import FrameType
 from proto.messages import HttpHead
+from tests.harness.records import captured
 from tests.security import rig
 from tests.security.rig import Seen
 
@@ -240,7 +240,7 @@ async def test_a_lost_tunnel_breaks_the_session() -> None:
 
 async def test_every_upgrade_is_accounted_for() -> None:
     """D6: one line with bytes both ways, duration and how it ended."""
-    with capture_logs() as lines:
+    with captured() as lines:
         async with rig.line() as line:
             agent = await line.add_agent()
             agent.script = switch_spdy

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from hub.api.server import ROUTES
 from proto import logs
@@ -168,7 +167,6 @@ def log() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 async def test_one_access_line_a_request_without_secrets(log: io.StringIO, world: HubWorld) -> None:

@@ -7,13 +7,13 @@ import io
 import json
 
 import pytest
-from structlog.testing import capture_logs
 
 from hub import errors
 from hub.edge.framing import read_request
 from hub.edge.head import parse_head
 from hub.proxy.accesslog import AccessLog, safe_path
 from proto.directlog import DirectLog
+from tests.harness.records import captured
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_paths(target: bytes, shown: str) -> None:
 
 def test_malformed_requests_are_rationed_and_counted() -> None:
     now = 0.0
-    with capture_logs() as lines:
+    with captured() as lines:
         log = AccessLog(lambda: now, 2.0)
         for _ in range(10):
             log.malformed("id", "1.2.3.4:5", errors.BadRequest())

@@ -6,7 +6,6 @@ import asyncio
 from typing import cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from hub import errors
 from hub.auth.grants import Access
@@ -20,6 +19,7 @@ from proto import errors as wire
 from proto.aio.link import Link
 from proto.errors import Code
 from proto.messages import HttpHead, StreamClass
+from tests.harness.records import captured
 from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeRoutes, request
 
 OK = HttpHead(status=200, headers=((b"content-length", b"2"),))
@@ -97,7 +97,7 @@ def finish(exchange: Exchange | None) -> None:
 
 
 def test_one_line_and_one_count_a_request() -> None:
-    with capture_logs() as lines:
+    with captured() as lines:
         world = World(FakeLink("c1/abc"))
         front, exchange = world.begin()
         assert world.count("requests_in_flight") == 1
