@@ -39,6 +39,31 @@ _OPTIONS: Final = (
 _buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
 
 
+class _Gone(asyncio.Transport):
+    """In the place of a transport that is lost, and like it after its end: takes everything and does nothing."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        """Nobody is there."""
+
+    def pause_reading(self) -> None:
+        """There is nothing to read."""
+
+    def resume_reading(self) -> None:
+        """There is nothing to read."""
+
+    def close(self) -> None:
+        """It is."""
+
+    def abort(self) -> None:
+        """It is."""
+
+
+_gone: Final = _Gone()
+
+
 class ConnectionUser(ResponseSink, Protocol):
     """The exchange that a connection works for."""
 
@@ -168,8 +193,12 @@ class KubeConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.on_lost(self)
         user, self._user = self._user, None
-        if user is None:
-            return
+        if user is not None:
+            self._tell_end(user, exc)
+        self._transport = _gone
+        self._reader.release()
+
+    def _tell_end(self, user: ConnectionUser, exc: Exception | None) -> None:
         reader = self._reader
         try:
             # Without the announcement, a response that only the connection's end ends may be cut short: uvloop and

@@ -132,6 +132,14 @@ class ResponseReader:
         elif state not in {State.EXPECT_NOTHING, State.BROKEN}:
             raise CutShort("the API server closed the connection before the response was complete")
 
+    def release(self) -> None:
+        """The connection is gone: hold nobody any more. Reader, exchange and connection hold each other, and with them
+        what TLS keeps for a connection (40 KiB); unlinked they go at once, not when the garbage collector comes by."""
+        self.state = State.BROKEN
+        self._chunks = None
+        if hasattr(self, "_sink"):
+            del self._sink
+
     def _step(self, data: bytes) -> bytes:
         """Consume a part of `data`, return the rest."""
         state = self.state

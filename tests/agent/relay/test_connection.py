@@ -1,7 +1,9 @@
 """Connections over real TLS, on the loop that the agent runs on: what only a real transport can show."""
 
 import asyncio
+import gc
 import importlib.util
+import weakref
 
 import pytest
 
@@ -121,3 +123,41 @@ def test_a_paused_connection_keeps_what_it_has_not_delivered(tmp_path, size, run
         return await converse(tmp_path, script, between)
 
     assert run(scene()) == (101, b"x" * size, ["complete"])
+
+
+@pytest.mark.parametrize("run", [asyncio.run, loop.run])
+def test_a_lost_connection_is_freed_without_the_garbage_collector(tmp_path, run):
+    """The collector comes by rarely (proto.aio.loop.settle), and what TLS keeps for a connection is 40 KiB."""
+
+    async def script(head, reader, writer):
+        writer.write(SWITCH + b"bye")
+        await writer.drain()
+        writer.close()
+
+    async def freed():
+        pki, owner, user = Pki(tmp_path), Owner(), User()
+        async with api_server(pki, script) as (_, port):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: KubeConnection(owner), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
+            )
+            user.connection = connection  # as an exchange holds it
+            connection.begin(user, b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade="SPDY/3.1")
+            await until(lambda: owner.lost)
+            connection.resume_reading()
+            connection.abort()  # what an exchange may still do to it
+            assert not connection.is_open
+            transport = connection._transport
+            watched = weakref.ref(user)
+            owner.lost.clear()
+            user.connection = None
+            del user, connection
+            await asyncio.sleep(0)
+            return transport, watched()
+
+    gc.disable()
+    try:
+        transport, user = run(freed())
+    finally:
+        gc.enable()
+    assert user is None
+    assert transport.get_extra_info("socket") is None, "the connection holds what it has lost"
