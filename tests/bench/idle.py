@@ -16,8 +16,38 @@ import websockets.asyncio.client
 
 from proto import handshake, limits, messages, versions
 from proto.aio import tasks
+from tests.bench import processes, rig
 
 PER_TOKEN = 5
+CLUSTERS = 40
+TUNNELS = CLUSTERS * PER_TOKEN
+SETTLE_S = 3.0
+
+
+async def grown_kib(directory: Path, url: str, ca: Path, admin: Path, hub_pid: int) -> float:
+    """KiB of the hub's RSS for each of TUNNELS idle tunnels, which a process of their own holds meanwhile."""
+    tokens = []
+    for number in range(CLUSTERS):
+        name = f"idle-{secrets.token_hex(4)}-{number}"
+        await rig.call(url, ca, admin, "POST", "/v1/clusters", {"name": name})
+        minted = await rig.call(url, ca, admin, "POST", f"/v1/clusters/{name}/agent-tokens", {"name": "idle"})
+        tokens.append(minted["token"])
+    path = rig.write(directory / "idle.tokens", "\n".join(tokens))
+    before = processes.rss_bytes(hub_pid)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, url, str(ca), str(path),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdin is not None
+    opened = int(await process.stdout.readline() or 0)
+    await asyncio.sleep(SETTLE_S)
+    grown = processes.rss_bytes(hub_pid) - before
+    process.stdin.close()
+    await process.wait()
+    if opened != TUNNELS:
+        raise RuntimeError(f"{opened} idle tunnels instead of {TUNNELS}")
+    return grown / opened / 1024
 
 
 async def _open(url: str, context: ssl.SSLContext, token: str) -> websockets.asyncio.client.ClientConnection:

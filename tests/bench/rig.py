@@ -93,7 +93,7 @@ async def running(directory: Path, load: Path) -> AsyncIterator[Rig]:
         minted = await call(url, hub_ca, admin, "POST", f"/v1/clusters/{CLUSTER}/agent-tokens", {"name": "bench"})
         agent_token = write(directory / "agent.token", minted["token"])
         kube = ["--kube-url", target_url, "--kube-ca-file", str(target_ca), "--kube-token-file", str(token_file)]
-        agent_pid = await start_agent(stack, directory / "agent.log", url, ready, agent_token, kube)
+        agent_pid = await start(stack, directory / "agent.log", agent_command(url, ready, agent_token, kube))
         rig = Rig(directory, load, hub_pid, agent_pid, target_pid, url, hub_ca, ready["ca_pin"], admin,
                   target_url, target_ca, token_file)  # fmt: skip
         await _wait_connected(rig)
@@ -133,14 +133,11 @@ def hub_command(directory: Path, listen: str = "127.0.0.1:0") -> list[str]:
     return [str(_BIN / "riata-hub"), "serve", "--data", str(directory / "hub"), *where]
 
 
-async def start_agent(
-    stack: contextlib.AsyncExitStack, log: Path, hub_url: str, ready: dict[str, Any], token: Path, kube: list[str]
-) -> int:
-    """Start a cluster agent; `ready` is the hub's ready file, `kube` the flags of its API server."""
+def agent_command(hub_url: str, ready: dict[str, Any], token: Path, kube: list[str]) -> list[str]:
+    """How a cluster agent is run; `ready` is the hub's ready file, `kube` the flags of its API server."""
     hub = ["--hub-url", hub_url, "--hub-ca-file", ready["ca_file"], "--hub-ca-pin", ready["ca_pin"]]
     listen = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-    command = [str(_BIN / "riata-agent"), "cluster", *hub, "--token-file", str(token), *kube, *listen]
-    return await start(stack, log, command)
+    return [str(_BIN / "riata-agent"), "cluster", *hub, "--token-file", str(token), *kube, *listen]
 
 
 async def start(stack: contextlib.AsyncExitStack, log: Path, command: list[str]) -> int:

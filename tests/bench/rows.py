@@ -1,8 +1,6 @@
 """The rows of `make bench`: each takes the rig and returns named figures."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +10,6 @@ from tests.bench.rig import Rig
 
 MEGABYTE = 1_000_000
 STALLED = 50
-IDLE_CLUSTERS = 40
 
 
 async def _with_cpu(rig: Rig, measure: Awaitable[dict[str, Any]]) -> tuple[dict[str, Any], float, float]:
@@ -91,29 +88,8 @@ async def stalled_readers(rig: Rig) -> Figures:
 
 async def idle_tunnels(rig: Rig) -> Figures:
     """RSS growth of the hub per idle TLS tunnel."""
-    tokens = []
-    for number in range(IDLE_CLUSTERS):
-        await rig.call("POST", "/v1/clusters", {"name": f"idle-{number}"})
-        minted = await rig.call("POST", f"/v1/clusters/idle-{number}/agent-tokens", {"name": "idle"})
-        tokens.append(minted["token"])
-    path = rig.directory / "idle.tokens"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-        file.write("\n".join(tokens))
-    before = processes.rss_bytes(rig.hub_pid)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", idle.__name__, rig.hub_url, str(rig.hub_ca), str(path),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdin is not None
-    opened = int(await process.stdout.readline() or 0)
-    await asyncio.sleep(3)
-    grown = processes.rss_bytes(rig.hub_pid) - before
-    process.stdin.close()
-    await process.wait()
-    if opened != IDLE_CLUSTERS * idle.PER_TOKEN:
-        raise RuntimeError(f"{opened} idle tunnels instead of {IDLE_CLUSTERS * idle.PER_TOKEN}")
-    return {"tunnels": float(opened), "hub KiB each": grown / opened / 1024}
+    each = await idle.grown_kib(rig.directory, rig.hub_url, rig.hub_ca, rig.admin_token_file, rig.hub_pid)
+    return {"tunnels": float(idle.TUNNELS), "hub KiB each": each}
 
 
 ROWS: dict[str, Callable[[Rig], Awaitable[Figures]]] = {

@@ -13,14 +13,14 @@ from tests.e2e.line import Line
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
-IDLE_MIB = 60.0
-BUSY_MIB = 100.0
+IDLE_MIB = 45.0
+BUSY_MIB = 80.0
 STREAMS = 200
 ROUNDS = 5
 
 
 async def test_an_agent_stays_small(hub_line: Line, light: Entry) -> None:
-    """A process of its own, which nothing else has used: 60 MiB idle, 100 MiB with 200 streams that move."""
+    """A process of its own, which nothing else has used: 45 MiB idle, 80 MiB with 200 streams that move."""
     async with harness.agent(hub_line.hub, hub_line.light, name="small") as agent:
         entry = hub_line.entry("small").inside(light.kubectl.namespace)
         async with entry.session() as session:

@@ -21,7 +21,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: load target|relay|verify|get|list|download|upload|watch|open|duplex|keystroke|stalled|probe|hold [flags]"))
+		fail(fmt.Errorf("usage: load target|relay|verify|get|list|download|upload|watch|open|duplex|keystroke|stalled|probe|steady|hold [flags]"))
 	}
 	command := os.Args[1]
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
@@ -63,6 +63,8 @@ func main() {
 		result, err = measureOpens(o)
 	case "duplex":
 		result, err = measureDuplex(o)
+	case "steady":
+		result, err = askSteadily(o)
 	case "hold":
 		result, err = holdWatches(o, *first, *clusters)
 	case "probe":

@@ -77,7 +77,16 @@ func serve(listen, cert, key string) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	go func() { <-stop; os.Exit(0) }()
-	return http.Serve(listener, mux)
+	server := &http.Server{Handler: mux}
+	cold := make(chan os.Signal, 1)
+	signal.Notify(cold, syscall.SIGUSR1)
+	go func() {
+		for range cold { // SIGUSR1 closes what callers have pooled: their next request is a first one
+			server.SetKeepAlivesEnabled(false)
+			server.SetKeepAlivesEnabled(true)
+		}
+	}()
+	return server.Serve(listener)
 }
 
 // echo answers 101 and returns every byte: the shape of exec without its framing.

@@ -25,10 +25,14 @@ func serveAgent(o options) error {
 	if err := announce(map[string]any{"mux": o.mux}); err != nil {
 		return err
 	}
+	run := runRemotedialer
 	if o.mux == "yamux" {
-		return runYamux(o, config)
+		run = runYamux
 	}
-	return runRemotedialer(o, config)
+	for range o.tunnels - 1 {
+		go func() { _ = run(o, config) }()
+	}
+	return run(o, config)
 }
 
 // runRemotedialer connects as rancher/rancher's cmd/agent does, and dials whatever the hub names.

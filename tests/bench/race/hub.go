@@ -6,8 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/hashicorp/yamux"
 	"github.com/rancher/remotedialer"
@@ -86,8 +87,10 @@ func acceptRemotedialer(listener net.Listener) dial {
 	}
 }
 
+// acceptYamux keeps every session and dials through the oldest that lives, as remotedialer does with those of one client.
 func acceptYamux(listener net.Listener) dial {
-	var session atomic.Pointer[yamux.Session]
+	var mutex sync.Mutex
+	var sessions []*yamux.Session
 	go func() {
 		for {
 			connection, err := listener.Accept()
@@ -95,14 +98,23 @@ func acceptYamux(listener net.Listener) dial {
 				return
 			}
 			if opened, err := yamux.Client(connection, yamuxConfig()); err == nil {
-				session.Store(opened)
+				mutex.Lock()
+				sessions = append(sessions, opened)
+				mutex.Unlock()
 			}
 		}
 	}()
 	return func(context.Context, string, string) (net.Conn, error) {
-		if opened := session.Load(); opened != nil {
-			return opened.Open()
+		mutex.Lock()
+		sessions = slices.DeleteFunc(sessions, (*yamux.Session).IsClosed)
+		var opened *yamux.Session
+		if len(sessions) > 0 {
+			opened = sessions[0]
 		}
-		return nil, net.ErrClosed
+		mutex.Unlock()
+		if opened == nil {
+			return nil, net.ErrClosed
+		}
+		return opened.Open()
 	}
 }

@@ -23,7 +23,7 @@ type options struct {
 	mux, front, tunnel, cert, key, ca string
 	target, targetCA, targetToken     string
 	prefix                            string
-	pool                              int
+	pool, tunnels                     int
 }
 
 func main() {
@@ -44,6 +44,7 @@ func main() {
 	flags.StringVar(&o.targetToken, "target-token-file", "", "hub: token for the API server")
 	flags.StringVar(&o.prefix, "prefix", "/k8s/clusters/bench", "hub: path in front of the API server's")
 	flags.IntVar(&o.pool, "pool", 100, "hub: idle connections kept to the API server")
+	flags.IntVar(&o.tunnels, "tunnels", 1, "agent: how many tunnels")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
 	}

@@ -2,15 +2,24 @@
 
 import asyncio
 import dataclasses
+import os
+import signal
+import statistics
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import aiohttp
 
-from tests.bench import processes
-from tests.bench.race.ways import Course, Way
+from proto.aio import tasks
+from tests.bench import idle, processes
+from tests.bench.race.ways import PREFIX, Course, Way
 
 Figures = dict[str, float]
 MEGABYTE = 1_000_000
+RTT_MS = 50.0
+"""Of the slow link (`race.__main__`): 25 ms each way."""
+COLD_GETS = 5
+FROZEN_S = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,8 @@ class Goal:
         return peer * self.factor + self.plus
 
     def __str__(self) -> str:
+        if not self.factor:
+            return f"{self.figure} {'≤' if self.is_most else '≥'} {self.plus:g}"
         plus = f" + {self.plus:g}" if self.plus else ""
         return f"{self.figure} {'≤' if self.is_most else '≥'} {self.factor:g} x {self.peer}{plus}"
 
@@ -114,8 +125,50 @@ async def _stalled(course: Course, way: Way) -> Figures:
 
 
 async def _cold_get(course: Course, way: Way) -> Figures:
-    result = await course.run(way, "get", "-duration", "300ms")
-    return {"ms": result["latency"]["p50_ms"], "first ms": result["latency"]["max_ms"]}
+    """The first GET when nobody has a connection to the API server: it was told to close all that are idle."""
+    cold = []
+    for _ in range(COLD_GETS):
+        os.kill(course.target.pid, signal.SIGUSR1)
+        await asyncio.sleep(0.4)
+        result = await course.run(way, "get", "-duration", "1ms")
+        cold.append(result["latency"]["max_ms"])
+    warm = await course.run(way, "get", "-duration", "300ms")
+    return {"cold GET ms": statistics.median(cold), "warm GET ms": warm["latency"]["p50_ms"]}
+
+
+async def _frozen(course: Course, way: Way) -> Figures:
+    """Two agents of the cluster, one stopped for FROZEN_S: first the older, then the newer. The worse one counts."""
+    lost, failures = [], 0
+    async with course.another(way) as second, tasks.TaskGroup("frozen") as group:
+        await asyncio.sleep(3)
+        for pid in (way.agent, second):
+            asked = group.spawn(course.run(way, "steady", "-duration", f"{FROZEN_S + 2:g}s"), name="steady")
+            await asyncio.sleep(1)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(FROZEN_S)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            result = await asked
+            lost.append(result["lost_seconds"])
+            failures += int(result["failures"])
+            await asyncio.sleep(3)
+    return {"seconds lost": max(lost), "failed requests": float(failures)}
+
+
+async def _fresh(course: Course, way: Way) -> Figures:
+    return {"agent MiB": course.fresh_rss[way.name] / 2**20}
+
+
+async def _idle_tunnels(course: Course, way: Way) -> Figures:
+    if way.admin is not None:
+        at = way.flags.index("-url"), way.flags.index("-ca")
+        url, ca = way.flags[at[0] + 1].removesuffix(PREFIX), Path(way.flags[at[1] + 1])
+        return {"hub KiB": await idle.grown_kib(course.directory, url, ca, way.admin, way.hub)}
+    before = processes.rss_bytes(way.hub)
+    async with course.another(way, "-tunnels", str(idle.TUNNELS)):
+        await asyncio.sleep(2 + idle.SETTLE_S)
+        return {"hub KiB": (processes.rss_bytes(way.hub) - before) / idle.TUNNELS / 1024}
 
 
 async def _bytes_of(way: Way) -> int:
@@ -147,6 +200,8 @@ _ALL = ("direct", "riata", "rd", "rd2", "yamux")
 _PEERED = ("riata", "rd", "yamux")
 
 FAST = (
+    Row("agent RSS idle", _fresh, (Goal("agent MiB", "rd", 0.0, True, 45.0),), ("riata", "rd", "rd2", "yamux")),
+    Row("idle TLS tunnel", _idle_tunnels, (Goal("hub KiB", "rd", 0.0, True, 45.0),), _PEERED),
     Row("GET 1 KiB, 64 connections", lambda c, w: _gets(c, w, 64), (
         Goal("requests/s", "rd", 1.25), Goal("requests/s", "yamux", 1.0), Goal("requests/s", "rd2", 5.0),
         Goal("hub us", "rd", 0.5, True), Goal("hub + agent us", "rd", 0.7, True),
@@ -167,15 +222,16 @@ FAST = (
         Goal("p99 ms", "yamux", 1.0, True), Goal("p99 ms", "rd", 0.12, True),
     )),
     Row("open + echo + close, 16 at a time", _opens, (Goal("opens/s", "rd", 1.3),)),
-    Row("memory, idle", _memory, (), _PEERED),
+    Row("memory after the rows above", _memory, (), _PEERED),
     Row("50 stalled readers", _stalled, (Goal("grown MiB per reader", "rd", 0.0, True, 0.5),), _PEERED),
     Row("full duplex", _duplex, (Goal("seconds at zero", "yamux", 0.0, True),), ("direct", "riata", "yamux", "rd")),
+    Row("one of two sessions frozen for 8 s", _frozen, (Goal("seconds lost", "rd", 0.0, True, 1.0),), _PEERED),
 )  # fmt: skip
 
 SLOW = (
-    Row("50 ms RTT, 8 MB/s: GET", _cold_get, (Goal("ms", "rd", 1.0, True),), _PEERED),
+    Row("50 ms RTT, 8 MB/s: cold GET", _cold_get, (Goal("cold GET ms", "rd", 0.0, True, RTT_MS + 10),), _PEERED),
     Row("… keystroke beside 1 download", lambda c, w: _keystrokes(c, w, 1, "8s"), (
-        Goal("p99 ms", "rd", 0.0, True, 75.0), Goal("bulk MB/s", "rd", 0.0, False, 7.5),
+        Goal("p99 ms", "rd", 0.0, True, RTT_MS + 25), Goal("bulk MB/s", "rd", 0.0, False, 7.5),
     ), _PEERED),
     Row("… LIST 11 MB", _slow_list, (Goal("ms", "rd", 1.0, True), Goal("MB on the wire", "rd", 0.75, True)), _PEERED),
     Row("… 5 KB watch event", _slow_watch, (Goal("bytes per event", "rd", 0.15, True),), _PEERED),

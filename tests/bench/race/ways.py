@@ -28,6 +28,10 @@ class Way:
     agent: int = 0
     counts_url: str = ""
     """Where the slow link between hub and agent tells its bytes."""
+    agent_command: tuple[str, ...] = ()
+    """How the agent was started: a second one is started alike."""
+    admin: Path | None = None
+    """riata's administrator's token."""
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time of hub and agent so far."""
@@ -65,6 +69,17 @@ class Course:
     race: Path
     target: Target
     ways: dict[str, Way]
+    fresh_rss: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Bytes of each way's agent before anything is measured."""
+
+    @contextlib.asynccontextmanager
+    async def another(self, way: Way, *flags: str) -> AsyncIterator[int]:
+        """One more agent of a way for a while; its pid."""
+        process = await rig.launch(self.directory / f"{way.name}-another.log", [*way.agent_command, *flags])
+        try:
+            yield process.pid
+        finally:
+            await rig.stop(process)
 
     async def run(self, way: Way, command: str, *flags: str) -> dict[str, Any]:
         """Run the load client on a way. Raises RuntimeError with its complaint."""
@@ -102,6 +117,8 @@ async def course(
                 built.ways[name] = await _start_peer(stack, built, name, tls=tls, link=link)
         for way in built.ways.values():
             await _wait_until_it_serves(built, way)
+        await asyncio.sleep(1)
+        built.fresh_rss = {way.name: processes.rss_bytes(way.agent) for way in built.ways.values() if way.agent}
         yield built
 
 
@@ -116,8 +133,10 @@ async def _start_riata(stack: contextlib.AsyncExitStack, course: Course, link: L
     port, counts = await _start_link(stack, directory, course, int(url.rsplit(":", 1)[1]), link)
     target = course.target
     kube = ["--kube-url", target.url, "--kube-ca-file", str(target.ca), "--kube-token-file", str(target.token_file)]
-    agent = await rig.start_agent(stack, directory / "agent.log", f"https://127.0.0.1:{port}", ready, token, kube)
-    return Way("riata", ["-url", url + PREFIX, "-ca", str(ca), "-token-file", str(admin)], hub, agent, counts)
+    command = rig.agent_command(f"https://127.0.0.1:{port}", ready, token, kube)
+    agent = await rig.start(stack, directory / "agent.log", command)
+    flags = ["-url", url + PREFIX, "-ca", str(ca), "-token-file", str(admin)]
+    return Way("riata", flags, hub, agent, counts, tuple(command), admin)
 
 
 async def _start_peer(
@@ -140,7 +159,7 @@ async def _start_peer(
     agent = await rig.start(stack, directory / "agent.log", command)
     url = f"{'https' if tls else 'http'}://127.0.0.1:{ports['port']}{PREFIX}"
     flags = ["-url", url, "-ca", str(authority.files.certificate), "-token-file", str(target.token_file)]
-    return Way(name, flags, hub, agent, counts)
+    return Way(name, flags, hub, agent, counts, tuple(command))
 
 
 async def _start_link(
