@@ -34,14 +34,17 @@ class ProxyLimits:
     """… and in the long run."""
     body_bytes_max: int = 16 * 1024 * 1024
     """Request body; apiserver itself takes 3 MiB and says so. Proxied connections (`…/proxy/…`) have no bound."""
-    probe_after_s: float = 1.0
-    """P7: an OPEN without a byte from its session for this long is followed by a ping."""
+    probe_after_s: float = 0.4
+    """An OPEN without a byte from its session for this long is followed by a ping (P7 asks for it after 1 s)."""
+    mute_after_s: float = 0.6
+    """A ping behind an OPEN unanswered for this long, and for two round trips: a question takes the next route if there
+    is one. With the time before the ping that is the second of D4."""
     answer_timeout_s: float = 120.0
     """From a short request to the head of its answer, then 504: twice apiserver's own bound (--request-timeout, 60 s).
     Long requests have no bound."""
     malformed_lines_per_s: float = 10.0
     """Access log lines for requests that were not understood (K8); how many were left out is told with the next one."""
-    sweep_interval_s: float = 0.5
+    sweep_interval_s: float = 0.1
     """How often unanswered requests are looked at."""
 
 

@@ -62,10 +62,11 @@ class Silence:
         self._held.pop(exchange, None)
 
     def look(self) -> None:
-        """Called every half second or so."""
+        """Called every tenth of a second or so."""
         now = self._now()
+        patience = self._limits.probe_after_s + self._limits.mute_after_s
         for exchange, held in tuple(self._held.items()):
-            if now - held.since >= self._limits.probe_after_s and self._has_other(exchange, held.link):
+            if now - held.since >= patience and self._has_other(exchange, held.link):
                 self._settle(exchange, held, False)
         silent: set[Link] = set()
         for exchange, asked_at in tuple(self._asked.items()):
@@ -89,9 +90,10 @@ class Silence:
             held.proceed(is_alive)
 
     def _is_mute(self, link: Link, now: float) -> bool:
-        """It did not even answer a ping for as long: a slow API server is no silent session."""
+        """It did not even answer a ping: a slow API server is no silent session, and neither is a long way to it."""
         pinged_at = link.unanswered_ping_at
-        return not link.is_open or (pinged_at is not None and now - pinged_at >= self._limits.probe_after_s)
+        patience = max(self._limits.mute_after_s, 2 * (link.rtt_s or 0.0))
+        return not link.is_open or (pinged_at is not None and now - pinged_at >= patience)
 
     def _has_other(self, exchange: Exchange, link: Link) -> bool:
         return self._routes.pick(exchange.cluster_uid, without=(*exchange.tried, link)) is not None

@@ -8,8 +8,9 @@ from typing import Final, Protocol, TypeVar
 PING_UNANSWERED_S: Final = 5.0
 """P7: a session with a ping unanswered for this long is never chosen."""
 
-SILENT_S: Final = 2.0
-"""A tunnel without a byte for longer is not the first choice if another one is lively."""
+PING_LATE_S: Final = 0.5
+"""A tunnel with a ping unanswered for this long, and for three round trips, is not the first choice if another one
+answers: two seconds, as it was, sent a second's requests more into a frozen agent."""
 
 
 class Candidate(Protocol):
@@ -52,6 +53,7 @@ def choose(links: Iterable[C], now: float) -> C | None:
 
 
 def _rank(link: Candidate, now: float) -> tuple[bool, int, int, float]:
-    is_silent = link.unanswered_ping_at is not None and now - link.last_received_at > SILENT_S
     rtt_s = 1.0 if link.rtt_s is None else link.rtt_s
-    return is_silent, link.queued_bytes // 65_536, link.streams // 32, rtt_s
+    pinged_at = link.unanswered_ping_at
+    is_late = pinged_at is not None and now - pinged_at > max(PING_LATE_S, 3 * rtt_s)
+    return is_late, link.queued_bytes // 65_536, link.streams // 32, rtt_s

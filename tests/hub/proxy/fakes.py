@@ -102,6 +102,7 @@ class FakeLink:
         self.is_draining = False
         self.last_received_at = 1000.0
         self.unanswered_ping_at: float | None = None
+        self.rtt_s: float | None = 0.01
         self.opened: list[tuple[HttpRequest, StreamOwner, FakeStream, StreamClass, bool]] = []
         self.probes = 0
         self.waiting: list[Callable[[bool], None]] = []

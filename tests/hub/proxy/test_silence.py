@@ -98,14 +98,28 @@ def test_a_question_is_asked_elsewhere_when_its_session_is_silent() -> None:
     second.last_received_at = 2000.0
     world = World(first, second)
     _, exchange = world.begin()
-    look(world, 1.1)
+    look(world, 0.45)
     assert (first.probes, first.opened[0][2].code) == (1, None)  # a slow answer is no silence: ask for a sign of life
     first.unanswered_ping_at = world.now
-    look(world, 0.9)
+    look(world, 0.5)
+    assert first.opened[0][2].code is None
+    look(world, 0.15)
+    assert first.opened[0][2].code is Code.CANCELLED
+    assert len(second.opened) == 1
+    finish(exchange)
+
+
+def test_a_session_that_is_far_away_gets_two_round_trips() -> None:
+    first, second = FakeLink(), FakeLink()
+    first.rtt_s, second.last_received_at = 0.8, 2000.0
+    world = World(first, second)
+    _, exchange = world.begin()
+    look(world, 0.45)
+    first.unanswered_ping_at = world.now
+    look(world, 1.5)
     assert first.opened[0][2].code is None
     look(world, 0.2)
     assert first.opened[0][2].code is Code.CANCELLED
-    assert len(second.opened) == 1
     finish(exchange)
 
 

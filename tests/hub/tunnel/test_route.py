@@ -41,6 +41,12 @@ def test_lively_before_silent() -> None:
     assert chosen(silent) == "silent"
 
 
+def test_a_ping_that_is_late_for_a_near_agent_is_not_for_a_far_one() -> None:
+    near = FakeLink("near", unanswered_ping_at=99.4, rtt_s=0.05)
+    assert chosen(near, FakeLink("other", rtt_s=0.3)) == "other"
+    assert chosen(FakeLink("far", unanswered_ping_at=99.4, rtt_s=0.25), FakeLink("other", rtt_s=0.3)) == "far"
+
+
 def test_an_idle_tunnel_is_not_silent() -> None:
     assert chosen(FakeLink("idle", last_received_at=92.0, rtt_s=0.001), FakeLink("b", rtt_s=0.2)) == "idle"
 
