@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from hub.api import models
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
@@ -10,6 +13,9 @@ from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
 from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
+
+_SLICE: Final = 16
+"""Clusters of a list that are made in one turn of the loop: 2 ms."""
 
 
 def visible_cluster(services: Services, principal: Principal, name: str) -> Cluster:
@@ -24,13 +30,16 @@ def visible_cluster(services: Services, principal: Principal, name: str) -> Clus
 
 
 async def list_clusters(call: Call) -> Reply:
+    """As `models.ClusterList`, made in slices: a thousand clusters with five tunnels each take the loop 130 ms, and
+    everybody's keystrokes would wait for one administrator's list."""
     services, caller = call.services, call.caller
-    items = [
-        _shown(services, cluster)
-        for cluster in services.cluster_index
-        if caller.is_admin or services.authorizer.access(caller, cluster.name) is not None
-    ]
-    return Reply(models.ClusterList(items=items))
+    items = []
+    for number, cluster in enumerate(services.cluster_index):
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        if caller.is_admin or services.authorizer.access(caller, cluster.name) is not None:
+            items.append(_shown(services, cluster).model_dump_json(by_alias=True))
+    return Reply(f'{{"items":[{",".join(items)}]}}\n'.encode())
 
 
 async def get_cluster(call: Call) -> Reply:

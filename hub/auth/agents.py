@@ -86,6 +86,7 @@ class AgentTokenIndex:
 
     def __init__(self, on_gone: Callable[[str], None] = lambda credential_id: None) -> None:
         self._records: dict[str, AgentToken] = {}
+        self._by_cluster: dict[str, dict[str, AgentToken]] = {}
         self.on_gone = on_gone
 
     def get(self, token_id: str) -> AgentToken | None:
@@ -95,11 +96,12 @@ class AgentTokenIndex:
         return iter(tuple(self._records.values()))
 
     def of_cluster(self, cluster_uid: str) -> list[AgentToken]:
-        return [record for record in self._records.values() if record.cluster_uid == cluster_uid]
+        return list(self._by_cluster.get(cluster_uid, {}).values())
 
     def reset(self, resources: Iterable[Resource]) -> None:
         before = set(self._records)
         self._records.clear()
+        self._by_cluster.clear()
         for resource in resources:
             self._load(resource)
         for token_id in before - set(self._records):
@@ -109,14 +111,26 @@ class AgentTokenIndex:
         token_id = event.resource.key.name
         if not event.is_deleted:
             self._load(event.resource)
-        elif self._records.pop(token_id, None) is not None:
+        elif self._forget(token_id):
             self.on_gone(token_id)
 
+    def _forget(self, token_id: str) -> bool:
+        record = self._records.pop(token_id, None)
+        if record is None:
+            return False
+        tokens = self._by_cluster[record.cluster_uid]
+        del tokens[token_id]
+        if not tokens:
+            del self._by_cluster[record.cluster_uid]
+        return True
+
     def _load(self, resource: Resource) -> None:
+        self._forget(resource.key.name)
         try:
-            self._records[resource.key.name] = AgentToken.of(resource)
+            record = AgentToken.of(resource)
+            self._records[record.id] = record
+            self._by_cluster.setdefault(record.cluster_uid, {})[record.id] = record
         except (KeyError, TypeError, ValueError):
-            self._records.pop(resource.key.name, None)
             logger.exception("agent token record unreadable", extra={"credential_id": resource.key.name})
 
 

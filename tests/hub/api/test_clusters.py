@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hub.api import clusters
+from hub.api.routes import Call
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
 
@@ -17,6 +19,19 @@ async def test_create_show_list_delete(world: HubWorld) -> None:
     assert (await world.call("GET", "/v1/clusters/berlin")).status == 404
     assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 404
     assert (await world.call("GET", "/v1/clusters")).json == {"items": []}
+
+
+async def test_a_long_list_lets_others_have_their_turn(world: HubWorld) -> None:
+    """A turn for each slice of it; and it is whole and in order."""
+    names = [f"c{number:03}" for number in range(100)]
+    for name in names:
+        await world.call("POST", "/v1/clusters", {"name": name})
+    caller = world.services.authenticator.authenticate(world.admin.encode())
+    making = clusters.list_clusters(Call(world.services, caller, {}, None)).__await__()
+    assert len(list(making)) == len(names) // 16  # each is a turn given away
+    listed = (await world.call("GET", "/v1/clusters")).json["items"]
+    assert [item["name"] for item in listed] == names
+    assert listed[0] == (await world.call("GET", "/v1/clusters/c000")).json
 
 
 async def test_creation_is_idempotent_by_name_and_labels(world: HubWorld) -> None:

@@ -93,8 +93,11 @@ def test_the_index_follows(caplog: pytest.LogCaptureFixture) -> None:
     index.apply(gone(one))
     assert lost == ["one"]
     index.apply(Event(Resource(Key("agent-token", "uid-b", "two"), {}), False))
-    assert list(index) == []
+    assert list(index) == index.of_cluster("uid-a") == index.of_cluster("uid-b") == []
     assert len(caplog.records) == 1
     index.reset([stored(one)])
+    index.apply(made(one))
+    assert index.of_cluster("uid-a") == [one]
     index.reset([])
+    assert index.of_cluster("uid-a") == []
     assert lost == ["one", "one"]
