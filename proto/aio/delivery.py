@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from proto import events
 from proto.aio.linkstream import LinkStream, StreamLink
@@ -22,7 +22,7 @@ OnOpen = Callable[[LinkStream, StreamKind, StreamClass, Opening], StreamOwner | 
 class Delivery:
     """Calls the owners of one link's streams, its observer and its callbacks."""
 
-    __slots__ = ("_deliver_one", "_link", "_observer", "_on_drain", "_on_end", "_on_message", "_on_open", "probes")
+    __slots__ = ("_link", "_observer", "_on_drain", "_on_end", "_on_message", "_on_open", "probes")
 
     def __init__(
         self,
@@ -42,27 +42,12 @@ class Delivery:
         self._on_end = on_end
         self.probes: list[Callable[[bool], None]] = []
         """To be called at the next answered ping with True, at the session's end with False."""
-        self._deliver_one: dict[type, Callable[..., None]] = {
-            events.StreamOpened: self._opened,
-            events.StreamAccepted: self._accepted,
-            events.HeadReceived: self._head,
-            events.DataReceived: self._data,
-            events.TrailersReceived: self._trailers,
-            events.StreamReset: self._reset,
-            events.StreamClosed: self._closed,
-            events.Writable: self._writable,
-            events.PongReceived: self._pong,
-            events.MessageReceived: self._message,
-            events.DrainReceived: self._drain,
-            events.SessionEnded: self._ended,
-        }
 
     def deliver(self, happened: list[events.Event]) -> None:
         """Deliver events in order. Never raises."""
-        deliver_one = self._deliver_one
         for event in happened:
             try:
-                deliver_one[type(event)](event)
+                _DELIVER_ONE[type(event)](self, event)
             except Exception:  # an observer or a bug here; owners are guarded one by one
                 logger.exception("delivery failed", extra={"link": self._link.name, "event": type(event).__name__})
 
@@ -211,5 +196,26 @@ class Delivery:
             self._on_drain(event)
 
     def _ended(self, event: events.SessionEnded) -> None:
+        """The last event. Link and delivery hold each other, and through them everything of a session (its buffers, its
+        tables): unlinked, ten thousand sessions that end in one moment are not left to the garbage collector."""
         self._settle_probes(is_alive=False)
         self._on_end(event.reason)
+        self._on_drain = self._on_message = None
+        del self._link, self._on_end, self._on_open
+
+
+_DELIVER_ONE: Final[dict[type, Callable[[Delivery, Any], None]]] = {
+    events.StreamOpened: Delivery._opened,
+    events.StreamAccepted: Delivery._accepted,
+    events.HeadReceived: Delivery._head,
+    events.DataReceived: Delivery._data,
+    events.TrailersReceived: Delivery._trailers,
+    events.StreamReset: Delivery._reset,
+    events.StreamClosed: Delivery._closed,
+    events.Writable: Delivery._writable,
+    events.PongReceived: Delivery._pong,
+    events.MessageReceived: Delivery._message,
+    events.DrainReceived: Delivery._drain,
+    events.SessionEnded: Delivery._ended,
+}
+"""One table for all: twelve bound methods for each session would be 1.5 KiB, and a cycle."""

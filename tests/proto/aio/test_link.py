@@ -1,7 +1,9 @@
 """Links over a pipe: no socket, no real sleep."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -408,3 +410,23 @@ async def test_the_reader_is_never_held_up_by_a_full_writer() -> None:
         assert owner.fate == (Code.FORBIDDEN, "")
         raw.abort()
         assert (await run).kind is EndKind.TRANSPORT
+
+
+async def test_a_session_that_has_ended_is_freed_without_the_garbage_collector() -> None:
+    """Ten thousand sessions may end in one moment, and the collector comes by rarely (proto.aio.loop.settle)."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with Wire() as wire:
+            wire.open()
+            await wire.rest()
+            handle(wire.taken[0]).head(OK, end=True)
+            watched = [weakref.ref(wire.hub), weakref.ref(wire.agent)]
+            await wire.rest()
+            wire.hub.close(Code.CLOSED)
+            await wire.rest()
+        del wire
+        await asyncio.sleep(0)
+        assert [each() for each in watched] == [None, None]
+    finally:
+        gc.enable()
