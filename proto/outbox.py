@@ -25,6 +25,11 @@ _MSG: Final = int(FrameType.MSG)
 _ENDED: Final = int(HalfState.ENDED)
 
 
+def _nothing(stream: Stream, now: float) -> int:
+    """What an ended session grants."""
+    return 0
+
+
 class Outbox:
     """Unwritten frames of one session."""
 
@@ -180,6 +185,7 @@ class Outbox:
         self._message_bytes = 0
         self.scheduler.clear()
         self.queued = 0
+        self._grant = _nothing  # the session's own method: they would hold each other for ever
 
     def take(self, now: float) -> bytes:
         """Return the next WebSocket message, empty when there is nothing to send.

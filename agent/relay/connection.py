@@ -12,6 +12,7 @@ import socket
 from typing import Any, Final, Protocol, cast
 
 from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
+from proto.aio.gone import GONE
 from proto.errors import Code
 
 logger = logging.getLogger(__name__)
@@ -37,31 +38,6 @@ _OPTIONS: Final = (
     (socket.SOL_SOCKET, "SO_RCVBUF", SOCKET_RECEIVE_BYTES),
 )
 _buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
-
-
-class _Gone(asyncio.Transport):
-    """In the place of a transport that is lost, and like it after its end: takes everything and does nothing."""
-
-    def is_closing(self) -> bool:
-        return True
-
-    def write(self, data: object) -> None:
-        """Nobody is there."""
-
-    def pause_reading(self) -> None:
-        """There is nothing to read."""
-
-    def resume_reading(self) -> None:
-        """There is nothing to read."""
-
-    def close(self) -> None:
-        """It is."""
-
-    def abort(self) -> None:
-        """It is."""
-
-
-_gone: Final = _Gone()
 
 
 class ConnectionUser(ResponseSink, Protocol):
@@ -195,7 +171,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         user, self._user = self._user, None
         if user is not None:
             self._tell_end(user, exc)
-        self._transport = _gone
+        self._transport = GONE
         self._reader.release()
 
     def _tell_end(self, user: ConnectionUser, exc: Exception | None) -> None:

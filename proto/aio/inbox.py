@@ -51,8 +51,9 @@ class Inbox:
         if self._error is not None:
             return
         self._error = error
-        if self.receiver is not None:
-            self.receiver.transport_lost(error)
+        receiver, self.receiver = self.receiver, None  # nobody is called any more, so nobody is held
+        if receiver is not None:
+            receiver.transport_lost(error)
         else:
             self._wake()
 
@@ -76,8 +77,9 @@ class Inbox:
     def _hand_over(self, receiver: Receiver) -> None:
         while self._messages:
             receiver.message_received(self._messages.popleft())
-        self.receiver = receiver
-        if self._error is not None:
+        if self._error is None:
+            self.receiver = receiver
+        else:
             receiver.transport_lost(self._error)
 
     def _wake(self) -> None:

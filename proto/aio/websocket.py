@@ -9,6 +9,7 @@ import secrets
 from typing import Final
 
 from proto import websocket
+from proto.aio.gone import GONE
 from proto.aio.inbox import Inbox, Receiver
 from proto.aio.transport import tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
@@ -116,6 +117,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if not self._gone.done():
             self._gone.set_result(None)
         self._inbox.lose(ConnectionResetError("the connection broke"))
+        self._transport = GONE
 
     # Internals
 

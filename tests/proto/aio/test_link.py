@@ -414,7 +414,12 @@ async def test_the_reader_is_never_held_up_by_a_full_writer() -> None:
 
 async def test_a_session_that_has_ended_is_freed_without_the_garbage_collector() -> None:
     """Ten thousand sessions may end in one moment, and the collector comes by rarely (proto.aio.loop.settle)."""
+
+    def sessions() -> int:
+        return sum(isinstance(each, Session) for each in gc.get_objects())
+
     gc.collect()
+    before = sessions()
     gc.disable()
     try:
         async with Wire() as wire:
@@ -428,5 +433,6 @@ async def test_a_session_that_has_ended_is_freed_without_the_garbage_collector()
         del wire
         await asyncio.sleep(0)
         assert [each() for each in watched] == [None, None]
+        assert sessions() == before
     finally:
         gc.enable()
