@@ -33,6 +33,7 @@ from proto import logs
 from proto.aio import loop as event_loop
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
+from proto.compression import Histories
 from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,11 @@ async def _serve(settings: Settings, group: TaskGroup, shutdown: Shutdown) -> in
     access = _kube_access(settings.kube)
     policy = Policy(settings.policy_file)
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts)
-    uplink = _uplink(settings, instance, counts, access, policy, pool)
+    histories = Histories(settings.compression_bytes)
+    context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
+    uplink = _uplink(settings, instance, access, context)
     pulse = Pulse(time.monotonic())
-    with _listeners(settings, counts, pool, uplink, pulse) as urls:
+    with _listeners(settings, context, uplink, pulse) as urls:
         group.spawn(pulse.run(), name="pulse")
         running = group.spawn(uplink.run(), name="uplink")
         _announce(settings.serve.ready_file, {**urls, "pid": os.getpid(), "instance": instance.hex()})
@@ -122,9 +125,7 @@ def _kube_access(settings: KubeSettings) -> KubeAccess:
     )
 
 
-def _uplink(
-    settings: Settings, instance: bytes, counts: Counts, access: KubeAccess, policy: Policy, pool: Pool
-) -> Uplink:
+def _uplink(settings: Settings, instance: bytes, access: KubeAccess, context: RelayContext) -> Uplink:
     trust = HubTrust(settings.hub)
     credential = AgentTokenFile(settings.hub.token_file)
     opener = Opener(
@@ -134,18 +135,16 @@ def _uplink(
         credential,
         proxy_environment=settings.proxy_environment,
         kubernetes=KubeVersion(access).get,
+        compresses=context.histories.is_on,
     )
-    context = RelayContext(access.endpoint, pool, access.credential, policy, counts)
-    return Uplink(opener, credential, Admission(context), counts)
+    return Uplink(opener, credential, Admission(context), context.counts)
 
 
 @contextlib.contextmanager
-def _listeners(
-    settings: Settings, counts: Counts, pool: Pool, uplink: Uplink, pulse: Pulse
-) -> Iterator[dict[str, str]]:
+def _listeners(settings: Settings, context: RelayContext, uplink: Uplink, pulse: Pulse) -> Iterator[dict[str, str]]:
     """Health and metrics; yields their URLs for the ready file."""
     loop = asyncio.get_running_loop()
-    metrics = registry(counts, pool, lambda: len(asyncio.all_tasks(loop)))
+    metrics = registry(context.counts, context.pool, context.histories, lambda: len(asyncio.all_tasks(loop)))
     state = uplink.state
     sites = {
         "health": Site(

@@ -1,6 +1,7 @@
 """Flags and environment of `riata-agent`. The only place of the agent that reads the environment."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final, NoReturn
 
 from agent.config import (
     AGENT_TOKEN_FILE,
+    COMPRESSION_BYTES,
     HEALTH_LISTEN,
     METRICS_LISTEN,
     SERVICE_ACCOUNT,
@@ -43,6 +45,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
     ("--kubeconfig", "FILE", "use this kubeconfig's cluster and credentials instead of the three --kube flags"),
     ("--context", "NAME", "context of the kubeconfig (default: its current one)"),
     ("--policy-file", "FILE", "TOML with users and groups that need not begin with riata:"),
+    (
+        "--compression-bytes",
+        "BYTES",
+        f"memory for compressing answers on the tunnel, 16 KiB each (default {COMPRESSION_BYTES}, 0: off)",
+    ),
     ("--health-listen", "HOST:PORT", "/livez and /readyz (default 127.0.0.1:8081, empty: off)"),
     ("--metrics-listen", "HOST:PORT", "/metrics (default 127.0.0.1:9081, empty: off)"),
     ("--ready-file", "FILE", "gets one JSON object once the agent listens"),
@@ -106,6 +113,7 @@ def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
         policy_file=_path(given, "--policy-file"),
+        compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
         serve=ServeSettings(
             health_listen=given.get("--health-listen", HEALTH_LISTEN),
             metrics_listen=given.get("--metrics-listen", METRICS_LISTEN),
@@ -178,6 +186,13 @@ def _log(given: Mapping[str, str]) -> LogSettings:
     if log_format == "console":
         return LogSettings(format="console", level=level)
     raise ConfigError(f"--log-format {log_format!r}: give json or console")
+
+
+def _bytes(given: Mapping[str, str], flag: str, default: int) -> int:
+    text = given.get(flag, str(default))
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise ConfigError(f"{flag} {text!r}: give a number of bytes, 0 or more")
+    return int(text)
 
 
 def _path(given: Mapping[str, str], flag: str) -> Path | None:

@@ -17,6 +17,8 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HEALTH_LISTEN: Final = "127.0.0.1:8081"
 METRICS_LISTEN: Final = "127.0.0.1:9081"
 AGENT_TOKEN_FILE: Final = Path("/var/run/secrets/riata/token")
+COMPRESSION_BYTES: Final = 16 * 1024 * 1024
+"""1,024 compressed answers at once, of 16 KiB each."""
 PINS_MAX: Final = 2
 """One pin, or two while the hub's CA is being replaced."""
 
@@ -151,6 +153,8 @@ class Settings:
     kube: KubeSettings
     policy_file: Path | None = None
     """TOML: `users` and `groups` that need not begin with `riata:`."""
+    compression_bytes: int = COMPRESSION_BYTES
+    """Memory for compressing answers on the tunnel; what finds no room goes uncompressed. 0 = off."""
     serve: ServeSettings = field(default_factory=ServeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy_environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import StreamClass, StreamKind
 
@@ -30,6 +31,8 @@ class Counts:
         self.requests = 0
         self.request_bytes = 0
         self.response_bytes = 0
+        self.compressed_plain_bytes = 0
+        self.compressed_wire_bytes = 0
         self.dials = 0
         self.dials_failed = 0
         self.repeats_stale = 0
@@ -102,9 +105,10 @@ class PoolGauge(Protocol):
 class AgentCollector(Collector):
     """Turns Counts into metric families at scrape time. `tasks` counts the event loop's, from any thread."""
 
-    def __init__(self, counts: Counts, pool: PoolGauge, tasks: Callable[[], int]) -> None:
+    def __init__(self, counts: Counts, pool: PoolGauge, histories: Histories, tasks: Callable[[], int]) -> None:
         self._counts = counts
         self._pool = pool
+        self._histories = histories
         self._tasks = tasks
 
     def collect(self) -> Iterable[Metric]:
@@ -154,6 +158,15 @@ class AgentCollector(Collector):
         yield _labelled("riata_agent_refusals", "Requests that the policy refused", "reason", counts.by_refusal)
         yield CounterMetricFamily("riata_agent_request_body_bytes", "Body bytes sent up", counts.request_bytes)
         yield CounterMetricFamily("riata_agent_response_body_bytes", "Body bytes relayed", counts.response_bytes)
+        compressed = CounterMetricFamily(
+            "riata_agent_compressed_bytes", "Bytes of compressed answers, before and after", labels=("form",)
+        )
+        compressed.add_metric(("plain",), counts.compressed_plain_bytes)
+        compressed.add_metric(("wire",), counts.compressed_wire_bytes)
+        yield compressed
+        yield GaugeMetricFamily(
+            "riata_agent_compressed_bodies", "Answers that are being compressed", self._histories.bodies
+        )
         yield from self._kube()
 
     def _kube(self) -> Iterator[Metric]:
@@ -177,11 +190,11 @@ class AgentCollector(Collector):
         )
 
 
-def registry(counts: Counts, pool: PoolGauge, tasks: Callable[[], int]) -> CollectorRegistry:
+def registry(counts: Counts, pool: PoolGauge, histories: Histories, tasks: Callable[[], int]) -> CollectorRegistry:
     """A registry of its own with the agent's metrics and the process's."""
     result = CollectorRegistry()
     ProcessCollector(registry=result)
-    result.register(AgentCollector(counts, pool, tasks))
+    result.register(AgentCollector(counts, pool, histories, tasks))
     return result
 
 

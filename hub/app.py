@@ -41,6 +41,7 @@ from hub.tunnel.registry import Registry
 from proto import logs, pins
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
+from proto.compression import Histories
 from proto.versions import PRODUCT_VERSION
 from proto.window import Budget
 
@@ -91,6 +92,7 @@ class Hub:
         self._tokens = Tokens(store, wall_clock)
         self._agent_tokens = AgentTokens(store, wall_clock)
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
+        self._histories = Histories(settings.compression_bytes)
         self._relay = self._make_relay()
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
@@ -184,6 +186,7 @@ class Hub:
             metrics=self._metrics,
             limits=self._settings.proxy,
             budget=self._budget,
+            histories=self._histories,
             direct_log=logs.direct(),
         )
 
@@ -214,6 +217,7 @@ class Hub:
             metrics=self._metrics,
             limits=self._settings.tunnel,
             budget=self._budget,
+            compresses=self._histories.is_on,
             on_drain=self._relay.drain,
         )
         return EdgeServer(

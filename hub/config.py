@@ -25,7 +25,7 @@ from proto.limits import Limits
 ENV_PREFIX: Final = "RIATA_HUB_"
 FILE_NAME: Final = "hub.toml"
 """Read from the data directory when no `--config` is given; `init` writes it."""
-_MAY_BE_ZERO: Final = frozenset({"buffer_bytes", "drain_delay_s", "drain_grace_s"})
+_MAY_BE_ZERO: Final = frozenset({"buffer_bytes", "compression_bytes", "drain_delay_s", "drain_grace_s"})
 _ENV_ONLY: Final = frozenset({"RIATA_HUB_CONFIG"})
 
 
@@ -99,6 +99,9 @@ class Settings:
     buffer_bytes: int = 0
     """Bytes that all tunnels and unread answers may hold before slow readers are cut at 80 % of it. 0: a quarter of the
     memory limit of the container, or of the machine."""
+    compression_bytes: int = 256 * 1024 * 1024
+    """Memory for decoding compressed answers, 16 KiB for each that is under way, watches above all; what finds no room
+    is asked for uncompressed. 0: agents compress nothing."""
     drain_delay_s: float = 0.0
     """After SIGTERM the hub goes on for this many seconds with /readyz failing, so that load balancers leave first."""
     drain_grace_s: float = 25.0

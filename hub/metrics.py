@@ -48,6 +48,10 @@ class Metrics:
         self.in_flight = self._gauge("requests_in_flight", "Requests under /k8s/ under way.", [])
         self.request_bytes = self._series("request_body_bytes", "Request body bytes received from clients.", []).cell()
         self.response_bytes = self._series("response_body_bytes", "Response body bytes sent to clients.", []).cell()
+        self._compressed = self._series(
+            "compressed_bytes", "Bytes of compressed answers, on the tunnel and after decoding.", ["form"]
+        )
+        self.compressed_bodies = self._gauge("compressed_bodies", "Compressed answers under way.", [])
         self._broken = self._counter("responses_broken", "Responses broken off behind their head.", ["reason"])
         self.stalls = self._counter("window_stalls", "Times that a sender ran out of stream or session credit.", [])
         self.stalled_seconds = self._counter("window_stalled_seconds", "Time without credit.", [])
@@ -84,6 +88,10 @@ class Metrics:
             if histogram is None:
                 histogram = self._request_seconds_of[verb] = self._request_seconds.cell(verb)
             histogram.observe(seconds)
+
+    def compressed(self, form: str) -> Cell:
+        """`form`: 'wire' or 'plain'."""
+        return self._compressed.cell(form)
 
     def broken(self, reason: str) -> None:
         """`reason`: 'lost', 'truncated', 'protocol', 'cut', 'unread'."""

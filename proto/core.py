@@ -57,6 +57,7 @@ class SessionCore:
         "_waiting_since",
         "backlog",
         "budget",
+        "compresses",
         "credit",
         "data_max",
         "drain_announced",
@@ -87,6 +88,8 @@ class SessionCore:
         self.budget = budget
         self.window = agreed.window
         self.backlog = agreed.backlog
+        self.compresses = negotiated.compresses
+        """Bodies of answers may be compressed; who sends and reads them does so, the core does not look into DATA."""
         self.credit = SessionCredit(agreed.session_window)
         self._growth = Growth(limits, agreed.window, agreed.session_window, budget)
         self.liveness = Liveness(limits, is_listening=role is Role.AGENT)

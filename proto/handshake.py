@@ -12,7 +12,7 @@ Sans-I/O: the caller moves one WebSocket message per step, bounds the time (10 s
 import dataclasses
 from typing import Final, TypeVar
 
-from proto import codec, errors, frames, messages, transitions, versions
+from proto import codec, compression, errors, frames, messages, transitions, versions
 from proto import limits as bounds
 from proto.frames import FrameType
 from proto.transitions import SessionInput, SessionState
@@ -32,12 +32,15 @@ class Negotiated:
     """Of each bound the smaller of both sides."""
     pings_per_s: float = bounds.UNSAID_PINGS_PER_S
     """What the peer bears in the long run."""
+    compresses: bool = False
+    """The agent may compress bodies of answers (proto.compression)."""
 
 
-def _offer(limits: bounds.Limits) -> messages.Ext:
+def _offer(limits: bounds.Limits, *, compresses: bool) -> messages.Ext:
     """What we say in `ext`; nothing where it is what silence means."""
     pings = int(limits.ping_per_s)
-    return {} if pings == bounds.UNSAID_PINGS_PER_S else {PINGS: pings}
+    said: dict[str, object] = {} if pings == bounds.UNSAID_PINGS_PER_S else {PINGS: pings}
+    return said | (compression.OFFER if compresses else {})
 
 
 def _pings(ext: messages.Ext) -> float:
@@ -47,12 +50,13 @@ def _pings(ext: messages.Ext) -> float:
 
 
 class _Handshake:
-    """State and framing of either side."""
+    """State and framing of either side. `compresses`: whether this side wants bodies compressed."""
 
-    __slots__ = ("_negotiated", "_state", "limits")
+    __slots__ = ("_compresses", "_negotiated", "_state", "limits")
 
-    def __init__(self, limits: bounds.Limits) -> None:
+    def __init__(self, limits: bounds.Limits, *, compresses: bool) -> None:
         self.limits = limits
+        self._compresses = compresses
         self._state = SessionState.NEW
         self._negotiated: Negotiated | None = None
 
@@ -105,8 +109,9 @@ class HubHandshake(_Handshake):
         *,
         build: str = versions.PRODUCT_VERSION,
         wire_versions: tuple[int, int] = versions.OURS,
+        compresses: bool = False,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, compresses=compresses)
         self._hub_id = hub_id
         self.nonce = nonce
         self._build = build
@@ -120,7 +125,7 @@ class HubHandshake(_Handshake):
             versions=self._versions,
             limits=self.limits.offer(),
             build=self._build,
-            ext=_offer(self.limits),
+            ext=_offer(self.limits, compresses=self._compresses),
         )
         return self._send(FrameType.HELLO, SessionInput.HELLO, hello)
 
@@ -128,7 +133,9 @@ class HubHandshake(_Handshake):
         """Return the agent's AUTH. Raise ProtocolError, VersionMismatch: send `refuse` and end."""
         auth = self._receive(message, FrameType.AUTH, SessionInput.AUTH, messages.AgentAuth)
         version = versions.negotiate(self._versions, auth.versions)
-        self._negotiated = Negotiated(version, bounds.merge(self.limits.offer(), auth.limits), _pings(auth.ext))
+        compresses = self._compresses and compression.is_spoken(auth.ext)
+        agreed = bounds.merge(self.limits.offer(), auth.limits)
+        self._negotiated = Negotiated(version, agreed, _pings(auth.ext), compresses)
         return auth
 
     def make_welcome(self, session_id: str, cluster: str) -> messages.Welcome:
@@ -163,8 +170,9 @@ class AgentHandshake(_Handshake):
         build: str = versions.PRODUCT_VERSION,
         kubernetes: str = "",
         wire_versions: tuple[int, int] = versions.OURS,
+        compresses: bool = False,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, compresses=compresses)
         self._versions = wire_versions
         self._hello: messages.HubHello | None = None
         self._fields = (role, instance, epoch, node, build, kubernetes)
@@ -173,6 +181,7 @@ class AgentHandshake(_Handshake):
         """Return the hub's HELLO; its nonce is what a signature signs. Raise ProtocolError, VersionMismatch."""
         hello = self._receive(message, FrameType.HELLO, SessionInput.HELLO, messages.HubHello)
         versions.negotiate(self._versions, hello.versions)
+        self._compresses = self._compresses and compression.is_spoken(hello.ext)
         self._hello = hello
         return hello
 
@@ -189,7 +198,7 @@ class AgentHandshake(_Handshake):
             node=node,
             build=build,
             kubernetes=kubernetes,
-            ext=_offer(self.limits),
+            ext=_offer(self.limits, compresses=self._compresses),
         )
         return self._send(FrameType.AUTH, SessionInput.AUTH, auth)
 
@@ -206,6 +215,7 @@ class AgentHandshake(_Handshake):
             versions.negotiate(self._versions, self._hello.versions),
             bounds.merge(self.limits.offer(), self._hello.limits),
             _pings(self._hello.ext),
+            self._compresses,
         )
         if (welcome.version, welcome.limits) != (agreed.version, agreed.limits):
             raise errors.ProtocolError("the hub's WELCOME differs from what was offered")

@@ -10,11 +10,14 @@ import time
 from typing import Final
 
 from agent.errors import TokenUnavailable
+from agent.relay import compress
 from agent.relay import request as requests
 from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX
 from proto.aio import link
+from proto.compression import OFFER
+from proto.compressor import Compressor
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest
 
@@ -33,6 +36,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_compressor",
         "_connection",
         "_context",
         "_held",
@@ -68,6 +72,7 @@ class Exchange:
         self._owed = 0
         self._attempts = 0
         self._refusal: _Refusal | None = None
+        self._compressor: Compressor | None = None
 
     def begin(self) -> None:
         """Take the stream. A request without a known length starts at its first byte or its end, whichever comes."""
@@ -169,7 +174,11 @@ class Exchange:
             self._take_refusal(self._refusal, chunk)
             return
         self._context.counts.response_bytes += len(chunk)
-        if not self._stream.send(chunk, end=end) and self._connection is not None:
+        if self._compressor is None:
+            has_room = self._stream.send(chunk, end=end)
+        else:
+            has_room = self._send_compressed(self._compressor, chunk, end=end)
+        if not has_room and self._connection is not None:
             self._connection.pause_reading()
 
     def on_trailers(self, headers: Headers) -> None:
@@ -252,7 +261,26 @@ class Exchange:
     def _answer(self, status: int, headers: Headers, *, end: bool) -> None:
         self._is_answered = True
         self._context.counts.answered(status)
-        self._stream.head(HttpHead(status=status, headers=headers), end=end)
+        if not end and self._may_compress(status, headers):
+            self._compressor = Compressor(self._stream.window)
+            self._context.histories.bodies += 1
+            self._stream.head(HttpHead(status=status, headers=headers, ext=OFFER))
+        else:
+            self._stream.head(HttpHead(status=status, headers=headers), end=end)
+
+    def _may_compress(self, status: int, headers: Headers) -> bool:
+        if not self._stream.compresses or not compress.is_worth(self._request, status, headers):
+            return False
+        return self._context.histories.has_room and not self._is_proxied
+
+    def _send_compressed(self, compressor: Compressor, chunk: bytes, *, end: bool) -> bool:
+        """Whatever the API server has sent leaves now: no event waits for the next one."""
+        counts, send, has_room = self._context.counts, self._stream.send, True
+        counts.compressed_plain_bytes += len(chunk)
+        for block in compressor.encode(chunk):
+            counts.compressed_wire_bytes += len(block)
+            has_room = send(block)
+        return send(b"", end=True) if end else has_room
 
     def _take_refusal(self, refusal: "_Refusal", chunk: bytes) -> None:
         refusal.body += chunk
@@ -308,6 +336,9 @@ class Exchange:
 
     def _finish(self) -> None:
         self._refusal = None
+        if self._compressor is not None:
+            self._compressor = None
+            self._context.histories.bodies -= 1
         if not self._is_over:
             self._is_over = True
             self._context.counts.active -= 1

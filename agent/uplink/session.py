@@ -69,9 +69,11 @@ class Opener:
         proxy_environment: Mapping[str, str],
         kubernetes: Callable[[], Awaitable[str]],
         session_limits: limits.Limits | None = None,
+        compresses: bool = False,
         dial: Dial = wsclient.open_transport,
     ) -> None:
-        """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time."""
+        """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time. `compresses`:
+        whether answers may be compressed where the hub can read it."""
         self._settings = settings
         self._identity = identity
         self._trust = trust
@@ -81,6 +83,7 @@ class Opener:
         self._limits = session_limits or limits.Limits(
             send_queue_bytes=SEND_QUEUE_BYTES, send_queue_low_bytes=SEND_QUEUE_BYTES // 2
         )
+        self._compresses = compresses
         self._dial = dial
         self._epoch = 0
 
@@ -108,7 +111,12 @@ class Opener:
 
     async def _shake_hands(self, transport: Transport, version: str) -> Opened:
         handshake = AgentHandshake(
-            self._identity.role, self._identity.instance, self._epoch, self._limits, kubernetes=version
+            self._identity.role,
+            self._identity.instance,
+            self._epoch,
+            self._limits,
+            kubernetes=version,
+            compresses=self._compresses,
         )
         hello = handshake.receive_hello(await transport.receive())
         await transport.send(handshake.auth(self._credential.present(hello)))

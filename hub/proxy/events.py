@@ -13,7 +13,7 @@ _FRAME_HEADER: Final = struct.Struct("!I")
 class Boundary(Protocol):
     """Follows a stream of events."""
 
-    def feed(self, chunk: memoryview) -> None: ...
+    def feed(self, chunk: bytes | memoryview) -> None: ...
 
     @property
     def is_between_events(self) -> bool: ...
@@ -27,7 +27,7 @@ class JsonBoundary:
     def __init__(self) -> None:
         self.is_between_events = True
 
-    def feed(self, chunk: memoryview) -> None:
+    def feed(self, chunk: bytes | memoryview) -> None:
         if chunk:
             self.is_between_events = chunk[-1] == 10
 
@@ -45,7 +45,7 @@ class ProtobufBoundary:
     def is_between_events(self) -> bool:
         return not self._header and not self._left
 
-    def feed(self, chunk: memoryview) -> None:
+    def feed(self, chunk: bytes | memoryview) -> None:
         position, end = 0, len(chunk)
         while position < end:
             if self._left:

@@ -6,6 +6,8 @@ Called from the client's connection (hub.edge.application.Exchange) and from the
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hub import errors
@@ -16,10 +18,13 @@ from hub.edge.framing import Request
 from hub.edge.response import CHUNKED_END, error_response
 from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, switching_head
 from hub.proxy.classify import Kind
+from hub.proxy.compressed import CompressedBody
 from hub.proxy.events import Boundary, boundary_of
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
-from proto.errors import UNEXECUTED, Code
+from proto.compression import FORMAT, KEY
+from proto.decompressor import Piece
+from proto.errors import UNEXECUTED, Code, ProtocolError
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest, StreamClass
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ class Exchange:
     __slots__ = (
         "_body",
         "_boundary",
+        "_compressed",
         "_cut_due",
         "_has_ended_input",
         "_has_head",
@@ -105,6 +111,7 @@ class Exchange:
         self._left = 0
         self._owed = 0
         self._boundary: Boundary | None = None
+        self._compressed: CompressedBody | None = None
         self._cut_due = False
 
     # -- from the client's connection
@@ -133,6 +140,9 @@ class Exchange:
         owed, self._owed = self._owed, 0
         if owed and self.stream is not None:
             self.stream.consumed(owed)
+        if self._compressed is not None:
+            self._compressed.advance()
+            self._charge()
 
     def client_eof(self) -> None:
         self.is_request_complete = self._has_ended_input = True
@@ -168,6 +178,8 @@ class Exchange:
             elif self.request.upgrade and message.status in REDIRECTS:
                 raise RedirectedUpgrade("a redirect as answer to an upgrade")
             else:
+                if KEY in message.ext:
+                    self._expect_compressed(message)
                 data = self._plain_head(message, request_id)
         except BadAnswer as bad:
             self._bad_answer(bad)
@@ -178,27 +190,12 @@ class Exchange:
             self.front.become_opaque()
 
     def data(self, chunk: memoryview) -> None:
-        size = len(chunk)
         if self.has_ended:
-            self._return_credit(size)
-            return
-        self.bytes_out += size
-        if self.is_opaque or self._body is Body.UNTIL_CLOSE:
-            self.front.write(bytes(chunk))
-        elif self._body is Body.CHUNKED:
-            if size:
-                self.front.write(b"".join((b"%x\r\n" % size, chunk, b"\r\n")))
-            if self._boundary is not None:
-                self._boundary.feed(chunk)
-        elif self._body is Body.LENGTH and size <= self._left:
-            self._left -= size
-            self.front.write(bytes(chunk))
-        elif size:
-            self._break(Code.PROTOCOL, "protocol", "more body than announced")
-            return
-        self._return_credit(size)
-        if self._cut_due and self._boundary is not None and self._boundary.is_between_events:
-            self.cut()
+            self._return_credit(len(chunk))
+        elif self._compressed is not None:
+            self._compressed.feed(chunk)
+        else:
+            self._pass_on(chunk, len(chunk))
 
     def trailers(self, headers: Headers) -> None:
         """Dropped (kubectl reads none); `end` follows."""
@@ -208,6 +205,8 @@ class Exchange:
             return
         if not self._has_head:
             self._bad_answer(BadAnswer("an end without a head"))
+        elif self._compressed is not None and self._compressed.pending_bytes:
+            self._end_compressed(self._compressed)
         elif self.is_opaque:
             if self.stream is not None:
                 self.stream.end()
@@ -222,7 +221,9 @@ class Exchange:
         if self.has_ended:
             return
         if self._has_head:
-            if self._boundary is not None and self._boundary.is_between_events:
+            if self._may_go_on():
+                self._end_later(functools.partial(self.reset, code, text))
+            elif self._boundary is not None and self._boundary.is_between_events:
                 self._complete("lost")  # as apiserver ends a watch: the client resumes from its last event (P11)
             else:
                 self._break(None, "lost", code.name)
@@ -305,7 +306,85 @@ class Exchange:
         elif self._boundary is not None:
             self.cut()
 
+    # -- from the compressed body (hub.proxy.compressed.Sink)
+
+    @property
+    def may_take(self) -> bool:
+        return self.front.is_writable and not self.has_ended
+
+    def take(self, piece: Piece) -> None:
+        self.relay.compressed_wire.inc(piece.wire_bytes)
+        self.relay.compressed_plain.inc(len(piece.data))
+        self._pass_on(piece.data, piece.wire_bytes)
+
+    def flush(self) -> None:
+        self.front.flush()
+
+    def garbled(self, error: ProtocolError) -> None:
+        self.relay.distrust(self, error.text)
+        self._break(Code.PROTOCOL, "protocol", error.text)
+
+    # -- from hub.proxy.unread, once the stream is gone and its bytes still wait here
+
+    def abort(self) -> None:
+        self._end("unread")
+        self.front.abort()
+
     # -- internals
+
+    def _pass_on(self, data: bytes | memoryview, wire_bytes: int) -> None:
+        """Write a part of the body, which came in so many bytes of DATA."""
+        size = len(data)
+        self.bytes_out += size
+        if self.is_opaque or self._body is Body.UNTIL_CLOSE:
+            self.front.write(bytes(data))
+        elif self._body is Body.CHUNKED:
+            if size:
+                self.front.write(b"".join((b"%x\r\n" % size, data, b"\r\n")))
+            if self._boundary is not None:
+                self._boundary.feed(data)
+        elif self._body is Body.LENGTH and size <= self._left:
+            self._left -= size
+            self.front.write(bytes(data))
+        elif size:
+            self._break(Code.PROTOCOL, "protocol", "more body than announced")
+            return
+        self._return_credit(wire_bytes)
+        if self._cut_due and self._boundary is not None and self._boundary.is_between_events:
+            self.cut()
+
+    def _expect_compressed(self, message: HttpHead) -> None:
+        """Raises BadAnswer where nothing may be compressed: what we did not agree to we do not decode."""
+        link, opening = self.link, self.opening
+        is_agreed = link is not None and link.compresses and opening is not None and opening.ext.get(KEY) != 0
+        is_coded = any(name == b"content-encoding" for name, _ in message.headers)
+        if message.ext[KEY] != FORMAT or not is_agreed or is_coded or self.request.upgrade:
+            raise BadAnswer("a compressed body where none may be")
+        self._compressed = CompressedBody(self, self.relay.turns)
+        self.relay.histories.bodies += 1
+
+    def _end_compressed(self, body: CompressedBody) -> None:
+        """The stream is complete and the client has not read all of it, or the last block is not whole."""
+        if body.is_behind:
+            self._end_later(self.end)
+        else:
+            self.garbled(ProtocolError("an end within a compressed block"))
+
+    def _end_later(self, ending: Callable[[], None]) -> None:
+        assert self._compressed is not None
+        self._compressed.end_with(ending)
+        self._charge()
+
+    def _may_go_on(self) -> bool:
+        """A lost watch whose last whole event is still compressed here: it ends behind that one."""
+        body, boundary = self._compressed, self._boundary
+        return body is not None and body.is_behind and boundary is not None and not boundary.is_between_events
+
+    def _charge(self) -> None:
+        """No session counts the bytes of a stream that is over, and they may wait for a client that does not read."""
+        body = self._compressed
+        if body is not None and body.is_ending and not self.has_ended:
+            self.relay.charge(self, body.pending_bytes + self.front.unsent_bytes)
 
     def _plain_head(self, message: HttpHead, request_id: bytes) -> bytes:
         request = self.request
@@ -371,5 +450,9 @@ class Exchange:
         if not self.has_ended:
             self.has_ended = True
             self.outcome = outcome
+            if self._compressed is not None:
+                self._compressed = None
+                self.relay.histories.bodies -= 1
+                self.relay.charge(self, 0)
             self.relay.ended(self)
             self.stream = None

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+import msgspec
+
 from hub import errors, status
 from hub.auth.grants import Access
 from hub.auth.impersonate import USER, identity
@@ -21,6 +23,7 @@ from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
+from hub.proxy.compressed import Turns
 from hub.proxy.exchange import Exchange
 from hub.proxy.fields import Sorted, sort_fields
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
@@ -31,6 +34,7 @@ from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
+from proto.compression import PLAINLY, Histories
 from proto.directlog import DirectLog
 from proto.errors import Code
 from proto.messages import HttpRequest, StreamKind
@@ -75,6 +79,7 @@ class Relay:
         metrics: Metrics,
         limits: ProxyLimits | None = None,
         budget: Budget | None = None,
+        histories: Histories | None = None,
         now: Callable[[], float] = time.monotonic,
         direct_log: DirectLog | None = None,
     ) -> None:
@@ -90,6 +95,10 @@ class Relay:
         self._live: set[Exchange] = set()
         metrics.in_flight.set_function(self._live.__len__)
         self._unread = Unread(budget or Budget(buffer_budget()))
+        self.histories = histories or Histories(0)
+        self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
+        metrics.compressed_bodies.set_function(lambda: self.histories.bodies)
+        self.compressed_wire, self.compressed_plain = metrics.compressed("wire"), metrics.compressed("plain")
         self._silence = Silence(routes, self.limits, now)
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
@@ -161,6 +170,13 @@ class Relay:
             if link is None or exchange.link is link:
                 exchange.cut_soon()
 
+    def relieve(self) -> int:
+        """Cut answers that nobody reads while the buffer budget is nearly used up; how many."""
+        doomed = self._unread.look()
+        for _ in range(doomed):
+            self.metrics.broken("unread")
+        return doomed
+
     # -- for exchanges
 
     def reroute(self, exchange: Exchange) -> bool:
@@ -206,6 +222,10 @@ class Relay:
         """The client has gone before its answer was whole."""
         if exchange.is_admitted:
             self._impatience.left(exchange.user, self._now())
+
+    def charge(self, exchange: Exchange, size: int) -> None:
+        """The exchange holds so many bytes that no session counts; 0: none any more."""
+        self._unread.charge(exchange, size)
 
     def linger_on(self, stream: LinkStream) -> None:
         """An upgraded connection is gone, but what it sent last is still leaving: break the stream off later."""
@@ -259,6 +279,9 @@ class Relay:
         if fields.claims:
             exchange.as_user = who[0][1].decode("ascii") if who[0][0] == USER else ""
         headers = [*fields.forwarded, *who]
+        if kind.verb == "watch":
+            # As apiserver, which compresses no watch but the first burst of some: that would hide where events end.
+            headers = [pair for pair in headers if pair[0] != b"accept-encoding"]
         if fields.subprotocols:
             exchange.offered = fields.subprotocols
             headers.append((b"sec-websocket-protocol", b", ".join(fields.subprotocols)))
@@ -285,6 +308,7 @@ class Relay:
         is_busy = False
         while (link := self._routes.pick(exchange.cluster_uid, without=exchange.tried)) is not None:
             exchange.link = link
+            opening = self._with_permission(exchange, opening, link)
             if self._silence.must_hold(exchange, link):
                 self._silence.hold(exchange, link, partial(self._proceed, exchange, link))
                 return
@@ -308,6 +332,13 @@ class Relay:
         if is_busy:
             raise errors.TooManyRequests("the cluster's tunnels have too many requests under way")
         raise status.no_tunnel(exchange.cluster, is_recent_loss=self._is_recent_loss(exchange.cluster_uid))
+
+    def _with_permission(self, exchange: Exchange, opening: HttpRequest, link: Link) -> HttpRequest:
+        """Let the agent compress the answer only while there is room for what we must remember of it."""
+        if not link.compresses or (self.histories.has_room and not opening.ext):
+            return opening
+        exchange.opening = msgspec.structs.replace(opening, ext={} if self.histories.has_room else PLAINLY)
+        return exchange.opening
 
     def _proceed(self, exchange: Exchange, link: Link, is_alive: bool) -> None:
         """The tunnel that a change was held for has answered, or another one is to be tried."""
@@ -377,8 +408,7 @@ class Relay:
             await asyncio.sleep(self.limits.sweep_interval_s)
             self._impatience.forget(self._now())
             self._silence.look()
-            for _ in range(self._unread.look()):
-                self.metrics.broken("unread")
+            self.relieve()
 
 
 _REASONS: Final = (

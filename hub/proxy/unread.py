@@ -13,7 +13,13 @@ from typing import Protocol
 from proto.window import CUT_MARK, Budget
 
 
-class Front(Protocol):
+class Holder(Protocol):
+    """Who holds bytes that its client has not read."""
+
+    def abort(self) -> None: ...
+
+
+class Front(Holder, Protocol):
     """What is needed of a client's connection (hub.edge.application.Front)."""
 
     @property
@@ -21,30 +27,32 @@ class Front(Protocol):
 
     def when_drained(self, call: Callable[[], None]) -> None: ...
 
-    def abort(self) -> None: ...
-
 
 class Unread:
-    """The fronts that still hold an answer."""
+    """The fronts that still hold an answer, and the exchanges that still hold a compressed one."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._sizes: dict[Front, int] = {}
+        self._sizes: dict[Holder, int] = {}
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def keep(self, front: Front, released: Callable[[], None]) -> None:
         """Count what `front` holds until its client has read or left; `released` is called then."""
-        size = front.unsent_bytes
-        self._sizes[front] = size
-        self._budget.used += size
+        self.charge(front, front.unsent_bytes)
 
         def drained() -> None:
-            self._budget.used -= self._sizes.pop(front)
+            self.charge(front, 0)
             released()
 
         front.when_drained(drained)
+
+    def charge(self, holder: Holder, size: int) -> None:
+        """Count `size` bytes for `holder` from now on; 0 forgets it."""
+        self._budget.used += size - self._sizes.pop(holder, 0)
+        if size:
+            self._sizes[holder] = size
 
     def look(self) -> int:
         """Cut the largest while the budget is nearly used up; how many."""
@@ -52,10 +60,10 @@ class Unread:
             return 0
         doomed = 0
         expected = self._budget.used  # what is aborted leaves the count when its connection is lost
-        for front, size in sorted(self._sizes.items(), key=lambda item: item[1], reverse=True):
+        for holder, size in sorted(self._sizes.items(), key=lambda item: item[1], reverse=True):
             if expected < self._budget.limit * CUT_MARK:
                 break
-            front.abort()
+            holder.abort()
             expected -= size
             doomed += 1
         return doomed

@@ -70,6 +70,7 @@ class TunnelEndpoint:
         limits: Limits | None = None,
         on_drain: Callable[[Link], None] = lambda link: None,
         budget: Budget | None = None,
+        compresses: bool = False,
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         unauthenticated_max: int = UNAUTHENTICATED_MAX,
@@ -82,6 +83,7 @@ class TunnelEndpoint:
         self._limits = limits or Limits()
         self._on_drain = on_drain
         self._budget = budget or Budget(buffer_budget())
+        self._compresses = compresses
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
         self._greetings = Greetings(unauthenticated_max, time.monotonic)
@@ -147,7 +149,8 @@ class TunnelEndpoint:
 
     async def _greet(self, transport: WebSocketTransport) -> Tunnel | None:
         """HELLO, AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
-        handshake = HubHandshake(self._hub_id, secrets.token_bytes(NONCE_BYTES), self._limits)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses)
         try:
             async with asyncio.timeout(self._handshake_timeout_s):
                 await transport.send(handshake.hello())

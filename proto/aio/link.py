@@ -125,6 +125,11 @@ class Link:
         return self.session.liveness.unanswered_ping_at
 
     @property
+    def compresses(self) -> bool:
+        """Bodies of answers may be compressed."""
+        return self.session.compresses
+
+    @property
     def streams(self) -> int:
         """Open streams."""
         return len(self.session.table.streams)

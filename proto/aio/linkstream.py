@@ -64,6 +64,16 @@ class LinkStream:
         return self._core.peer_half >= _ENDED
 
     @property
+    def compresses(self) -> bool:
+        """The body of an answer may be compressed."""
+        return self._session.compresses
+
+    @property
+    def window(self) -> int:
+        """Credit of a fresh stream, as agreed, bytes."""
+        return self._session.window
+
+    @property
     def accepted_by_peer(self) -> bool:
         """The acceptor answered with ACCEPT or HEAD."""
         return self._core.is_answered and not self._core.is_reset

@@ -42,6 +42,7 @@ def test_every_flag_is_an_environment_variable_and_flags_win():
         "RIATA_AGENT_KUBE_CA_FILE": "/c",
         "RIATA_AGENT_KUBE_TOKEN_FILE": "/d",
         "RIATA_AGENT_POLICY_FILE": "/e",
+        "RIATA_AGENT_COMPRESSION_BYTES": "0",
         "RIATA_AGENT_HEALTH_LISTEN": "",
         "RIATA_AGENT_METRICS_LISTEN": "[::]:0",
         "RIATA_AGENT_READY_FILE": "/f",
@@ -53,6 +54,7 @@ def test_every_flag_is_an_environment_variable_and_flags_win():
     assert result.hub.url == "https://flag.test"
     assert (str(result.hub.ca_file), str(result.hub.token_file)) == ("/a", "/b")
     assert (result.kube.url, str(result.kube.ca_file), str(result.kube.token_file)) == ("https://kube.test", "/c", "/d")
+    assert result.compression_bytes == 0
     assert (str(result.policy_file), str(result.serve.ready_file)) == ("/e", "/f")
     assert (result.serve.health_listen, result.serve.metrics_listen) == ("", "[::]:0")
     assert (result.log.format, result.log.level) == ("console", "debug")
@@ -138,3 +140,10 @@ def test_no_flag_takes_a_secret():
     assert "password" not in words
     for flag, _, _ in cli.FLAGS:
         assert "token" not in flag or flag.endswith("-file")
+
+
+def test_compression_is_on_unless_told_otherwise_and_bounded():
+    assert settings(*HUB, **POD).compression_bytes == 16 * 1024 * 1024
+    for wrong in ("-1", "16Mi", "", "1e6"):
+        with pytest.raises(ConfigError, match="--compression-bytes"):
+            settings(*HUB, "--compression-bytes", wrong, **POD)

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.metrics import Counts, registry, render
+from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import StreamClass, StreamKind
 
@@ -14,7 +15,9 @@ class Pool:
 
 
 def scrape(counts):
-    families = text_string_to_metric_families(render(registry(counts, Pool(), lambda: 7)).decode())
+    histories = Histories(0)
+    histories.bodies = 4
+    families = text_string_to_metric_families(render(registry(counts, Pool(), histories, lambda: 7)).decode())
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
     }
@@ -38,6 +41,7 @@ def test_everything_is_counted():
     counts.opened(StreamKind.HTTP, StreamClass.NORMAL)
     counts.closed(StreamKind.HTTP, StreamClass.NORMAL)
     counts.open_latency(StreamKind.HTTP, 0.1)
+    counts.compressed_plain_bytes, counts.compressed_wire_bytes = 1000, 90
     values = scrape(counts)
     expected = {
         ("riata_agent_connected",): 1,
@@ -58,6 +62,9 @@ def test_everything_is_counted():
         ("riata_agent_rtt_seconds_bucket", "+Inf"): 3,
         ("riata_agent_kube_connections", "idle"): 2,
         ("riata_agent_kube_connections", "busy"): 3,
+        ("riata_agent_compressed_bytes_total", "plain"): 1000,
+        ("riata_agent_compressed_bytes_total", "wire"): 90,
+        ("riata_agent_compressed_bodies",): 4,
         ("riata_agent_kube_waiting",): 1,
         ("riata_agent_tasks",): 7,
     }

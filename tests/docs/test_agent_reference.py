@@ -8,6 +8,7 @@ from agent.metrics import Counts, registry, render
 from agent.relay.pool import MUTATION_IDLE_MAX, PoolLimits
 from agent.uplink.diagnose import Step
 from agent.uplink.session import SEND_QUEUE_BYTES
+from proto.compression import Histories
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "agent.md").read_text()
 
@@ -36,7 +37,7 @@ def test_flags_and_variables():
 
 
 def test_metrics():
-    text = render(registry(Counts(), Pool(), lambda: 0)).decode()
+    text = render(registry(Counts(), Pool(), Histories(0), lambda: 0)).decode()
     types = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE riata_"))
     assert rows("Metrics") == list(types)
     for name, kind in types.items():

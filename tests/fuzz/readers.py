@@ -9,6 +9,9 @@ import pathlib
 from collections.abc import Iterator
 
 from proto import codec, errors, messages
+from proto.compression import BLOCK_MAX_BYTES
+from proto.compressor import Compressor
+from proto.decompressor import Decompressor
 from proto.errors import Code
 from proto.events import EndKind
 from proto.handshake import AgentHandshake, HubHandshake
@@ -83,7 +86,20 @@ def read_handshake(data: bytes) -> None:
             return  # `welcome` twice: the caller ends with the first error
 
 
-READERS = (read_session, read_message, read_handshake)
+def read_body(data: bytes) -> None:
+    """Decode a compressed body that comes in pieces; no block yields more than it may."""
+    decompressor = Decompressor()
+    for piece in cut(data):
+        decompressor.feed(piece)
+        try:
+            while (block := decompressor.next()) is not None:
+                assert 0 < len(block.data) <= BLOCK_MAX_BYTES
+        except errors.ProtocolError:
+            return
+    assert decompressor.pending_bytes <= len(data)
+
+
+READERS = (read_session, read_message, read_handshake, read_body)
 
 
 def one_input(data: bytes) -> None:
@@ -103,6 +119,9 @@ def seeds() -> Iterator[bytes]:
             yield b"\x00" + b"".join(len(message).to_bytes(2) + message for message in said)
         for _, message in shake:
             yield b"\x01" + message[8:]
+    compressor = Compressor(4096)
+    blocks = [block for number in range(3) for block in compressor.encode(b'{"number":%d}' % number * 40)]
+    yield b"\x03" + b"".join(len(block).to_bytes(2) + block for block in blocks)
 
 
 def write_seeds(directory: pathlib.Path) -> None:

@@ -188,3 +188,17 @@ def test_what_the_other_side_bears_of_pings(said: messages.Ext, understood: floa
 def test_the_first_versions_figure_is_not_said() -> None:
     hub = HubHandshake("hub-1", NONCE, Limits(ping_per_s=20.0))
     assert codec.decode(messages.HubHello, frames.split(hub.hello())[0][3]).ext == {}
+
+
+@pytest.mark.parametrize(("hub_wants", "agent_wants"), [(False, False), (False, True), (True, False), (True, True)])
+def test_bodies_are_compressed_only_where_both_sides_want_it(hub_wants: bool, agent_wants: bool) -> None:
+    """A side that does not know of it says nothing, and gets what it always got."""
+    hub = HubHandshake("hub-1", NONCE, Limits(), compresses=hub_wants)
+    agent = AgentHandshake("cluster", INSTANCE, 1, Limits(), compresses=agent_wants)
+    hello = agent.receive_hello(hub.hello())
+    auth = hub.receive(agent.auth(BEARER))
+    agent.receive_answer(hub.welcome(hub.make_welcome("s", "c")))
+    assert hello.ext == {"pings": 200} | ({"zstd": 1} if hub_wants else {})
+    assert auth.ext == {"pings": 200} | ({"zstd": 1} if hub_wants and agent_wants else {})
+    assert hub.negotiated == agent.negotiated
+    assert hub.negotiated.compresses is (hub_wants and agent_wants)

@@ -8,6 +8,7 @@ from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext
 from agent.relay.endpoint import Endpoint
 from agent.relay.policy import Policy
+from proto.compression import Histories
 from proto.messages import HttpRequest, StreamClass, StreamKind
 
 IDENTITY = ((b"impersonate-user", b"riata:alice"), (b"impersonate-group", b"riata:dev"))
@@ -18,6 +19,8 @@ class FakeStream:
 
     def __init__(self, room=10**9):
         self.log = []
+        self.compresses = False
+        self.window = 256 * 1024
         self.body = b""
         self.credit = 0
         self.room = room
@@ -29,6 +32,7 @@ class FakeStream:
     def head(self, message, *, end=False):
         self.log.append(("head", message.status, end))
         self.headers = message.headers
+        self.ext = message.ext
 
     def send(self, data, *, end=False):
         self.body += bytes(data)
@@ -138,7 +142,7 @@ class FakeCredential:
         self.reads += 1
 
 
-def context(pool, counts, credential, policy=None):
+def context(pool, counts, credential, policy=None, histories=None):
     """A relay in front of kube.test."""
     return RelayContext(
         endpoint=Endpoint.from_url("https://kube.test:6443"),
@@ -146,19 +150,32 @@ def context(pool, counts, credential, policy=None):
         credential=credential,
         policy=policy or Policy(),
         counts=counts,
+        histories=histories or Histories(0),
     )
 
 
 class Conversation:
     """One exchange with everything around it."""
 
-    def __init__(self, method="GET", path=b"/api/v1/pods", headers=(), *, upgrade="", ready=1, room=10**9, pool=None):
+    def __init__(
+        self,
+        method="GET",
+        path=b"/api/v1/pods",
+        headers=(),
+        *,
+        upgrade="",
+        ready=1,
+        room=10**9,
+        pool=None,
+        histories=None,
+    ):
+        self.histories = histories or Histories(0)
         self.pool = pool or FakePool()
         self.pool.ready += ready
         self.counts = Counts()
         self.credential = FakeCredential()
         self.stream = FakeStream(room)
-        admission = Admission(context(self.pool, self.counts, self.credential))
+        admission = Admission(context(self.pool, self.counts, self.credential, histories=self.histories))
         request = HttpRequest(method=method, path=path, headers=(*headers, *IDENTITY), upgrade=upgrade)
         self.exchange = admission.on_open(self.stream, StreamKind.HTTP, StreamClass.NORMAL, request)
 

@@ -18,9 +18,9 @@ from proto.versions import SUBPROTOCOL
 TOKEN = "riataagent_abcdefghij_" + "0" * 64
 
 
-async def welcome(transport, *, refuse=None, seen=None):
+async def welcome(transport, *, refuse=None, seen=None, compresses=False):
     """Play the hub until WELCOME; returns the hub's link, not yet running."""
-    handshake = HubHandshake("hub-1", b"n" * 32, limits.Limits())
+    handshake = HubHandshake("hub-1", b"n" * 32, limits.Limits(), compresses=compresses)
     await transport.send(handshake.hello())
     auth = handshake.receive(await transport.receive())
     if seen is not None:

@@ -23,7 +23,7 @@ async def version():
     return "v1.37.2"
 
 
-def opener(tmp_path, dial, **more):
+def opener(tmp_path, dial, *, compresses=False, **more):
     hub = settings(Pki(tmp_path), 1, tmp_path, **more)
     return Opener(
         hub,
@@ -32,6 +32,7 @@ def opener(tmp_path, dial, **more):
         AgentTokenFile(hub.token_file),
         proxy_environment={},
         kubernetes=version,
+        compresses=compresses,
         dial=dial,
     )
 
@@ -168,3 +169,13 @@ async def test_a_wrong_certificate_is_shown(tmp_path):
     assert caught.value.diagnosis.is_slow
     assert "impostor" in str(caught.value)
     assert "localhost" in str(caught.value)
+
+
+async def test_compression_is_agreed_with_a_hub_that_speaks_of_it(tmp_path):
+    async def play(transport):
+        await welcome(transport, compresses=True)
+
+    async with TaskGroup("test") as group:
+        for wanted in (True, False):
+            opened = await opener(tmp_path, piped(group, play), compresses=wanted).open()
+            assert opened.session.compresses is wanted

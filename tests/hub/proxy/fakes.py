@@ -24,9 +24,14 @@ class FakeFront:
         self.continued = 0
         self.is_unhurried = False
         self.drained: list[Callable[[], None]] = []
+        self.unwritable_after: int | None = None
+        """Writes after which the client takes no more."""
 
     def write(self, data: bytes) -> None:
         self.written += data
+        if self.unwritable_after is not None:
+            self.unwritable_after -= 1
+            self.is_writable = self.unwritable_after > 0
 
     def flush(self) -> None: ...
 
@@ -100,6 +105,7 @@ class FakeLink:
         self.name = name
         self.is_open = True
         self.is_draining = False
+        self.compresses = False
         self.last_received_at = 1000.0
         self.unanswered_ping_at: float | None = None
         self.rtt_s: float | None = 0.01

@@ -17,8 +17,10 @@ from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Authorizer, Relay, Routes
 from proto import errors as wire
 from proto.aio.link import Link
+from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import HttpHead, StreamClass
+from proto.window import Budget
 from tests.harness.records import captured
 from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeRoutes, request
 
@@ -28,7 +30,13 @@ OK = HttpHead(status=200, headers=((b"content-length", b"2"),))
 class World:
     """A relay between fakes. `alice` (token `good`) may use c1."""
 
-    def __init__(self, *links: FakeLink, limits: ProxyLimits | None = None) -> None:
+    def __init__(
+        self,
+        *links: FakeLink,
+        limits: ProxyLimits | None = None,
+        budget: Budget | None = None,
+        histories: Histories | None = None,
+    ) -> None:
         self.now = 1000.0
         self.routes = FakeRoutes(*links)
         self.metrics = Metrics()
@@ -40,6 +48,8 @@ class World:
             metrics=self.metrics,
             now=lambda: self.now,
             limits=limits,
+            budget=budget,
+            histories=histories,
         )
 
     def authenticate(self, bearer: bytes) -> Principal:

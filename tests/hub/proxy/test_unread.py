@@ -47,3 +47,15 @@ def test_the_largest_are_cut_when_the_budget_is_short_and_no_more_than_needed() 
     assert [front.is_aborted for front in fronts] == [False, True, False]
     assert budget.used == 550
     assert len(released) == 1
+
+
+def test_what_an_exchange_holds_is_counted_anew_and_forgotten_at_zero() -> None:
+    budget = Budget(1000)
+    unread = Unread(budget)
+    holder = Front(0)
+    unread.charge(holder, 300)
+    unread.charge(holder, 200)
+    assert (budget.used, len(unread)) == (200, 1)
+    unread.charge(holder, 0)
+    unread.charge(holder, 0)
+    assert (budget.used, len(unread)) == (0, 0)

@@ -344,6 +344,15 @@ async def test_a_few_pings_are_answered() -> None:
         assert message.data == b"hi"
 
 
+@pytest.mark.parametrize(("hub_wants", "agent_wants"), [(True, True), (True, False), (False, True)])
+async def test_bodies_may_be_compressed_where_both_sides_want_it(hub_wants: bool, agent_wants: bool) -> None:
+    async with running(compresses=hub_wants) as hub, hub.connect() as socket:
+        await greet(socket, agent(compresses=agent_wants))
+        link = hub.registry.pick("uid-c1")
+        assert link is not None
+        assert link.compresses is (hub_wants and agent_wants)
+
+
 async def test_an_agent_opens_no_streams() -> None:
     """E6: of the right parity, and yet refused; the session lives."""
     async with running() as hub, hub.connect() as socket:
