@@ -33,6 +33,7 @@ from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.aio.transport import PipeEnd, pipe
+from proto.compression import HISTORY_BYTES, Histories
 from proto.errors import Code
 from proto.frames import Flag, FrameType
 from proto.handshake import Negotiated
@@ -210,6 +211,7 @@ class Line:
             routes=self.registry,
             metrics=self.metrics,
             limits=proxy_limits,
+            histories=Histories(100 * HISTORY_BYTES),
         )
         self.edge = EdgeServer(
             listen=[("127.0.0.1", 0)],
@@ -224,10 +226,10 @@ class Line:
         self.tasks = TaskGroup("line")
         self._instances = 0
 
-    async def add_agent(self, cluster: str = "c1") -> ScriptedAgent:
+    async def add_agent(self, cluster: str = "c1", *, compresses: bool = False) -> ScriptedAgent:
         """Connect one more agent to a cluster."""
         self._instances += 1
-        negotiated = Negotiated(1, Limits().offer())
+        negotiated = Negotiated(1, Limits().offer(), compresses)
         here, there = pipe()
         link = Link(
             Session(Role.HUB, negotiated),
