@@ -39,7 +39,7 @@ class Negotiated:
 def _offer(limits: bounds.Limits, *, compresses: bool) -> messages.Ext:
     """What we say in `ext`; nothing where it is what silence means."""
     pings = int(limits.ping_per_s)
-    said: dict[str, object] = {} if pings == bounds.UNSAID_PINGS_PER_S else {PINGS: pings}
+    said: messages.Ext = {} if pings == bounds.UNSAID_PINGS_PER_S else {PINGS: pings}
     return said | (compression.OFFER if compresses else {})
 
 

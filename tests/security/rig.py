@@ -229,7 +229,7 @@ class Line:
     async def add_agent(self, cluster: str = "c1", *, compresses: bool = False) -> ScriptedAgent:
         """Connect one more agent to a cluster."""
         self._instances += 1
-        negotiated = Negotiated(1, Limits().offer(), compresses)
+        negotiated = Negotiated(1, Limits().offer(), compresses=compresses)
         here, there = pipe()
         link = Link(
             Session(Role.HUB, negotiated),
