@@ -97,7 +97,7 @@ class Hub:
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
         self._metrics.connections.set_function(lambda: self._edge.open_connections)
-        self._metrics_server = MetricsServer(self._metrics.render)
+        self._metrics_server = MetricsServer(lambda: asyncio.to_thread(self._metrics.render))
         self._bound: list[tuple[str, int]] = []
         self._metrics_bound: tuple[str, int] | None = None
         self._following: asyncio.Task[None] | None = None

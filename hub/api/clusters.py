@@ -33,6 +33,7 @@ async def list_clusters(call: Call) -> Reply:
     """As `models.ClusterList`, made in slices: a thousand clusters with five tunnels each take the loop 130 ms, and
     everybody's keystrokes would wait for one administrator's list."""
     services, caller = call.services, call.caller
+    await services.tunnels.refresh()
     items = []
     for number, cluster in enumerate(services.cluster_index):
         if number % _SLICE == _SLICE - 1:
@@ -43,7 +44,9 @@ async def list_clusters(call: Call) -> Reply:
 
 
 async def get_cluster(call: Call) -> Reply:
-    return Reply(_shown(call.services, visible_cluster(call.services, call.caller, call.path["cluster"])))
+    cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
+    await call.services.tunnels.refresh(cluster.uid)
+    return Reply(_shown(call.services, cluster))
 
 
 async def create_cluster(call: Call) -> Reply:

@@ -14,7 +14,6 @@ from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
-from hub.store.index import Follower
 
 
 class TunnelStatus(Protocol):
@@ -40,8 +39,17 @@ class TunnelStatus(Protocol):
     def streams(self) -> int: ...
 
 
+class Visibility(Protocol):
+    """Where a write has to be seen before it is answered (hub.store.index.Follower, or all workers)."""
+
+    async def reached(self, revision: int) -> None: ...
+
+
 class Tunnels(Protocol):
     """Who is connected (hub.tunnel.registry.Registry)."""
+
+    async def refresh(self, cluster_uid: str = "") -> None:
+        """Learn what `status` says of tunnels of other processes; '' for all clusters."""
 
     def status(self, cluster_uid: str) -> Sequence[TunnelStatus]: ...
 
@@ -57,7 +65,7 @@ class Services:
     hub_id: str
     ca_pem: Callable[[], bytes]
     failing_checks: Callable[[], list[str]]
-    follower: Follower
+    follower: Visibility
     authenticator: Authenticator
     authorizer: Authorizer
     cluster_index: ClusterIndex

@@ -39,8 +39,11 @@ def connection_bound(limits: EdgeLimits) -> int:
     return max(min(limits.connections_max, math.floor(soft * 0.9) - _DESCRIPTOR_RESERVE), 16)
 
 
-def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host` ('' is all). Raises OSError and leaves nothing open."""
+def bind(host: str, port: int, backlog: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Listening sockets for every address of `host` ('' is all). Raises OSError and leaves nothing open.
+
+    `is_shared`: other sockets of this user may listen there too; the kernel spreads connections over them.
+    """
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -49,6 +52,8 @@ def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setblocking(False)

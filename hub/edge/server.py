@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Sequence
 from typing import Final
@@ -26,7 +27,8 @@ class EdgeServer:
     """Serves requests under /k8s/ through `application`, agents through `tunnels`, all others through `aiohttp_app`.
 
     Implements `hub.edge.connection.Host`. `listen`: (host, port) pairs, port 0 picks one. `tls` None is plain HTTP.
-    `host_names`: lower-case names that `Host` may carry, None for any.
+    `host_names`: lower-case names that `Host` may carry, None for any. `sockets`: listening already, instead of
+    `listen`.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class EdgeServer:
         tunnels: Tunnels,
         limits: EdgeLimits | None = None,
         host_names: frozenset[str] | None = None,
+        sockets: Sequence[socket.socket] | None = None,
     ) -> None:
         self.limits = limits or EdgeLimits()
         self.application = application
         self.host_names = None if host_names is None else frozenset(name.lower().encode() for name in host_names)
         self.is_draining = False
         self._listen = list(listen)
+        self._sockets = sockets
         self._tls = tls
         self._handover = Handover(aiohttp_app)
         self._tunnels = tunnels
@@ -61,9 +65,9 @@ class EdgeServer:
     async def start(self) -> list[tuple[str, int]]:
         """Listen and serve; the bound addresses. Raises OSError and leaves nothing open."""
         await self._handover.start()
-        sockets = []
+        sockets = list(self._sockets or ())
         try:
-            for host, port in self._listen:
+            for host, port in self._listen if self._sockets is None else ():
                 sockets += bind(host, port, self.limits.backlog)
         except OSError:
             for sock in sockets:

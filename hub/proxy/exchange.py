@@ -20,7 +20,7 @@ from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answ
 from hub.proxy.classify import Kind
 from hub.proxy.compressed import CompressedBody
 from hub.proxy.events import Boundary, boundary_of
-from proto.aio.link import Link
+from hub.route import Route
 from proto.aio.linkstream import LinkStream
 from proto.compression import FORMAT, KEY
 from proto.decompressor import Piece
@@ -94,9 +94,9 @@ class Exchange:
         self.is_admitted = False
         self.offered: tuple[bytes, ...] = ()
         self.opening: HttpRequest | None = None
-        self.link: Link | None = None
+        self.link: Route | None = None
         self.stream: LinkStream | None = None
-        self.tried: tuple[Link, ...] = ()
+        self.tried: tuple[Route, ...] = ()
         self.is_request_complete = request.length == 0 and not request.upgrade
         self.limit: int | None = None
         self.is_opaque = False

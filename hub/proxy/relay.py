@@ -30,9 +30,9 @@ from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.silence import Silence
 from hub.proxy.unread import Unread
+from hub.route import Route
 from proto import errors as wire
 from proto.aio import tasks
-from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.compression import PLAINLY, Histories
 from proto.directlog import DirectLog
@@ -62,7 +62,7 @@ class Authorizer(Protocol):
 class Routes(Protocol):
     """The live tunnels (hub.tunnel.registry.Registry)."""
 
-    def pick(self, cluster_uid: str, *, without: tuple[Link, ...] = ()) -> Link | None: ...
+    def pick(self, cluster_uid: str, *, without: tuple[Route, ...] = ()) -> Route | None: ...
 
     def lost_at(self, cluster_uid: str) -> float | None: ...
 
@@ -163,7 +163,7 @@ class Relay:
             exchange.cut()
         return len(doomed)
 
-    def drain(self, link: Link | None = None) -> None:
+    def drain(self, link: Route | None = None) -> None:
         """Let watches end between two events: all, or those of an agent that goes away, which resume elsewhere.
         Everything else may finish."""
         for exchange in tuple(self._live):
@@ -333,14 +333,14 @@ class Relay:
             raise errors.TooManyRequests("the cluster's tunnels have too many requests under way")
         raise status.no_tunnel(exchange.cluster, is_recent_loss=self._is_recent_loss(exchange.cluster_uid))
 
-    def _with_permission(self, exchange: Exchange, opening: HttpRequest, link: Link) -> HttpRequest:
+    def _with_permission(self, exchange: Exchange, opening: HttpRequest, link: Route) -> HttpRequest:
         """Let the agent compress the answer only while there is room for what we must remember of it."""
         if not link.compresses or (self.histories.has_room and not opening.ext):
             return opening
         exchange.opening = msgspec.structs.replace(opening, ext={} if self.histories.has_room else PLAINLY)
         return exchange.opening
 
-    def _proceed(self, exchange: Exchange, link: Link, is_alive: bool) -> None:
+    def _proceed(self, exchange: Exchange, link: Route, is_alive: bool) -> None:
         """The tunnel that a change was held for has answered, or another one is to be tried."""
         if not is_alive:
             exchange.tried += (link,)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hub.proxy.limits import ProxyLimits
-from proto.aio.link import Link
+from hub.route import Route
 from proto.errors import Code
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ QUIET_S: Final = 2.0
 
 
 class _Held(NamedTuple):
-    link: Link
+    link: Route
     since: float
     proceed: Callable[[bool], None]
 
@@ -38,11 +38,11 @@ class Silence:
         self._held: dict[Exchange, _Held] = {}
         self._asked: dict[Exchange, float] = {}
 
-    def must_hold(self, exchange: Exchange, link: Link) -> bool:
+    def must_hold(self, exchange: Exchange, link: Route) -> bool:
         """Whether the OPEN has to wait: a change, and nobody knows whether the session lives."""
         return exchange.kind.is_mutation and self._now() - link.last_received_at > QUIET_S
 
-    def hold(self, exchange: Exchange, link: Link, proceed: Callable[[bool], None]) -> None:
+    def hold(self, exchange: Exchange, link: Route, proceed: Callable[[bool], None]) -> None:
         """Ping, and call `proceed` once: True when the session answered, False when another route must be tried."""
         held = self._held[exchange] = _Held(link, self._now(), proceed)
         link.probe(partial(self._settle, exchange, held))
@@ -68,7 +68,7 @@ class Silence:
         for exchange, held in tuple(self._held.items()):
             if now - held.since >= patience and self._has_other(exchange, held.link):
                 self._settle(exchange, held, False)
-        silent: set[Link] = set()
+        silent: set[Route] = set()
         for exchange, asked_at in tuple(self._asked.items()):
             link = exchange.link
             if link is None or exchange not in self._asked:
@@ -89,11 +89,11 @@ class Silence:
             del self._held[exchange]
             held.proceed(is_alive)
 
-    def _is_mute(self, link: Link, now: float) -> bool:
+    def _is_mute(self, link: Route, now: float) -> bool:
         """It did not even answer a ping: a slow API server is no silent session, and neither is a long way to it."""
         pinged_at = link.unanswered_ping_at
         patience = max(self._limits.mute_after_s, 2 * (link.rtt_s or 0.0))
         return not link.is_open or (pinged_at is not None and now - pinged_at >= patience)
 
-    def _has_other(self, exchange: Exchange, link: Link) -> bool:
+    def _has_other(self, exchange: Exchange, link: Route) -> bool:
         return self._routes.pick(exchange.cluster_uid, without=(*exchange.tried, link)) is not None

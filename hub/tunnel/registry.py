@@ -7,10 +7,11 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from hub.auth.agents import AgentIdentity
+from hub.route import Route
 from hub.tunnel.route import choose, is_dead
 from proto.aio.link import Link
 from proto.errors import Code
@@ -114,7 +115,10 @@ class Registry:
         if not tunnels:
             del self._tunnels[uid]
 
-    def pick(self, cluster_uid: str, *, without: Iterable[Link] = ()) -> Link | None:
+    def of_cluster(self, cluster_uid: str) -> Sequence[Tunnel]:
+        return self._tunnels.get(cluster_uid, ())
+
+    def pick(self, cluster_uid: str, *, without: Iterable[Route] = ()) -> Route | None:
         """The tunnel for the next request, None if the cluster has none that lives."""
         tunnels = self._tunnels.get(cluster_uid)
         if tunnels is None:
@@ -129,6 +133,12 @@ class Registry:
             return chosen
         # One that we drain ourselves serves until its replacement is there.
         return next((link for link in links if link.may_open and not is_dead(link, now)), None)
+
+    def draining(self, link: Link) -> None:
+        """The agent of this tunnel goes away; `pick` sees it on the link."""
+
+    async def refresh(self, cluster_uid: str = "") -> None:
+        """Learn what `status` of a cluster, '' for all, has to know of elsewhere: here nothing."""
 
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         """What the management API shows, newest tunnel last."""

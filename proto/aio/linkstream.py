@@ -60,7 +60,7 @@ class LinkStream:
 
     @property
     def peer_ended(self) -> bool:
-        """The peer's half is complete; in `on_open`: the request has no body."""
+        """The peer's half is complete; in `on_open` its bytes may still be on their way to the owner."""
         return self._core.peer_half >= _ENDED
 
     @property
@@ -72,6 +72,11 @@ class LinkStream:
     def window(self) -> int:
         """Credit of a fresh stream, as agreed, bytes."""
         return self._session.window
+
+    @property
+    def is_bodiless(self) -> bool:
+        """In `on_open`: the peer's half is complete, and there is not a byte in it."""
+        return self._core.peer_half >= _ENDED and not self._core.buffered
 
     @property
     def accepted_by_peer(self) -> bool:

@@ -26,7 +26,7 @@ async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() ->
         threads.append(threading.current_thread().name)
         return b"x 1\n"
 
-    server = MetricsServer(render)
+    server = MetricsServer(lambda: asyncio.to_thread(render))
     _, port = await server.start("127.0.0.1", 0)
     try:
         answers = await asyncio.gather(get(port, "/metrics"), get(port, "/metrics"))
@@ -34,7 +34,7 @@ async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() ->
         assert b"version=0.0.4" in answers[0]
         assert threading.main_thread().name not in threads
         assert (await get(port, "/")).startswith(b"HTTP/1.1 404")
-        second = MetricsServer(render)
+        second = MetricsServer(lambda: asyncio.to_thread(render))
         with pytest.raises(OSError, match="in use"):
             await second.start("127.0.0.1", port)
         await second.close()

@@ -49,6 +49,8 @@ class FakeTunnels:
         self.live: dict[str, list[FakeTunnel]] = {}
         self.cuts: list[tuple[str, str]] = []
 
+    async def refresh(self, cluster_uid: str = "") -> None: ...
+
     def status(self, cluster_uid: str) -> list[FakeTunnel]:
         return self.live.get(cluster_uid, [])
 
