@@ -13,11 +13,12 @@ import signal
 import socket
 import time
 import urllib.parse
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 from hub import rlimits, tls
 from hub.api.server import build_application
-from hub.api.services import Services
+from hub.api.services import Services, Visibility
 from hub.auth.agents import AgentAuthenticator, AgentTokenIndex, AgentTokens, BearerScheme
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
@@ -34,11 +35,13 @@ from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.relay import Relay
 from hub.store.index import Follower
+from hub.store.interface import Store
 from hub.store.model import StoreUnavailable
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
 from proto import logs, pins
+from proto.aio.link import Link
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.compression import Histories
@@ -67,16 +70,40 @@ class Indexes:
     follower: Follower
 
 
-def make_indexes(store: SqliteStore) -> Indexes:
+def make_indexes(store: Store) -> Indexes:
     clusters, tokens, agent_tokens, grants = ClusterIndex(), TokenIndex(), AgentTokenIndex(), GrantIndex()
     return Indexes(clusters, tokens, agent_tokens, grants, Follower(store, [clusters, tokens, agent_tokens, grants]))
 
 
-class Hub:
-    """One hub process. `start`, then `drain` and `close`; `close` alone ends at once."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shared:
+    """What a worker shares with the other processes of its hub (hub.workers). `sockets` listen already; the main
+    process keeps the store, shows the metrics and renews the certificate."""
 
-    def __init__(self, settings: Settings, store: SqliteStore, hub_id: str) -> None:
+    metrics: Metrics
+    registry: Registry
+    visibility: Visibility
+    sockets: Sequence[socket.socket]
+
+
+class Program(Protocol):
+    """What `serve` runs: a Hub, or the main process of several."""
+
+    async def start(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def close(self) -> None: ...
+    async def failed(self) -> None: ...
+    def reload_certificate(self) -> None: ...
+    def ready(self) -> dict[str, object]: ...
+
+
+class Hub:
+    """One hub process, or one worker of a hub that has several. `start`, then `drain` and `close`; `close` alone ends
+    at once."""
+
+    def __init__(self, settings: Settings, store: Store, hub_id: str, shared: Shared | None = None) -> None:
         """Builds everything and touches no network. Raises TlsError, OSError."""
+        self._shared = shared
         self._settings = settings
         self._store = store
         self._hub_id = hub_id
@@ -84,8 +111,10 @@ class Hub:
         self._tasks = TaskGroup("hub")
         self._server_context = None if settings.plain_http else tls.ServerContext(tls_files(settings))
         self._indexes = make_indexes(store)
-        self._metrics = Metrics()
-        self._registry = Registry(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
+        self._metrics = shared.metrics if shared else Metrics()
+        self._registry = (
+            shared.registry if shared else Registry(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
+        )
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
@@ -106,18 +135,30 @@ class Hub:
         """Load the indexes, then listen. Raises StoreError, SetupError; call `close` in any case."""
         loop = asyncio.get_running_loop()
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))  # called by the rendering thread
-        await self._clusters.sweep()
-        await self._indexes.follower.load()
-        self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
+        if self._shared is None:
+            await self._clusters.sweep()
+        await self.load()
         self._relay.start()
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
-        self._tasks.spawn(self._purge(), name="retention")
-        self._tasks.spawn(self._renew_certificate(), name="certificate")
+        if self._shared is None:
+            retention = make_retention(self._indexes, self._tokens, self._agent_tokens)
+            self._tasks.spawn(purge(retention), name="retention")
+            self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
+
+    async def load(self) -> None:
+        """Fill the indexes and keep them following the store; the first part of `start`, once. Raises StoreError."""
+        if self._following is None:
+            await self._indexes.follower.load()
+            self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
+
+    async def reached(self, revision: int) -> None:
+        """Return when this process's indexes reflect the revision. Raises StoreUnavailable."""
+        await self._indexes.follower.reached(revision)
 
     async def _listen(self) -> None:
         metrics, main = self._settings.metrics_listen, self._settings.listen
-        if metrics:
+        if metrics and self._shared is None:
             if not is_loopback(host_and_port(metrics)[0]):
                 logger.warning("metrics are served beyond this host without authentication", extra={"at": metrics})
             try:
@@ -131,11 +172,19 @@ class Hub:
 
     async def drain(self) -> None:
         """Stop being ready, let others notice, end watches cleanly, let requests finish within the grace."""
+        await self.drain_clients()
+        self.drain_agents()
+
+    async def drain_clients(self) -> None:
+        """All of it but the agents: requests of other workers may still come over their tunnels."""
         self._is_draining = True
         if self._settings.drain_delay_s:
             await asyncio.sleep(self._settings.drain_delay_s)
         self._relay.drain()
         await self._edge.drain(self._settings.drain_grace_s)
+
+    def drain_agents(self) -> None:
+        """Send the agents away, each with its time to come back."""
         self._registry.drain(0.0)
 
     async def close(self) -> None:
@@ -146,6 +195,11 @@ class Hub:
         await self._metrics_server.close()
         await self._tasks.aclose()
         await self._store.close()
+
+    @property
+    def relay(self) -> Relay:
+        """Requests under way."""
+        return self._relay
 
     def failing_checks(self) -> list[str]:
         """What keeps the hub from being ready."""
@@ -159,19 +213,7 @@ class Hub:
 
     def ready(self) -> dict[str, object]:
         """What the ready file says."""
-        scheme = "http" if self._server_context is None else "https"
-        urls = [f"{scheme}://{_in_url(host)}:{port}" for host, port in self._bound]
-        files = None if self._server_context is None else self._server_context.files
-        return {
-            "pid": os.getpid(),
-            "url": self._settings.public_url or urls[0],
-            "urls": urls,
-            "metrics_url": self._metrics_url(),
-            "ca_file": str(files.ca) if files and files.ca else None,
-            "ca_pin": pins.pins_of_pem(files.ca.read_bytes())[0] if files and files.ca else None,
-            "hub_id": self._hub_id,
-            "version": PRODUCT_VERSION,
-        }
+        return ready_document(self._settings, self._bound, self._metrics_bound, self._hub_id)
 
     async def failed(self) -> None:
         """Return when the hub can no longer do its work: the store is not followed any more."""
@@ -218,7 +260,7 @@ class Hub:
             limits=self._settings.tunnel,
             budget=self._budget,
             compresses=self._histories.is_on,
-            on_drain=self._relay.drain,
+            on_drain=self._agent_drains,
         )
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],
@@ -228,7 +270,12 @@ class Hub:
             tunnels=tunnel,
             limits=self._settings.edge,
             host_names=frozenset(self._settings.host_names) or None,
+            sockets=self._shared.sockets if self._shared else None,
         )
+
+    def _agent_drains(self, link: Link) -> None:
+        self._registry.draining(link)
+        self._relay.drain(link)
 
     def _make_services(self) -> Services:
         return Services(
@@ -237,7 +284,7 @@ class Hub:
             hub_id=self._hub_id,
             ca_pem=lambda: tls.read_ca(self._server_context.files) if self._server_context else b"",
             failing_checks=self.failing_checks,
-            follower=self._indexes.follower,
+            follower=self._shared.visibility if self._shared else self._indexes.follower,
             authenticator=self._authenticator,
             authorizer=self._authorizer,
             cluster_index=self._indexes.clusters,
@@ -251,45 +298,44 @@ class Hub:
             tunnels=self._registry,
         )
 
-    def _metrics_url(self) -> str | None:
-        if self._metrics_bound is None:
-            return None
-        host, port = self._metrics_bound
-        return f"http://{_in_url(host)}:{port}/metrics"
-
     async def _cut_expired(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_SWEEP_S)
             self._revocation.cut_expired()
 
-    async def _purge(self) -> None:
-        indexes = self._indexes
-        retention = Retention(indexes.tokens, self._tokens, indexes.agent_tokens, self._agent_tokens, wall_clock)
-        while True:
-            await asyncio.sleep(PURGE_S)
-            try:
-                await retention.purge()
-            except StoreUnavailable:
-                logger.warning("expired tokens could not be removed")
 
-    async def _renew_certificate(self) -> None:
-        """Notice replaced files; make the self-made leaf anew before it ends."""
-        while True:
-            await asyncio.sleep(CERTIFICATE_SWEEP_S)
-            try:
-                await asyncio.to_thread(ensure_certificate, self._settings)
-                self.reload_certificate()
-            except (tls.TlsError, OSError):
-                logger.exception("hub certificate could not be renewed")
+def make_retention(indexes: Indexes, tokens: Tokens, agent_tokens: AgentTokens) -> Retention:
+    return Retention(indexes.tokens, tokens, indexes.agent_tokens, agent_tokens, wall_clock)
 
 
-async def serve(settings: Settings) -> int:
+async def purge(retention: Retention) -> None:
+    """Remove what expired long ago, for ever."""
+    while True:
+        await asyncio.sleep(PURGE_S)
+        try:
+            await retention.purge()
+        except StoreUnavailable:
+            logger.warning("expired tokens could not be removed")
+
+
+async def renew_certificate(settings: Settings, reload: Callable[[], None]) -> None:
+    """Notice replaced files; make the self-made leaf anew before it ends. For ever."""
+    while True:
+        await asyncio.sleep(CERTIFICATE_SWEEP_S)
+        try:
+            await asyncio.to_thread(ensure_certificate, settings)
+            reload()
+        except (tls.TlsError, OSError):
+            logger.exception("hub certificate could not be renewed")
+
+
+async def serve(settings: Settings, build: Callable[[Settings], Awaitable[Program]] | None = None) -> int:
     """Run a hub until SIGTERM or SIGINT; the exit status. Raises SetupError, StoreError, TlsError, OSError."""
     rlimits.prepare()
     shutdown = Shutdown()
     shutdown.install()
     try:
-        hub = await build(settings)
+        hub = await (build or build_hub)(settings)
         try:
             await hub.start()
             return await _run(hub, settings, shutdown)
@@ -300,21 +346,32 @@ async def serve(settings: Settings) -> int:
         shutdown.close()
 
 
-async def build(settings: Settings) -> Hub:
-    """Open the data directory and compose a hub on it. Raises SetupError, StoreError, TlsError, OSError."""
-    require_hub(settings.data)
-    make_private_directory(settings.data)
-    store = await SqliteStore.open(settings.data / FILE_NAME, log_keep=settings.store.log_keep)
+async def build_hub(settings: Settings) -> Hub:
+    """Compose a hub on its data directory. Raises SetupError, StoreError, TlsError, OSError."""
+    store, hub_id = await open_data(settings)
     try:
-        hub_id = await read_hub_id(store)
-        ensure_certificate(settings)
         return Hub(settings, store, hub_id)
     except BaseException:
         await store.close()
         raise
 
 
-async def _run(hub: Hub, settings: Settings, shutdown: Shutdown) -> int:
+async def open_data(settings: Settings) -> tuple[SqliteStore, str]:
+    """The data directory's store and the hub's id; the certificate is there. Raises SetupError, StoreError, TlsError,
+    OSError."""
+    require_hub(settings.data)
+    make_private_directory(settings.data)
+    store = await SqliteStore.open(settings.data / FILE_NAME, log_keep=settings.store.log_keep)
+    try:
+        hub_id = await read_hub_id(store)
+        ensure_certificate(settings)
+    except BaseException:
+        await store.close()
+        raise
+    return store, hub_id
+
+
+async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, hub.reload_certificate)
     ready = hub.ready()
@@ -365,6 +422,25 @@ def _host_name() -> str:
     """This machine's name, if a certificate can hold it."""
     name = socket.gethostname()
     return name if name.isascii() and name else "localhost"
+
+
+def ready_document(
+    settings: Settings, bound: Sequence[tuple[str, int]], metrics: tuple[str, int] | None, hub_id: str
+) -> dict[str, object]:
+    """What the ready file says."""
+    scheme = "http" if settings.plain_http else "https"
+    urls = [f"{scheme}://{_in_url(host)}:{port}" for host, port in bound]
+    ca = None if settings.plain_http else tls_files(settings).ca
+    return {
+        "pid": os.getpid(),
+        "url": settings.public_url or urls[0],
+        "urls": urls,
+        "metrics_url": f"http://{_in_url(metrics[0])}:{metrics[1]}/metrics" if metrics else None,
+        "ca_file": str(ca) if ca else None,
+        "ca_pin": pins.pins_of_pem(ca.read_bytes())[0] if ca else None,
+        "hub_id": hub_id,
+        "version": PRODUCT_VERSION,
+    }
 
 
 def _in_url(host: str) -> str:

@@ -74,6 +74,9 @@ def serve(
     *,
     data: Data = None,
     config: Config = None,
+    workers: Annotated[
+        int | None, Parameter(help="Processes that serve, about one a core (Linux); 1 by default.")
+    ] = None,
     listen: Annotated[
         list[str] | None, Parameter(negative="", help="HOST:PORT, repeatable; port 0 takes a free one.")
     ] = None,
@@ -98,6 +101,7 @@ def serve(
 
     flags = {
         "data": data,
+        "workers": workers,
         "listen": listen,
         "metrics_listen": metrics_listen,
         "public_url": public_url,
@@ -114,7 +118,11 @@ def serve(
     logs.log_uncaught()
     floors.check()
     loop.settle()
-    return loop.run(serve_hub(settings))
+    if settings.workers == 1:
+        return loop.run(serve_hub(settings))
+    from hub.workers.supervisor import build
+
+    return loop.run(serve_hub(settings, build))
 
 
 @app.command(name="admin-token")

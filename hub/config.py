@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import math
+import sys
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from proto.limits import Limits
 ENV_PREFIX: Final = "RIATA_HUB_"
 FILE_NAME: Final = "hub.toml"
 """Read from the data directory when no `--config` is given; `init` writes it."""
+WORKERS_MAX: Final = 64
 _MAY_BE_ZERO: Final = frozenset({"buffer_bytes", "compression_bytes", "drain_delay_s", "drain_grace_s"})
 _ENV_ONLY: Final = frozenset({"RIATA_HUB_CONFIG"})
 
@@ -69,6 +71,9 @@ class Settings:
 
     data: Path
     """Directory (0700) with the database, keys and certificates of this hub."""
+    workers: int = 1
+    """Processes that serve, on Linux: about one a core, so that throughput grows with the machine. 1: one process does
+    everything. Limits of `edge` and `proxy` count for each worker by itself."""
     listen: tuple[str, ...] = ("127.0.0.1:8443",)
     """HOST:PORT of the main listener, repeatable; port 0 takes a free one. Loopback until an operator says
     otherwise."""
@@ -119,6 +124,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         _need(self.buffer_bytes == 0 or self.buffer_bytes >= 1024 * 1024, "buffer_bytes is 0 or at least 1048576")
+        _need(self.workers <= WORKERS_MAX, f"workers is at most {WORKERS_MAX}")
+        _need(self.workers == 1 or sys.platform == "linux", "workers is 1 on this platform: more need Linux")
         _need(bool(self.listen), "listen needs at least one HOST:PORT")
         for address in (*self.listen, *([self.metrics_listen] if self.metrics_listen else [])):
             host_and_port(address)

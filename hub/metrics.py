@@ -61,6 +61,9 @@ class Metrics:
         self.connections = self._gauge("connections", "Client connections on the public listener.", [])
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
         self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
+        self.workers = self._gauge("workers", "Worker processes that serve; 0 where one process does everything.", [])
+        self.worker_restarts = self._counter("worker_restarts", "Worker processes that ended unasked.", [])
+        self.hops = self._series("hops", "Requests that took a tunnel of another worker process.", []).cell()
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}

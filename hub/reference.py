@@ -30,8 +30,8 @@ DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
 _NOTE: Final = "Made from the code by `python -m hub.reference`; a test fails when the two differ.\n"
 _FLAGS: Final = frozenset(
     {
-        "data", "listen", "metrics_listen", "public_url", "tls_cert", "tls_key", "tls_ca", "plain_http", "ready_file",
-        "log_format", "log_level",
+        "data", "workers", "listen", "metrics_listen", "public_url", "tls_cert", "tls_key", "tls_ca", "plain_http",
+        "ready_file", "log_format", "log_level",
     }
 )  # fmt: skip
 """Settings that `riata-hub serve` takes as flags; a test compares with the command line."""

@@ -1,0 +1,90 @@
+"""Which tunnels the other workers own, as they announce them. A view: no I/O, no links.
+
+Announcements of one worker arrive in order, those of different workers in any. So two workers may take sessions of one
+instance before they hear of each other; both then come to the same verdict by `loses`, and one closes its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterable
+
+from hub.tunnel.registry import Tunnel
+from hub.workers.messages import Opened
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Remote:
+    """A tunnel of another worker."""
+
+    opened: Opened
+    is_draining: bool = False
+    is_open: bool = True
+
+    @property
+    def connected_since(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.opened.connected_at, datetime.UTC)
+
+
+class Directory:
+    """`now`: the clock of the links. `wall`: current time for people."""
+
+    def __init__(self, now: Callable[[], float], wall: Callable[[], datetime.datetime]) -> None:
+        self._now = now
+        self._wall = wall
+        self._sessions: dict[str, Remote] = {}
+        self._clusters: dict[str, list[Remote]] = {}
+        self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def of_cluster(self, cluster_uid: str) -> Iterable[Remote]:
+        return self._clusters.get(cluster_uid, ())
+
+    def opened(self, opened: Opened) -> Remote:
+        remote = Remote(opened)
+        self._sessions[opened.session_id] = remote
+        self._clusters.setdefault(opened.cluster_uid, []).append(remote)
+        return remote
+
+    def draining(self, session_id: str) -> None:
+        if (remote := self._sessions.get(session_id)) is not None:
+            remote.is_draining = True
+
+    def closed(self, session_id: str) -> Remote | None:
+        """The tunnel that has ended; None for an unknown one."""
+        remote = self._sessions.pop(session_id, None)
+        if remote is None:
+            return None
+        remote.is_open = False
+        uid = remote.opened.cluster_uid
+        self._clusters[uid].remove(remote)
+        if not self._clusters[uid]:
+            del self._clusters[uid]
+        self._lost[uid] = self._now(), self._wall()
+        return remote
+
+    def gone(self, worker: int) -> list[Remote]:
+        """A worker has ended; the tunnels that ended with it."""
+        ended = [session for session, remote in self._sessions.items() if remote.opened.worker == worker]
+        return [remote for session in ended if (remote := self.closed(session)) is not None]
+
+    def lost(self, cluster_uid: str) -> tuple[float, datetime.datetime] | None:
+        """When the cluster last lost a tunnel of another worker; one that drains counts as lost now."""
+        if any(remote.is_draining for remote in self.of_cluster(cluster_uid)):
+            return self._now(), self._wall()
+        return self._lost.get(cluster_uid)
+
+    def forget(self, cluster_uid: str) -> None:
+        """The cluster was deleted: nothing was lost."""
+        self._lost.pop(cluster_uid, None)
+
+
+def loses(own: Tunnel, worker: int, other: Opened) -> bool:
+    """Whether `own`, a tunnel of `worker`, is superseded by another worker's: the higher epoch wins (P7); equal ones,
+    which no honest agent has, are decided by the worker's number. One that drains keeps the streams it has."""
+    if own.instance != other.instance or own.identity.cluster_uid != other.cluster_uid or own.link.is_draining:
+        return False
+    return (own.epoch, -worker) < (other.epoch, -other.worker)

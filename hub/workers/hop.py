@@ -1,0 +1,211 @@
+"""The way to a tunnel that another worker owns, for the request path: as a link, with one hop in between.
+
+A hop has a session of its own (the tunnel's protocol over a pair of Unix sockets), opened by the first request and
+closed when it has had none for a while. It lives as long as the tunnel: when that ends, the owner ends the session, and
+its streams meet the fate that the tunnel's end means for them. Signs of life of the agent come as one-shot messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+from hub.workers.directory import Remote
+from hub.workers.hoplimits import hop_limits, negotiated
+from hub.workers.packets import pair
+from hub.workers.transport import HopTransport
+from proto import errors as wire
+from proto.aio.link import Link
+from proto.aio.linkstream import LinkStream
+from proto.aio.owner import StreamOwner
+from proto.aio.tasks import TaskGroup
+from proto.errors import Code
+from proto.limits import Limits
+from proto.messages import Opening, StreamClass, StreamKind
+from proto.session import Role, Session
+from proto.window import Budget
+
+logger = logging.getLogger(__name__)
+
+IDLE_S: Final = 5.0
+"""A hop without a stream for this long is closed: one costs little to open, and two sessions to keep."""
+
+PROBE: Final = 1
+"""Topic towards the owner: ping the agent, and answer with ALIVE. Body: one byte, 1 = a recent sign of life will do."""
+ALIVE: Final = 2
+"""Topic from the owner: how long ago the agent was heard, in seconds (double)."""
+ANSWERED: Final = 3
+"""As ALIVE, and every PROBE so far is answered by it."""
+AGE: Final = struct.Struct("!d")
+
+
+class Hop:
+    """Implements hub.route.Route. `connect` gives one end of a pair to the owner."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        *,
+        connect: Callable[[socket.socket], None],
+        tasks: TaskGroup,
+        limits: Limits,
+        budget: Budget,
+        on_drain: Callable[[Hop], object],
+        on_open: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.remote = remote
+        opened = remote.opened
+        self.name = f"{opened.cluster_name}/{opened.instance.hex()[:8]}@{opened.worker}"
+        self._connect = connect
+        self._tasks = tasks
+        self._limits = hop_limits(limits)
+        self._budget = budget
+        self._on_drain = on_drain
+        self._on_open = on_open
+        self._clock = clock
+        self._link: Link | None = None
+        self._heard_at = -math.inf
+        """Nothing is known of the agent before its owner says something: a change asks first."""
+        self._asked_at: float | None = None
+        self._asked: set[bytes] = set()
+        self._waiting: list[Callable[[bool], None]] = []
+        self._used_at = clock()
+
+    def __repr__(self) -> str:
+        return f"<Hop {self.name}>"
+
+    # -- hub.route.Route
+
+    @property
+    def is_open(self) -> bool:
+        return self.remote.is_open and (self._link is None or self._link.is_open)
+
+    @property
+    def may_open(self) -> bool:
+        return self.remote.is_open and (self._link is None or not self._link.is_open or self._link.may_open)
+
+    @property
+    def is_draining(self) -> bool:
+        return self.remote.is_draining
+
+    @property
+    def last_received_at(self) -> float:
+        return self._heard_at
+
+    @property
+    def unanswered_ping_at(self) -> float | None:
+        return self._asked_at
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Unknown here: the owner measures it."""
+        return None
+
+    @property
+    def streams(self) -> int:
+        """Open streams of this worker."""
+        return 0 if self._link is None else self._link.streams
+
+    @property
+    def queued_bytes(self) -> int:
+        return 0 if self._link is None else self._link.queued_bytes
+
+    def open(
+        self, message: Opening, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+    ) -> LinkStream:
+        if not self.remote.is_open:
+            raise wire.SessionLost("the tunnel has ended")
+        stream = self._live_link().open(message, owner, kind=kind, cls=cls, end=end)
+        self._used_at = self._clock()
+        self._on_open()
+        return stream
+
+    def probe(self, settled: Callable[[bool], None] | None = None) -> None:
+        if not self.remote.is_open:
+            if settled is not None:
+                settled(False)
+            return
+        if settled is not None:
+            self._waiting.append(settled)
+        if self._asked_at is None:
+            self._asked_at = self._clock()
+        # Who waits with a change takes a sign of the last seconds, as it would in the owner's process; who waits for
+        # an answer wants a new one.
+        body = b"\x01" if settled is not None else b"\x00"
+        if body not in self._asked:
+            self._asked.add(body)
+            self._live_link().send_message(PROBE, body, droppable=False)
+
+    # -- for the registry
+
+    def close(self) -> None:
+        """The tunnel has ended, or so has this process. The owner closes the session; it knows what was taken."""
+        self._settle(is_alive=False)
+
+    def close_if_idle(self) -> None:
+        link = self._link
+        if link is not None and link.is_open and not link.streams and not self._waiting:
+            if self._clock() - self._used_at >= IDLE_S:
+                link.close(Code.CLOSED, "idle")
+        elif link is not None and link.streams:
+            self._used_at = self._clock()
+
+    # -- internals
+
+    def _live_link(self) -> Link:
+        link = self._link
+        if link is None or not link.is_open:
+            link = self._link = self._dial()
+        return link
+
+    def _dial(self) -> Link:
+        ours, theirs = pair()
+        session = Session(Role.HUB, negotiated(self._limits), self._limits, budget=self._budget)
+        link = Link(
+            session,
+            HopTransport(ours, f"worker {self.remote.opened.worker}"),
+            on_open=_refuse,
+            on_drain=lambda _: self._drains(),
+            on_message=self._message,
+            name=f"hop {self.name}",
+        )
+        self._tasks.spawn(self._run(link), name=f"hop {self.name}")
+        self._connect(theirs)
+        return link
+
+    async def _run(self, link: Link) -> None:
+        reason = await link.run()
+        logger.debug("hop ended", extra={"hop": self.name, "end": reason.kind.value, "code": reason.code.name})
+        if self._link is link:
+            self._link = None
+        self._settle(is_alive=False)  # who asked on a newer one meanwhile asks again
+
+    def _drains(self) -> None:
+        self.remote.is_draining = True
+        self._on_drain(self)
+
+    def _message(self, topic: int, body: bytes) -> None:
+        if topic not in (ALIVE, ANSWERED) or len(body) != AGE.size:
+            return
+        (age_s,) = AGE.unpack(body)
+        self._heard_at = max(self._heard_at, self._clock() - age_s)
+        if topic == ANSWERED:
+            self._settle(is_alive=True)
+
+    def _settle(self, *, is_alive: bool) -> None:
+        self._asked_at = None
+        self._asked.clear()
+        waiting, self._waiting = self._waiting, []
+        for settled in waiting:
+            settled(is_alive)
+
+
+def _refuse(stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
+    stream.reset(Code.FORBIDDEN, "a tunnel's owner opens no streams")
+    return None

@@ -1,0 +1,259 @@
+"""The registry of a worker: its own tunnels, and hops to those of the other workers.
+
+A request takes a tunnel of this worker if a lively one is there, since a hop costs a second process; else the
+healthiest of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from hub.auth.agents import AgentIdentity
+from hub.route import Route
+from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
+from hub.tunnel.route import SILENT_S, choose, is_dead
+from hub.workers import messages
+from hub.workers.channel import Channel, ChannelLost
+from hub.workers.directory import Directory, Remote, loses
+from hub.workers.hop import Hop
+from hub.workers.host import Host
+from hub.workers.messages import Live, Lives, Opened
+from proto.aio.link import Link
+from proto.aio.tasks import TaskGroup
+from proto.errors import Code
+from proto.limits import Limits
+from proto.window import Budget
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_S: Final = 1.0
+
+
+class SharedRegistry(Registry):
+    """`worker`: our number. `on_drain` is set by the owner: an agent that requests hop to goes away."""
+
+    def __init__(
+        self,
+        worker: int,
+        channel: Channel,
+        *,
+        limits: Limits,
+        budget: Budget,
+        on_hop: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        super().__init__(now, wall)
+        self._worker = worker
+        self._channel = channel
+        self._limits = limits
+        self._budget = budget
+        self._on_hop = on_hop
+        self._clock = now
+        self._tasks = TaskGroup("registry")
+        self.directory = Directory(now, wall)
+        self.host = Host(limits, budget, now)
+        self.on_drain: Callable[[Route], object] = lambda route: None
+        self._hops: dict[Remote, Hop] = {}
+        self._is_closed = False
+        self._lives: dict[str, tuple[float, Live]] = {}
+
+    def start(self) -> None:
+        self.host.start()
+        self._tasks.spawn(self._sweep(), name="idle hops")
+
+    async def aclose(self) -> None:
+        self._is_closed = True
+        for hop in self._hops.values():
+            hop.close()
+        await self._tasks.aclose()
+        await self.host.aclose()
+
+    # -- own tunnels
+
+    def check(self, identity: AgentIdentity, instance: bytes, epoch: int) -> None:
+        remote = [each.opened for each in self.directory.of_cluster(identity.cluster_uid)]
+        if any(each.instance == instance and each.epoch >= epoch for each in remote):
+            raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
+        own = {each.instance for each in self.of_cluster(identity.cluster_uid) if each.identity.role == identity.role}
+        others = {each.instance for each in remote if each.role == identity.role}
+        if len((own | others) - {instance}) >= INSTANCES_MAX:
+            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the cluster has {INSTANCES_MAX} agents of this role")
+        super().check(identity, instance, epoch)
+
+    def add(self, tunnel: Tunnel) -> None:
+        super().add(tunnel)
+        identity = tunnel.identity
+        self._channel.tell(
+            Opened(
+                worker=self._worker,
+                session_id=tunnel.session_id,
+                cluster_uid=identity.cluster_uid,
+                cluster_name=identity.cluster_name,
+                role=identity.role,
+                instance=tunnel.instance,
+                epoch=tunnel.epoch,
+                address=tunnel.address,
+                version=tunnel.version,
+                kubernetes=tunnel.kubernetes,
+                connected_at=tunnel.connected_at.timestamp(),
+            )
+        )
+
+    def remove(self, tunnel: Tunnel) -> None:
+        super().remove(tunnel)
+        self.host.ended(tunnel)
+        self._channel.tell(messages.Closed(tunnel.session_id))
+
+    def draining(self, link: Link) -> None:
+        for tunnel in self:
+            if tunnel.link is link:
+                self._channel.tell(messages.Draining(tunnel.session_id))
+        self.host.draining(link)
+
+    def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> int:
+        if cluster_uid is not None:
+            self.directory.forget(cluster_uid)
+        return super().cut(cluster_uid=cluster_uid, credential_id=credential_id, code=code)
+
+    def visited(self, session_id: str, sock: socket.socket) -> None:
+        """Another worker's way to one of our tunnels."""
+        if self._is_closed:
+            sock.close()
+            return
+        tunnel = next((each for each in self if each.session_id == session_id), None)
+        self.host.take(tunnel, sock, session_id)
+
+    def live(self, cluster_uid: str) -> Lives:
+        """How our tunnels of a cluster are, '' for all."""
+        now = self._clock()
+        own = self if not cluster_uid else self.of_cluster(cluster_uid)
+        return Lives(
+            tuple(
+                Live(each.session_id, max(now - each.link.last_received_at, 0.0), each.link.rtt_s, each.link.streams)
+                for each in own
+            )
+        )
+
+    # -- tunnels of others
+
+    def opened(self, opened: Opened) -> None:
+        """Another worker's new tunnel; ours of an earlier epoch of the same instance ends (P7)."""
+        self.directory.opened(opened)
+        for own in tuple(self.of_cluster(opened.cluster_uid)):
+            if loses(own, self._worker, opened):
+                own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
+
+    def closed(self, session_id: str) -> None:
+        self._close_hop(self.directory.closed(session_id))
+
+    def gone(self, worker: int) -> None:
+        for remote in self.directory.gone(worker):
+            self._close_hop(remote)
+
+    def drains(self, session_id: str) -> None:
+        self.directory.draining(session_id)
+
+    def pick(self, cluster_uid: str, *, without: Iterable[Route] = ()) -> Route | None:
+        own = super().pick(cluster_uid, without=without)
+        remotes = self.directory.of_cluster(cluster_uid)
+        if own is not None and (not remotes or self._is_lively(own)):
+            return own
+        tried = tuple(without)
+        now = self._clock()
+        hops = [hop for hop in map(self._hop, remotes) if hop not in tried and hop.may_open]
+        candidates: list[Link | Hop] = [*hops]
+        if isinstance(own, Link):
+            candidates.append(own)
+        chosen = choose(candidates, now)
+        if chosen is not None:
+            return chosen
+        return own or next((hop for hop in hops if not is_dead(hop, now)), None)
+
+    def status(self, cluster_uid: str) -> list[TunnelStatus]:
+        shown = super().status(cluster_uid)
+        now = self._clock()
+        for remote in self.directory.of_cluster(cluster_uid):
+            opened = remote.opened
+            at, live = self._lives.get(opened.session_id, (now, None))
+            shown.append(
+                TunnelStatus(
+                    role=opened.role,
+                    instance=opened.instance.hex(),
+                    address=opened.address,
+                    version=opened.version,
+                    kubernetes=opened.kubernetes,
+                    connected_since=remote.connected_since,
+                    last_received_age_s=0.0 if live is None else live.last_received_age_s + now - at,
+                    rtt_s=None if live is None else live.rtt_s,
+                    streams=0 if live is None else live.streams,
+                )
+            )
+        return sorted(shown, key=lambda each: each.connected_since)
+
+    async def refresh(self, cluster_uid: str = "") -> None:
+        if not (self.directory.of_cluster(cluster_uid) if cluster_uid else len(self.directory)):
+            return
+        try:
+            lives = await self._channel.ask(messages.Look(cluster_uid))
+        except ChannelLost:
+            return
+        assert isinstance(lives, Lives)
+        now = self._clock()
+        known = self._lives if cluster_uid else {}
+        known.update({live.session_id: (now, live) for live in lives.tunnels})
+        self._lives = known
+
+    def lost_at(self, cluster_uid: str) -> float | None:
+        own, other = super().lost_at(cluster_uid), self.directory.lost(cluster_uid)
+        return max((at for at in (own, other and other[0]) if at is not None), default=None)
+
+    def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
+        own, other = super().lost_when(cluster_uid), self.directory.lost(cluster_uid)
+        return max((at for at in (own, other and other[1]) if at is not None), default=None)
+
+    # -- internals
+
+    def _is_lively(self, route: Route) -> bool:
+        is_silent = route.unanswered_ping_at is not None and self._clock() - route.last_received_at > SILENT_S
+        return not is_silent and not route.is_draining
+
+    def _hop(self, remote: Remote) -> Hop:
+        hop = self._hops.get(remote)
+        if hop is None:
+            hop = self._hops[remote] = Hop(
+                remote,
+                connect=lambda sock: self._channel.tell(
+                    messages.Hop(remote.opened.worker, remote.opened.session_id), sock
+                ),
+                tasks=self._tasks,
+                limits=self._limits,
+                budget=self._budget,
+                on_drain=self._hop_drains,
+                on_open=self._on_hop,
+                clock=self._clock,
+            )
+        return hop
+
+    def _hop_drains(self, hop: Hop) -> None:
+        self.on_drain(hop)
+
+    def _close_hop(self, remote: Remote | None) -> None:
+        if remote is None:
+            return
+        self._lives.pop(remote.opened.session_id, None)
+        hop = self._hops.pop(remote, None)
+        if hop is not None:
+            hop.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for hop in tuple(self._hops.values()):
+                hop.close_if_idle()

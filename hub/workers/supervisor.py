@@ -1,0 +1,146 @@
+"""The main process of a hub with several workers: it owns the store, listens for all, and shows one page of metrics.
+
+It serves no request itself. Implements hub.app.Program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from hub import tls
+from hub.app import make_indexes, make_retention, open_data, purge, ready_document, renew_certificate, tls_files
+from hub.auth.agents import AgentTokens
+from hub.auth.tokens import Tokens
+from hub.bootstrap import SetupError
+from hub.clock import wall_clock
+from hub.clusters.records import Cluster, Clusters
+from hub.config import Settings, host_and_port, is_loopback
+from hub.exposition import MetricsServer
+from hub.metrics import Metrics
+from hub.store.sqlite import SqliteStore
+from hub.workers import messages
+from hub.workers.crew import Crew
+from hub.workers.metrics import measure
+from hub.workers.sockets import Address, listening, reserve
+from hub.workers.worker import settings_text
+from proto.aio.tasks import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """`start`, then `drain` and `close`; `close` alone ends at once."""
+
+    def __init__(self, settings: Settings, store: SqliteStore, hub_id: str) -> None:
+        """Touches no network. Raises TlsError."""
+        self._settings = settings
+        self._store = store
+        self._hub_id = hub_id
+        if not settings.plain_http:
+            tls.ServerContext(tls_files(settings))  # a pair that does not fit is told here, once
+        self._tasks = TaskGroup("supervisor")
+        self._metrics = Metrics()
+        self._indexes = make_indexes(store)
+        self._indexes.clusters.on_gone = self._cluster_gone
+        self._metrics_server = MetricsServer(self._page)
+        self._addresses: list[Address] = []
+        self._metrics_bound: Address | None = None
+        self._crew: Crew | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when every worker serves. Raises StoreError, SetupError; call `close` in any case."""
+        loop = asyncio.get_running_loop()
+        self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+        await Clusters(self._store, wall_clock).sweep()
+        await self._indexes.follower.load()
+        self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
+        await self._show_metrics()
+        crew = self._crew = self._hire()
+        await crew.start()
+        if crew.failure.done():
+            raise SetupError(crew.failure.result())
+        tokens, agent_tokens = Tokens(self._store, wall_clock), AgentTokens(self._store, wall_clock)
+        self._tasks.spawn(purge(make_retention(self._indexes, tokens, agent_tokens)), name="retention")
+        self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
+
+    async def drain(self) -> None:
+        if self._crew is not None:
+            await self._crew.drain(self._settings.drain_delay_s)
+            await self._crew.stop()
+
+    async def close(self) -> None:
+        """End everything, the store last."""
+        if self._crew is not None:
+            await self._crew.stop()
+            await self._crew.aclose()
+        await self._metrics_server.close()
+        await self._tasks.aclose()
+        await self._store.close()
+
+    async def failed(self) -> None:
+        """Return when the store is not followed any more, or no worker can be started."""
+        assert self._following is not None
+        assert self._crew is not None
+        async with TaskGroup("supervisor health") as tasks:
+            failed = tasks.spawn(self._crew.failed(), name="crew")
+            await asyncio.wait([self._following, failed], return_when=asyncio.FIRST_COMPLETED)
+        if self._crew.failure.done():
+            logger.error("hub cannot go on", extra={"reason": self._crew.failure.result()})
+
+    def reload_certificate(self) -> None:
+        """Every worker looks whether the files have changed."""
+        if self._crew is not None:
+            self._crew.tell(messages.Reload())
+
+    def ready(self) -> dict[str, object]:
+        return ready_document(self._settings, self._addresses, self._metrics_bound, self._hub_id)
+
+    def _hire(self) -> Crew:
+        settings, backlog = self._settings, self._settings.edge.backlog
+        try:
+            self._addresses = reserve([host_and_port(address) for address in settings.listen], backlog)
+            sockets = [listening(self._addresses, backlog) for _ in range(settings.workers)]
+        except OSError as exc:
+            raise SetupError(f"cannot listen on {', '.join(settings.listen)}: {exc.strerror or exc}") from exc
+        return Crew(
+            self._store,
+            self._hub_id,
+            settings_text(settings),
+            lambda: listening(self._addresses, backlog),
+            sockets,
+            self._metrics,
+            settings.tunnel,
+        )
+
+    async def _show_metrics(self) -> None:
+        metrics = self._settings.metrics_listen
+        if not metrics:
+            return
+        if not is_loopback(host_and_port(metrics)[0]):
+            logger.warning("metrics are served beyond this host without authentication", extra={"at": metrics})
+        try:
+            self._metrics_bound = await self._metrics_server.start(*host_and_port(metrics))
+        except OSError as exc:
+            raise SetupError(f"cannot listen on {metrics} for metrics: {exc.strerror or exc}") from exc
+
+    async def _page(self) -> bytes:
+        if self._crew is None:
+            return await asyncio.to_thread(self._metrics.render)
+        sums = await self._crew.measure()
+        return await asyncio.to_thread(lambda: sums.render(measure(self._metrics.registry)))
+
+    def _cluster_gone(self, cluster: Cluster) -> None:
+        if self._crew is not None:
+            self._crew.sums.forget(cluster.name)
+
+
+async def build(settings: Settings) -> Supervisor:
+    """Raises SetupError, StoreError, TlsError, OSError."""
+    store, hub_id = await open_data(settings)
+    try:
+        return Supervisor(settings, store, hub_id)
+    except BaseException:
+        await store.close()
+        raise

@@ -1,0 +1,183 @@
+"""A worker: a hub with the store, the metrics page and the certificate's care left to the main process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from typing import Final, TextIO, cast
+
+from hub import config
+from hub.app import Hub, Shared
+from hub.config import Settings
+from hub.memory import buffer_budget
+from hub.metrics import Metrics
+from hub.workers import messages
+from hub.workers.channel import Channel
+from hub.workers.lines import WholeLines
+from hub.workers.messages import Done, News, Question, Reply
+from hub.workers.metrics import measure
+from hub.workers.registry import SharedRegistry
+from hub.workers.storeview import StoreView
+from proto import logs
+from proto.aio.tasks import TaskGroup
+from proto.versions import PRODUCT_VERSION
+from proto.window import Budget
+
+logger = logging.getLogger(__name__)
+
+ORPHANED: Final = 70
+"""Exit status of a worker whose main process has ended."""
+_STDERR: Final = 2
+
+
+async def run(descriptor: int) -> int:
+    """Serve until the main process says stop; the exit status."""
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    worker = Worker(sock)
+    try:
+        return await worker.run()
+    finally:
+        await worker.aclose()
+
+
+class Everywhere:
+    """Implements hub.api.services.Visibility."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def reached(self, revision: int) -> None:
+        await self._channel.ask(messages.ReachedEverywhere(revision))
+
+
+class Worker:
+    """One worker's life: Hello, Start, Loaded, Serve, Stop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._start: asyncio.Future[tuple[messages.Start, list[socket.socket]]] = loop.create_future()
+        self._serve = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._early: list[tuple[News, list[socket.socket]]] = []
+        self._hub: Hub | None = None
+        self._registry: SharedRegistry | None = None
+        self._metrics = Metrics()
+        self._channel = Channel(
+            sock, "main process", on_question=self._answer, on_news=self._news, on_lost=self._orphaned
+        )
+
+    async def run(self) -> int:
+        self._channel.tell(messages.Hello(PRODUCT_VERSION))
+        start, sockets = await self._start
+        settings = settings_from(start.settings)
+        logs.configure(
+            component=f"hub.{start.number}",
+            log_format=settings.log_format,
+            level=settings.log_level,
+            stream=cast(TextIO, WholeLines(_STDERR)),
+        )
+        logs.log_uncaught()
+        hub = self._compose(start, settings, sockets)
+        await hub.load()
+        self._channel.tell(messages.Loaded())
+        await self._serve.wait()
+        await hub.start()
+        logger.info("worker serves", extra={"worker": start.number, "pid": os.getpid()})
+        async with TaskGroup("worker") as tasks:
+            failed = tasks.spawn(hub.failed(), name="health")
+            asked = tasks.spawn(self._stop.wait(), name="stop")
+            await asyncio.wait([failed, asked], return_when=asyncio.FIRST_COMPLETED)
+            hub.drain_agents()
+            return 1 if failed.done() else 0
+
+    async def aclose(self) -> None:
+        if self._hub is not None:
+            await self._hub.close()
+        if self._registry is not None:
+            await self._registry.aclose()
+        await self._channel.aclose()
+
+    def _compose(self, start: messages.Start, settings: Settings, sockets: list[socket.socket]) -> Hub:
+        registry = self._registry = SharedRegistry(
+            start.number,
+            self._channel,
+            limits=settings.tunnel,
+            budget=Budget(settings.buffer_bytes),
+            on_hop=self._metrics.hops.inc,
+        )
+        shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets)
+        hub = self._hub = Hub(settings, StoreView(self._channel), start.hub_id, shared)
+        registry.on_drain = hub.relay.drain
+        registry.start()
+        early, self._early = self._early, []
+        for news, given in early:
+            self._news(news, given)
+        return hub
+
+    async def _answer(self, question: Question) -> Reply:
+        hub, registry = self._hub, self._registry
+        if isinstance(question, messages.Measure):
+            return await asyncio.to_thread(measure, self._metrics.registry)
+        if hub is not None and registry is not None:
+            if isinstance(question, messages.Reached):
+                await hub.reached(question.revision)
+            elif isinstance(question, messages.Drain):
+                await hub.drain_clients()
+            elif isinstance(question, messages.Look):
+                return registry.live(question.cluster_uid)
+        return Done()
+
+    def _news(self, news: News, sockets: list[socket.socket]) -> None:
+        registry = self._registry
+        if isinstance(news, messages.Start):
+            self._start.set_result((news, sockets))
+        elif isinstance(news, messages.Serve):
+            self._serve.set()
+        elif isinstance(news, messages.Stop):
+            self._stop.set()
+        elif registry is None or self._hub is None:
+            self._early.append((news, sockets))
+        elif isinstance(news, messages.Reload):
+            self._hub.reload_certificate()
+        else:
+            _tell(registry, news, sockets)
+
+    def _orphaned(self) -> None:
+        """Nobody is left who could revoke anything: what runs ends now."""
+        logger.error("the main process has ended")
+        os._exit(ORPHANED)
+
+
+def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) -> None:
+    if isinstance(news, messages.Opened):
+        registry.opened(news)
+    elif isinstance(news, messages.Draining):
+        registry.drains(news.session_id)
+    elif isinstance(news, messages.Closed):
+        registry.closed(news.session_id)
+    elif isinstance(news, messages.Gone):
+        registry.gone(news.worker)
+    elif isinstance(news, messages.Hop):
+        registry.visited(news.session_id, sockets[0])
+
+
+def settings_text(settings: Settings) -> str:
+    """What a worker gets: the same settings, with its share of the buffers."""
+    values = config.effective(settings)
+    values["buffer_bytes"] = max((settings.buffer_bytes or buffer_budget()) // settings.workers, 1024 * 1024)
+    return json.dumps(values)
+
+
+def settings_from(text: str) -> Settings:
+    """Raises ConfigError."""
+    values: dict[str, tuple[object, str]] = {}
+    for name, value in json.loads(text).items():
+        if name in config.GROUPS:
+            values |= {f"{name}.{key}": (inner, "main process") for key, inner in value.items()}
+        else:
+            values[name] = value, "main process"
+    return config.build(values)

@@ -1,0 +1,217 @@
+"""hub/workers/crew.py: the main process's rules, with workers that are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub.metrics import Metrics
+from hub.workers import crew as crews
+from hub.workers import messages
+from hub.workers.channel import Channel
+from hub.workers.crew import Crew
+from hub.workers.messages import Done, News, Opened, Question, Reply
+from proto.limits import Limits
+from proto.versions import PRODUCT_VERSION
+from tests.hub.workers.fakes import until
+
+
+class Played:
+    """A worker's process and its end of the channel."""
+
+    def __init__(self, descriptor: int, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.news: list[News] = []
+        self.questions: list[Question] = []
+        self.hold: asyncio.Event | None = None
+        """Answers to Reached wait for it."""
+        self._ended = asyncio.Event()
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        self.channel = Channel(sock, "main", on_question=self._answer, on_news=self._news, on_lost=lambda: None)
+
+    async def _answer(self, question: Question) -> Reply:
+        self.questions.append(question)
+        if self.hold is not None and isinstance(question, messages.Reached):
+            await self.hold.wait()
+        return Done()
+
+    def _news(self, news: News, sockets: list[socket.socket]) -> None:
+        self.news.append(news)
+        for sock in sockets:
+            sock.close()
+        if isinstance(news, messages.Stop):
+            self.end(0)
+
+    def heard(self, kind: type) -> list[News]:
+        return [news for news in self.news if isinstance(news, kind)]
+
+    def hello(self, build: str = PRODUCT_VERSION) -> None:
+        self.channel.tell(messages.Hello(build))
+
+    def end(self, status: int) -> None:
+        self.returncode = status
+        self._ended.set()
+
+    def kill(self) -> None:
+        self.end(-9)
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        await self.channel.aclose()
+        assert self.returncode is not None
+        return self.returncode
+
+
+class Rig:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[Played] = []
+        self.listens = 0
+        self.metrics = Metrics()
+        monkeypatch.setattr(crews, "spawn", self._spawn)
+        monkeypatch.setattr(crews, "BACKOFF_S", (0.0,))
+        self.crew = Crew(NoStore(), "hub-1", "{}", self._listen, [[], []], self.metrics, Limits())  # type: ignore[arg-type]
+
+    async def _spawn(self, descriptor: int) -> Played:
+        self.started.append(Played(os.dup(descriptor), 1000 + len(self.started)))
+        return self.started[-1]
+
+    def _listen(self) -> list[socket.socket]:
+        self.listens += 1
+        return [socket.socket()]
+
+    async def serving(self) -> tuple[Played, Played]:
+        """Both workers serve."""
+        starting = asyncio.ensure_future(self.crew.start())  # noqa: TID251
+        await until(lambda: len(self.started) == 2)
+        for worker in self.started:
+            worker.hello()
+            worker.channel.tell(messages.Loaded())
+        await starting
+        one, two = self.started
+        return one, two
+
+
+class NoStore:
+    """Asked by nobody here."""
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    made = Rig(monkeypatch)
+    yield made
+    for worker in made.started:
+        worker.kill()
+    await made.crew.aclose()
+    for worker in made.started:
+        await worker.channel.aclose()
+
+
+def opened(session: str, worker: int = 1) -> Opened:
+    return Opened(worker, session, "uid", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0)
+
+
+async def test_workers_are_let_in_one_by_one(rig: Rig) -> None:
+    one, two = await rig.serving()
+    await until(lambda: one.heard(messages.Serve) and two.heard(messages.Serve))
+    start = one.heard(messages.Start)[0]
+    assert isinstance(start, messages.Start)
+    assert (start.number, start.hub_id) == (1, "hub-1")
+    assert rig.metrics.workers.collect()[0].samples[0].value == 2  # type: ignore[index]
+
+
+async def test_news_of_a_worker_reach_the_others_and_the_later_ones(rig: Rig) -> None:
+    one, two = await rig.serving()
+    one.channel.tell(opened("s1"))
+    one.channel.tell(opened("s2"))
+    one.channel.tell(messages.Closed("s1"))
+    await until(lambda: len(two.heard(messages.Closed)) == 1)
+    assert [type(news) for news in two.news[-3:]] == [Opened, Opened, messages.Closed]
+    assert not one.heard(Opened)
+    two.kill()
+    await until(lambda: len(rig.started) == 3 and one.heard(messages.Gone))
+    assert one.heard(messages.Gone) == [messages.Gone(2)]
+    rig.started[2].hello()
+    await until(lambda: rig.started[2].heard(Opened))
+    assert rig.started[2].heard(Opened) == [opened("s2")]
+
+
+async def test_a_change_is_answered_when_every_worker_has_it(rig: Rig) -> None:
+    one, two = await rig.serving()
+    two.hold = asyncio.Event()
+    reaching = asyncio.ensure_future(rig.crew.reached(7))  # noqa: TID251
+    await until(lambda: messages.Reached(7) in one.questions and messages.Reached(7) in two.questions)
+    assert not reaching.done()
+    two.hold.set()
+    await reaching
+
+
+async def test_a_worker_that_does_not_get_it_is_killed_and_the_change_answered(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crews, "APPLY_S", 0.01)
+    _, two = await rig.serving()
+    two.hold = asyncio.Event()
+    await rig.crew.reached(7)
+    assert two.returncode == -9
+
+
+async def test_a_new_worker_serves_only_with_everything_that_was_answered(rig: Rig) -> None:
+    _, two = await rig.serving()
+    await rig.crew.reached(7)
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    new = rig.started[2]
+    new.hold = asyncio.Event()
+    new.hello()
+    new.channel.tell(messages.Loaded())
+    await until(lambda: messages.Reached(7) in new.questions)
+    await rig.crew.reached(9)  # not waited for: it does not serve
+    assert not new.heard(messages.Serve)
+    new.hold.set()
+    await until(lambda: new.heard(messages.Serve))
+    assert messages.Reached(9) in new.questions
+
+
+async def test_nobody_waits_at_a_worker_that_keeps_failing(rig: Rig) -> None:
+    await rig.serving()
+    rig.started[1].kill()
+    await until(lambda: len(rig.started) == 3)
+    assert rig.listens == 0  # the next process takes over what waits
+    rig.started[2].kill()
+    await until(lambda: len(rig.started) == 4)
+    assert rig.listens == 1
+    assert rig.metrics.worker_restarts._value.get() == 2
+
+
+async def test_a_hub_whose_workers_do_not_start_does_not_start(rig: Rig) -> None:
+    starting = asyncio.ensure_future(rig.crew.start())  # noqa: TID251
+    await until(lambda: len(rig.started) == 2)
+    rig.started[0].end(1)
+    await starting
+    assert "did not start" in rig.crew.failure.result()
+
+
+async def test_other_code_on_the_disk_is_not_mixed_in(rig: Rig) -> None:
+    await rig.serving()
+    rig.started[1].kill()
+    await until(lambda: len(rig.started) == 3)
+    rig.started[2].hello("9.9.9")
+    assert "9.9.9" in await rig.crew.failed()
+    assert not rig.started[2].heard(messages.Start)
+
+
+async def test_a_drain_waits_for_all_and_replaces_nobody(rig: Rig) -> None:
+    one, two = await rig.serving()
+    await rig.crew.drain(0.0)
+    assert messages.Drain() in one.questions
+    assert messages.Drain() in two.questions
+    await rig.crew.stop()
+    assert (one.returncode, two.returncode) == (0, 0)
+    await asyncio.sleep(0.01)
+    assert len(rig.started) == 2

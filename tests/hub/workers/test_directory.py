@@ -1,0 +1,88 @@
+"""hub/workers/directory.py: what the others own."""
+
+from __future__ import annotations
+
+import datetime
+from typing import cast
+
+from hub.auth.agents import AgentIdentity
+from hub.tunnel.registry import Tunnel
+from hub.workers.directory import Directory, loses
+from hub.workers.messages import Opened
+from proto.aio.link import Link
+
+WALL = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
+
+
+def opened(session: str, *, worker: int = 2, epoch: int = 1, instance: int = 1, cluster: str = "c1") -> Opened:
+    return Opened(
+        worker, session, f"uid-{cluster}", cluster, "cluster", bytes([instance]) * 16, epoch, "a:1", "v", "k", 1.0
+    )
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = 5.0
+        self.directory = Directory(lambda: self.now, lambda: WALL)
+
+    def sessions(self, cluster: str = "uid-c1") -> list[str]:
+        return [remote.opened.session_id for remote in self.directory.of_cluster(cluster)]
+
+
+def test_tunnels_come_and_go() -> None:
+    rig = Rig()
+    first = rig.directory.opened(opened("a"))
+    rig.directory.opened(opened("b"))
+    assert rig.sessions() == ["a", "b"]
+    assert rig.directory.lost("uid-c1") is None
+    assert rig.directory.closed("a") is first
+    assert not first.is_open
+    assert rig.sessions() == ["b"]
+    assert rig.directory.lost("uid-c1") == (5.0, WALL)
+    assert rig.directory.closed("a") is None
+    rig.directory.forget("uid-c1")
+    assert rig.directory.lost("uid-c1") is None
+
+
+def test_one_that_drains_is_lost_now() -> None:
+    rig = Rig()
+    remote = rig.directory.opened(opened("a"))
+    rig.directory.draining("a")
+    rig.directory.draining("unknown")
+    rig.now = 9.0
+    assert remote.is_draining
+    assert rig.directory.lost("uid-c1") == (9.0, WALL)
+
+
+def test_a_worker_takes_its_own_tunnels_along() -> None:
+    rig = Rig()
+    rig.directory.opened(opened("a", worker=2))
+    rig.directory.opened(opened("b", worker=3))
+    rig.directory.opened(opened("c", worker=2, cluster="c2"))
+    assert {remote.opened.session_id for remote in rig.directory.gone(2)} == {"a", "c"}
+    assert rig.sessions() == ["b"]
+    assert rig.sessions("uid-c2") == []
+    assert len(rig.directory) == 1
+
+
+class FakeLink:
+    is_draining = False
+
+
+def own(epoch: int, *, instance: int = 1, cluster: str = "c1", is_draining: bool = False) -> Tunnel:
+    link = FakeLink()
+    link.is_draining = is_draining
+    identity = AgentIdentity(f"uid-{cluster}", cluster, "k", "cluster")
+    return Tunnel(identity, bytes([instance]) * 16, epoch, cast(Link, link), "a:1", "v", "k", WALL, "own")
+
+
+def test_the_higher_epoch_wins_whoever_hears_first() -> None:
+    assert loses(own(1), 1, opened("a", epoch=2))
+    assert not loses(own(2), 1, opened("a", epoch=1))
+    assert not loses(own(1, instance=9), 1, opened("a", epoch=2))
+    assert not loses(own(1, cluster="c2"), 1, opened("a", epoch=2))
+    assert not loses(own(1, is_draining=True), 1, opened("a", epoch=2))
+
+
+def test_equal_epochs_leave_exactly_one() -> None:
+    assert [loses(own(1), 1, opened("a", worker=2)), loses(own(1), 2, opened("a", worker=1))] == [False, True]

@@ -1,0 +1,199 @@
+"""hub/workers/registry.py: two workers' registries and a main process that passes on what they say."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub.tunnel.registry import INSTANCES_MAX, Refusal, Tunnel
+from hub.workers import messages
+from hub.workers.channel import ChannelLost
+from hub.workers.hop import Hop
+from hub.workers.messages import Done, Lives, News, Opened, Question, Reply
+from hub.workers.registry import SharedRegistry
+from proto.errors import Code
+from proto.limits import Limits
+from proto.messages import HttpHead, StreamClass, StreamKind
+from proto.window import Budget
+from tests.hub.workers.fakes import GET, WALL, FakeLink, FakeOwner, tunnel, until
+
+
+class Main:
+    """Passes news on, at once or when told to. Implements what a registry needs of a channel."""
+
+    def __init__(self, number: int, crew: dict[int, SharedRegistry], mail: list[tuple[int, News]]) -> None:
+        self._number = number
+        self._crew = crew
+        self._mail = mail
+        self.is_lost = False
+
+    def tell(self, news: News, *sockets: socket.socket) -> None:
+        if isinstance(news, messages.Hop):
+            self._crew[news.worker].visited(news.session_id, *sockets)
+        else:
+            self._mail.append((self._number, news))
+
+    async def ask(self, question: Question) -> Reply:
+        if self.is_lost:
+            raise ChannelLost("gone")
+        assert isinstance(question, messages.Look)
+        others = [each.live(question.cluster_uid) for number, each in self._crew.items() if number != self._number]
+        return Lives(tuple(live for lives in others for live in lives.tunnels)) if others else Done()
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.hops = 0
+        self.mail: list[tuple[int, News]] = []
+        self.crew: dict[int, SharedRegistry] = {}
+        self.mains = {number: Main(number, self.crew, self.mail) for number in (1, 2)}
+        for number, main in self.mains.items():
+            self.crew[number] = SharedRegistry(
+                number,
+                main,  # type: ignore[arg-type]
+                limits=Limits(),
+                budget=Budget(1 << 30),
+                on_hop=self._hopped,
+                now=lambda: self.time,
+                wall=lambda: WALL,
+            )
+            self.crew[number].start()
+
+    def _hopped(self) -> None:
+        self.hops += 1
+
+    def connect(self, worker: int, *, instance: int = 1, epoch: int = 1, session: str = "") -> tuple[Tunnel, FakeLink]:
+        link = FakeLink(lambda: self.time)
+        made = tunnel(link, instance=instance, epoch=epoch, session_id=session or f"s{worker}-{instance}-{epoch}")
+        self.crew[worker].add(made)
+        return made, link
+
+    def deliver(self) -> None:
+        mail, self.mail[:] = list(self.mail), []
+        for sender, news in mail:
+            for number, registry in self.crew.items():
+                if number == sender:
+                    continue
+                if isinstance(news, Opened):
+                    registry.opened(news)
+                elif isinstance(news, messages.Draining):
+                    registry.drains(news.session_id)
+                elif isinstance(news, messages.Closed):
+                    registry.closed(news.session_id)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig()
+    yield made
+    for registry in made.crew.values():
+        await registry.aclose()
+
+
+async def test_a_request_hops_only_if_it_has_to(rig: Rig) -> None:
+    _, link = rig.connect(2)
+    rig.deliver()
+    assert rig.crew[2].pick("uid-alpha") is link
+    hop = rig.crew[1].pick("uid-alpha")
+    assert isinstance(hop, Hop)
+    assert rig.crew[1].pick("uid-alpha") is hop
+    assert rig.crew[1].pick("uid-alpha", without=(hop,)) is None
+    assert rig.crew[1].pick("uid-other") is None
+    owner = FakeOwner()
+    hop.open(GET, owner, kind=StreamKind.HTTP, cls=StreamClass.NORMAL, end=True)
+    await until(lambda: link.made)
+    half = link.made[0].owner
+    assert half is not None
+    half.head(HttpHead(status=200, headers=()))
+    await until(lambda: owner.told)
+    assert (owner.told, rig.hops) == ([200], 1)
+
+
+async def test_the_own_tunnel_first_unless_it_is_silent_or_goes_away(rig: Rig) -> None:
+    _, own = rig.connect(1, instance=1)
+    _, other = rig.connect(2, instance=2)
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha") is own
+    own.unanswered_ping_at = rig.time
+    rig.time += 3
+    assert isinstance(rig.crew[1].pick("uid-alpha"), Hop)
+    own.unanswered_ping_at = None
+    assert rig.crew[1].pick("uid-alpha") is own
+    own.is_draining = True
+    assert isinstance(rig.crew[1].pick("uid-alpha"), Hop)
+    other.is_draining = True
+    rig.crew[2].draining(other)  # type: ignore[arg-type]
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha") is own  # better than nothing until the successor is there
+
+
+async def test_a_newer_session_supersedes_wherever_it_is(rig: Rig) -> None:
+    _, old = rig.connect(1, epoch=1)
+    rig.deliver()
+    rig.connect(2, epoch=2)
+    assert old.is_open
+    rig.deliver()
+    assert old.closed_with is Code.SUPERSEDED
+    with pytest.raises(Refusal) as caught:
+        rig.connect(1, epoch=2)
+    assert caught.value.code is Code.SUPERSEDED
+
+
+async def test_sessions_that_met_in_flight_leave_the_newest(rig: Rig) -> None:
+    _, older = rig.connect(1, epoch=1)
+    _, newer = rig.connect(2, epoch=2)  # neither has heard of the other
+    rig.deliver()
+    assert older.closed_with is Code.SUPERSEDED
+    assert newer.is_open
+
+
+async def test_instances_are_counted_over_all_workers(rig: Rig) -> None:
+    for number in range(INSTANCES_MAX):
+        rig.connect(1 + number % 2, instance=number)
+        rig.deliver()
+    with pytest.raises(Refusal) as caught:
+        rig.connect(1, instance=99)
+    assert caught.value.reason == "too-many-instances"
+    rig.connect(2, instance=0, epoch=2)  # a known one may come back anywhere
+
+
+async def test_a_tunnel_that_ends_is_lost_for_all(rig: Rig) -> None:
+    made, _ = rig.connect(2)
+    rig.deliver()
+    assert rig.crew[1].lost_at("uid-alpha") is None
+    rig.time = 107.0
+    rig.crew[2].remove(made)
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha") is None
+    assert (rig.crew[1].lost_at("uid-alpha"), rig.crew[1].lost_when("uid-alpha")) == (107.0, WALL)
+    rig.crew[1].cut(cluster_uid="uid-alpha", code=Code.REVOKED)
+    assert rig.crew[1].lost_at("uid-alpha") is None
+
+
+async def test_a_worker_that_ends_takes_its_tunnels_along(rig: Rig) -> None:
+    rig.connect(2)
+    rig.deliver()
+    rig.crew[1].gone(2)
+    assert rig.crew[1].pick("uid-alpha") is None
+    assert rig.crew[1].lost_at("uid-alpha") == rig.time
+
+
+async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
+    rig.connect(1, instance=1)
+    _, other = rig.connect(2, instance=2)
+    rig.deliver()
+    rig.time += 1.0
+    await rig.crew[1].refresh("uid-alpha")
+    rig.time += 0.5
+    shown = {status.instance[:2]: status for status in rig.crew[1].status("uid-alpha")}
+    assert shown.keys() == {"01", "02"}
+    assert (shown["02"].rtt_s, shown["02"].address, shown["02"].version) == (0.02, "10.0.0.1:1", "v1")
+    assert shown["02"].last_received_age_s == pytest.approx(1.5)
+    assert shown["02"].connected_since == WALL
+    rig.mains[1].is_lost = True
+    await rig.crew[1].refresh()
+    assert len(rig.crew[1].status("uid-alpha")) == 2
+    assert other.is_open
