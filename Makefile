@@ -113,6 +113,11 @@ e2e: sync kube node-packages ## tests on real clusters
 	@echo "End-to-end tests: on real clusters (about 4 min)"
 	$(PY) -m pytest tests/e2e $(ARGS)
 
+.PHONY: e2e-workers
+e2e-workers: sync kube node-packages ## the tests on real clusters, against a hub with two worker processes
+	@echo "End-to-end tests: on real clusters, the hub with two workers (about 5 min)"
+	RIATA_HUB_WORKERS=2 $(PY) -m pytest tests/e2e $(ARGS)
+
 .PHONY: docs
 docs: sync ## check that documents and code agree
 	@echo "Documents: do they say what the code does? (a few seconds)"
@@ -122,6 +127,11 @@ docs: sync ## check that documents and code agree
 bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
 	@echo "Bench: every figure of hub and agent on this machine (some minutes)"
 	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
+
+.PHONY: bench-workers
+bench-workers: sync ## measure how throughput grows with the hub's worker processes; needs root; ARGS="--rounds N"
+	@echo "Bench: one, two and three workers in turn, each allowed a fifth of a core (about 2 min)"
+	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.workers $(ARGS)
 
 .PHONY: bench-race
 bench-race: sync ## race riata against Rancher's remotedialer and yamux on this machine; ARGS="--only TEXT --rounds N"
