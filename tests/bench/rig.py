@@ -82,12 +82,12 @@ async def call(
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, load: Path) -> AsyncIterator[Rig]:
+async def running(directory: Path, load: Path, *, workers: int = 1) -> AsyncIterator[Rig]:
     """Start target, hub and agent in a directory; end them, newest first, whatever happens."""
     async with contextlib.AsyncExitStack() as stack:
         token_file = write(directory / "target.token", secrets.token_hex(24))
         target_pid, target_url, target_ca = await start_target(stack, directory, load)
-        hub_pid, ready, admin = await start_hub(stack, directory)
+        hub_pid, ready, admin = await start_hub(stack, directory, workers)
         url, hub_ca = ready["url"], Path(ready["ca_file"])
         await call(url, hub_ca, admin, "POST", "/v1/clusters", {"name": CLUSTER})
         minted = await call(url, hub_ca, admin, "POST", f"/v1/clusters/{CLUSTER}/agent-tokens", {"name": "bench"})
@@ -96,7 +96,7 @@ async def running(directory: Path, load: Path) -> AsyncIterator[Rig]:
         agent_pid = await start(stack, directory / "agent.log", agent_command(url, ready, agent_token, kube))
         rig = Rig(directory, load, hub_pid, agent_pid, target_pid, url, hub_ca, ready["ca_pin"], admin,
                   target_url, target_ca, token_file)  # fmt: skip
-        await _wait_connected(rig)
+        await wait_connected(rig, CLUSTER)
         yield rig
 
 
@@ -110,9 +110,11 @@ async def start_target(stack: contextlib.AsyncExitStack, directory: Path, load: 
     return pid, f"https://127.0.0.1:{port}", authority.files.certificate
 
 
-async def start_hub(stack: contextlib.AsyncExitStack, directory: Path) -> tuple[int, dict[str, Any], Path]:
+async def start_hub(
+    stack: contextlib.AsyncExitStack, directory: Path, workers: int = 1
+) -> tuple[int, dict[str, Any], Path]:
     admin = await init_hub(directory)
-    pid = await start(stack, directory / "hub.log", hub_command(directory))
+    pid = await start(stack, directory / "hub.log", [*hub_command(directory), "--workers", str(workers)])
     answer: dict[str, Any] = json.loads(await wait_for_text(directory / HUB_READY))
     return pid, answer, admin
 
@@ -176,9 +178,9 @@ async def wait_for_text(path: Path) -> str:
     raise TimeoutError(f"{path} stayed empty for 15 s; see the logs in {path.parent}")
 
 
-async def _wait_connected(rig: Rig) -> None:
+async def wait_connected(rig: Rig, cluster: str) -> None:
     for _ in range(300):
-        if (await rig.call("GET", f"/v1/clusters/{CLUSTER}"))["connected"]:
+        if (await rig.call("GET", f"/v1/clusters/{cluster}"))["connected"]:
             return
         await asyncio.sleep(0.05)
     raise TimeoutError(f"the agent did not connect within 15 s; see {rig.directory / 'agent.log'}")
