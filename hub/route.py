@@ -24,6 +24,10 @@ class Route(Protocol):
     def is_draining(self) -> bool: ...
 
     @property
+    def compresses(self) -> bool:
+        """The agent may compress the body of an answer, if it is let (proto.compression)."""
+
+    @property
     def last_received_at(self) -> float:
         """When the agent was last heard, on the links' clock."""
 

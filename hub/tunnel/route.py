@@ -13,7 +13,17 @@ PING_LATE_S: Final = 0.5
 answers: two seconds, as it was, sent a second's requests more into a frozen agent."""
 
 
-class Candidate(Protocol):
+class Answering(Protocol):
+    """What tells how quickly an agent answers."""
+
+    @property
+    def rtt_s(self) -> float | None: ...
+
+    @property
+    def unanswered_ping_at(self) -> float | None: ...
+
+
+class Candidate(Answering, Protocol):
     """What the choice looks at (proto.aio.link.Link)."""
 
     @property
@@ -21,9 +31,6 @@ class Candidate(Protocol):
 
     @property
     def is_draining(self) -> bool: ...
-
-    @property
-    def rtt_s(self) -> float | None: ...
 
     @property
     def last_received_at(self) -> float: ...
@@ -34,9 +41,6 @@ class Candidate(Protocol):
     @property
     def queued_bytes(self) -> int: ...
 
-    @property
-    def unanswered_ping_at(self) -> float | None: ...
-
 
 C = TypeVar("C", bound=Candidate)
 
@@ -44,6 +48,13 @@ C = TypeVar("C", bound=Candidate)
 def is_dead(link: Candidate, now: float) -> bool:
     """A ping has been unanswered for too long; whatever is sent now is likely lost."""
     return link.unanswered_ping_at is not None and now - link.unanswered_ping_at >= PING_UNANSWERED_S
+
+
+def is_late(link: Answering, now: float) -> bool:
+    """A ping has been unanswered for longer than its answer should take: not the first choice."""
+    rtt_s = 1.0 if link.rtt_s is None else link.rtt_s
+    pinged_at = link.unanswered_ping_at
+    return pinged_at is not None and now - pinged_at > max(PING_LATE_S, 3 * rtt_s)
 
 
 def choose(links: Iterable[C], now: float) -> C | None:
@@ -54,6 +65,4 @@ def choose(links: Iterable[C], now: float) -> C | None:
 
 def _rank(link: Candidate, now: float) -> tuple[bool, int, int, float]:
     rtt_s = 1.0 if link.rtt_s is None else link.rtt_s
-    pinged_at = link.unanswered_ping_at
-    is_late = pinged_at is not None and now - pinged_at > max(PING_LATE_S, 3 * rtt_s)
-    return is_late, link.queued_bytes // 65_536, link.streams // 32, rtt_s
+    return is_late(link, now), link.queued_bytes // 65_536, link.streams // 32, rtt_s

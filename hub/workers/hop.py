@@ -95,6 +95,10 @@ class Hop:
         return self.remote.is_draining
 
     @property
+    def compresses(self) -> bool:
+        return self.remote.opened.compresses
+
+    @property
     def last_received_at(self) -> float:
         return self._heard_at
 

@@ -12,8 +12,6 @@ from proto.versions import WIRE_VERSION
 _WINDOW_MAX: Final = 512 * KIB
 """No distance to bridge, so windows need not grow."""
 _SEND_QUEUE: Final = 64 * KIB
-_FAST: Final = 1.0
-"""A hop is never a slow line: small frames would only cost."""
 
 
 def hop_limits(tunnel: Limits) -> Limits:
@@ -25,7 +23,6 @@ def hop_limits(tunnel: Limits) -> Limits:
         open_backlog=tunnel.streams,
         send_queue_bytes=_SEND_QUEUE,
         send_queue_low_bytes=_SEND_QUEUE // 2,
-        slow_bytes_per_s=_FAST,
         reset_burst=tunnel.reset_burst * 4,
         reset_per_s=tunnel.reset_per_s * 4,
     )

@@ -210,6 +210,8 @@ class Opened(Word, frozen=True):
     version: str
     kubernetes: str
     connected_at: float
+    compresses: bool
+    """The agent may compress bodies; who asked reads them, the owner passes them on as they are."""
 
 
 class Draining(Word, frozen=True):

@@ -17,7 +17,7 @@ from typing import Final
 from hub.auth.agents import AgentIdentity
 from hub.route import Route
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
-from hub.tunnel.route import SILENT_S, choose, is_dead
+from hub.tunnel.route import choose, is_dead, is_late
 from hub.workers import messages
 from hub.workers.channel import Channel, ChannelLost
 from hub.workers.directory import Directory, Remote, loses
@@ -103,6 +103,7 @@ class SharedRegistry(Registry):
                 version=tunnel.version,
                 kubernetes=tunnel.kubernetes,
                 connected_at=tunnel.connected_at.timestamp(),
+                compresses=tunnel.link.compresses,
             )
         )
 
@@ -221,8 +222,7 @@ class SharedRegistry(Registry):
     # -- internals
 
     def _is_lively(self, route: Route) -> bool:
-        is_silent = route.unanswered_ping_at is not None and self._clock() - route.last_received_at > SILENT_S
-        return not is_silent and not route.is_draining
+        return not is_late(route, self._clock()) and not route.is_draining
 
     def _hop(self, remote: Remote) -> Hop:
         hop = self._hops.get(remote)

@@ -39,9 +39,6 @@ class HopTransport:
     def bind(self, receiver: Receiver) -> None:
         self._inbox.bind(receiver)
 
-    def limit_unsent(self, size: int) -> None:
-        """Nothing to limit: what lies in the kernel is at the other process as soon as that runs."""
-
     def abort(self) -> None:
         if not self._socket.is_closed:
             self._socket.close()

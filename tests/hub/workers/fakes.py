@@ -71,6 +71,7 @@ class FakeLink:
         self.last_received_at = now()
         self.unanswered_ping_at: float | None = None
         self.rtt_s = 0.02
+        self.compresses = True
         self.queued_bytes = 0
         self.refuses: Exception | None = None
         self.opened: list[tuple[Opening, bool]] = []

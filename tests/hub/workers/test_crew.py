@@ -113,7 +113,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 
 
 def opened(session: str, worker: int = 1) -> Opened:
-    return Opened(worker, session, "uid", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0)
+    return Opened(worker, session, "uid", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0, True)
 
 
 async def test_workers_are_let_in_one_by_one(rig: Rig) -> None:

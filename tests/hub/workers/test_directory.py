@@ -16,7 +16,7 @@ WALL = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
 
 def opened(session: str, *, worker: int = 2, epoch: int = 1, instance: int = 1, cluster: str = "c1") -> Opened:
     return Opened(
-        worker, session, f"uid-{cluster}", cluster, "cluster", bytes([instance]) * 16, epoch, "a:1", "v", "k", 1.0
+        worker, session, f"uid-{cluster}", cluster, "cluster", bytes([instance]) * 16, epoch, "a:1", "v", "k", 1.0, True
     )
 
 

@@ -23,7 +23,7 @@ class Rig:
         self.time = 100.0
         self.link = FakeLink(lambda: self.time)
         self.tunnel: Tunnel | None = tunnel(self.link)
-        self.remote = Remote(Opened(2, "s1", "uid-alpha", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0))
+        self.remote = Remote(Opened(2, "s1", "uid-alpha", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0, True))
         self.drained: list[Hop] = []
         self.pairs = 0
         self.tasks = TaskGroup("rig")
