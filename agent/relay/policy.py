@@ -29,7 +29,7 @@ CHECK_INTERVAL: Final = 1.0
 
 _SINGLE: Final = {
     b"content-length": re.compile(rb"[0-9]{1,18}"),
-    b"impersonate-extra-riata-request-id": re.compile(rb"[A-Za-z0-9._:-]{1,128}"),
+    b"impersonate-extra-riata.io%2frequest-id": re.compile(rb"[A-Za-z0-9._:-]{1,128}"),
 }
 """Fields that may stand once, with the form of their value."""
 _NEVER: Final = frozenset((b"host", b"expect", b"content-transfer-encoding"))

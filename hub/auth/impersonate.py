@@ -23,8 +23,9 @@ CLUSTER_ADMINS: Final = "riata:hub:cluster-admins"
 USER: Final = b"impersonate-user"
 GROUP: Final = b"impersonate-group"
 EXTRA: Final = b"impersonate-extra-"
-REQUEST_ID: Final = EXTRA + b"riata-request-id"
-"""The only extra that reaches a cluster; the agent's RBAC names it."""
+REQUEST_ID: Final = EXTRA + b"riata.io%2frequest-id"
+"""The only extra that reaches a cluster; the agent's RBAC names it, as `riata.io/request-id`. Constrained impersonation
+(KEP-5284) takes no key that is not a path below a domain."""
 
 EXTRAS_MAX: Final = 16
 EXTRA_VALUES_MAX: Final = 64

@@ -43,7 +43,7 @@ async def test_an_admin_arrives_with_prefix_and_the_hubs_group(hub_line: Line, l
     info = await whoami(light)
     assert info["username"] == f"riata:{USER}"
     assert info["groups"] == [f"riata:{GROUP}", "riata:hub:cluster-admins", "system:authenticated"]
-    assert list(info["extra"]) == ["riata-request-id"]  # type: ignore[call-overload]
+    assert list(info["extra"]) == ["riata.io/request-id"]  # type: ignore[call-overload]
     assert (await light.kubectl("auth", "can-i", "delete", "nodes")).stdout.strip() == "yes"
 
 

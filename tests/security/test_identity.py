@@ -105,7 +105,12 @@ async def test_what_identifies_is_never_forwarded(field: bytes) -> None:
         raw = await line.ask(rig.get(PATH, field + b"\r\nConnection: close\r\nAccept: a/b\r\n"))
         assert rig.status_of(raw) == 200
         names = [name for name, _ in agent.seen[0].request.headers]
-        assert names == [b"accept", b"impersonate-user", b"impersonate-group", b"impersonate-extra-riata-request-id"]
+        assert names == [
+            b"accept",
+            b"impersonate-user",
+            b"impersonate-group",
+            b"impersonate-extra-riata.io%2frequest-id",
+        ]
         assert b"CANARY" not in b"".join(value for _, value in agent.seen[0].request.headers)
 
 
@@ -133,7 +138,7 @@ async def test_connection_cannot_take_the_identity_away(names: set[str]) -> None
         assert rig.status_of(await line.ask(rig.get(PATH, b"Connection: " + listed + b"\r\n"))) == 200
         identity = [pair for pair in agent.seen[0].request.headers if pair[0].startswith(b"impersonate-")]
         assert identity[:-1] == INJECTED
-        assert identity[-1][0] == b"impersonate-extra-riata-request-id"
+        assert identity[-1][0] == b"impersonate-extra-riata.io%2frequest-id"
 
 
 UNAUTHENTICATED = [

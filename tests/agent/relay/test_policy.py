@@ -23,7 +23,7 @@ def reason(policy, message):
 
 def test_identity_and_listed_headers_pass_and_unknown_ones_are_left_out():
     group = (b"impersonate-group", b"riata:dev")
-    extra = (b"impersonate-extra-riata-request-id", b"0b9d-1")
+    extra = (b"impersonate-extra-riata.io%2frequest-id", b"0b9d-1")
     accept = (b"accept", b"application/json;as=Table")
     assert Policy().admit(request(accept, USER, group, extra, (b"x-later", b"1")), 0.0) == (accept, USER, group, extra)
 
@@ -33,7 +33,7 @@ def test_identity_and_listed_headers_pass_and_unknown_ones_are_left_out():
     [
         (),
         ((b"impersonate-group", b"riata:dev"),),
-        ((b"impersonate-extra-riata-request-id", b"1"),),
+        ((b"impersonate-extra-riata.io%2frequest-id", b"1"),),
         (USER, USER),
         (USER, (b"impersonate-user", b"riata:bob")),
         ((b"impersonate-user", b""),),
@@ -85,15 +85,15 @@ def test_requests_without_a_proper_identity_are_refused(fields):
         (b"content-length", b"+1"),
         (b"content-length", b"1, 1"),
         (b"content-length", b""),
-        (b"impersonate-extra-riata-request-id", b"a b"),
-        (b"impersonate-extra-riata-request-id", b"x" * 129),
+        (b"impersonate-extra-riata.io%2frequest-id", b"a b"),
+        (b"impersonate-extra-riata.io%2frequest-id", b"x" * 129),
     ],
 )
 def test_headers_that_are_not_the_hubs_to_set(field):
     assert reason(Policy(), request(field, USER)) == "header"
 
 
-@pytest.mark.parametrize("name", [b"content-length", b"impersonate-extra-riata-request-id"])
+@pytest.mark.parametrize("name", [b"content-length", b"impersonate-extra-riata.io%2frequest-id"])
 def test_fields_that_may_stand_once(name):
     assert reason(Policy(), request((name, b"1"), USER, (name, b"1"))) == "header"
 

@@ -20,7 +20,7 @@ def test_names_get_the_prefix() -> None:
     assert identity(ALICE, access(), (), "r1") == (
         (b"impersonate-user", b"riata:alice"),
         (b"impersonate-group", b"riata:dev"),
-        (b"impersonate-extra-riata-request-id", b"r1"),
+        (b"impersonate-extra-riata.io%2frequest-id", b"r1"),
     )
 
 
@@ -34,7 +34,7 @@ def test_acting_as_somebody_leaves_everything_of_ones_own_behind() -> None:
     assert identity(ALICE, granted, claims, "r") == (
         (b"impersonate-user", b"riata:bob"),
         (b"impersonate-group", b"riata:ops"),
-        (b"impersonate-extra-riata-request-id", b"r"),
+        (b"impersonate-extra-riata.io%2frequest-id", b"r"),
     )
 
 

@@ -83,7 +83,7 @@ def test_an_open_carries_what_the_cluster_needs_and_nothing_else() -> None:
     assert dict(message.headers) == {
         b"impersonate-user": b"riata:alice",
         b"impersonate-group": b"riata:dev",
-        b"impersonate-extra-riata-request-id": exchange.request_id.encode(),
+        b"impersonate-extra-riata.io%2frequest-id": exchange.request_id.encode(),
         b"content-length": b"3",
     }
     assert not end
