@@ -73,6 +73,11 @@ demo: NODE_PACKAGES := --advisory
 demo: sync $(DEMO_NEEDS) ## hub, three clusters, agents on this machine; ARGS="--keep", ARGS="--kubeconfig FILE"
 	@$(VENV)/bin/riata demo $(ARGS)
 
+.PHONY: manifests
+manifests: sync ## make deploy/agent, deploy/hub and their reference from the Helm charts
+	@echo "Manifests: everything that is made from deploy/charts (a second)"
+	$(PY) -m deploy.render
+
 ##### checks
 
 .PHONY: test
@@ -96,7 +101,7 @@ fmt: sync ## ruff: rewrite what can be rewritten
 types: sync ## mypy, strict
 	@echo "Types: mypy, strict (10 s cold, then a second)"
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy -p tests.harness -p tests.kube -p tests.bench
+	$(VENV)/bin/mypy -p deploy -p tests.harness -p tests.kube -p tests.bench
 
 .PHONY: imports
 imports: sync ## import contracts between the packages

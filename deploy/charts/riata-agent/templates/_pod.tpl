@@ -1,0 +1,101 @@
+{{/* What the pods of all modes share: (dict "root" $ "mode" "cluster" "hostNetwork" false). */}}
+
+{{- define "riata-agent.securityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "riata-agent.container" -}}
+{{- $values := .root.Values -}}
+name: agent
+image: {{ include "riata-agent.image" .root }}
+imagePullPolicy: {{ $values.image.pullPolicy | toJson }}
+args: {{ concat (list .mode) $values.extraArgs | toJson }}
+env:
+  - name: RIATA_AGENT_HUB_URL
+    value: {{ $values.hub.url | toJson }}
+  - name: RIATA_AGENT_HUB_CA_PIN
+    value: {{ join "," $values.hub.caPins | toJson }}
+  {{- if $values.hub.ca }}
+  - name: RIATA_AGENT_HUB_CA_FILE
+    value: /etc/riata/hub-ca.crt
+  {{- end }}
+  - name: RIATA_AGENT_TOKEN_FILE
+    value: /var/run/secrets/riata/token
+  - name: RIATA_AGENT_POLICY_FILE
+    value: /etc/riata/policy.toml
+  - name: RIATA_AGENT_HEALTH_LISTEN
+    value: {{ if .hostNetwork }}"127.0.0.1:8081"{{ else }}"0.0.0.0:8081"{{ end }}
+  - name: RIATA_AGENT_METRICS_LISTEN
+    value: {{ if .hostNetwork }}""{{ else }}"0.0.0.0:9081"{{ end }}
+  - name: RIATA_AGENT_LOG_LEVEL
+    value: {{ $values.log.level | toJson }}
+  - name: RIATA_AGENT_LOG_FORMAT
+    value: {{ $values.log.format | toJson }}
+  {{- range $values.extraEnv }}
+  - {{ toJson . }}
+  {{- end }}
+ports:
+  - {name: health, containerPort: 8081, protocol: TCP}
+  {{- if not .hostNetwork }}
+  - {name: metrics, containerPort: 9081, protocol: TCP}
+  {{- end }}
+startupProbe:
+  httpGet: {path: /livez, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 30
+livenessProbe:
+  httpGet: {path: /livez, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 5
+  timeoutSeconds: 5
+resources: {{ toJson .resources }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: ["ALL"]
+volumeMounts:
+  - {name: settings, mountPath: /etc/riata, readOnly: true}
+  - {name: token, mountPath: /var/run/secrets/riata, readOnly: true}
+  - {name: kube-api-access, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- range $values.extraVolumeMounts }}
+  - {{ toJson . }}
+  {{- end }}
+{{- end -}}
+
+{{- define "riata-agent.settingsVolume" -}}
+- name: settings
+  configMap:
+    name: {{ include "riata-agent.fullname" .root | toJson }}
+    defaultMode: 0444
+    items:
+      - {key: policy.toml, path: policy.toml}
+      {{- if .root.Values.hub.ca }}
+      - {key: hub-ca.crt, path: hub-ca.crt}
+      {{- end }}
+{{- end -}}
+
+{{- define "riata-agent.kubeVolume" -}}
+- name: kube-api-access
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - {key: ca.crt, path: ca.crt}
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}
+{{- end -}}

@@ -1,0 +1,161 @@
+"""The charts over a matrix of values: valid for Kubernetes, hardened, and what the programs understand."""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from agent import app, cli
+from deploy.helm import ROOT, Refused, render
+from deploy.render import agent_values, hub_values
+from hub import config
+from tests.deploy import matrix
+
+NOT_KUBERNETES = ("gateway.networking.k8s.io", "monitoring.coreos.com")
+"""Groups of custom resources: kubernetes-validate has no schemas of theirs."""
+
+
+def pods(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each["spec"]["template"]["spec"] for each in documents if "template" in each.get("spec", {})]
+
+
+def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for pod in pods(documents) for each in [*pod.get("initContainers", []), *pod["containers"]]]
+
+
+@pytest.mark.parametrize(("chart", "case"), matrix.CASES)
+def test_each_document_is_valid_and_named(chart: str, case: str) -> None:
+    documents = render(chart, matrix.values_of(chart, case))
+    names = [(each["kind"], each["metadata"]["name"]) for each in documents]
+    assert len(set(names)) == len(names)
+    for document in documents:
+        if document["apiVersion"].split("/")[0] in NOT_KUBERNETES:
+            continue
+        for version in ("1.30", "1.37"):
+            kubernetes_validate.validate(document, version, strict=True)
+    for document in documents:
+        if document["metadata"]["name"] != "riata-more":
+            assert document["metadata"]["labels"]["app.kubernetes.io/part-of"] == "riata"
+
+
+@pytest.mark.parametrize(("chart", "case"), matrix.CASES)
+def test_no_pod_has_privileges(chart: str, case: str) -> None:
+    documents = render(chart, matrix.values_of(chart, case))
+    for pod in pods(documents):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        security = pod["securityContext"]
+        assert (security["runAsNonRoot"], security["runAsUser"], security["runAsGroup"]) == (True, 65532, 65532)
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostPID", "hostIPC"} & set(pod)
+        assert pod.get("hostNetwork", False) is (case == "operations" and "nodeAffinity" in pod["affinity"])
+        assert all("hostPath" not in volume for volume in pod.get("volumes", []))
+    for container in containers(documents):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"requests", "limits"} <= set(container["resources"])
+
+
+def test_defaults_alone_are_refused_with_the_names_of_what_is_missing() -> None:
+    with pytest.raises(Refused, match="/hub/url") as caught:
+        render("riata-agent", {})
+    assert "/hub/caPins" in str(caught.value)
+    with pytest.raises(Refused, match="/publicUrl"):
+        render("riata-hub", {})
+
+
+def test_node_agents_without_an_audience_are_refused() -> None:
+    with pytest.raises(Refused, match="/hub/audience"):
+        render("riata-agent", agent_values(nodeAgents={"enabled": True}))
+
+
+@pytest.mark.parametrize("values", [{"replicas": 2}, {"rbac": {"profil": "impersonate"}}, {"rbac": {"profile": "all"}}])
+def test_a_misspelt_value_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=next(iter(values))):
+        render("riata-agent", agent_values(**values))
+
+
+@pytest.mark.parametrize("name", ["data", "listen", "tls_key", "plain_http"])
+def test_what_the_chart_sets_is_no_setting(name: str) -> None:
+    with pytest.raises(Refused, match=f"/settings/{name}"):
+        render("riata-hub", hub_values(settings={name: "x"}))
+
+
+def test_two_hubs_on_one_database_are_refused() -> None:
+    with pytest.raises(Refused, match="replicaCount"):
+        render("riata-hub", hub_values(replicaCount=2))
+
+
+@pytest.mark.parametrize("case", [case for case in matrix.AGENT if case != "extras"])
+def test_the_cluster_agent_understands_what_it_is_given(case: str) -> None:
+    documents = render("riata-agent", matrix.AGENT[case])
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert all(mount["readOnly"] for mount in mounts.values())
+    assert {mount["name"] for mount in mounts.values()} == {volume["name"] for volume in pod["volumes"]}
+    environ = {variable["name"]: variable["value"] for variable in container["env"]}
+    environ |= {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    found = cli.settings(container["args"], environ)
+    for path in (found.hub.token_file, found.kube.token_file, found.kube.ca_file, found.policy_file, found.hub.ca_file):
+        assert path is None or str(path.parent) in mounts
+    assert found.hub.ca_pins == tuple(matrix.AGENT[case]["hub"]["caPins"])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert found.serve.health_listen == f"0.0.0.0:{ports['health']}"
+    assert found.serve.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+    assert pod["terminationGracePeriodSeconds"] > app.DRAIN_DEADLINE + 5
+
+
+@pytest.mark.parametrize("case", [case for case in matrix.HUB if case not in {"extras", "placed"}])
+def test_the_hub_understands_what_it_is_given(case: str) -> None:
+    documents = render("riata-hub", matrix.HUB[case])
+    (pod,) = pods(documents)
+    (init,), (container,) = pod["initContainers"], pod["containers"]
+    environ = {variable["name"]: variable["value"] for variable in container["env"]}
+    found = config.load({}, environ, None)
+    assert container["args"] == ["serve"]
+    assert pod["terminationGracePeriodSeconds"] > found.drain_delay_s + found.drain_grace_s + 5
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert found.listen == (f"0.0.0.0:{ports['https']}",)
+    assert found.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    for path in (found.data, found.tls_cert, found.tls_ca):
+        assert path is None or str(path.parent) in mounts
+    assert config.load({}, {each["name"]: each["value"] for each in init["env"]}, None).data == found.data
+
+
+def test_a_chart_has_the_programs_version() -> None:
+    from proto.versions import PRODUCT_VERSION
+
+    for chart in ("riata-agent", "riata-hub"):
+        assert f'appVersion: "{PRODUCT_VERSION}"' in (ROOT / "charts" / chart / "Chart.yaml").read_text()
+
+
+def test_the_two_daemonsets_share_the_nodes_out() -> None:
+    first, second = (each for each in render("riata-agent", matrix.nodes()) if each["kind"] == "DaemonSet")
+    terms = []
+    for each in (first, second):
+        affinity = each["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+        ((term,),) = (
+            each["matchExpressions"]
+            for each in affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        )
+        terms.append(term)
+    assert terms == [
+        {"key": "riata.io.node-restriction.kubernetes.io/fallback", "operator": "DoesNotExist"},
+        {"key": "riata.io.node-restriction.kubernetes.io/fallback", "operator": "Exists"},
+    ]
+    pod, fallback = (each["spec"]["template"]["spec"] for each in (first, second))
+    assert (pod["serviceAccountName"], fallback["serviceAccountName"]) == (
+        "riata-agent-node",
+        "riata-agent-node-fallback",
+    )
+    for each in (pod, fallback):
+        (token,) = (volume for volume in each["volumes"] if volume["name"] == "token")
+        assert token["projected"]["sources"] == [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 600, "audience": "riata:hub-1:cluster-1"}}
+        ]
