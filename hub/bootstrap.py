@@ -74,6 +74,18 @@ async def initialise(
     return Initialised(hub_id, data, ca_file, pins.pins_of_pem(ca_file.read_bytes())[0], token)
 
 
+async def is_initialised(data: Path) -> bool:
+    """Whether `initialise` once came to its end there. Touches nothing. Raises StoreError."""
+    if not (data / FILE_NAME).is_file():
+        return False
+    store = await SqliteStore.open(data / FILE_NAME)
+    try:
+        record = await store.get(_HUB)
+    finally:
+        await store.close()
+    return record is not None and record.status.get("phase") == "ready"
+
+
 def require_hub(data: Path) -> None:
     """Raises SetupError when nothing was ever set up there: no directory must come into being by a mistyped path."""
     if not (data / FILE_NAME).is_file():

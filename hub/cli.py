@@ -16,7 +16,15 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from hub import floors
-from hub.bootstrap import SetupError, initialise, make_admin_token, read_hub_id, refuse_existing, require_hub
+from hub.bootstrap import (
+    SetupError,
+    initialise,
+    is_initialised,
+    make_admin_token,
+    read_hub_id,
+    refuse_existing,
+    require_hub,
+)
 from hub.clock import wall_clock
 from hub.config import ConfigError, effective, load
 from hub.store.model import StoreError
@@ -47,10 +55,18 @@ def init(
     data: Data = None,
     public_url: Annotated[str | None, Parameter(help="URL under which users and agents will reach the hub.")] = None,
     admin_token_file: TokenFile = None,
+    if_needed: Annotated[
+        bool, Parameter(negative="", help="Done when the hub is set up already; for an init container.")
+    ] = False,
     output: Output = "text",
 ) -> int:
     """Set up a new hub: directory, CA, database, and an administrator's token that is shown once."""
     settings = load({"data": data, "public_url": public_url}, os.environ, None)
+    if if_needed and loop.run(is_initialised(settings.data)):
+        _tell(f"{settings.data} is initialised already")
+        return 0
+    if if_needed and admin_token_file is not None:
+        admin_token_file.unlink(missing_ok=True)  # of an attempt that did not come to its end
     made = loop.run(initialise(settings.data, public_url=settings.public_url, token_file=admin_token_file))
     if output == "json":
         shown: dict[str, str] = {

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hub import cli
+from hub.store.model import Resource, StoreError
+from hub.store.sqlite import SqliteStore
 from proto.aio import loop
 from proto.versions import PRODUCT_VERSION
 
@@ -30,6 +32,36 @@ def test_init_shows_the_token_on_stdout_only(tmp_path: Path, capsys: pytest.Capt
     assert "sha256:" in shown.err
     assert cli.main(["init", "--data", str(tmp_path / "hub")]) == 1
     assert "initialised already" in capsys.readouterr().err
+
+
+def test_init_if_needed_is_for_every_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, token = tmp_path / "hub", tmp_path / "token"
+    arguments = ["init", "--if-needed", "--data", str(data), "--admin-token-file", str(token)]
+    assert cli.main(arguments) == 0
+    first = token.read_text()
+    token.unlink()  # taken away, as it should be
+    assert cli.main(arguments) == 0
+    assert "initialised already" in capsys.readouterr().err
+    assert not token.exists()
+    assert first.startswith("riata_")
+
+
+def test_init_if_needed_goes_on_where_an_attempt_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, token = tmp_path / "hub", tmp_path / "token"
+    arguments = ["init", "--if-needed", "--data", str(data), "--admin-token-file", str(token)]
+    put = SqliteStore.put
+
+    async def fails_at_the_end(store: SqliteStore, resource: Resource) -> Resource:
+        if resource.status.get("phase") == "ready":
+            raise StoreError("the disk is full")
+        return await put(store, resource)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteStore, "put", fails_at_the_end)
+        assert cli.main(arguments) == 1
+    interrupted = token.read_text()
+    assert cli.main(arguments) == 0
+    assert token.read_text() != interrupted
 
 
 def test_init_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
