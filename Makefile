@@ -78,6 +78,11 @@ manifests: sync ## make deploy/agent, deploy/hub and their reference from the He
 	@echo "Manifests: everything that is made from deploy/charts (a second)"
 	$(PY) -m deploy.render
 
+.PHONY: images
+images: sync ## make both images as OCI archives in dist/, without a container engine (needs mmdebstrap, see node-packages)
+	@echo "Images: riata-hub and riata-agent (a minute cold, then seconds)"
+	@$(PY) -m deploy.images.build $(ARGS)
+
 ##### checks
 
 .PHONY: test

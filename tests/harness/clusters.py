@@ -55,6 +55,12 @@ class Cluster:
             element = ["nft", "add", "element", "inet", TABLE, "hub", f"{{ {port} }}"]
             (await execute([*self.command_prefix, *element], timeout=15)).check()
 
+    async def import_image(self, archive: Path) -> None:
+        """Give the node of a full cluster an image, an OCI archive. Raises HarnessError."""
+        inside = ["nsenter", f"--target={self.pids['init']}", "--mount", "--net", "--"]
+        store = ["ctr", "--address", str(self.directory / "containerd.sock"), "--namespace", "k8s.io"]
+        (await execute([*inside, *store, "images", "import", str(archive)], timeout=60)).check()
+
     async def agent_pod(self, directory: Path) -> AgentPod:
         """What an agent's pod would have, laid out in `directory`; its token is rotated until the cluster ends."""
         pod = await AgentPod.create(self, directory)

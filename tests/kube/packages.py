@@ -21,13 +21,14 @@ _CNI: Final = Path("/usr/lib/cni/bridge")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _TAIL_LINES: Final = 3
 
-# What must be there, and the Debian package that has it.
+# What must be there, and the Debian package that has it. mmdebstrap makes the images that run there.
 _PROGRAMS: Final = {
     "containerd": "containerd",
     "runc": "runc",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",
+    "mmdebstrap": "mmdebstrap",
 }
 
 

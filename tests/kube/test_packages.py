@@ -9,7 +9,8 @@ from tests.kube import namespaces, packages
 from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
-ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "busybox-static", "containernetworking-plugins"]
+ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap"]
+ALL += ["busybox-static", "containernetworking-plugins"]
 
 
 @pytest.fixture
