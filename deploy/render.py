@@ -96,6 +96,7 @@ def _variants() -> dict[str, Any]:
                 "ca": manifest.Placeholder.CA if with_ca else "",
                 "audience": manifest.Placeholder.AUDIENCE,
             },
+            "enrolment": {"enabled": True},
             "token": {"value": manifest.Placeholder.TOKEN},
             "rbac": {"profile": profile},
             "nodeAgents": {"enabled": nodes},

@@ -64,7 +64,7 @@ class ManifestValues:
     ca_pins: tuple[str, ...]
     """One `sha256:…`, two while the CA is replaced."""
     token: str = dataclasses.field(repr=False)
-    """What the cluster agent shows to the hub the first time."""
+    """A join token: what the cluster agent enrols its key with."""
     image: str
     """Reference of the agent's image."""
     ca_pem: str = ""

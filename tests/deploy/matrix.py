@@ -62,6 +62,7 @@ def _agents() -> dict[str, dict[str, Any]]:
         "placed": agent_values(image=IMAGE, **PLACING),
         "extras": agent_values(**EXTRAS),
         "token": agent_values(token={"value": "abc"}),
+        "enrolment": agent_values(token={"value": "abc"}, enrolment={"enabled": True}),
         "existing": agent_values(token={"existingSecret": "mine"}, replicaCount=3),
         "monitored": agent_values(
             metrics={"podMonitor": {"enabled": True}}, networkPolicy={"enabled": True, "metricsFrom": PEER}

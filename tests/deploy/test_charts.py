@@ -159,3 +159,20 @@ def test_the_two_daemonsets_share_the_nodes_out() -> None:
         assert token["projected"]["sources"] == [
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 600, "audience": "riata:hub-1:cluster-1"}}
         ]
+
+
+def test_an_agent_that_enrols_keeps_its_key_in_the_secret_that_its_role_names() -> None:
+    documents = render("riata-agent", matrix.AGENT["enrolment"])
+    (pod,) = pods(documents)
+    environ = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    (role,) = (each for each in documents if each["kind"] == "Role")
+    (rule,) = role["rules"]
+    (name,) = rule["resourceNames"]
+    assert environ["RIATA_AGENT_KEY_SECRET"] == f"riata-system/{name}"
+    assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get", "update"])
+    shipped = next(each for each in documents if each["kind"] == "Secret" and each["metadata"]["name"] == name)
+    assert not {"data", "stringData"} & set(shipped), "applying it again must not take the key away"
+    (token,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "token")
+    assert token["optional"] is True
+    assert environ["RIATA_AGENT_JOIN_TOKEN_FILE"] == "/var/run/secrets/riata/token"
+    assert "RIATA_AGENT_TOKEN_FILE" not in environ

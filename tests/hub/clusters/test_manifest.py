@@ -60,6 +60,7 @@ def by_chart(given: ManifestValues) -> list[dict[str, Any]]:
                 "ca": given.ca_pem,
                 "audience": given.audience,
             },
+            "enrolment": {"enabled": True},
             "token": {"value": given.token},
             "rbac": {"profile": given.profile, "clusterAdmins": given.cluster_admins},
             "nodeAgents": {"enabled": given.node_agents},

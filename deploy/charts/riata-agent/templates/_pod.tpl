@@ -23,8 +23,15 @@ env:
   - name: RIATA_AGENT_HUB_CA_FILE
     value: /etc/riata/hub-ca.crt
   {{- end }}
+  {{- if and (eq .mode "cluster") $values.enrolment.enabled }}
+  - name: RIATA_AGENT_KEY_SECRET
+    value: {{ printf "%s/%s-key" .root.Release.Namespace (include "riata-agent.fullname" .root) | toJson }}
+  - name: RIATA_AGENT_JOIN_TOKEN_FILE
+    value: /var/run/secrets/riata/token
+  {{- else }}
   - name: RIATA_AGENT_TOKEN_FILE
     value: /var/run/secrets/riata/token
+  {{- end }}
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
   - name: RIATA_AGENT_HEALTH_LISTEN
