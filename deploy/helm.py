@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 from helm_python import Chart
+from helm_python.chart import lint
 from helm_python.errors import HelmError
 
 ROOT: Final = Path(__file__).parent
@@ -24,6 +25,7 @@ _ORDER: Final = (
     "ValidatingAdmissionPolicyBinding",
 )
 """These come first; the rest as Helm has them."""
+_REMARK: Final = 1
 _BY_HELM: Final = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 
 # The pure one is ten times slower, and some installations of PyYAML have only that.
@@ -46,6 +48,13 @@ def render(chart: str, values: Mapping[str, Any], *, release: str = "", namespac
         return sorted(_documents(files), key=_rank)
     except yaml.YAMLError as exc:  # a control character in an object that is taken as it is; Helm refuses it too
         raise Refused(f"{chart} makes no YAML of this: {exc}") from exc
+
+
+def findings(chart: str, values: Mapping[str, Any]) -> list[str]:
+    """What `helm lint --strict` says, but for remarks."""
+    report = lint(ROOT / "charts" / chart, dict(values), strict=True)
+    found = [str(each["error"]) for each in report["messages"] if each["severity"] > _REMARK]
+    return found + [str(each) for each in report["errors"]]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 
 from agent import app, cli
-from deploy.helm import ROOT, Refused, render
+from deploy.helm import ROOT, Refused, findings, render
 from deploy.render import agent_values, hub_values
 from hub import config
 from tests.deploy import matrix
@@ -36,6 +36,11 @@ def test_each_document_is_valid_and_named(chart: str, case: str) -> None:
     for document in documents:
         if document["metadata"]["name"] != "riata-more":
             assert document["metadata"]["labels"]["app.kubernetes.io/part-of"] == "riata"
+
+
+@pytest.mark.parametrize(("chart", "values"), [("riata-agent", agent_values()), ("riata-hub", hub_values())])
+def test_helm_lint_finds_nothing(chart: str, values: dict[str, Any]) -> None:
+    assert findings(chart, values) == []
 
 
 @pytest.mark.parametrize(("chart", "case"), matrix.CASES)

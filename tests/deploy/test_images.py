@@ -52,6 +52,7 @@ def test_what_is_in_it(archives: Archives, image: build.Image) -> None:
     assert set(image.packages) <= tops
     assert not ({"hub", "agent", "ctl", "tests", "deploy"} - set(image.packages)) & tops
     assert "usr/share/doc/libssl3/copyright" in names
+    assert (f"{build.SITE}/hub/clusters/manifest.json" in names) is (image is HUB)
     sources = [name for name in names if name.endswith(".py") and name.startswith(f"{build.SITE}/proto/")]
     assert sources
     for name in sources:  # on a read-only disk nothing is compiled later

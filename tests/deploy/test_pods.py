@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from deploy.helm import plain, render
 from hub.clusters.manifest import dump
+from proto.pins import pins_of_pem
 from tests import harness
 from tests.deploy.conftest import Archives
 from tests.harness import Cluster, Hub, Result, execute, kubectl, tools
@@ -140,12 +141,13 @@ async def reading(installed: Installed) -> AsyncIterator[list[str]]:
             if result.rc != 0:
                 failures.append(result.stderr)
 
-    readers = [asyncio.create_task(read(), name=f"reader {number}") for number in range(2)]  # noqa: TID251
-    try:
-        yield failures
-    finally:
-        done.set()
-        await asyncio.gather(*readers)
+    async with asyncio.TaskGroup() as group:
+        for number in range(2):
+            group.create_task(read(), name=f"reader {number}")
+        try:
+            yield failures
+        finally:
+            done.set()
     assert count > 10
 
 
@@ -252,8 +254,6 @@ async def test_the_hub_runs_as_a_pod_and_keeps_what_it_knows(archives: Archives,
         (tmp_path / "ca.crt").write_text(await inside.in_hub("python3", "-I", "-c", look))
         await inside.riata("clusters", "create", "self")
         await inside.riata("agent-tokens", "create", "self", "--write-token", str(tmp_path / "agent.token"))
-        from proto.pins import pins_of_pem
-
         ca = (tmp_path / "ca.crt").read_text()
         token = (tmp_path / "agent.token").read_text().strip()
         await cluster.apply(agent_manifest(f"https://{ADDRESS}", pins_of_pem(ca.encode())[0], ca, token))
