@@ -101,7 +101,7 @@ HUB: dict[str, dict[str, Any]] = {
             "type": "LoadBalancer",
             "annotations": {"a": "b"},
             "loadBalancerSourceRanges": ["10.0.0.0/8"],
-            "clusterIP": "10.96.0.77",
+            "clusterIP": "10.0.0.77",
         }
     ),
     "ingress": hub_values(

@@ -173,7 +173,7 @@ async def test_another_version_rolls_out_under_load(installed: Installed) -> Non
 
 # --- the hub as a pod ----------------------------------------------------------------------------------------------
 
-ADDRESS = "10.96.0.50"
+ADDRESS = "10.0.0.50"
 TOKEN = "import pathlib; f = pathlib.Path('/var/lib/riata/admin.token'); print(f.read_text(), end=''); f.unlink()"
 VOLUME = {
     "apiVersion": "v1",
