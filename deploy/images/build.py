@@ -27,6 +27,8 @@ REPOSITORY: Final = Path(__file__).parents[2]
 LOCK: Final = REPOSITORY / "requirements" / "runtime.txt"
 SITE: Final = f"usr/local/lib/python{debian.PYTHON}/dist-packages"
 BYTES_MAX: Final = 120 * 1024 * 1024
+_KEPT: Final = 4
+"""Of each stage, the ones used last: several checkouts share the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def build(image: Image, cache: Path, *, tag: str = PRODUCT_VERSION) -> bytes:
         base = _base(cache)
         packages = _packages(cache, base, image)
         product = _product(cache, base, image)
-    layers = [_layer(base), _layer(packages), _layer(product)]
+        layers = [_layer(base), _layer(packages), _layer(product)]
     return oci.archive(image.reference(tag), layers, _config(image, tag))
 
 
@@ -156,10 +158,12 @@ def _stage(cache: Path, name: str, parts: list[bytes], make: Callable[[Path], No
     if not place.exists():
         with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as partial:
             make(Path(partial))
-            for old in cache.glob(f"{name}-*"):
-                shutil.rmtree(old)
             Path(partial).rename(place)
             Path(partial).mkdir()  # for its own end
+    os.utime(place)
+    by_use = sorted(cache.glob(f"{name}-{'?' * len(key)}"), key=lambda path: path.stat().st_mtime_ns)
+    for old in by_use[:-_KEPT]:
+        shutil.rmtree(old)
     return place
 
 

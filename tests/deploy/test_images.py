@@ -93,9 +93,19 @@ def test_a_stage_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
     first = build._stage(tmp_path, "base", [b"1"], works)
     assert build._stage(tmp_path, "base", [b"1"], works) == first
-    second = build._stage(tmp_path, "base", [b"2"], works)
-    assert len(made) == 2
-    assert list(tmp_path.iterdir()) == [second], "an old one is of no use"
+    assert len(made) == 1
+    assert [each.name for each in first.iterdir()] == ["whole"]
+
+
+def test_of_each_stage_the_last_ones_are_kept(tmp_path: Path) -> None:
+    def works(directory: Path) -> None:
+        (directory / "whole").write_text("")
+
+    other = build._stage(tmp_path, "other", [b"1"], works)
+    first, *rest = [build._stage(tmp_path, "base", [bytes([number])], works) for number in range(4)]
+    build._stage(tmp_path, "base", [b"\0"], works)  # used again
+    newest = build._stage(tmp_path, "base", [b"new"], works)
+    assert set(tmp_path.iterdir()) == {other, first, *rest[1:], newest}
 
 
 def test_without_mmdebstrap_the_cure_is_named(
