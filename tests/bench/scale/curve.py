@@ -26,7 +26,7 @@ COSTS: Final = (
     Cost("list API ms", 5.0),
     Cost("admin GET p50 ms", 2.0),
     Cost("GET through a tunnel p50 ms", 0.5),
-    Cost("killed: start-up s", 0.2),
+    Cost("start-up s", 0.2),
     Cost("dropped: all back s", 1.5),
     Cost("killed: all back s", 1.5),
 )
