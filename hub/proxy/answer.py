@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from hub.edge.framing import Request
 from hub.edge.response import status_line
 from proto.headers import HOP_BY_HOP
-from proto.messages import HttpHead
+from proto.messages import Headers, HttpHead
 
 _DROPPED: Final = HOP_BY_HOP | {
     b"alt-svc",
@@ -44,6 +44,12 @@ _DROPPED_PREFIXES: Final = (
 _ON_UPGRADE: Final = frozenset({b"sec-websocket-accept", b"sec-websocket-protocol", b"x-stream-protocol-version"})
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\n"
+
+_NOT_IN_TRAILERS: Final = _DROPPED | {
+    b"age", b"authorization", b"cache-control", b"content-encoding", b"content-length", b"content-range",
+    b"content-type", b"date", b"expires", b"host", b"pragma", b"retry-after", b"vary", b"warning",
+}  # fmt: skip
+"""RFC 9110 §6.5.1: nothing that frames, routes, authenticates or tells how to treat the content may come behind it."""
 
 REDIRECTS: Final = frozenset({300, 301, 302, 303, 305, 307, 308})
 
@@ -106,6 +112,16 @@ def _body(status: int, request: Request, length: bytes | None) -> Body:
     if length is not None:
         return Body.LENGTH
     return Body.CHUNKED if request.minor else Body.UNTIL_CLOSE
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The end of a chunked body with the cluster's trailers, whose names and values are legal and in lower case."""
+    fields = [
+        b"%b: %b\r\n" % (name, value)
+        for name, value in trailers
+        if name not in _NOT_IN_TRAILERS and not name.startswith(_DROPPED_PREFIXES)
+    ]
+    return b"".join((b"0\r\n", *fields, b"\r\n"))
 
 
 def switching_head(message: HttpHead, request: Request, offered: tuple[bytes, ...], request_id: bytes) -> bytes:

@@ -16,7 +16,7 @@ from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.edge.response import CHUNKED_END, error_response
-from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, switching_head
+from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, last_chunk, switching_head
 from hub.proxy.classify import Kind
 from hub.proxy.compressed import CompressedBody
 from hub.proxy.events import Boundary, boundary_of
@@ -46,6 +46,7 @@ class Exchange:
         "_cut_due",
         "_has_ended_input",
         "_has_head",
+        "_last_chunk",
         "_left",
         "_owed",
         "access",
@@ -108,6 +109,7 @@ class Exchange:
         self._has_head = False
         self._has_ended_input = False
         self._body = Body.NONE
+        self._last_chunk = CHUNKED_END
         self._left = 0
         self._owed = 0
         self._boundary: Boundary | None = None
@@ -198,7 +200,8 @@ class Exchange:
             self._pass_on(chunk, len(chunk))
 
     def trailers(self, headers: Headers) -> None:
-        """Dropped (kubectl reads none); `end` follows."""
+        """Behind the last chunk of a chunked body; other bodies have no place for them. `end` follows."""
+        self._last_chunk = last_chunk(headers)
 
     def end(self) -> None:
         if self.has_ended:
@@ -423,7 +426,7 @@ class Exchange:
     def _complete(self, outcome: str) -> None:
         """The response is whole: say so in the way that was announced."""
         if self._body is Body.CHUNKED:
-            self.front.write(CHUNKED_END)
+            self.front.write(self._last_chunk)
         if not self.is_request_complete:
             self._release(Code.CANCELLED, "answered before the request was read")
         self._finish(outcome, is_reusable=self.is_request_complete and self._body is not Body.UNTIL_CLOSE)

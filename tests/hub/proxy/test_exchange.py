@@ -50,6 +50,25 @@ def test_chunks_for_a_body_of_unknown_length() -> None:
     assert talk.stream.credit == 5
 
 
+def test_trailers_come_behind_the_last_chunk() -> None:
+    talk = Talk()
+    talk.exchange.head(head(200))
+    talk.exchange.data(memoryview(b"hello"))
+    talk.exchange.trailers(((b"x-sum", b"1"), (b"set-cookie", b"a=b"), (b"content-length", b"1"), (b"x-sum", b"2")))
+    talk.exchange.end()
+    assert body(talk.front) == b"5\r\nhello\r\n0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n"
+    assert talk.front.finished is True
+
+
+def test_trailers_have_no_place_behind_a_body_of_known_length() -> None:
+    talk = Talk()
+    talk.exchange.head(head(200, (b"content-length", b"5")))
+    talk.exchange.data(memoryview(b"hello"))
+    talk.exchange.trailers(((b"x-sum", b"1"),))
+    talk.exchange.end()
+    assert body(talk.front) == b"hello"
+
+
 def test_credit_waits_for_the_client() -> None:
     talk = Talk()
     talk.exchange.head(head(200))
