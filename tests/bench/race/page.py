@@ -15,13 +15,16 @@ from tests.harness import tools
 PAGE = tools.REPOSITORY / "docs" / "performance.md"
 PICTURE = tools.REPOSITORY / "docs" / "performance.svg"
 BEGIN, END = "<!-- begin race -->", "<!-- end race -->"
+BEGIN_PLAIN, END_PLAIN = "<!-- begin race without TLS -->", "<!-- end race without TLS -->"
 _BAR, _LEFT, _WIDTH = 22, 430, 380
 
 
 def write(table: Table, judged: list[Verdict], *, is_tls: bool, at: datetime.datetime) -> None:
-    """Replace the marked part of the page, and the picture."""
-    replace(BEGIN, END, _lines(table, judged, is_tls=is_tls, at=at))
-    PICTURE.write_text(picture(judged))
+    """Replace the marked part of the page, and the picture, which shows the race with TLS."""
+    begin, end = (BEGIN, END) if is_tls else (BEGIN_PLAIN, END_PLAIN)
+    replace(begin, end, _lines(table, judged, is_tls=is_tls, at=at))
+    if is_tls:
+        PICTURE.write_text(picture(judged))
 
 
 def replace(begin: str, end: str, lines: list[str]) -> None:
