@@ -38,10 +38,10 @@ IDLE_S: Final = 5.0
 PROBE: Final = 1
 """Topic towards the owner: ping the agent, and answer with ALIVE. Body: one byte, 1 = a recent sign of life will do."""
 ALIVE: Final = 2
-"""Topic from the owner: how long ago the agent was heard, in seconds (double)."""
+"""Topic from the owner: how long ago the agent was heard, and the round trip to it or -1, in seconds (doubles)."""
 ANSWERED: Final = 3
 """As ALIVE, and every PROBE so far is answered by it."""
-AGE: Final = struct.Struct("!d")
+SIGN: Final = struct.Struct("!dd")
 
 
 class Hop:
@@ -72,6 +72,7 @@ class Hop:
         self._link: Link | None = None
         self._heard_at = -math.inf
         """Nothing is known of the agent before its owner says something: a change asks first."""
+        self._rtt_s: float | None = None
         self._asked_at: float | None = None
         self._asked: set[bytes] = set()
         self._waiting: list[Callable[[bool], None]] = []
@@ -108,8 +109,8 @@ class Hop:
 
     @property
     def rtt_s(self) -> float | None:
-        """Unknown here: the owner measures it."""
-        return None
+        """As the owner last said."""
+        return self._rtt_s
 
     @property
     def streams(self) -> int:
@@ -195,9 +196,10 @@ class Hop:
         self._on_drain(self)
 
     def _message(self, topic: int, body: bytes) -> None:
-        if topic not in (ALIVE, ANSWERED) or len(body) != AGE.size:
+        if topic not in (ALIVE, ANSWERED) or len(body) != SIGN.size:
             return
-        (age_s,) = AGE.unpack(body)
+        age_s, rtt_s = SIGN.unpack(body)
+        self._rtt_s = rtt_s if rtt_s >= 0 else None
         self._heard_at = max(self._heard_at, self._clock() - age_s)
         if topic == ANSWERED:
             self._settle(is_alive=True)

@@ -30,4 +30,4 @@ def hop_limits(tunnel: Limits) -> Limits:
 
 def negotiated(limits: Limits) -> Negotiated:
     """Both ends run the same code with the same settings: nothing to negotiate."""
-    return Negotiated(WIRE_VERSION, limits.offer())
+    return Negotiated(WIRE_VERSION, limits.offer(), limits.ping_per_s)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.tunnel.registry import Tunnel
-from hub.workers.hop import AGE, ALIVE, ANSWERED, PROBE
+from hub.workers.hop import ALIVE, ANSWERED, PROBE, SIGN
 from hub.workers.hoplimits import hop_limits, negotiated
 from hub.workers.splice import splice
 from hub.workers.transport import HopTransport
@@ -76,7 +76,8 @@ class Visit:
     def _send(self, topic: int) -> None:
         tunnel = self._tunnel.link
         age_s = max(tunnel.clock() - tunnel.last_received_at, 0.0)
-        self.link.send_message(topic, AGE.pack(age_s), droppable=False)
+        rtt_s = -1.0 if tunnel.rtt_s is None else tunnel.rtt_s
+        self.link.send_message(topic, SIGN.pack(age_s, rtt_s), droppable=False)
 
 
 class Host:

@@ -45,6 +45,7 @@ async def test_a_change_waits_for_a_sign_of_life_and_a_recent_one_will_do(rig: R
     assert heard == [True]
     assert not rig.link.probes  # heard 1.5 s ago
     assert rig.hop.last_received_at == pytest.approx(100.0, abs=0.01)
+    assert rig.hop.rtt_s == 0.02
     rig.time += 1.5
     rig.hop.probe(heard.append)
     assert rig.hop.unanswered_ping_at == rig.time

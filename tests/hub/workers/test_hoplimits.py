@@ -25,3 +25,4 @@ def test_of_any_tunnel(tunnel: Limits) -> None:
     assert limits.window_bytes <= tunnel.window_bytes
     assert limits.reset_burst > tunnel.reset_burst
     assert negotiated(limits).limits.streams == tunnel.streams
+    assert negotiated(limits).pings_per_s == tunnel.ping_per_s
