@@ -30,6 +30,8 @@ from tests.e2e.waiting import until
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 HOPS = "riata_hub_hops_total"
+OPENED = "riata_hub_stream_open_seconds_count"
+"""Streams that an agent has answered, over whichever way."""
 TRIES = 24
 
 
@@ -42,15 +44,18 @@ class Pair:
     entry: Entry
 
     async def on_both_ways(self, check: Callable[[], Awaitable[object]]) -> None:
-        """Repeat until a hop was taken, and was not."""
-        seen = set()
+        """Repeat until requests of it were served over a hop, and others without one."""
+        hopped = direct = 0.0
         for _ in range(TRIES):
-            before = (await measures.scrape(self.hub.metrics_url))[HOPS]
+            before = await measures.scrape(self.hub.metrics_url)
             await check()
-            seen.add((await measures.scrape(self.hub.metrics_url))[HOPS] > before)
-            if len(seen) == 2:
+            after = await measures.scrape(self.hub.metrics_url)
+            hops = after[HOPS] - before[HOPS]
+            hopped += hops
+            direct += after[OPENED] - before[OPENED] - hops
+            if hopped and direct > 0:
                 return
-        raise AssertionError(f"{TRIES} tries met one worker only: hops {seen}")
+        raise AssertionError(f"{TRIES} tries met one worker only: {hopped:g} hops, {direct:g} without one")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
