@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent import kubeconfig
+from agent import kubeconfig, proof
 from agent.config import KubeSettings, Settings
 from agent.health import Listener, Site
 from agent.kubeconfig import KubeAccess
@@ -26,7 +26,6 @@ from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.policy import Policy
 from agent.relay.pool import Pool, PoolLimits
 from agent.uplink.connect import Uplink
-from agent.uplink.credentials import AgentTokenFile
 from agent.uplink.session import Identity, Opener
 from agent.uplink.trust import HubTrust
 from proto import logs
@@ -70,7 +69,7 @@ class Pulse:
 
 
 def run(settings: Settings) -> int:
-    """Run the agent in mode cluster. Returns the exit code. Raises ConfigError before anything is started."""
+    """Run the agent. Returns the exit code. Raises ConfigError before anything is started."""
     logs.configure(component="riata-agent", log_format=settings.log.format, level=settings.log.level)
     logs.log_uncaught()
     _raise_descriptor_limit()
@@ -89,6 +88,13 @@ async def _run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, group: TaskGroup, shutdown: Shutdown) -> int:
+    async with contextlib.AsyncExitStack() as shutdown_with:
+        return await _serve_until(settings, group, shutdown, shutdown_with)
+
+
+async def _serve_until(
+    settings: Settings, group: TaskGroup, shutdown: Shutdown, shutdown_with: contextlib.AsyncExitStack
+) -> int:
     instance = secrets.token_bytes(16)
     counts = Counts()
     access = _kube_access(settings.kube)
@@ -96,7 +102,7 @@ async def _serve(settings: Settings, group: TaskGroup, shutdown: Shutdown) -> in
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts)
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
-    uplink = _uplink(settings, instance, access, context)
+    uplink = _uplink(settings, instance, access, context, shutdown_with)
     pulse = Pulse(time.monotonic())
     with _listeners(settings, context, uplink, pulse) as urls:
         group.spawn(pulse.run(), name="pulse")
@@ -125,19 +131,25 @@ def _kube_access(settings: KubeSettings) -> KubeAccess:
     )
 
 
-def _uplink(settings: Settings, instance: bytes, access: KubeAccess, context: RelayContext) -> Uplink:
+def _uplink(
+    settings: Settings,
+    instance: bytes,
+    access: KubeAccess,
+    context: RelayContext,
+    shutdown_with: contextlib.AsyncExitStack,
+) -> Uplink:
     trust = HubTrust(settings.hub)
-    credential = AgentTokenFile(settings.hub.token_file)
+    credential, duties = proof.choose(settings, access, shutdown_with)
     opener = Opener(
         settings.hub,
-        Identity(instance),
+        Identity(instance, settings.mode),
         trust,
         credential,
         proxy_environment=settings.proxy_environment,
         kubernetes=KubeVersion(access).get,
         compresses=context.histories.is_on,
     )
-    return Uplink(opener, credential, Admission(context), context.counts)
+    return Uplink(opener, credential, Admission(context), context.counts, duties=duties)
 
 
 @contextlib.contextmanager

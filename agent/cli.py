@@ -34,7 +34,18 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "PIN",
         "sha256:<64 hex digits> of the hub CA's public key; two, separated by a comma, in rotation",
     ),
-    ("--token-file", "FILE", f"file with the cluster's agent token (default {AGENT_TOKEN_FILE})"),
+    (
+        "--token-file",
+        "FILE",
+        f"file with the agent token, or with the node's projected token (default {AGENT_TOKEN_FILE})",
+    ),
+    (
+        "--key-file",
+        "FILE",
+        "file (0600) for this agent's own key, made when missing: it enrols with a join token",
+    ),
+    ("--key-secret", "NAMESPACE/NAME", "the Secret for the key instead of a file; the agent may get and update it"),
+    ("--join-token-file", "FILE", "file with the join token, needed until the hub knows the key"),
     ("--kube-url", "URL", "address of the kube-apiserver (default: the pod's KUBERNETES_SERVICE_HOST and _PORT)"),
     ("--kube-ca-file", "FILE", f"the API server's CA (default {SERVICE_ACCOUNT / 'ca.crt'})"),
     (
@@ -56,6 +67,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
     ("--log-format", "FORMAT", "json or console (default json)"),
     ("--log-level", "LEVEL", "debug, info, warning or error (default info)"),
 )
+MODES: Final = {
+    "cluster": "serve the hub's requests on this cluster's kube-apiserver",
+    "node": "keep this node's own tunnel to the hub, proven by its pod's ServiceAccount token",
+}
+CLUSTER_ONLY: Final = frozenset({"--key-file", "--key-secret", "--join-token-file"})
 SWITCHES: Final[tuple[tuple[str, str], ...]] = (
     (
         "--hub-legacy-ca",
@@ -81,20 +97,22 @@ def variable(flag: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: one mode today, `cluster`."""
+    """The command line, a mode each for the Deployment and the DaemonSet."""
     top = _Parser(prog="riata-agent", description="Connects a Kubernetes cluster to a riata hub.")
     top.add_argument("--version", action="version", version=f"riata-agent {PRODUCT_VERSION}")
     modes = top.add_subparsers(dest="mode", metavar="MODE", required=True)
-    cluster = modes.add_parser(
-        "cluster",
-        help="serve the hub's requests on this cluster's kube-apiserver",
-        description="Each flag may be given as an environment variable: --hub-url is RIATA_AGENT_HUB_URL.",
-        allow_abbrev=False,
-    )
-    for flag, metavar, text in FLAGS:
-        cluster.add_argument(flag, metavar=metavar, help=text)
-    for flag, text in SWITCHES:
-        cluster.add_argument(flag, action="store_true", default=None, help=text)
+    for mode, what in MODES.items():
+        one = modes.add_parser(
+            mode,
+            help=what,
+            description="Each flag may be given as an environment variable: --hub-url is RIATA_AGENT_HUB_URL.",
+            allow_abbrev=False,
+        )
+        for flag, metavar, text in FLAGS:
+            if mode == "cluster" or flag not in CLUSTER_ONLY:
+                one.add_argument(flag, metavar=metavar, help=text)
+        for flag, text in SWITCHES:
+            one.add_argument(flag, action="store_true", default=None, help=text)
     return top
 
 
@@ -103,6 +121,8 @@ def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     values = vars(parser().parse_args(argv))
     given: dict[str, str] = {}
     for flag, _, _ in FLAGS:
+        if values["mode"] != "cluster" and flag in CLUSTER_ONLY:
+            continue
         value = values[flag.removeprefix("--").replace("-", "_")]
         if value is None:
             value = environ.get(variable(flag))
@@ -110,6 +130,7 @@ def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             given[flag] = value
     switches = {flag: _switch(flag, values, environ) for flag, _ in SWITCHES}
     return Settings(
+        mode=values["mode"],
         hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
         policy_file=_path(given, "--policy-file"),
@@ -145,6 +166,9 @@ def _hub(given: Mapping[str, str], *, allow_legacy_ca: bool) -> HubSettings:
         ca_pins=pins,
         ca_file=_path(given, "--hub-ca-file"),
         token_file=_path(given, "--token-file") or AGENT_TOKEN_FILE,
+        key_file=_path(given, "--key-file"),
+        key_secret=given.get("--key-secret", ""),
+        join_token_file=_path(given, "--join-token-file"),
         allow_legacy_ca=allow_legacy_ca,
     )
 

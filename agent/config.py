@@ -26,6 +26,7 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|[0-9a-f:.]+(?:%\w+)?"
 )
 """A name of labels of up to 63 characters (RFC 1123; underscores are seen in practice), or an IPv6 address."""
+_SECRET: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 
 
@@ -45,6 +46,12 @@ class HubSettings:
     """PEM bundle. Without it the agent fetches `<url>/v1/ca` and keeps what matches the pins (design P8)."""
     token_file: Path = AGENT_TOKEN_FILE
     """File with the cluster's agent token, read at each connect."""
+    key_file: Path | None = None
+    """File (0600) with this agent's own key: it enrols instead of showing an agent token."""
+    key_secret: str = ""
+    """`NAMESPACE/NAME` of the Secret that holds the key instead; the agent may read and update it."""
+    join_token_file: Path | None = None
+    """File with the join token that enrols the key, needed until the hub knows it."""
     allow_legacy_ca: bool = False
     """Accept CAs that break RFC 5280's form rules (no key identifiers …), which Python ≥ 3.13 refuses. Chain, dates and
     names stay verified."""
@@ -65,11 +72,22 @@ class HubSettings:
             raise ConfigError(f"--hub-url {self.url!r} has characters that a URL may not have")
         if not _is_host(parts.hostname):
             raise ConfigError(f"--hub-url {self.url!r}: {parts.hostname!r} is no host name and no address")
+        if self.key_file is not None and self.key_secret:
+            raise ConfigError("--key-file and --key-secret exclude each other: the agent has one key")
+        if self.key_secret and not _SECRET.fullmatch(self.key_secret):
+            raise ConfigError(f"--key-secret {self.key_secret!r}: give NAMESPACE/NAME")
+        if self.join_token_file is not None and not self.has_key:
+            raise ConfigError("--join-token-file enrols a key: give --key-file or --key-secret too")
         if not 1 <= len(self.ca_pins) <= PINS_MAX:
             raise ConfigError(
                 "--hub-ca-pin is missing: give the pin that `riata-hub init` printed, sha256:<64 hex digits>"
                 " (two, separated by a comma, while the CA is replaced)"
             )
+
+    @property
+    def has_key(self) -> bool:
+        """The agent has a key of its own and enrols; otherwise it shows an agent token."""
+        return self.key_file is not None or bool(self.key_secret)
 
     @property
     def host(self) -> str:
@@ -151,6 +169,8 @@ class Settings:
 
     hub: HubSettings
     kube: KubeSettings
+    mode: Literal["cluster", "node"] = "cluster"
+    """What the agent is."""
     policy_file: Path | None = None
     """TOML: `users` and `groups` that need not begin with `riata:`."""
     compression_bytes: int = COMPRESSION_BYTES

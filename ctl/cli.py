@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from ctl import errors, terminal
-from ctl.commands import about, agent_tokens, clusters, demo, grants, kubeconfig, login, tokens
+from ctl.commands import about, agent_tokens, agents, clusters, demo, grants, join_tokens, kubeconfig, login, tokens
 from proto import versions
 
 
@@ -23,7 +23,7 @@ def build() -> App:
     app.command(login.login)
     app.command(login.logout)
     app.command(login.whoami)
-    for group in (clusters, agent_tokens, grants, tokens):
+    for group in (clusters, agents, join_tokens, agent_tokens, grants, tokens):
         app.command(group.app)
     app.command(kubeconfig.kubeconfig)
     app.command(demo.demo)

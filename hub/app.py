@@ -17,11 +17,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from hub import rlimits, tls
+from hub.agents import AgentAdmission, AgentIndexes, HubPins
 from hub.api.server import build_application
 from hub.api.services import Services, Visibility
-from hub.auth.agents import AgentAuthenticator, AgentTokenIndex, AgentTokens, BearerScheme
+from hub.auth.agentkeys import AgentKeys
+from hub.auth.agents import AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.jointokens import JoinTokens
+from hub.auth.nodes import credential_id
 from hub.auth.retention import Retention
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
@@ -65,14 +69,15 @@ class Indexes:
 
     clusters: ClusterIndex
     tokens: TokenIndex
-    agent_tokens: AgentTokenIndex
+    agents: AgentIndexes
     grants: GrantIndex
     follower: Follower
 
 
 def make_indexes(store: Store) -> Indexes:
-    clusters, tokens, agent_tokens, grants = ClusterIndex(), TokenIndex(), AgentTokenIndex(), GrantIndex()
-    return Indexes(clusters, tokens, agent_tokens, grants, Follower(store, [clusters, tokens, agent_tokens, grants]))
+    clusters, tokens, agents, grants = ClusterIndex(), TokenIndex(), AgentIndexes(), GrantIndex()
+    follower = Follower(store, [clusters, tokens, *agents.followed(), grants])
+    return Indexes(clusters, tokens, agents, grants, follower)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +124,15 @@ class Hub:
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
         self._tokens = Tokens(store, wall_clock)
-        self._agent_tokens = AgentTokens(store, wall_clock)
+        self._admission = AgentAdmission(
+            store,
+            self._indexes.agents,
+            self._indexes.clusters,
+            self._indexes.follower,
+            wall_clock,
+            HubPins(self._server_context.files if self._server_context else None, settings.agent_pins),
+        )
+        self._commands = self._admission.commands(self._registry, self._tasks)
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
         self._histories = Histories(settings.compression_bytes)
         self._relay = self._make_relay()
@@ -142,7 +155,7 @@ class Hub:
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
         if self._shared is None:
-            retention = make_retention(self._indexes, self._tokens, self._agent_tokens)
+            retention = make_retention(self._indexes, self._store)
             self._tasks.spawn(purge(retention), name="retention")
             self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
 
@@ -236,7 +249,8 @@ class Hub:
         revocation = Revocation(
             tokens=self._indexes.tokens,
             grants=self._indexes.grants,
-            agent_tokens=self._indexes.agent_tokens,
+            agent_tokens=self._indexes.agents.tokens,
+            agent_keys=self._indexes.agents.keys,
             sessions=self._registry,
             exchanges=self._relay,
             clock=wall_clock,
@@ -246,21 +260,26 @@ class Hub:
             revocation.cluster_gone(cluster.uid)
             self._metrics.forget_cluster(cluster.name)
 
+        def node_denied(cluster_uid: str, node: str) -> None:
+            name = self._indexes.clusters.name_of(cluster_uid)
+            if name is not None:
+                revocation.agent_gone(credential_id(name, node))
+
         self._indexes.clusters.on_gone = cluster_gone
+        self._indexes.agents.denials.on_denied = node_denied
         return revocation
 
     def _make_edge(self) -> EdgeServer:
         tunnel = TunnelEndpoint(
             hub_id=self._hub_id,
-            authenticator=AgentAuthenticator(
-                {"bearer": BearerScheme(self._indexes.agent_tokens, self._indexes.clusters, wall_clock)}
-            ),
+            authenticator=self._admission.authenticator(),
             registry=self._registry,
             metrics=self._metrics,
             limits=self._settings.tunnel,
             budget=self._budget,
             compresses=self._histories.is_on,
             on_drain=self._agent_drains,
+            commands=self._commands.handlers,
         )
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],
@@ -289,13 +308,20 @@ class Hub:
             authorizer=self._authorizer,
             cluster_index=self._indexes.clusters,
             token_index=self._indexes.tokens,
-            agent_token_index=self._indexes.agent_tokens,
+            agent_token_index=self._indexes.agents.tokens,
+            join_token_index=self._indexes.agents.join_tokens,
+            agent_key_index=self._indexes.agents.keys,
+            denial_index=self._indexes.agents.denials,
+            denials=self._admission.denials,
             grant_index=self._indexes.grants,
             clusters=self._clusters,
             tokens=self._tokens,
-            agent_tokens=self._agent_tokens,
+            agent_tokens=self._admission.tokens,
+            join_tokens=self._admission.join_tokens,
+            agent_keys=self._admission.keys,
             grants=Grants(self._store),
             tunnels=self._registry,
+            rotate_key=self._commands.rotate_key,
         )
 
     async def _cut_expired(self) -> None:
@@ -304,8 +330,19 @@ class Hub:
             self._revocation.cut_expired()
 
 
-def make_retention(indexes: Indexes, tokens: Tokens, agent_tokens: AgentTokens) -> Retention:
-    return Retention(indexes.tokens, tokens, indexes.agent_tokens, agent_tokens, wall_clock)
+def make_retention(indexes: Indexes, store: Store) -> Retention:
+    agents = indexes.agents
+    return Retention(
+        indexes.tokens,
+        Tokens(store, wall_clock),
+        agents.tokens,
+        AgentTokens(store, wall_clock),
+        agents.join_tokens,
+        JoinTokens(store, wall_clock),
+        agents.keys,
+        AgentKeys(store, wall_clock),
+        wall_clock,
+    )
 
 
 async def purge(retention: Retention) -> None:

@@ -21,6 +21,7 @@ import pydantic
 
 from hub.edge.limits import EdgeLimits
 from hub.proxy.limits import ProxyLimits
+from proto import pins
 from proto.limits import Limits
 
 ENV_PREFIX: Final = "RIATA_HUB_"
@@ -45,6 +46,8 @@ class ApiSettings:
     """From the head of a request to its answer, body included; then 504."""
     token_lifetime_max_s: float = 400 * 86_400.0
     """Longest life of a user token; a token for a year of automation fits."""
+    join_token_lifetime_s: float = 900.0
+    """How long a join token is valid unless its maker says otherwise; at most 24 h."""
     tokens_per_user_max: int = 500
     """Tokens that have not expired which one user may have made without being administrator; a bound on the store."""
 
@@ -52,6 +55,7 @@ class ApiSettings:
         _need(self.body_bytes_max >= 1024, "body_bytes_max is at least 1024")
         _need(0 < self.request_timeout_s <= 3600, "request_timeout_s is over 0 and at most 3600")
         _need(self.token_lifetime_max_s >= 60, "token_lifetime_max_s is at least 60")
+        _need(60 <= self.join_token_lifetime_s <= 86_400, "join_token_lifetime_s is 60 to 86400 (24 h)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,9 @@ class Settings:
     host_names: tuple[str, ...] = ()
     """Names and addresses that a client's Host header may carry, without port; another one is 400. None: any
     well-formed one, for nothing depends on it."""
+    agent_pins: tuple[str, ...] = ()
+    """Pins (sha256:<64 hex digits>) under which agents know this hub, beside those of its own CA: those of a TLS
+    terminator in front of it."""
     plain_http: bool = False
     """Serve without TLS; refused unless every listener is a loopback address. For tests, or a TLS proxy on this
     host."""
@@ -132,6 +139,8 @@ class Settings:
         _need(self.tls_ca is None or self.tls_cert is not None, "tls_ca belongs to tls_cert: the hub's own CA is made")
         _need((self.tls_cert is None) == (self.tls_key is None), "tls_cert and tls_key belong together")
         _need(not (self.plain_http and self.tls_cert), "plain_http and tls_cert exclude each other")
+        for pin in self.agent_pins:
+            pins.parse_pin(pin)
         if self.plain_http:
             for address in self.listen:
                 _need(
@@ -145,7 +154,7 @@ class Settings:
 
 GROUPS: Final = ("api", "edge", "proxy", "tunnel", "store")
 """Fields of Settings that are groups of settings."""
-_LISTS: Final = ("listen", "tls_names", "host_names")
+_LISTS: Final = ("listen", "tls_names", "host_names", "agent_pins")
 """Separated by commas in the environment."""
 
 

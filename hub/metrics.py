@@ -21,7 +21,7 @@ REFUSALS: Final = (
 )  # fmt: skip
 """Reasons for which the edge or the relay refuses a request."""
 TUNNEL_REFUSALS: Final = (
-    "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances",
+    "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances", "store",
 )  # fmt: skip
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

@@ -23,6 +23,7 @@ from hub import cli, config, errors, status
 from hub.api import openapi
 from hub.api.routes import Route
 from hub.api.server import ROUTES
+from hub.audit import Audit
 from hub.metrics import Metrics
 from proto.errors import Code
 
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "api.md": api_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "audit.md": audit_page(),
     }
 
 
@@ -144,6 +146,20 @@ def metrics_page() -> str:
     ]
     for name, kind, labels, text in sorted(metrics()):
         lines.append(f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def audit_page() -> str:
+    lines = [
+        "# Audit events of the hub\n",
+        _NOTE,
+        "Records of the hub's log with `audit: true`; `event` is one of these names. Fields name agents, tokens and",
+        "clusters by their ids, the peer by its address, and never hold a secret.\n",
+        "| event | meaning |",
+        "|---|---|",
+    ]
+    meanings = attribute_docs(Audit)
+    lines += [f"| `{event.value}` | {meanings[event.name]} |" for event in Audit]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ _TYPES: Final[tuple[type[messages.Wire], ...]] = (
     messages.HttpRequest,
     messages.TcpTarget,
     messages.Command,
+    messages.Result,
     messages.Subscription,
     messages.Accepted,
     messages.HttpHead,
@@ -27,6 +28,9 @@ _TYPES: Final[tuple[type[messages.Wire], ...]] = (
     messages.AgentAuth,
     messages.Welcome,
     messages.Refused,
+    messages.SignatureProof,
+    messages.JoinProof,
+    messages.Transcript,
 )
 
 _encode: Final = msgspec.msgpack.Encoder().encode

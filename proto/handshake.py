@@ -17,6 +17,8 @@ from proto import limits as bounds
 from proto.frames import FrameType
 from proto.transitions import SessionInput, SessionState
 
+CLUSTER_UID: Final = "cluster_uid"
+"""Key in the `ext` of WELCOME: what an enrolled agent names when it signs."""
 PINGS: Final = "pings"
 """Key in `ext` of HELLO and AUTH: pings a second that the sender bears, where it is not 20."""
 
@@ -138,10 +140,13 @@ class HubHandshake(_Handshake):
         self._negotiated = Negotiated(version, agreed, _pings(auth.ext), compresses)
         return auth
 
-    def make_welcome(self, session_id: str, cluster: str) -> messages.Welcome:
+    def make_welcome(self, session_id: str, cluster: str, *, cluster_uid: str = "") -> messages.Welcome:
         """Return the WELCOME for what was negotiated, to be passed to `welcome`."""
         agreed = self.negotiated
-        return messages.Welcome(session_id=session_id, version=agreed.version, limits=agreed.limits, cluster=cluster)
+        ext: messages.Ext = {CLUSTER_UID: cluster_uid} if cluster_uid else {}
+        return messages.Welcome(
+            session_id=session_id, version=agreed.version, limits=agreed.limits, cluster=cluster, ext=ext
+        )
 
     def welcome(self, welcome: messages.Welcome) -> bytes:
         """Return the message that opens the session. Its version and limits must be the negotiated ones."""

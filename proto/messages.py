@@ -12,6 +12,11 @@ import msgspec
 
 NONCE_BYTES: Final = 32
 INSTANCE_BYTES: Final = 16
+KEY_BYTES: Final = 32
+"""A raw Ed25519 public key (RFC 8032)."""
+SIGNATURE_BYTES: Final = 64
+PINS_MAX: Final = 2
+"""One pin, or two while the hub's CA is being replaced."""
 HEADERS_MAX: Final = 1024
 """Fields in one header list. The hub's front admits 256; impersonation groups come on top."""
 
@@ -46,6 +51,14 @@ _Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 _Version = Annotated[int, msgspec.Meta(ge=0, lt=2**16)]
 _Name = Annotated[str, msgspec.Meta(max_length=253)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
+_Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+_Instance = Annotated[bytes, msgspec.Meta(min_length=INSTANCE_BYTES, max_length=INSTANCE_BYTES)]
+_Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Role = Annotated[str, msgspec.Meta(pattern="^(cluster|node)$", max_length=7)]
+_Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+_Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+_Pins = Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=PINS_MAX)]
+_Millis = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -81,6 +94,13 @@ class Command(Wire, frozen=True):
     args: Ext = {}
     key: _Name = ""
     """Idempotency key: a second command with the same key is the same command."""
+    ext: Ext = {}
+
+
+class Result(Wire, frozen=True):
+    """The DATA of a command's answer, as a whole: what came of it, by verb."""
+
+    values: Ext = {}
     ext: Ext = {}
 
 
@@ -145,18 +165,69 @@ class Credential(Wire, frozen=True):
     """Proof of who the agent is."""
 
     scheme: _Name
-    """`bearer`: value is the token. `signature`: value is a signature over the nonce."""
+    """`bearer`: value is the token. `join`: value is a JoinProof. `signature`: value is a SignatureProof."""
     value: bytes
 
     def __repr__(self) -> str:
         return f"Credential(scheme={self.scheme!r}, value=<{len(self.value)} bytes>)"
 
 
+class SignatureProof(Wire, frozen=True):
+    """Value of a credential of scheme `signature`: an enrolled key signs this session's Transcript."""
+
+    cluster: _Name
+    """The cluster's uid, as WELCOME told it when the agent joined."""
+    key: _Key
+    pins: _Pins
+    """Pins of every CA that the agent trusts on this connection."""
+    signed_at: _Millis
+    """Milliseconds since 1970 by the agent's clock."""
+    signature: _Signature
+    ext: Ext = {}
+
+
+class JoinProof(Wire, frozen=True):
+    """Value of a credential of scheme `join`: a join token, and the key that shall be enrolled signs the Transcript."""
+
+    token: Annotated[bytes, msgspec.Meta(max_length=128)]
+    key: _Key
+    pins: _Pins
+    """As in SignatureProof."""
+    signed_at: _Millis
+    """As in SignatureProof."""
+    signature: _Signature
+    ext: Ext = {}
+
+    def __repr__(self) -> str:
+        return f"JoinProof(key={self.key.hex()})"
+
+
+class Transcript(Wire, frozen=True):
+    """What an agent's key signs; never sent. Both sides make it from what they know."""
+
+    purpose: Annotated[str, msgspec.Meta(pattern="^(signature|join|rotate|renew)$", max_length=9)]
+    hub_id: _Name
+    nonce: _Nonce
+    """The nonce of the session's HELLO."""
+    pins: _Pins
+    cluster: _Name
+    """The cluster's uid; empty with `join`, where the token stands for it."""
+    token_sha256: bytes
+    """SHA-256 of the join token's text with `join`, else empty."""
+    role: _Role
+    instance: _Instance
+    epoch: _Epoch
+    signed_at: _Millis
+    key: _Key
+    """The public key that is proven."""
+    ext: Ext = {}
+
+
 class HubHello(Wire, frozen=True):
     """HELLO: the hub's first word, before it knows anything of the peer."""
 
     hub_id: _Name
-    nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+    nonce: _Nonce
     versions: tuple[_Version, _Version]
     """Oldest and newest wire version spoken."""
     limits: Bounds
@@ -167,11 +238,11 @@ class HubHello(Wire, frozen=True):
 class AgentAuth(Wire, frozen=True):
     """AUTH: the agent's answer. The cluster comes from the credential alone."""
 
-    role: Annotated[str, msgspec.Meta(pattern="^(cluster|node)$", max_length=7)]
+    role: _Role
     """What the agent is; the credential must agree."""
-    instance: Annotated[bytes, msgspec.Meta(min_length=INSTANCE_BYTES, max_length=INSTANCE_BYTES)]
+    instance: _Instance
     """Random per process."""
-    epoch: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+    epoch: _Epoch
     """Grows with every session of the instance; a higher one supersedes."""
     versions: tuple[_Version, _Version]
     limits: Bounds

@@ -28,7 +28,7 @@ _HEADER_NAMES: Final = (
 )
 _RULES: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), REDACTED),
-    (re.compile(r"\b(riata(?:agent)?_[a-z0-9]{10})_\w+"), rf"\1_{REDACTED}"),
+    (re.compile(r"\b(riata(?:agent|join)?_[a-z0-9]{10})_\w+"), rf"\1_{REDACTED}"),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*"), REDACTED),
     (re.compile(r"(base64url\.bearer\.authorization\.k8s\.io\.)[\w=+/-]+", re.I), rf"\1{REDACTED}"),
     (re.compile(rf"""\b({_HEADER_NAMES})(["']?\s*[:=,]\s*b?["']?)[^\r\n"'\\]+""", re.I), rf"\1\2{REDACTED}"),

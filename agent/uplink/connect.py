@@ -9,20 +9,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.metrics import Counts
 from agent.relay.admission import Admission
-from agent.uplink.credentials import HubCredential
+from agent.uplink.credentials import HubCredential, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis
 from agent.uplink.session import Opened, Opener
+from proto.aio.commands import CommandServer
 from proto.aio.link import EndReason, Link
 from proto.aio.tasks import TaskGroup
 from proto.backoff import Backoff
 from proto.errors import Code
 from proto.events import DrainReceived
+from proto.messages import StreamKind
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,10 @@ LOOK_INTERVAL: Final = 2.0
 """Seconds between two looks at the credential during such a delay."""
 REMIND_INTERVAL: Final = 60.0
 """Seconds after which an unchanged diagnosis is logged again."""
+
+
+Duty = Callable[[Link, Proven], Coroutine[Any, Any, None]]
+"""What an agent does for as long as a session is open; cancelled at its end."""
 
 
 @dataclass(slots=True)
@@ -55,6 +61,7 @@ class Uplink:
         admission: Admission,
         counts: Counts,
         *,
+        duties: Sequence[Duty] = (),
         jitter: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -63,6 +70,7 @@ class Uplink:
         self._opener = opener
         self._credential = credential
         self._admission = admission
+        self._duties = duties
         self._counts = counts
         self._random = jitter or random.SystemRandom()
         self._backoff = Backoff(self._random.random)
@@ -147,14 +155,20 @@ class Uplink:
         link = Link(
             opened.session,
             opened.transport,
-            on_open=self._admission.on_open,
+            on_open=lambda stream, kind, cls, message: (
+                server.on_open(stream, message)
+                if kind is StreamKind.CMD
+                else self._admission.on_open(stream, kind, cls, message)
+            ),
             name=opened.welcome.session_id,
             observer=self._counts,
             on_drain=lambda event: None if drains.done() else drains.set_result(event),
         )
         started_at = self._clock()
         self._begin(link, opened)
-        running = group.spawn(self._drive(link, started_at), name="session")
+        tending = TaskGroup(f"credential of {link.name}")
+        server = CommandServer(self._credential.handlers(link, opened.proven), tending)
+        running = group.spawn(self._drive(link, started_at, opened.proven, tending), name="session")
         either: set[asyncio.Future[Any]] = {running, drains}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         now = self._clock()
@@ -175,16 +189,20 @@ class Uplink:
         logger.info(
             "session opened",
             extra={
-                "hub": opened.hub_id,
+                "hub": opened.proven.hello.hub_id,
                 "cluster": opened.welcome.cluster,
                 "session": opened.welcome.session_id,
                 "peer": link.peer,
             },
         )
 
-    async def _drive(self, link: Link, started_at: float) -> EndReason:
+    async def _drive(self, link: Link, started_at: float, proven: Proven, tending: TaskGroup) -> EndReason:
         try:
-            reason = await link.run()
+            async with tending:
+                tending.spawn(self._credential.tend(link, proven), name="tend")
+                for number, duty in enumerate(self._duties):
+                    tending.spawn(duty(link, proven), name=f"duty-{number}")
+                reason = await link.run()
         finally:
             self._links.remove(link)
             self._counts.is_connected = self.state.is_connected = any(not other.is_draining for other in self._links)

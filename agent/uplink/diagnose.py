@@ -128,18 +128,19 @@ def of_status(status: int, retry_s: float, location: str) -> Diagnosis:
     )
 
 
-def of_refusal(refused: Refused) -> Diagnosis:
-    """Explain a REFUSED, which comes after TLS and pin were found right."""
+def of_refusal(refused: Refused, *, has_more: bool = False) -> Diagnosis:
+    """Explain a REFUSED, which comes after TLS and pin were found right. `has_more`: another credential is at hand."""
     code = code_of(refused.code)
     retry_s = refused.retry_ms / 1000
     if code in {Code.UNAUTHENTICATED, Code.REVOKED}:
-        what = "has been revoked" if code is Code.REVOKED else "is unknown or expired"
+        what = "has been revoked" if code is Code.REVOKED else "proves nothing"
         return Diagnosis(
             Step.CREDENTIAL,
-            f"the hub refuses the agent token: it {what}",
-            "Create a new one (riata agent-tokens create) and put it into --token-file; the agent notices",
-            retry_s,
-            is_slow=True,
+            f"the hub refuses the agent's credential, it {what}: {refused.text}",
+            "Make a new one (riata join-tokens create, or riata agent-tokens create) and put it into its file; the"
+            " agent notices",
+            0.0 if has_more else retry_s,
+            is_slow=not has_more,
         )
     if code is Code.VERSION:
         return of_versions(refused.text, retry_s)

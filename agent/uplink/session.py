@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.config import HubSettings
 from agent.uplink import proxies, wsclient
-from agent.uplink.credentials import HubCredential
+from agent.uplink.credentials import Claims, HubCredential, Proven
 from agent.uplink.diagnose import (
     ConnectFailed,
     Diagnosis,
@@ -21,7 +21,7 @@ from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
 from proto import limits
 from proto.aio.transport import Transport
-from proto.errors import ProtocolError, VersionMismatch
+from proto.errors import ProtocolError, VersionMismatch, code_of
 from proto.handshake import AgentHandshake
 from proto.messages import Refused, Welcome
 from proto.session import Role, Session
@@ -53,7 +53,7 @@ class Opened:
     session: Session
     transport: Transport
     welcome: Welcome
-    hub_id: str
+    proven: Proven
 
 
 class Opener:
@@ -90,6 +90,7 @@ class Opener:
     async def open(self) -> Opened:
         """One attempt. Raises ConnectFailed. Safe to cancel: nothing stays open."""
         version = await self._kubernetes()
+        await self._credential.prepare()
         proxy = proxies.choose(self._proxy_environment, self._settings.host, self._settings.port)
         context = await self._trust.context(proxy)
         try:
@@ -119,12 +120,15 @@ class Opener:
             compresses=self._compresses,
         )
         hello = handshake.receive_hello(await transport.receive())
-        await transport.send(handshake.auth(self._credential.present(hello)))
+        claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._trust.pins)
+        await transport.send(handshake.auth(self._credential.present(hello, claims)))
         answer = handshake.receive_answer(await transport.receive())
         if isinstance(answer, Refused):
-            raise ConnectFailed(of_refusal(answer))
+            has_more = self._credential.refused(code_of(answer.code))
+            raise ConnectFailed(of_refusal(answer, has_more=has_more))
+        await self._credential.welcomed(answer)
         session = Session(Role.AGENT, handshake.negotiated, self._limits)
-        return Opened(session, transport, answer, hello.hub_id)
+        return Opened(session, transport, answer, Proven(hello, claims))
 
     async def _with_certificate(self, failure: ConnectFailed, proxy: Proxy | None) -> ConnectFailed:
         """Add what certificate was met; through a proxy that takes another road and is left out."""

@@ -13,7 +13,7 @@ from agent.config import HubSettings
 from agent.uplink import fetch
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error
 from agent.uplink.proxies import Proxy
-from proto.pins import PinError, keep_pinned
+from proto.pins import PinError, keep_pinned, pins_of_pem
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ class HubTrust:
         self._settings = settings
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
+        self.pins: tuple[str, ...] = ()
+        """Pins of the CAs in the last context: what an agent's signature names."""
         self._context: ssl.SSLContext | None = None
 
     async def context(self, proxy: Proxy | None) -> ssl.SSLContext:
@@ -72,7 +74,11 @@ class HubTrust:
             raise _no_ca(f"{where} is unusable: {exc}") from exc
         if not kept:
             raise _no_ca(f"{where} holds no CA with the pin of --hub-ca-pin: one of the two belongs to another hub")
-        context = ssl.create_default_context(cadata=kept.decode("ascii"))
+        self.pins = tuple(dict.fromkeys(pins_of_pem(kept)))
+        try:
+            context = ssl.create_default_context(cadata=kept.decode("ascii"))
+        except ssl.SSLError as exc:
+            raise _no_ca(f"{where} holds the pinned key in a malformed certificate") from exc
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A pin may name an intermediate CA; then the chain ends there.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

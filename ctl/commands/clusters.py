@@ -9,6 +9,9 @@ from ctl import client, durations, errors, options, output, terminal
 
 _POLL_S = 0.5
 
+CLEAN_UP = "kubectl delete namespaces,clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=riata"
+"""Every object of the agent's manifest has this label, and nothing else has it."""
+
 app = App(name="clusters", help="The clusters a hub knows.")
 
 
@@ -49,7 +52,7 @@ async def create(
     async with common.hub() as hub:
         made = await hub.post(client.target("v1", "clusters"), body)
     KIND.show_one(made, common.output)
-    terminal.say(f"cluster {name} exists; next: riata agent-tokens create {name} --write-token FILE")
+    terminal.say(f"cluster {name} exists; next: riata join-tokens create {name} --write-token FILE")
 
 
 @app.command(name="list")
@@ -98,12 +101,15 @@ async def delete(
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")] = False,
     profile: options.Profile = "",
 ) -> None:
-    """Delete a cluster at the hub: its agents are cut off, its agent tokens and grants end.
+    """Delete a cluster at the hub: its agents are cut off, their keys and tokens and its grants end.
 
-    Nothing in the cluster itself is touched. A new cluster of this name inherits nothing.
+    What the agent's manifest made in the cluster stays: the command to remove it is printed. A new cluster of this name
+    inherits nothing.
     """
     if not yes:
-        terminal.confirm(f"Delete cluster {name}, its agent tokens and its grants?")
+        terminal.confirm(f"Delete cluster {name}, its agents' keys and tokens, and its grants?")
     async with options.Common(profile=profile).hub() as hub:
         await hub.delete(client.target("v1", "clusters", name))
-    terminal.say(f"cluster {name} deleted")
+    terminal.say(
+        f"cluster {name} deleted; what its manifest made is still there; to remove it, in that cluster: {CLEAN_UP}"
+    )

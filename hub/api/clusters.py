@@ -8,7 +8,7 @@ from typing import Final
 from hub.api import models
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
-from hub.auth.agents import AgentToken
+from hub.auth.agents import ROLE_CLUSTER, AgentToken
 from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
@@ -117,7 +117,7 @@ def _shown(services: Services, cluster: Cluster) -> models.Cluster:
         uid=cluster.uid,
         labels=dict(cluster.labels),
         created_at=rfc3339(cluster.created_at),
-        connected=bool(tunnels),
+        connected=any(tunnel.role == ROLE_CLUSTER for tunnel in tunnels),
         tunnels=tunnels,
         last_lost_at=None if lost is None else rfc3339(lost.timestamp()),
     )
@@ -126,6 +126,7 @@ def _shown(services: Services, cluster: Cluster) -> models.Cluster:
 def _tunnel(services: Services, status: TunnelStatus) -> models.Tunnel:
     return models.Tunnel(
         role=status.role,
+        node=status.node,
         instance=status.instance,
         address=status.address,
         version=status.version,

@@ -57,6 +57,7 @@ DisplayName = Annotated[str, _matches(_DISPLAY_NAME, "is 1 to 253 printable ASCI
 PrincipalName = Annotated[str, AfterValidator(check_name), Field(max_length=253)]
 ImpersonatedName = Annotated[str, AfterValidator(_check_impersonated), Field(max_length=253)]
 Labels = Annotated[dict[str, str], AfterValidator(_check_labels), Field(max_length=LABELS_MAX)]
+JoinLifetime = Annotated[int, Field(ge=60, le=86_400)]
 Lifetime = Annotated[int, Field(ge=1, le=10**10)]
 RoleName = Literal["use", "admin", "hub-admin"]
 Time = Annotated[str, Field(description="RFC 3339, UTC, whole seconds.", json_schema_extra={"format": "date-time"})]
@@ -91,6 +92,10 @@ class ClusterRequest(Request):
 class AgentTokenRequest(Request):
     name: DisplayName
     expires_in_seconds: Lifetime | None = Field(None, description="Absent: valid until it is revoked.")
+
+
+class JoinTokenRequest(Request):
+    expires_in_seconds: JoinLifetime | None = Field(None, description="Absent: what the hub is set to, 900 (15 min).")
 
 
 class TokenRequest(Request):
@@ -135,6 +140,7 @@ class WhoAmI(Answer):
 
 class Tunnel(Answer):
     role: str
+    node: str = Field(description="Name of its node, for the role node.")
     instance: str
     address: str
     version: str
@@ -150,9 +156,28 @@ class Cluster(Answer):
     uid: str
     labels: dict[str, str]
     created_at: Time
-    connected: bool
+    connected: bool = Field(description="Whether a tunnel of the role cluster is open; others serve no request.")
     tunnels: list[Tunnel]
     last_lost_at: Time | None = Field(description="When a tunnel was last lost, as this hub process knows it.")
+
+
+class Agent(Answer):
+    id: str = Field(description="The id of the join token with which it joined; CLUSTER:NODE for the role node.")
+    cluster: str
+    role: str
+    node: str = Field(description="Name of its node, for the role node.")
+    credential: Literal["key", "token", "service-account"]
+    joined_at: Time | None
+    key_since: Time | None
+    revoked_at: Time | None
+    connected: bool
+    instance: str
+    address: str
+    version: str
+    kubernetes: str
+    connected_since: Time | None
+    last_seen: Time | None = Field(description="As this hub process knows it.")
+    rtt_seconds: float | None
 
 
 class AgentToken(Answer):
@@ -166,6 +191,19 @@ class AgentToken(Answer):
 
 class NewAgentToken(AgentToken):
     token: str = Field(description="Shown this once; the hub keeps a hash.")
+
+
+class JoinToken(Answer):
+    id: str
+    cluster: str
+    created_at: Time
+    created_by: str
+    expires_at: Time
+    used_at: Time | None = Field(description="When an agent joined with it; it then has the token's id.")
+
+
+class NewJoinToken(JoinToken):
+    token: str = Field(description="Shown this once; the hub keeps a hash. Good for one agent key.")
 
 
 class Token(Answer):
@@ -198,8 +236,16 @@ class ClusterList(Answer):
     items: list[Cluster]
 
 
+class AgentList(Answer):
+    items: list[Agent]
+
+
 class AgentTokenList(Answer):
     items: list[AgentToken]
+
+
+class JoinTokenList(Answer):
+    items: list[JoinToken]
 
 
 class TokenList(Answer):

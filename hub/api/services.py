@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.jointokens import JoinTokenIndex, JoinTokens
+from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
 from hub.clusters.records import ClusterIndex, Clusters
@@ -21,6 +24,10 @@ class TunnelStatus(Protocol):
 
     @property
     def role(self) -> str: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def credential_id(self) -> str: ...
     @property
     def instance(self) -> str: ...
     @property
@@ -55,6 +62,8 @@ class Tunnels(Protocol):
 
     def lost_when(self, cluster_uid: str) -> datetime.datetime | None: ...
 
+    def seen_when(self, credential_id: str) -> datetime.datetime | None: ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -71,9 +80,17 @@ class Services:
     cluster_index: ClusterIndex
     token_index: TokenIndex
     agent_token_index: AgentTokenIndex
+    join_token_index: JoinTokenIndex
+    agent_key_index: AgentKeyIndex
+    denial_index: DenialIndex
+    denials: Denials
     grant_index: GrantIndex
     clusters: Clusters
     tokens: Tokens
     agent_tokens: AgentTokens
+    join_tokens: JoinTokens
+    agent_keys: AgentKeys
     grants: Grants
     tunnels: Tunnels
+    rotate_key: Callable[[str], Awaitable[str]]
+    """Has an enrolled agent replace its key; why it did not, or nothing."""

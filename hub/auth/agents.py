@@ -1,4 +1,5 @@
-"""Agent credentials. Today a reusable agent token of one cluster, kept as a hash; enrolment brings signatures (P5, P8).
+"""Agent credentials: who an agent is, and the reusable agent token of one cluster, kept as a hash. Enrolled keys are in
+hub.auth.enrol.
 
 `AgentAuthenticator` chooses a `CredentialScheme` by the name in the agent's AUTH message. The cluster comes from the
 credential alone; nothing else that an agent says about itself has weight.
@@ -7,18 +8,17 @@ credential alone; nothing else that an agent says about itself has weight.
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from hub.auth import bearer
+from hub.auth.recordindex import RecordIndex
 from hub.clock import Clock
 from hub.errors import Unauthenticated
 from hub.store.interface import Store
-from hub.store.model import Document, Event, Key, Resource
+from hub.store.model import Document, Key, Resource
+from proto.errors import Code
 from proto.messages import AgentAuth
-
-logger = logging.getLogger(__name__)
 
 KIND: Final = "agent-token"
 ROLE_CLUSTER: Final = "cluster"
@@ -38,6 +38,14 @@ class AgentIdentity:
     cluster_name: str
     credential_id: str
     role: str
+    key: bytes = b""
+    """The public key that proved it; empty where the credential is a token."""
+    node: str = ""
+    """Name of its node, role node."""
+    pod: str = ""
+    """Uid of its pod, role node."""
+    expires_at: float | None = None
+    """When the credential ends, seconds since the epoch; None: when it is revoked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,66 +87,36 @@ class AgentToken:
         )
 
 
-class AgentTokenIndex:
+class AgentTokenIndex(RecordIndex[AgentToken]):
     """Every agent token by id. `on_gone` hears the ids of tokens that were revoked, to cut their sessions."""
 
-    kind: str = KIND
-
     def __init__(self, on_gone: Callable[[str], None] = lambda credential_id: None) -> None:
-        self._records: dict[str, AgentToken] = {}
-        self._by_cluster: dict[str, dict[str, AgentToken]] = {}
-        self.on_gone = on_gone
+        super().__init__(KIND, AgentToken.of, on_gone)
 
-    def get(self, token_id: str) -> AgentToken | None:
-        return self._records.get(token_id)
 
-    def __iter__(self) -> Iterator[AgentToken]:
-        return iter(tuple(self._records.values()))
+@dataclasses.dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the hub told this peer, and from where the peer came: what a proof is checked against."""
 
-    def of_cluster(self, cluster_uid: str) -> list[AgentToken]:
-        return list(self._by_cluster.get(cluster_uid, {}).values())
+    hub_id: str
+    nonce: bytes
+    peer: str
 
-    def reset(self, resources: Iterable[Resource]) -> None:
-        before = set(self._records)
-        self._records.clear()
-        self._by_cluster.clear()
-        for resource in resources:
-            self._load(resource)
-        for token_id in before - set(self._records):
-            self.on_gone(token_id)
 
-    def apply(self, event: Event) -> None:
-        token_id = event.resource.key.name
-        if not event.is_deleted:
-            self._load(event.resource)
-        elif self._forget(token_id):
-            self.on_gone(token_id)
+class CredentialRefused(Unauthenticated):
+    """The credential proves nothing. The message is for the agent's log; without one it is the same for all causes."""
 
-    def _forget(self, token_id: str) -> bool:
-        record = self._records.pop(token_id, None)
-        if record is None:
-            return False
-        tokens = self._by_cluster[record.cluster_uid]
-        del tokens[token_id]
-        if not tokens:
-            del self._by_cluster[record.cluster_uid]
-        return True
-
-    def _load(self, resource: Resource) -> None:
-        self._forget(resource.key.name)
-        try:
-            record = AgentToken.of(resource)
-            self._records[record.id] = record
-            self._by_cluster.setdefault(record.cluster_uid, {})[record.id] = record
-        except (KeyError, TypeError, ValueError):
-            logger.exception("agent token record unreadable", extra={"credential_id": resource.key.name})
+    def __init__(self, message: str | None = None, *, code: Code = Code.UNAUTHENTICATED) -> None:
+        super().__init__(message or "the agent's credential is not valid for any cluster")
+        self.code = code
 
 
 class CredentialScheme(Protocol):
     """One way to prove an agent's identity."""
 
-    def verify(self, auth: AgentAuth) -> AgentIdentity | None:
-        """None for anything that does not prove an identity. Must not raise, must not block."""
+    async def verify(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        """Raises CredentialRefused. Nothing may wait between the look at the indexes and the return: the caller takes
+        the session into its books in the same turn of the loop, so that a revocation cannot fall in between."""
         ...
 
 
@@ -150,16 +128,16 @@ class BearerScheme:
         self._clusters = clusters
         self._clock = clock
 
-    def verify(self, auth: AgentAuth) -> AgentIdentity | None:
+    async def verify(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
         presented = bearer.parse(auth.credential.value)
         if presented is None or presented.prefix != bearer.AGENT_PREFIX:
-            return None
+            raise CredentialRefused
         record = self._tokens.get(presented.id)
         if not bearer.matches(presented, record.digest if record else None) or record is None:
-            return None
+            raise CredentialRefused
         name = self._clusters.name_of(record.cluster_uid)
         if name is None or record.is_expired(self._clock()) or auth.role != ROLE_CLUSTER:
-            return None
+            raise CredentialRefused
         return AgentIdentity(record.cluster_uid, name, record.id, ROLE_CLUSTER)
 
 
@@ -169,13 +147,12 @@ class AgentAuthenticator:
     def __init__(self, schemes: Mapping[str, CredentialScheme]) -> None:
         self._schemes = dict(schemes)
 
-    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
-        """Raises Unauthenticated, with one text whatever was wrong."""
+    async def authenticate(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        """Raises CredentialRefused."""
         scheme = self._schemes.get(auth.credential.scheme)
-        identity = scheme.verify(auth) if scheme else None
-        if identity is None:
-            raise Unauthenticated
-        return identity
+        if scheme is None:
+            raise CredentialRefused
+        return await scheme.verify(auth, challenge)
 
 
 class AgentTokens:

@@ -1,4 +1,5 @@
-"""The text form of bearer tokens: `riata_<id>_<secret>` for people and programs, `riataagent_<id>_<secret>` for agents.
+"""The text form of tokens: `riata_<id>_<secret>` for people and programs, `riataagent_<id>_<secret>` for agents,
+`riatajoin_<id>_<secret>` for an agent that is about to enrol.
 
 The id finds the record, so nothing secret is ever looked up; the secret is compared in constant time as a SHA-256. A
 slow password hash would add nothing to 256 random bits but a way to burn the hub's CPU (facts/security.md §2.H, H9).
@@ -16,12 +17,13 @@ from typing import Final, NamedTuple
 
 USER_PREFIX: Final = "riata"
 AGENT_PREFIX: Final = "riataagent"
+JOIN_PREFIX: Final = "riatajoin"
 ID_LENGTH: Final = 10
 SECRET_LENGTH: Final = 64
 TOKEN_BYTES_MAX: Final = len(AGENT_PREFIX) + 1 + ID_LENGTH + 1 + SECRET_LENGTH
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
-_TOKEN: Final = re.compile(rb"(riata|riataagent)_([a-z0-9]{10})_([0-9a-f]{64})")
+_TOKEN: Final = re.compile(rb"(riata|riataagent|riatajoin)_([a-z0-9]{10})_([0-9a-f]{64})")
 _NO_DIGEST: Final = bytes(32)
 
 

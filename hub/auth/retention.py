@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
 
@@ -24,12 +26,20 @@ class Retention:
         tokens: Tokens,
         agent_token_index: AgentTokenIndex,
         agent_tokens: AgentTokens,
+        join_token_index: JoinTokenIndex,
+        join_tokens: JoinTokens,
+        agent_key_index: AgentKeyIndex,
+        agent_keys: AgentKeys,
         clock: Clock,
     ) -> None:
         self._token_index = token_index
         self._tokens = tokens
         self._agent_token_index = agent_token_index
         self._agent_tokens = agent_tokens
+        self._join_token_index = join_token_index
+        self._join_tokens = join_tokens
+        self._agent_key_index = agent_key_index
+        self._agent_keys = agent_keys
         self._clock = clock
 
     async def purge(self) -> int:
@@ -41,6 +51,27 @@ class Retention:
             await self._tokens.revoke(token.id)
         for agent_token in old_agents:
             await self._agent_tokens.revoke(agent_token.cluster_uid, agent_token.id)
-        if old or old_agents:
-            logger.info("expired tokens removed", extra={"count": len(old) + len(old_agents)})
-        return len(old) + len(old_agents)
+        count = len(old) + len(old_agents) + await self._purge_enrolment(before)
+        if count:
+            logger.info("expired credentials removed", extra={"count": count})
+        return count
+
+    async def _purge_enrolment(self, before: float) -> int:
+        """Join tokens that nobody can use any more, and agents that were revoked long ago.
+
+        The token of a living agent stays: one that never saw its WELCOME shows it again. A revoked agent outlives its
+        token's own life by far (24 h at most), so that nothing comes back when its record goes.
+        """
+        keys = self._agent_key_index
+        tokens = [t for t in self._join_token_index if t.is_expired(before) and _is_over(keys, t.id)]
+        revoked = [key for key in keys if key.revoked_at is not None and key.revoked_at <= before]
+        for token in tokens:
+            await self._join_tokens.revoke(token.cluster_uid, token.id)
+        for key in revoked:
+            await self._agent_keys.forget(key.cluster_uid, key.id)
+        return len(tokens) + len(revoked)
+
+
+def _is_over(keys: AgentKeyIndex, agent_id: str) -> bool:
+    agent = keys.get(agent_id)
+    return agent is None or agent.is_revoked

@@ -1,7 +1,7 @@
 """Cluster records (design P9): the name is for people and never changes, the uid binds grants and credentials.
 
-Deleting a cluster removes the one record that makes its grants and agent tokens mean something; they are dead in that
-instant, and are then swept out of the store. A new cluster of the same name has another uid and inherits nothing.
+Deleting a cluster removes the one record that makes its grants and agent credentials mean something; they are dead in
+that instant, and are then swept out of the store. A new cluster of the same name has another uid and inherits nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from hub.auth import agents, grants
+from hub.auth import agentkeys, agents, grants, issuers, jointokens, nodes, pods
 from hub.clock import Clock
 from hub.store.interface import Store
 from hub.store.model import Document, Event, Key, Resource, RevisionConflict
@@ -20,6 +20,8 @@ from hub.store.model import Document, Event, Key, Resource, RevisionConflict
 logger = logging.getLogger(__name__)
 
 KIND: Final = "cluster"
+BOUND: Final = (agents.KIND, jointokens.KIND, agentkeys.KIND, issuers.KIND, nodes.DENIAL_KIND, pods.KIND)
+"""Kinds whose records live under their cluster's uid and mean nothing without it."""
 NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -135,11 +137,11 @@ class Clusters:
         return max(revision, await self.sweep())
 
     async def sweep(self) -> int:
-        """Remove grants and agent tokens of clusters that are no more, also those that a crash or a race left behind.
+        """Remove grants and agent credentials of clusters that are no more, also what a crash or a race left behind.
 
         Returns the revision of the last removal, 0 if there was none.
         """
-        bound = (await self._store.list(agents.KIND)).items
+        bound = [item for kind in BOUND for item in (await self._store.list(kind)).items]
         given = (await self._store.list(grants.KIND)).items
         live = {item.uid for item in (await self._store.list(KIND)).items} | {grants.EVERY_CLUSTER}
         orphans = [item for item in bound if item.key.cluster not in live]

@@ -13,28 +13,32 @@ import http
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from hub import errors
-from hub.auth.agents import AgentIdentity
+from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
+from hub.auth.rotation import ProvenSession
 from hub.edge import response
 from hub.edge.framing import Request
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
+from hub.store.model import StoreError
 from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import switching
 from proto import errors as wire
+from proto.aio.commands import CommandServer, Handler
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.aio.websocket import WebSocketTransport
+from proto.commands import Verb
 from proto.errors import Code
 from proto.handshake import HubHandshake
 from proto.limits import Limits
-from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamClass, StreamKind
+from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
 from proto.session import Role, Session
 from proto.window import Budget
 
@@ -52,8 +56,8 @@ REFUSED_RETRY_MS: Final = 5_000
 
 
 class AgentAuthenticator(Protocol):
-    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
-        """Raises hub.errors.Unauthenticated."""
+    async def authenticate(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        """Raises CredentialRefused. What it returns was true in the same turn of the loop."""
         ...
 
 
@@ -71,6 +75,7 @@ class TunnelEndpoint:
         on_drain: Callable[[Link], None] = lambda link: None,
         budget: Budget | None = None,
         compresses: bool = False,
+        commands: Callable[[Tunnel], Mapping[Verb, Handler]] = lambda tunnel: {},
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         unauthenticated_max: int = UNAUTHENTICATED_MAX,
@@ -82,6 +87,9 @@ class TunnelEndpoint:
         self._observer = metrics.link_observer()
         self._limits = limits or Limits()
         self._on_drain = on_drain
+        self._commands = commands
+        self._groups: dict[Tunnel, TaskGroup] = {}
+        self._servers: dict[Tunnel, CommandServer] = {}
         self._budget = budget or Budget(buffer_budget())
         self._compresses = compresses
         self._wall = wall
@@ -155,8 +163,12 @@ class TunnelEndpoint:
             async with asyncio.timeout(self._handshake_timeout_s):
                 await transport.send(handshake.hello())
                 auth = handshake.receive(await transport.receive())
-                tunnel = self._admit(handshake, auth, transport)
-                welcome = handshake.make_welcome(tunnel.session_id, tunnel.identity.cluster_name)
+                challenge = Challenge(self._hub_id, handshake.nonce, transport.peer)
+                identity = await self._authenticator.authenticate(auth, challenge)
+                tunnel = self._admit(handshake, auth, identity, transport, challenge)
+                welcome = handshake.make_welcome(
+                    tunnel.session_id, identity.cluster_name, cluster_uid=identity.cluster_uid
+                )
                 try:
                     await transport.send(handshake.welcome(welcome))
                 except BaseException:
@@ -170,17 +182,25 @@ class TunnelEndpoint:
         except wire.ProtocolError as error:
             reason = "version" if error.code is Code.VERSION else "protocol"
             await self._refuse(handshake, transport, error.code, reason, error.text)
-        except errors.Unauthenticated:
-            text = "the agent's credential is not valid for any cluster"
-            await self._refuse(handshake, transport, Code.UNAUTHENTICATED, "credential", text)
+        except CredentialRefused as refusal:
+            await self._refuse(handshake, transport, refusal.code, "credential", refusal.message)
+        except StoreError:
+            logger.exception("an agent could not be enrolled", extra={"peer": transport.peer})
+            await self._refuse(handshake, transport, Code.OVERLOADED, "store", "the hub's store does not work now")
         except Refusal as refusal:
             await self._refuse(handshake, transport, refusal.code, refusal.reason, refusal.text)
         except (ConnectionError, EOFError):
             transport.abort()
         return None
 
-    def _admit(self, handshake: HubHandshake, auth: AgentAuth, transport: WebSocketTransport) -> Tunnel:
-        identity = self._authenticator.authenticate(auth)
+    def _admit(
+        self,
+        handshake: HubHandshake,
+        auth: AgentAuth,
+        identity: AgentIdentity,
+        transport: WebSocketTransport,
+        challenge: Challenge,
+    ) -> Tunnel:
         offer = auth.limits
         if offer.data < DATA_LEAST or offer.window < WINDOW_LEAST or offer.session_window < WINDOW_LEAST:
             raise wire.ProtocolError(f"limits below the least: data {DATA_LEAST}, windows {WINDOW_LEAST} bytes")
@@ -189,7 +209,7 @@ class TunnelEndpoint:
         link = Link(
             session,
             transport,
-            on_open=_refuse_stream,
+            on_open=lambda stream, kind, _, message: self._on_open(tunnel, stream, kind, message),
             on_drain=lambda _: self._on_drain(link),
             name=name,
             observer=self._observer,
@@ -204,6 +224,7 @@ class TunnelEndpoint:
             kubernetes=auth.kubernetes,
             connected_at=self._wall(),
             session_id=secrets.token_hex(8),
+            proven=ProvenSession(identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at),
         )
         self._registry.add(tunnel)
         return tunnel
@@ -233,18 +254,27 @@ class TunnelEndpoint:
         logger.info("session opened", extra={**fields, "agent_version": tunnel.version})
         self._metrics.session_opened(tunnel.identity.role)
         try:
-            reason = await tunnel.link.run()
+            async with TaskGroup(f"commands of {tunnel.link.name}") as group:
+                self._groups[tunnel] = group
+                reason = await tunnel.link.run()
             logger.info("session ended", extra={**fields, "end": reason.kind.value, "code": reason.code.name})
         finally:
+            self._groups.pop(tunnel, None)
+            self._servers.pop(tunnel, None)
             self._registry.remove(tunnel)
             self._metrics.session_closed(tunnel.identity.role)
             transport.abort()
 
-
-def _refuse_stream(stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
-    """Agents open no streams towards the hub yet (events and results come in a later issue)."""
-    stream.reset(Code.FORBIDDEN, "the hub serves no streams of agents")
-    return None
+    def _on_open(self, tunnel: Tunnel, stream: LinkStream, kind: StreamKind, message: Opening) -> StreamOwner | None:
+        """Agents open streams of kind `cmd` only."""
+        group = self._groups.get(tunnel)
+        if kind is StreamKind.CMD and group is not None:
+            server = self._servers.get(tunnel)
+            if server is None:  # made by the first command: most of five thousand idle tunnels never say one
+                server = self._servers[tunnel] = CommandServer(self._commands(tunnel), group)
+            return server.on_open(stream, message)
+        stream.reset(Code.FORBIDDEN, "the hub serves no such streams of agents")
+        return None
 
 
 def _refusal(error: errors.HubError) -> bytes:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from hub.auth.agents import AgentIdentity
+from hub.auth.nodes import ROLE_NODE
+from hub.auth.rotation import ProvenSession, nothing_proven
 from hub.route import Route
 from hub.tunnel.route import choose, is_dead
 from proto.aio.link import Link
@@ -40,6 +42,8 @@ class Tunnel:
     kubernetes: str
     connected_at: datetime.datetime
     session_id: str
+    proven: ProvenSession = dataclasses.field(default_factory=nothing_proven)
+    """What its credential has proven, which may change while it lives."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class TunnelStatus:
     """One tunnel as the management API shows it. Ages in seconds."""
 
     role: str
+    node: str
+    credential_id: str
     instance: str
     address: str
     version: str
@@ -78,26 +84,39 @@ class Registry:
         self._now = now
         self._wall = wall
         self._tunnels: dict[str, list[Tunnel]] = {}
+        self._nodes: dict[str, list[Tunnel]] = {}
+        """Tunnels of role node. No route takes them yet: which of them may serve a request is the fallback's matter."""
+        self._seen: dict[str, datetime.datetime] = {}
         self._lost: dict[str, tuple[float, datetime.datetime]] = {}
 
     def __iter__(self) -> Iterator[Tunnel]:
-        return iter([tunnel for tunnels in self._tunnels.values() for tunnel in tunnels])
+        everybody = (*self._tunnels.values(), *self._nodes.values())
+        return iter([tunnel for tunnels in everybody for tunnel in tunnels])
+
+    def _of(self, identity: AgentIdentity) -> dict[str, list[Tunnel]]:
+        return self._nodes if identity.role == ROLE_NODE else self._tunnels
+
+    def mates_of(self, identity: AgentIdentity) -> list[Tunnel]:
+        """The tunnels of the same role of the same cluster, and of the same node."""
+        peers = self._of(identity).get(identity.cluster_uid, ())
+        return [tunnel for tunnel in peers if tunnel.identity.node == identity.node]
 
     def check(self, identity: AgentIdentity, instance: bytes, epoch: int) -> None:
         """Raises Refusal if a tunnel of this instance and epoch would not be taken."""
-        peers = self._tunnels.get(identity.cluster_uid, ())
+        peers = self.mates_of(identity)
         same = [tunnel for tunnel in peers if tunnel.instance == instance]
         if any(tunnel.epoch >= epoch for tunnel in same):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
-        others = {tunnel.instance for tunnel in peers if tunnel.identity.role == identity.role} - {instance}
+        others = {tunnel.instance for tunnel in peers} - {instance}
         if len(others) >= INSTANCES_MAX:
-            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the cluster has {INSTANCES_MAX} agents of this role")
+            what = "node" if identity.role == ROLE_NODE else "cluster"
+            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the {what} has {INSTANCES_MAX} agents of this role")
 
     def add(self, tunnel: Tunnel) -> None:
         """Take a tunnel; an older session of the same instance ends at once (P7). Raises Refusal."""
         uid = tunnel.identity.cluster_uid
         self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
-        tunnels = self._tunnels.setdefault(uid, [])
+        tunnels = self._of(tunnel.identity).setdefault(uid, [])
         # One that drains was announced to end, and this is its replacement: it keeps the streams it has.
         superseded = [old for old in tunnels if old.instance == tunnel.instance and not old.link.is_draining]
         tunnels[:] = [*(old for old in tunnels if old not in superseded), tunnel]
@@ -107,13 +126,16 @@ class Registry:
     def remove(self, tunnel: Tunnel) -> None:
         """The session has ended. Idempotent."""
         uid = tunnel.identity.cluster_uid
-        tunnels = self._tunnels.get(uid, [])
+        role = self._of(tunnel.identity)
+        tunnels = role.get(uid, [])
         if tunnel not in tunnels:
             return
         tunnels.remove(tunnel)
-        self._lost[uid] = (self._now(), self._wall())
+        self._seen[tunnel.identity.credential_id] = self._wall()
+        if role is self._tunnels:
+            self._lost[uid] = (self._now(), self._wall())
         if not tunnels:
-            del self._tunnels[uid]
+            del role[uid]
 
     def of_cluster(self, cluster_uid: str) -> Sequence[Tunnel]:
         return self._tunnels.get(cluster_uid, ())
@@ -146,6 +168,8 @@ class Registry:
         return [
             TunnelStatus(
                 role=tunnel.identity.role,
+                node=tunnel.identity.node,
+                credential_id=tunnel.identity.credential_id,
                 instance=tunnel.instance.hex(),
                 address=tunnel.address,
                 version=tunnel.version,
@@ -155,15 +179,14 @@ class Registry:
                 rtt_s=tunnel.link.rtt_s,
                 streams=tunnel.link.streams,
             )
-            for tunnel in self._tunnels.get(cluster_uid, ())
+            for tunnel in (*self._tunnels.get(cluster_uid, ()), *self._nodes.get(cluster_uid, ()))
         ]
 
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> int:
         """End the sessions of a cluster or of a credential now; how many. Used when one is deleted or revoked."""
         doomed = [
             tunnel
-            for tunnels in self._tunnels.values()
-            for tunnel in tunnels
+            for tunnel in self
             if (cluster_uid is not None and tunnel.identity.cluster_uid == cluster_uid)
             or (credential_id is not None and tunnel.identity.credential_id == credential_id)
         ]
@@ -172,6 +195,26 @@ class Registry:
         if cluster_uid is not None:
             self._lost.pop(cluster_uid, None)
         return len(doomed)
+
+    def cut_key(self, credential_id: str, key: bytes) -> int:
+        """End the sessions of an agent that have not proven the key that replaced this one; how many."""
+        doomed = [
+            tunnel for tunnel in self if tunnel.identity.credential_id == credential_id and tunnel.proven.key == key
+        ]
+        for tunnel in doomed:
+            tunnel.link.close(Code.CLOSED, "the key of this session was replaced by a newer one")
+        return len(doomed)
+
+    def cut_expired(self, before: float) -> int:
+        """End the sessions whose proof ended before this, in seconds since the epoch; how many."""
+        doomed = [t for t in self if t.proven.expires_at is not None and t.proven.expires_at < before]
+        for tunnel in doomed:
+            tunnel.link.close(Code.UNAUTHENTICATED, "the token of this session has expired and no fresher one came")
+        return len(doomed)
+
+    def seen_when(self, credential_id: str) -> datetime.datetime | None:
+        """When this process last had a session of an agent that it has none of now."""
+        return self._seen.get(credential_id)
 
     def lost_at(self, cluster_uid: str) -> float | None:
         """When, on the links' clock, the cluster last lost a tunnel; None if never in the life of this process.

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 from collections.abc import Callable, Iterable
 
+from hub.auth.nodes import ROLE_NODE
 from hub.tunnel.registry import Tunnel
 from hub.workers.messages import Opened
 
@@ -35,18 +36,28 @@ class Directory:
         self._wall = wall
         self._sessions: dict[str, Remote] = {}
         self._clusters: dict[str, list[Remote]] = {}
+        self._nodes: dict[str, list[Remote]] = {}
+        """Of role node: shown, never a route."""
         self._lost: dict[str, tuple[float, datetime.datetime]] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def of_cluster(self, cluster_uid: str) -> Iterable[Remote]:
+        """Those that a request may take."""
         return self._clusters.get(cluster_uid, ())
+
+    def nodes_of(self, cluster_uid: str) -> Iterable[Remote]:
+        """Those of role node."""
+        return self._nodes.get(cluster_uid, ())
+
+    def _of(self, opened: Opened) -> dict[str, list[Remote]]:
+        return self._nodes if opened.role == ROLE_NODE else self._clusters
 
     def opened(self, opened: Opened) -> Remote:
         remote = Remote(opened)
         self._sessions[opened.session_id] = remote
-        self._clusters.setdefault(opened.cluster_uid, []).append(remote)
+        self._of(opened).setdefault(opened.cluster_uid, []).append(remote)
         return remote
 
     def draining(self, session_id: str) -> None:
@@ -59,11 +70,12 @@ class Directory:
         if remote is None:
             return None
         remote.is_open = False
-        uid = remote.opened.cluster_uid
-        self._clusters[uid].remove(remote)
-        if not self._clusters[uid]:
-            del self._clusters[uid]
-        self._lost[uid] = self._now(), self._wall()
+        uid, role = remote.opened.cluster_uid, self._of(remote.opened)
+        role[uid].remove(remote)
+        if not role[uid]:
+            del role[uid]
+        if role is self._clusters:
+            self._lost[uid] = self._now(), self._wall()
         return remote
 
     def gone(self, worker: int) -> list[Remote]:

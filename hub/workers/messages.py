@@ -212,6 +212,9 @@ class Opened(Word, frozen=True):
     connected_at: float
     compresses: bool
     """The agent may compress bodies; who asked reads them, the owner passes them on as they are."""
+    credential_id: str = ""
+    node: str = ""
+    """Name of the agent's node, for the role node."""
 
 
 class Draining(Word, frozen=True):

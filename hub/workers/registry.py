@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hub.auth.agents import AgentIdentity
+from hub.auth.nodes import ROLE_NODE
 from hub.route import Route
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
 from hub.tunnel.route import choose, is_dead, is_late
@@ -78,13 +79,18 @@ class SharedRegistry(Registry):
     # -- own tunnels
 
     def check(self, identity: AgentIdentity, instance: bytes, epoch: int) -> None:
-        remote = [each.opened for each in self.directory.of_cluster(identity.cluster_uid)]
+        if identity.role == ROLE_NODE:
+            remote = [each.opened for each in self.directory.nodes_of(identity.cluster_uid)]
+            remote = [each for each in remote if each.node == identity.node]
+        else:
+            remote = [each.opened for each in self.directory.of_cluster(identity.cluster_uid)]
         if any(each.instance == instance and each.epoch >= epoch for each in remote):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
-        own = {each.instance for each in self.of_cluster(identity.cluster_uid) if each.identity.role == identity.role}
-        others = {each.instance for each in remote if each.role == identity.role}
+        own = {each.instance for each in self.mates_of(identity)}
+        others = {each.instance for each in remote}
         if len((own | others) - {instance}) >= INSTANCES_MAX:
-            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the cluster has {INSTANCES_MAX} agents of this role")
+            what = "node" if identity.role == ROLE_NODE else "cluster"
+            raise Refusal(Code.OVERLOADED, "too-many-instances", f"the {what} has {INSTANCES_MAX} agents of this role")
         super().check(identity, instance, epoch)
 
     def add(self, tunnel: Tunnel) -> None:
@@ -104,6 +110,8 @@ class SharedRegistry(Registry):
                 kubernetes=tunnel.kubernetes,
                 connected_at=tunnel.connected_at.timestamp(),
                 compresses=tunnel.link.compresses,
+                credential_id=identity.credential_id,
+                node=identity.node,
             )
         )
 
@@ -134,7 +142,7 @@ class SharedRegistry(Registry):
     def live(self, cluster_uid: str) -> Lives:
         """How our tunnels of a cluster are, '' for all."""
         now = self._clock()
-        own = self if not cluster_uid else self.of_cluster(cluster_uid)
+        own = [each for each in self if cluster_uid in {"", each.identity.cluster_uid}]
         return Lives(
             tuple(
                 Live(each.session_id, max(now - each.link.last_received_at, 0.0), each.link.rtt_s, each.link.streams)
@@ -147,7 +155,7 @@ class SharedRegistry(Registry):
     def opened(self, opened: Opened) -> None:
         """Another worker's new tunnel; ours of an earlier epoch of the same instance ends (P7)."""
         self.directory.opened(opened)
-        for own in tuple(self.of_cluster(opened.cluster_uid)):
+        for own in tuple(self):
             if loses(own, self._worker, opened):
                 own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
@@ -180,12 +188,14 @@ class SharedRegistry(Registry):
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         shown = super().status(cluster_uid)
         now = self._clock()
-        for remote in self.directory.of_cluster(cluster_uid):
+        for remote in (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid)):
             opened = remote.opened
             at, live = self._lives.get(opened.session_id, (now, None))
             shown.append(
                 TunnelStatus(
                     role=opened.role,
+                    node=opened.node,
+                    credential_id=opened.credential_id,
                     instance=opened.instance.hex(),
                     address=opened.address,
                     version=opened.version,
@@ -199,7 +209,8 @@ class SharedRegistry(Registry):
         return sorted(shown, key=lambda each: each.connected_since)
 
     async def refresh(self, cluster_uid: str = "") -> None:
-        if not (self.directory.of_cluster(cluster_uid) if cluster_uid else len(self.directory)):
+        known_elsewhere = (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid))
+        if not (known_elsewhere if cluster_uid else len(self.directory)):
             return
         try:
             lives = await self._channel.ask(messages.Look(cluster_uid))

@@ -10,8 +10,6 @@ import logging
 
 from hub import tls
 from hub.app import make_indexes, make_retention, open_data, purge, ready_document, renew_certificate, tls_files
-from hub.auth.agents import AgentTokens
-from hub.auth.tokens import Tokens
 from hub.bootstrap import SetupError
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, Clusters
@@ -61,8 +59,7 @@ class Supervisor:
         await crew.start()
         if crew.failure.done():
             raise SetupError(crew.failure.result())
-        tokens, agent_tokens = Tokens(self._store, wall_clock), AgentTokens(self._store, wall_clock)
-        self._tasks.spawn(purge(make_retention(self._indexes, tokens, agent_tokens)), name="retention")
+        self._tasks.spawn(purge(make_retention(self._indexes, self._store)), name="retention")
         self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
 
     async def drain(self) -> None:

@@ -102,7 +102,7 @@ async def test_without_a_hub_it_lives_and_says_why_it_is_not_ready(tmp_path):
 
     async with agent(tmp_path, hub, kube) as (ready, shutdown, running):
         async with asyncio.timeout(5):
-            while b"agent token" not in (answer := await ask(ready["health_url"] + "/readyz"))[1]:  # noqa: ASYNC110
+            while b"refuses the agent's credential" not in (answer := await ask(ready["health_url"] + "/readyz"))[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert answer[0] == 503
         assert (await ask(ready["health_url"] + "/livez"))[0] == 200

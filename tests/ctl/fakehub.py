@@ -19,6 +19,8 @@ class FakeHub:
     grants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     agent_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    agents: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    join_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
     answer: web.Response | None = None
     """When set, every request gets this."""
@@ -35,6 +37,12 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/agent-tokens", self._create_agent_token)
         routes.add_get("/v1/clusters/{name}/agent-tokens", _lister(self.agent_tokens))
         routes.add_delete("/v1/clusters/{name}/agent-tokens/{id}", _remover(self.agent_tokens))
+        routes.add_get("/v1/agents", _lister(self.agents))
+        routes.add_delete("/v1/agents/{id}", _remover(self.agents))
+        routes.add_post("/v1/agents/{id}/rotate-key", _done)
+        routes.add_post("/v1/clusters/{name}/join-tokens", self._create_join_token)
+        routes.add_get("/v1/clusters/{name}/join-tokens", _lister(self.join_tokens))
+        routes.add_delete("/v1/clusters/{name}/join-tokens/{id}", _remover(self.join_tokens))
         for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
             routes.add_get(path, _lister(kept))
             routes.add_post(path, _creator(kept))
@@ -74,6 +82,9 @@ class FakeHub:
     async def _create_agent_token(self, request: web.Request) -> web.Response:
         return self._keep(self.agent_tokens, self.token("riataagent", await request.json()))
 
+    async def _create_join_token(self, request: web.Request) -> web.Response:
+        return self._keep(self.join_tokens, self.token("riatajoin", await request.json()))
+
     @staticmethod
     def _keep(kept: dict[str, Any], made: dict[str, Any]) -> web.Response:
         secret = made.pop("_")
@@ -102,6 +113,10 @@ def _lister(kept: dict[str, Any]) -> Any:
         return web.json_response({"items": list(kept.values())})
 
     return listing
+
+
+async def _done(request: web.Request) -> web.Response:
+    return web.Response(status=204)
 
 
 def _getter(kept: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from proto import errors, frames, limits, messages, transitions, versions
+from proto import commands, errors, frames, limits, messages, transitions, versions
 from proto.frames import FrameType
 from proto.limits import Limits
 from proto.transitions import HalfInput, HalfState, SessionInput, SessionState
@@ -212,6 +212,20 @@ def kinds() -> list[str]:
     return [*table(["kind", "name", "message of OPEN"], rows), "", *table(["class", "name"], classes)]
 
 
+def verbs() -> list[str]:
+    rows = [
+        [f"`{verb.name}`", verb.by, verb.text, verb.args.__name__, verb.result.__name__]
+        for verb in commands.VERBS.values()
+    ]
+    lines = table(["verb", "said by", "what", "arguments", "result"], rows)
+    shapes = {shape.__name__: shape for verb in commands.VERBS.values() for shape in (verb.args, verb.result)}
+    for name in sorted(set(shapes) - {"Nothing"}):
+        hints, found = typing.get_type_hints(shapes[name], include_extras=True), notes(shapes[name])
+        fields = [[f"`{field}`", shape(hints[field]), found[field]] for field in shapes[name].__struct_fields__]
+        lines += ["", f"**{name}**", "", *table(["field", "type", "meaning"], fields)]
+    return lines
+
+
 def wire_versions() -> list[str]:
     return [
         f"This build speaks wire versions {versions.WIRE_MIN} to {versions.WIRE_VERSION}.",
@@ -236,6 +250,7 @@ def example() -> list[str]:
 
 PARTS: Final[dict[str, Callable[[], list[str]]]] = {
     "versions": wire_versions,
+    "verbs": verbs,
     "frame types": frame_types,
     "flags": flags,
     "kinds": kinds,

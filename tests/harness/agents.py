@@ -78,7 +78,12 @@ class Agent:
 def _spawn(directory: Path, pod: AgentPod, hub: Hub, ready_file: Path, options: Sequence[str]) -> Child:
     command = [*pod.command_prefix, *tools.console_script("riata-agent", "agent"), "cluster"]
     command += ["--hub-url", hub.url_on(pod.hub_host), "--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin]
-    command += ["--token-file", str(directory / "agent.token")]
+    if (directory / "agent.token").exists():
+        command += ["--token-file", str(directory / "agent.token")]
+    else:
+        command += ["--join-token-file", str(directory / "join.token")]
+        if "--key-secret" not in options:
+            command += ["--key-file", str(directory / "agent.key")]
     command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
     command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
     command += ["--ready-file", str(ready_file), *options]
@@ -89,17 +94,27 @@ def _spawn(directory: Path, pod: AgentPod, hub: Hub, ready_file: Path, options: 
 
 @asynccontextmanager
 async def agent(
-    hub: Hub, cluster: Cluster, *, name: str | None = None, options: Sequence[str] = (), wait: bool = True
+    hub: Hub,
+    cluster: Cluster,
+    *,
+    name: str | None = None,
+    options: Sequence[str] = (),
+    wait: bool = True,
+    enrol: bool = False,
 ) -> AsyncIterator[Agent]:
     """An agent of `cluster`, registered on the hub as `name` (the cluster's own when None), connected on return.
 
-    `options` goes to `riata-agent cluster` as it is; `wait=False` returns as soon as the process is up.
+    `options` goes to `riata-agent cluster` as it is; `wait=False` returns as soon as the process is up. With `enrol` it
+    has a key of its own and joins with a join token, otherwise it shows an agent token.
     """
     registered = name or cluster.name
     directory = Run.current().subdirectory(f"agent-{registered}")
     await cluster.allow_hub(urlsplit(hub.url_on(cluster.hub_host)).port or 443)
     await hub.api.create_cluster(registered)
-    write_private(directory / "agent.token", (await hub.api.agent_token(registered, directory.name)).encode())
+    if enrol:
+        write_private(directory / "join.token", (await hub.api.join_token(registered)).encode())
+    else:
+        write_private(directory / "agent.token", (await hub.api.agent_token(registered, directory.name)).encode())
     pod = await cluster.agent_pod(directory / "pod")
     ready_file = directory / "ready.json"
     child = _spawn(directory, pod, hub, ready_file, options)

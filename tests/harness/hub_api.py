@@ -45,6 +45,10 @@ class HubApi:
         """A new agent token of the cluster."""
         return str((await self.call("POST", f"/v1/clusters/{cluster}/agent-tokens", {"name": name}))["token"])
 
+    async def join_token(self, cluster: str) -> str:
+        """A new join token of the cluster, with which one agent key is enrolled."""
+        return str((await self.call("POST", f"/v1/clusters/{cluster}/join-tokens", {}))["token"])
+
     async def user_token(self, name: str, *, user: str, groups: tuple[str, ...] = (), expires_in_s: int = 3600) -> str:
         """A new token for a user; what it may do, grants say."""
         document = {"name": name, "user": user, "groups": list(groups), "expiresInSeconds": expires_in_s}

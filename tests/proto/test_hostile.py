@@ -290,5 +290,6 @@ def test_e19_an_older_version_than_the_operator_allows_is_refused() -> None:
 
 
 def test_e20_no_message_carries_a_time_of_day() -> None:
-    for kind in codec._TYPES:
+    """But for the proofs, whose time the hub compares with its own before it believes anything else."""
+    for kind in set(codec._TYPES) - {messages.SignatureProof, messages.JoinProof, messages.Transcript}:
         assert not [name for name in kind.__struct_fields__ if name.endswith("_at") or "time" in name]

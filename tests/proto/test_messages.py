@@ -11,6 +11,7 @@ EXAMPLES: list[messages.Wire] = [
     messages.HttpRequest(method="GET", path=b"/", headers=((b"a", b"b"),)),
     messages.TcpTarget(host="h", port=1),
     messages.Command(verb="v"),
+    messages.Result(),
     messages.Subscription(topics=("t",)),
     messages.Accepted(),
     messages.HttpHead(status=200, headers=()),
@@ -27,6 +28,21 @@ EXAMPLES: list[messages.Wire] = [
     ),
     messages.Welcome(session_id="s", version=1, limits=BOUNDS),
     messages.Refused(code=18),
+    messages.SignatureProof(cluster="u", key=NONCE, pins=("p",), signed_at=1, signature=NONCE * 2),
+    messages.JoinProof(token=b"t", key=NONCE, pins=("p",), signed_at=1, signature=NONCE * 2),
+    messages.Transcript(
+        purpose="join",
+        hub_id="h",
+        nonce=NONCE,
+        pins=("p",),
+        cluster="u",
+        token_sha256=b"d",
+        role="cluster",
+        instance=INSTANCE,
+        epoch=1,
+        signed_at=1,
+        key=NONCE,
+    ),
 ]
 
 

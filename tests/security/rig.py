@@ -17,9 +17,10 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from hub import errors
-from hub.auth.agents import AgentIdentity
+from hub.auth.agents import AgentIdentity, Challenge
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
+from hub.auth.rotation import ProvenSession
 from hub.edge.limits import EdgeLimits
 from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
@@ -248,6 +249,9 @@ class Line:
             kubernetes="v1.0",
             connected_at=datetime.datetime.now(datetime.UTC),
             session_id="s",
+            proven=ProvenSession(
+                AgentIdentity(f"uid-{cluster}", cluster, "cred", "cluster"), Challenge("hub", b"", "pipe"), b"", 1, b""
+            ),
         )
         self.registry.add(tunnel)
         agent = ScriptedAgent(there, negotiated)

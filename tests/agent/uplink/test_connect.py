@@ -9,6 +9,7 @@ import pytest
 
 from agent.metrics import Counts
 from agent.uplink.connect import LOOK_INTERVAL, STABLE, Uplink
+from agent.uplink.credentials import Claims, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
 from agent.uplink.session import Opened
 from proto import limits
@@ -17,7 +18,7 @@ from proto.aio.tasks import TaskGroup
 from proto.aio.transport import pipe
 from proto.errors import Code
 from proto.handshake import Negotiated
-from proto.messages import Welcome
+from proto.messages import HubHello, Welcome
 from proto.session import Role, Session
 from tests.agent.waiting import until
 
@@ -55,6 +56,12 @@ class Credential:
     def mark(self):
         return self.value
 
+    def handlers(self, link, proven):
+        return {}
+
+    async def tend(self, link, proven):
+        await asyncio.Event().wait()
+
 
 class Admission:
     def on_open(self, stream, kind, cls, message):
@@ -86,7 +93,10 @@ class Opener:
         self.hubs.append(hub)
         self.opened.set()
         welcome = Welcome(session_id=f"s-{len(self.hubs)}", version=1, limits=agreed.limits, cluster="alpha")
-        return Opened(Session(Role.AGENT, agreed), ours, welcome, "hub-1")
+        hello = HubHello(hub_id="hub-1", nonce=b"n" * 32, versions=(1, 1), limits=agreed.limits)
+        return Opened(
+            Session(Role.AGENT, agreed), ours, welcome, Proven(hello, Claims("cluster", b"i" * 16, 1, ("pin",)))
+        )
 
 
 class Scene:

@@ -59,7 +59,7 @@ async def test_a_session_is_opened_with_identity_version_and_a_higher_epoch_each
         first = await under_test.open()
         await under_test.open()
         assert first.welcome.cluster == "alpha"
-        assert first.hub_id == "hub-1"
+        assert first.proven.hello.hub_id == "hub-1"
         assert [auth.epoch for auth in seen] == [1, 2]
         assert seen[0].instance == b"i" * 16
         assert seen[0].role == "cluster"

@@ -41,7 +41,7 @@ async def test_create_sends_labels_and_names_the_next_step(riata: Riata, hub: st
     result = await riata("clusters", "create", "a", "--label", "tier=prod", "--label", "note=a=b", "-o", "name")
     assert result.out == "a\n"
     assert fake.calls[-1] == ("POST", "/v1/clusters", {"name": "a", "labels": {"tier": "prod", "note": "a=b"}})
-    assert "next: riata agent-tokens create a" in result.err
+    assert "next: riata join-tokens create a" in result.err
 
 
 async def test_a_label_without_a_value_is_a_usage_error_before_anything_is_asked(
@@ -68,7 +68,11 @@ async def test_delete_asks_and_without_a_terminal_wants_yes(riata: Riata, hub: s
     _two(fake)
     assert (await riata("clusters", "delete", "beta")).code == 2
     assert "beta" in fake.clusters
-    assert (await riata("clusters", "delete", "beta", "--yes")).code == 0
+    deleted = await riata("clusters", "delete", "beta", "--yes")
+    assert deleted.code == 0
+    assert (
+        "kubectl delete namespaces,clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=riata" in deleted.err
+    )
     assert "beta" not in fake.clusters
 
 

@@ -15,9 +15,12 @@ from aiohttp import web
 
 from hub.api.server import build_application
 from hub.api.services import Services
+from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import EVERY_CLUSTER, Authorizer, Grant, GrantIndex, Grants, Role
+from hub.auth.jointokens import JoinTokenIndex, JoinTokens
+from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clusters.records import ClusterIndex, Clusters
@@ -32,6 +35,8 @@ from tests.hub.store.conformance import SettableClock
 @dataclasses.dataclass
 class FakeTunnel:
     role: str = "cluster"
+    node: str = ""
+    credential_id: str = "credential"
     instance: str = "ab" * 16
     address: str = "192.0.2.7:1234"
     version: str = "0.1.0"
@@ -54,6 +59,9 @@ class FakeTunnels:
     def status(self, cluster_uid: str) -> list[FakeTunnel]:
         return self.live.get(cluster_uid, [])
 
+    def seen_when(self, credential_id: str) -> datetime.datetime | None:
+        return datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC) if credential_id == "seen" else None
+
     def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
         return None
 
@@ -65,6 +73,11 @@ class FakeSessions:
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> None:
         assert code is Code.REVOKED
         self._cuts.append(("sessions of", cluster_uid or credential_id or ""))
+
+    def cut_expired(self, before: float) -> None: ...
+
+    def cut_key(self, credential_id: str, key: bytes) -> None:
+        self._cuts.append(("sessions with a key of", credential_id))
 
 
 class FakeExchanges:
@@ -126,9 +139,22 @@ class HubWorld:
         self.store, self.clock = store, clock
         self.clusters, self.tokens = ClusterIndex(), TokenIndex()
         self.agent_tokens, self.grants = AgentTokenIndex(), GrantIndex()
-        self.follower = Follower(store, [self.clusters, self.tokens, self.agent_tokens, self.grants])
+        self.join_tokens, self.agent_keys, self.denials = JoinTokenIndex(), AgentKeyIndex(), DenialIndex()
+        self.follower = Follower(
+            store,
+            [
+                self.clusters,
+                self.tokens,
+                self.agent_tokens,
+                self.join_tokens,
+                self.agent_keys,
+                self.denials,
+                self.grants,
+            ],
+        )
         self.tunnels = FakeTunnels()
         self.failing: list[str] = []
+        self.rotation_fails = ""
         self.ca = b"PEM"
         self.token_writer = Tokens(store, clock)
         authenticator = Authenticator(self.tokens, self.grants, clock)
@@ -144,17 +170,25 @@ class HubWorld:
             cluster_index=self.clusters,
             token_index=self.tokens,
             agent_token_index=self.agent_tokens,
+            join_token_index=self.join_tokens,
+            agent_key_index=self.agent_keys,
+            denial_index=self.denials,
+            denials=Denials(store, clock),
             grant_index=self.grants,
             clusters=Clusters(store, clock),
             tokens=self.token_writer,
             agent_tokens=AgentTokens(store, clock),
+            join_tokens=JoinTokens(store, clock),
+            agent_keys=AgentKeys(store, clock),
             grants=Grants(store),
             tunnels=self.tunnels,
+            rotate_key=self._rotate_key,
         )
         self.revocation = Revocation(
             tokens=self.tokens,
             grants=self.grants,
             agent_tokens=self.agent_tokens,
+            agent_keys=self.agent_keys,
             sessions=FakeSessions(self.tunnels.cuts),
             exchanges=FakeExchanges(self.tunnels.cuts),
             clock=clock,
@@ -163,6 +197,10 @@ class HubWorld:
         app = build_application(self.services)
         self.runner = web.AppRunner(app, handle_signals=False, lingering_time=0.05)
         self.admin = ""
+
+    async def _rotate_key(self, agent_id: str) -> str:
+        self.tunnels.cuts.append(("rotation of", agent_id))
+        return self.rotation_fails
 
     async def mint(
         self, user: str, *groups: str, lifetime_s: float | None = 3600.0, scope: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ async def test_a_connected_cluster_shows_its_tunnels(world: HubWorld) -> None:
     assert shown["tunnels"] == [
         {
             "role": "cluster",
+            "node": "",
             "instance": "ab" * 16,
             "address": "192.0.2.7:1234",
             "version": "0.1.0",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.retention import KEEP_S, Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.store.index import Follower
@@ -19,14 +21,30 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     for name, lifetime_s in (("short", 60.0), ("long", KEEP_S * 2), ("ever", None)):
         await tokens.create(name=name, user="jane", lifetime_s=lifetime_s, created_by="x")
         await agent_tokens.create(cluster_uid="u", name=name, lifetime_s=lifetime_s, created_by="x")
+    join_tokens, agent_keys = JoinTokens(store, clock), AgentKeys(store, clock)
+    for _ in range(3):
+        await join_tokens.create(cluster_uid="u", lifetime_s=60.0, created_by="x")
+    agent_ids = [item.key.name for item in (await store.list("join-token")).items][:2]
+    for agent_id in agent_ids:
+        await agent_keys.enrol(
+            agent_id=agent_id, cluster_uid="u", role="cluster", key=agent_id.encode() * 3, joined_from=""
+        )
+    clock.now += 60
+    await agent_keys.revoke("u", agent_ids[0], by="x")
     token_index, agent_token_index = TokenIndex(), AgentTokenIndex()
-    follower = Follower(store, [token_index, agent_token_index])
+    join_token_index, agent_key_index = JoinTokenIndex(), AgentKeyIndex()
+    follower = Follower(store, [token_index, agent_token_index, join_token_index, agent_key_index])
     await follower.load()
-    retention = Retention(token_index, tokens, agent_token_index, agent_tokens, clock)
-    clock.now += 60 + KEEP_S - 1
+    retention = Retention(
+        token_index, tokens, agent_token_index, agent_tokens, join_token_index, join_tokens, agent_key_index,
+        agent_keys, clock,
+    )  # fmt: skip
+    clock.now += KEEP_S - 1
     assert await retention.purge() == 0
     clock.now += 1
-    assert await retention.purge() == 2
+    # One token of each kind, the unused join token, the revoked agent with its own.
+    assert await retention.purge() == 5
     await follower.load()
+    assert [token.id for token in join_token_index] == [agent.id for agent in agent_key_index] == [agent_ids[1]]
     assert {token.name for token in token_index} == {token.name for token in agent_token_index} == {"long", "ever"}
     await store.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from hub.auth.agentkeys import AgentKeyIndex
 from hub.auth.agents import AgentTokenIndex
 from hub.auth.grants import GrantIndex
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex
 from proto.errors import Code
-from tests.hub.auth.records import agent_token, gone, grant, made, token
+from tests.hub.auth.records import agent_key, agent_token, gone, grant, made, token
 from tests.hub.store.conformance import SettableClock
 
 
@@ -18,10 +19,12 @@ class World:
         self.cuts: list[tuple[str, str]] = []
         self.clock = SettableClock()
         self.tokens, self.grants, self.agent_tokens = TokenIndex(), GrantIndex(), AgentTokenIndex()
+        self.agent_keys = AgentKeyIndex()
         self.revocation = Revocation(
             tokens=self.tokens,
             grants=self.grants,
             agent_tokens=self.agent_tokens,
+            agent_keys=self.agent_keys,
             sessions=Sessions(self.cuts),
             exchanges=Exchanges(self.cuts),
             clock=self.clock,
@@ -35,6 +38,12 @@ class Sessions:
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> None:
         assert code is Code.REVOKED
         self.cuts.append(("sessions", cluster_uid or credential_id or ""))
+
+    def cut_expired(self, before: float) -> None:
+        self.expired_before = before
+
+    def cut_key(self, credential_id: str, key: bytes) -> None:
+        self.cuts.append((credential_id, key.decode()))
 
 
 class Exchanges:
@@ -52,12 +61,14 @@ def test_revoked_credentials_are_cut() -> None:
     world = World()
     world.tokens.apply(made(token("t")))
     world.agent_tokens.apply(made(agent_token("g")))
+    world.agent_keys.apply(made(agent_key("k")))
     world.grants.apply(made(grant("x")))
     assert world.cuts == []
     world.tokens.apply(gone(token("t")))
     world.agent_tokens.apply(gone(agent_token("g")))
+    world.agent_keys.apply(made(agent_key("k", revoked_at=2.0)))
     world.grants.apply(gone(grant("x")))
-    assert world.cuts == [("exchanges", "t"), ("sessions", "g"), ("recheck", "")]
+    assert world.cuts == [("exchanges", "t"), ("sessions", "g"), ("sessions", "k"), ("recheck", "")]
 
 
 def test_a_deleted_cluster_is_cut_on_both_sides() -> None:

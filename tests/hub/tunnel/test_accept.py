@@ -11,8 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hub import errors
-from hub.auth.agents import AgentIdentity
+from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
 from hub.edge.application import Application
 from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
@@ -35,9 +34,10 @@ INSTANCE = b"i" * 16
 class FakeAuthenticator:
     """`good` is a credential of c1."""
 
-    def authenticate(self, auth: AgentAuth) -> AgentIdentity:
+    async def authenticate(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
         if auth.credential.value != b"good":
-            raise errors.Unauthenticated
+            code = Code.REVOKED if auth.credential.value == b"old" else Code.UNAUTHENTICATED
+            raise CredentialRefused("no", code=code)
         return AgentIdentity("uid-c1", "c1", "cred", auth.role)
 
 
@@ -100,7 +100,7 @@ async def test_welcome_makes_a_tunnel_and_its_end_removes_it() -> None:
         async with hub.connect() as socket:
             answer = await greet(socket, agent(kubernetes="v1.37.2"))
             assert isinstance(answer, Welcome)
-            assert answer.cluster == "c1"
+            assert (answer.cluster, answer.ext) == ("c1", {"cluster_uid": "uid-c1"})
             (status,) = hub.registry.status("uid-c1")
             assert (status.instance, status.kubernetes) == (INSTANCE.hex(), "v1.37.2")
             assert hub.registry.pick("uid-c1") is not None
@@ -128,6 +128,13 @@ async def test_a_bad_credential() -> None:
         assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         assert list(hub.registry) == []
         assert hub.count("tunnel_refusals_total", reason="credential") == 1
+
+
+async def test_a_revoked_credential_is_told_so() -> None:
+    async with running() as hub, hub.connect() as socket:
+        answer = await greet(socket, agent(), b"old")
+        assert isinstance(answer, Refused)
+        assert (answer.code, answer.text) == (Code.REVOKED, "no")
 
 
 async def test_no_common_version() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import cast
 
 import pytest
 
-from hub.auth.agents import AgentIdentity
+from hub.auth.agents import AgentIdentity, Challenge
+from hub.auth.rotation import ProvenSession
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel
 from proto.aio.link import Link
 from proto.errors import Code
@@ -62,6 +64,13 @@ class Rig:
             version="0.1",
             kubernetes="v1.37",
             connected_at=EPOCH,
+            proven=ProvenSession(
+                AgentIdentity(f"uid-{cluster}", cluster, credential, "cluster"),
+                Challenge("hub-1", b"n" * 32, "x"),
+                bytes([instance]) * 16,
+                epoch,
+                b"key",
+            ),
             session_id=f"s{instance}-{epoch}",
         )
         self.registry.add(tunnel)
@@ -185,3 +194,48 @@ def test_a_hub_that_leaves_asks_its_agents_back_over_a_while() -> None:
     dice = iter([number / 200 for number in range(200)])
     rig.registry.drain(0.0, lambda: next(dice))
     assert [link.asked_back_in for link in links] == [number / 200 * 4.0 for number in range(200)]
+
+
+def test_node_tunnels_are_listed_and_cut_and_never_chosen() -> None:
+    rig = Rig()
+    node = AgentIdentity("uid-c1", "c1", "c1:n1", "node", node="n1", expires_at=500.0)
+    tunnel, link = rig.tunnel()
+    rig.registry.remove(tunnel)
+    assert rig.registry.lost_at("uid-c1") is not None
+    proven = ProvenSession(node, Challenge("hub-1", b"", "x"), b"", 1, b"", 500.0)
+    made = dataclasses.replace(tunnel, identity=node, proven=proven)
+    rig.registry.add(made)
+    assert rig.registry.pick("uid-c1") is None
+    assert [(status.role, status.node) for status in rig.registry.status("uid-c1")] == [("node", "n1")]
+    assert rig.registry.cut_expired(500.0) == 0
+    assert rig.registry.cut_expired(500.1) == 1
+    assert link.closed_with is Code.UNAUTHENTICATED
+    lost = rig.registry.lost_at("uid-c1")
+    rig.now += 1
+    rig.registry.remove(made)
+    assert rig.registry.lost_at("uid-c1") == lost  # no route was lost
+    assert rig.registry.seen_when("c1:n1") == EPOCH
+    assert list(rig.registry) == []
+
+
+def test_the_bound_of_instances_is_for_each_node() -> None:
+    rig = Rig()
+    base, _ = rig.tunnel()
+    rig.registry.remove(base)
+    for number in range(2 * INSTANCES_MAX):
+        node = AgentIdentity("uid-c1", "c1", f"c1:n{number % 2}", "node", node=f"n{number % 2}")
+        rig.registry.add(dataclasses.replace(base, identity=node, instance=bytes([number]) * 16))
+    for number in range(2):
+        node = AgentIdentity("uid-c1", "c1", f"c1:n{number}", "node", node=f"n{number}")
+        with pytest.raises(Refusal, match="the node has 5 agents"):
+            rig.registry.check(node, b"z" * 16, 1)
+
+
+def test_sessions_of_a_replaced_key_are_cut() -> None:
+    rig = Rig()
+    old, old_link = rig.tunnel(1)
+    new, new_link = rig.tunnel(2)
+    new.proven.key = b"new"
+    assert rig.registry.cut_key("k", b"key") == 1
+    assert (old_link.closed_with, new_link.closed_with) == (Code.CLOSED, None)
+    assert old.proven.key == b"key"

@@ -1,0 +1,82 @@
+"""Telling the hub on which node each node agent's pod runs, in clusters whose tokens do not say it themselves.
+
+Kubernetes puts the node into a pod's token from 1.32 on; there is nothing to tell then, and nobody is asked.
+"""
+
+import asyncio
+import logging
+import re
+from typing import Any, Final
+
+from agent.errors import TokenUnavailable
+from agent.issuer import SUFFIXES, own_name
+from agent.kube import KubeApi, KubeError
+from agent.kubeconfig import KubeAccess
+from agent.uplink.credentials import Proven
+from proto.aio.commands import call
+from proto.aio.link import Link
+from proto.commands import PODS_MAX, REGISTER_PODS, RegisterPods
+from proto.errors import RiataError
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 15.0
+"""How often the pods are looked at: as long a new node agent waits at worst."""
+NODE_CLAIM_SINCE: Final = (1, 32)
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
+
+
+class PodRegistration:
+    """A duty of each session of a cluster agent."""
+
+    def __init__(self, api: KubeApi, access: KubeAccess) -> None:
+        self._api = api
+        self._access = access
+
+    async def tend(self, link: Link, proven: Proven) -> None:
+        """Register, and again when something has changed. Cancelled with the session."""
+        told: list[str] | None = None
+        is_needed: bool | None = None
+        while True:
+            try:
+                if is_needed is None:
+                    is_needed = await self._is_needed()
+                if not is_needed:
+                    return
+                pods = await self._pods()
+                if pods != told:
+                    await self._tell(link, pods)
+                    told = pods
+            except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
+                logger.warning("pods of node agents not registered", extra={"error": str(exc)})
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _is_needed(self) -> bool:
+        version = await self._api.get("/version")
+        found = _VERSION.match(str(version.get("gitVersion", ""))) if isinstance(version, dict) else None
+        return found is not None and (int(found[1]), int(found[2])) < NODE_CLAIM_SINCE
+
+    async def _pods(self) -> list[str]:
+        """`UID NODE` of every node agent's pod. Raises KubeError, ValueError."""
+        _, _, namespace, name = own_name(self._access).split(":")
+        accounts = {f"{name}{suffix}" for suffix in SUFFIXES}
+        listed = await self._api.get(f"/api/v1/namespaces/{namespace}/pods")
+        items = listed.get("items") if isinstance(listed, dict) else None
+        if not isinstance(items, list):
+            raise ValueError("the API server's list of pods is malformed")
+        return sorted(line for item in items if (line := _line(item, accounts)))
+
+    async def _tell(self, link: Link, pods: list[str]) -> None:
+        parts = [pods[at : at + PODS_MAX] for at in range(0, len(pods), PODS_MAX)] or [[]]
+        for number, part in enumerate(parts):
+            await call(link, REGISTER_PODS, RegisterPods(part=number, parts=len(parts), pods=tuple(part)))
+
+
+def _line(pod: Any, accounts: set[str]) -> str:
+    """Empty for a pod that is no node agent's, or runs nowhere yet."""
+    try:
+        spec, uid = pod["spec"], pod["metadata"]["uid"]
+        node, account = spec.get("nodeName", ""), spec.get("serviceAccountName", "")
+    except (KeyError, TypeError, AttributeError):
+        return ""
+    return f"{uid} {node}" if node and account in accounts else ""

@@ -1,0 +1,175 @@
+"""An agent with a key of its own: it joins once with a join token, then signs the hub's nonce at each connect.
+
+What it can show, in this order: the current key (once the hub has enrolled it), the next one (a rotation that the hub
+may have finished without us hearing of it), the current key with a join token. What the hub refuses is not shown again
+until something changed; only when nothing is left is the refusal final, and attempts become rare.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from agent.keys import KeyConflict, KeyState, KeyUnusable
+from agent.uplink.credentials import TOKEN_BYTES_MAX, Claims, Proven, mark_of
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
+from agent.uplink.keyring import Keyring
+from agent.uplink.rotation import KeyRotation
+from proto import codec, credentials
+from proto.aio.commands import Handler
+from proto.aio.link import Link
+from proto.commands import Verb
+from proto.errors import Code
+from proto.handshake import CLUSTER_UID
+from proto.messages import Credential, HubHello, JoinProof, SignatureProof, Welcome
+
+logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 2.0
+"""Seconds that a second look at the key may take."""
+_TERMINAL: Final = frozenset({Code.UNAUTHENTICATED, Code.REVOKED})
+
+Shown = tuple[str, bytes, bytes]
+"""Scheme, seed and join token (or empty): what makes one credential differ from another."""
+
+
+class Enrolment:
+    """Implements HubCredential."""
+
+    def __init__(self, ring: Keyring, join_token_file: Path | None, rotation: KeyRotation) -> None:
+        self._ring = ring
+        self._join_token_file = join_token_file
+        self._rotation = rotation
+        self._shown: Shown | None = None
+        self._refused: set[Shown] = set()
+        self._revoked = b""
+        """The key that the hub called revoked."""
+
+    async def prepare(self) -> None:
+        """Load the key, or make one and keep it, before anybody can have heard of it.
+
+        One that is loaded is looked at again, since a replica may have replaced it, but nobody waits long for that: a
+        cluster whose API server is down is still to be seen at the hub.
+        """
+        ring = self._ring
+        try:
+            async with asyncio.timeout(LOOK_S if ring.is_loaded else None):
+                state = await ring.load()
+            if state is None:
+                await ring.change(lambda state: state or KeyState(ring.new_pair()))
+                logger.info("agent key made", extra={"place": ring.place})
+            elif state.current.seed == self._revoked and self._fresh_token():
+                # A revoked key never comes back: whoever was given a new join token joins with a new key.
+                await ring.change(
+                    lambda state: state if state and state.current.seed != self._revoked else KeyState(ring.new_pair())
+                )
+                logger.info("agent key made anew, the old one was revoked", extra={"place": ring.place})
+        except (KeyUnusable, KeyConflict, TimeoutError) as exc:
+            if not ring.is_loaded:
+                raise _unusable(str(exc)) from exc
+            logger.warning("agent key not read again", extra={"place": ring.place, "error": str(exc) or "no answer"})
+
+    def present(self, hello: HubHello, claims: Claims) -> Credential:
+        candidates = self._candidates()
+        if not candidates:
+            raise _unusable("the hub does not know this agent's key, and there is no join token")
+        fresh = [shown for shown in candidates if shown not in self._refused]
+        if not fresh:  # everything was refused: after a long wait, again from the start
+            self._refused.clear()
+        self._shown = scheme, seed, token = (fresh or candidates)[0]
+        key, pins = credentials.public_key(seed), claims.pins
+        cluster = "" if token else self._ring.state.cluster_uid
+        transcript = self._ring.transcript(scheme, Proven(hello, claims), key, cluster=cluster, token=token)
+        at, signature = transcript.signed_at, credentials.sign(seed, transcript)
+        proof: JoinProof | SignatureProof
+        if token:
+            proof = JoinProof(token=token, key=key, pins=pins, signed_at=at, signature=signature)
+        else:
+            proof = SignatureProof(cluster=cluster, key=key, pins=pins, signed_at=at, signature=signature)
+        return Credential(scheme=scheme, value=codec.encode(proof))
+
+    async def welcomed(self, welcome: Welcome) -> None:
+        """The hub knows the key that was shown: write down for which cluster, and that it is the current one."""
+        self._refused.clear()
+        self._revoked = b""
+        uid, shown = welcome.ext.get(CLUSTER_UID), self._shown
+        if not isinstance(uid, str) or not uid or shown is None:
+            return
+
+        def settled(state: KeyState) -> KeyState:
+            if state.next is not None and state.next.seed == shown[1]:
+                return KeyState(state.next, uid)
+            if state.current.seed == shown[1] and state.cluster_uid != uid:
+                return KeyState(state.current, uid, state.next)
+            return state
+
+        if settled(self._ring.state) == self._ring.state:
+            return
+        try:
+            await self._ring.change(lambda state: settled(state) if state else None)
+        except (KeyUnusable, KeyConflict) as exc:
+            # It is in memory, and the join token works again with the same key: nothing is lost but a warning.
+            logger.warning("joined, but this cannot be kept", extra={"place": self._ring.place, "error": str(exc)})
+            self._ring.assume(settled(self._ring.state))
+
+    def refused(self, code: Code) -> bool:
+        if code not in _TERMINAL or self._shown is None:
+            return False
+        if code is Code.REVOKED:
+            self._revoked = self._shown[1]
+            if not self._shown[2]:
+                self._refused.add(self._shown)
+            return bool(self._fresh_token())
+        self._refused.add(self._shown)
+        return any(shown not in self._refused for shown in self._candidates())
+
+    async def tend(self, link: Link, proven: Proven) -> None:
+        await self._rotation.tend(link, proven)
+
+    def handlers(self, link: Link, proven: Proven) -> Mapping[Verb, Handler]:
+        return self._rotation.handlers(link, proven)
+
+    def mark(self) -> object:
+        return None if self._join_token_file is None else mark_of(self._join_token_file)
+
+    def _candidates(self) -> list[Shown]:
+        if not self._ring.is_loaded:
+            return []
+        state = self._ring.state
+        found: list[Shown] = []
+        if state.cluster_uid:
+            found.append((credentials.SIGNATURE, state.current.seed, b""))
+            if state.next is not None:
+                found.append((credentials.SIGNATURE, state.next.seed, b""))
+        token = self._token()
+        if token:
+            found.append((credentials.JOIN, state.current.seed, token))
+        return found
+
+    def _fresh_token(self) -> bytes:
+        """A join token that was not refused yet, with whatever key."""
+        token = self._token()
+        return b"" if any(token == each[2] for each in self._refused) else token
+
+    def _token(self) -> bytes:
+        """What the file holds; empty when there is none. It is optional once the agent has joined."""
+        if self._join_token_file is None:
+            return b""
+        try:
+            with self._join_token_file.open("rb") as file:
+                return file.read(TOKEN_BYTES_MAX).strip()[:128]
+        except OSError:
+            return b""
+
+
+def _unusable(what: str) -> ConnectFailed:
+    return ConnectFailed(
+        Diagnosis(
+            Step.CREDENTIAL,
+            what,
+            "Make a join token at the hub (riata join-tokens create) and put it into --join-token-file; the agent"
+            " notices",
+            is_slow=True,
+        )
+    )

@@ -1,0 +1,182 @@
+"""`/v1/agents`: who serves the clusters, with which credential, and taking one back."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from hub import audit
+from hub.api import models
+from hub.api.routes import Call, Reply, Route, Who
+from hub.api.services import Services, TunnelStatus
+from hub.audit import Audit
+from hub.auth.agentkeys import AgentKey
+from hub.auth.nodes import NODE_PATTERN, ROLE_NODE, credential_id
+from hub.clock import rfc3339
+from hub.clusters.records import Cluster
+from hub.errors import ClusterUnavailable, Conflict, NotFound
+
+
+async def list_agents(call: Call) -> Reply:
+    """One entry for each live session, and one for each enrolled agent that has none."""
+    services = call.services
+    items: list[models.Agent] = []
+    for cluster in services.cluster_index:
+        statuses = services.tunnels.status(cluster.uid)
+        items += [_connected(services, cluster, status) for status in statuses]
+        connected = {status.credential_id for status in statuses}
+        records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
+        items += [_away(services, cluster, record) for record in records if record.id not in connected]
+        denied = services.denial_index.of_cluster(cluster.uid)
+        items += [_denied(services, cluster, node, since) for node, since in sorted(denied.items())]
+    return Reply(models.AgentList(items=items))
+
+
+async def revoke_agent(call: Call) -> Reply:
+    services = call.services
+    found = _node(call)
+    if found is not None:
+        cluster, node = found
+        await services.follower.reached(await services.denials.deny(cluster.uid, node, by=call.caller.user))
+        audit.record(Audit.AGENT_REVOKED, agent=call.path["id"], cluster=cluster.name, user=call.caller.user)
+        return Reply(None, 204)
+    record = _agent(call)
+    revoked = await services.agent_keys.revoke(record.cluster_uid, record.id, by=call.caller.user)
+    if revoked is None:
+        raise NotFound("there is no such agent", kind="agents", name=record.id)
+    await services.follower.reached(revoked.revision)
+    name = services.cluster_index.name_of(record.cluster_uid)
+    audit.record(Audit.AGENT_REVOKED, agent=record.id, cluster=name, user=call.caller.user)
+    return Reply(None, 204)
+
+
+async def rotate_agent_key(call: Call) -> Reply:
+    record = _agent(call)
+    if record.is_revoked:
+        raise Conflict("this agent was revoked", kind="agents", name=record.id)
+    why = await call.services.rotate_key(record.id)
+    if why:
+        raise ClusterUnavailable(f"the agent's key was not replaced: {why}")
+    return Reply(None, 204)
+
+
+async def readmit_agent(call: Call) -> Reply:
+    found = _node(call)
+    if found is None:
+        raise Conflict("only node agents are let in again; an enrolled agent joins anew with a join token")
+    cluster, node = found
+    revision = await call.services.denials.allow(cluster.uid, node)
+    if revision is None:
+        raise NotFound("this node was not revoked", kind="agents", name=call.path["id"])
+    await call.services.follower.reached(revision)
+    audit.record(Audit.AGENT_READMITTED, agent=call.path["id"], cluster=cluster.name, user=call.caller.user)
+    return Reply(None, 204)
+
+
+def _node(call: Call) -> tuple[Cluster, str] | None:
+    """Cluster and node of an id `CLUSTER:NODE`, None for ids of another form. Raises NotFound."""
+    name, colon, node = call.path["id"].partition(":")
+    if not colon:
+        return None
+    cluster = call.services.cluster_index.get(name)
+    if cluster is None or not NODE_PATTERN.fullmatch(node):
+        raise NotFound("there is no such agent", kind="agents", name=call.path["id"])
+    return cluster, node
+
+
+def _agent(call: Call) -> AgentKey:
+    """Raises NotFound, with a word to those who mean something else that is listed."""
+    agent_id = call.path["id"]
+    record = call.services.agent_key_index.get(agent_id)
+    if record is not None and call.services.cluster_index.name_of(record.cluster_uid) is not None:
+        return record
+    if call.services.agent_token_index.get(agent_id) is not None:
+        raise NotFound("this agent uses an agent token: revoke that (riata agent-tokens)", kind="agents", name=agent_id)
+    raise NotFound("there is no such agent", kind="agents", name=agent_id)
+
+
+def _connected(services: Services, cluster: Cluster, status: TunnelStatus) -> models.Agent:
+    record = services.agent_key_index.get(status.credential_id)
+    return models.Agent(
+        **_identity(cluster, status.credential_id, record, status.role, status.node),
+        connected=True,
+        instance=status.instance,
+        address=status.address,
+        version=status.version,
+        kubernetes=status.kubernetes,
+        connected_since=_time(status.connected_since),
+        last_seen=rfc3339(services.clock() - status.last_received_age_s),
+        rtt_seconds=status.rtt_s,
+    )
+
+
+def _away(services: Services, cluster: Cluster, record: AgentKey) -> models.Agent:
+    seen = services.tunnels.seen_when(record.id)
+    return models.Agent(
+        **_identity(cluster, record.id, record, record.role),
+        connected=False,
+        instance="",
+        address="",
+        version="",
+        kubernetes="",
+        connected_since=None,
+        last_seen=None if seen is None else _time(seen),
+        rtt_seconds=None,
+    )
+
+
+def _denied(services: Services, cluster: Cluster, node: str, since: float) -> models.Agent:
+    agent_id = credential_id(cluster.name, node)
+    identity = _identity(cluster, agent_id, None, ROLE_NODE, node)
+    seen = services.tunnels.seen_when(agent_id)
+    return models.Agent(
+        **{**identity, "revoked_at": rfc3339(since)},
+        connected=False,
+        instance="",
+        address="",
+        version="",
+        kubernetes="",
+        connected_since=None,
+        last_seen=None if seen is None else _time(seen),
+        rtt_seconds=None,
+    )
+
+
+def _identity(cluster: Cluster, agent_id: str, record: AgentKey | None, role: str, node: str = "") -> dict[str, Any]:
+    revoked_at = None if record is None else record.revoked_at
+    return {
+        "id": agent_id,
+        "cluster": cluster.name,
+        "role": role,
+        "node": node,
+        "credential": "service-account" if role == ROLE_NODE else "token" if record is None else "key",
+        "joined_at": None if record is None else rfc3339(record.created_at),
+        "key_since": None if record is None else rfc3339(record.current.since),
+        "revoked_at": None if revoked_at is None else rfc3339(revoked_at),
+    }
+
+
+def _time(moment: datetime.datetime) -> str:
+    return rfc3339(moment.timestamp())
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/v1/agents", name="listAgents", who=Who.HUB_ADMIN, handler=list_agents,
+        summary="Every agent session, and every enrolled agent without one.", replies={200: models.AgentList},
+    ),
+    Route(
+        method="DELETE", path="/v1/agents/{id}", name="revokeAgent", who=Who.HUB_ADMIN, handler=revoke_agent,
+        summary="Revoke an agent: its sessions are cut; an enrolled key never comes back, a node is denied.",
+        replies={204: None}, errors=(NotFound,),
+    ),
+    Route(
+        method="POST", path="/v1/agents/{id}/readmit", name="readmitAgent", who=Who.HUB_ADMIN, handler=readmit_agent,
+        summary="Let the agent of a revoked node in again.", replies={204: None}, errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="POST", path="/v1/agents/{id}/rotate-key", name="rotateAgentKey", who=Who.HUB_ADMIN,
+        handler=rotate_agent_key, summary="Have a connected agent replace its key now; nothing that runs is cut.",
+        replies={204: None}, errors=(NotFound, Conflict),
+    ),
+)  # fmt: skip

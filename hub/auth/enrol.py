@@ -1,0 +1,215 @@
+"""Enrolment and what comes after it: the schemes `join` and `signature` (design D6, docs/protocol.md §3.1).
+
+A proof is right when the key signed *this* session: our nonce, our id, a pin of ours, its cluster, instance, epoch and
+role, at a time near ours. Only then is anything said that depends on the record behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+from hub import audit
+from hub.audit import Audit
+from hub.auth import bearer
+from hub.auth.agentkeys import AgentKey, AgentKeyIndex, AgentKeys
+from hub.auth.agents import ROLE_CLUSTER, AgentIdentity, Challenge, ClusterLookup, CredentialRefused
+from hub.auth.jointokens import JoinToken, JoinTokenIndex
+from hub.clock import Clock, rfc3339
+from hub.store.index import Follower
+from proto import codec, credentials
+from proto.errors import Code, ProtocolError
+from proto.messages import AgentAuth, JoinProof, SignatureProof, Transcript
+
+P = TypeVar("P", JoinProof, SignatureProof)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signed:
+    """What an agent says that it has signed; with the hub's own challenge it makes the transcript."""
+
+    purpose: str
+    role: str
+    instance: bytes
+    epoch: int
+    pins: tuple[str, ...]
+    signed_at: int
+    key: bytes
+    cluster: str = ""
+    token: bytes = dataclasses.field(default=b"", repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProofCheck:
+    """What both schemes ask of a proof."""
+
+    clock: Clock
+    pins: Callable[[], Collection[str]]
+    """The pins under which agents may know this hub; empty when the hub cannot know them (it serves plain HTTP)."""
+
+    def parse(self, auth: AgentAuth, shape: type[P]) -> P:
+        """Raises CredentialRefused."""
+        try:
+            return codec.decode(shape, auth.credential.value)
+        except ProtocolError:
+            raise CredentialRefused from None
+
+    def signed(
+        self,
+        auth: AgentAuth,
+        challenge: Challenge,
+        proof: JoinProof | SignatureProof,
+        *,
+        purpose: str,
+        cluster: str = "",
+        token: bytes = b"",
+    ) -> None:
+        """Raises CredentialRefused unless the proof's key signed the session that begins."""
+        signed = Signed(
+            purpose, auth.role, auth.instance, auth.epoch, proof.pins, proof.signed_at, proof.key, cluster, token
+        )
+        self.holds(challenge, signed, proof.signature)
+
+    def holds(self, challenge: Challenge, signed: Signed, signature: bytes, *, by: bytes = b"") -> None:
+        """Raises CredentialRefused unless the key, or `by`, signed exactly this, on this session, now."""
+        transcript = Transcript(
+            purpose=signed.purpose,
+            hub_id=challenge.hub_id,
+            nonce=challenge.nonce,
+            pins=signed.pins,
+            cluster=signed.cluster,
+            token_sha256=hashlib.sha256(signed.token).digest() if signed.token else b"",
+            role=signed.role,
+            instance=signed.instance,
+            epoch=signed.epoch,
+            signed_at=signed.signed_at,
+            key=signed.key,
+        )
+        if not credentials.verify(signature, transcript, by=by):
+            raise CredentialRefused
+        ours = self.pins()
+        if ours and not set(ours) & set(signed.pins):
+            raise CredentialRefused(
+                "the agent trusts other CAs than this hub's: something stands in between (if that is a TLS terminator"
+                " of yours, name its pin in the hub's setting agent_pins)"
+            )
+        skew_s = self.clock() - signed.signed_at / 1000
+        if abs(skew_s) > credentials.SKEW_MAX_S:
+            side = "behind" if skew_s > 0 else "ahead of"
+            raise CredentialRefused(f"the agent's clock is {abs(skew_s):.0f} s {side} the hub's: set it right")
+
+
+class SignatureScheme:
+    """`signature`: an enrolled key."""
+
+    def __init__(self, check: ProofCheck, keys: AgentKeyIndex, clusters: ClusterLookup) -> None:
+        self._check = check
+        self._keys = keys
+        self._clusters = clusters
+
+    async def verify(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        proof = self._check.parse(auth, SignatureProof)
+        record = self._keys.by_key(proof.cluster, proof.key)
+        if record is None:
+            raise CredentialRefused
+        self._check.signed(auth, challenge, proof, purpose=credentials.SIGNATURE, cluster=proof.cluster)
+        return identity_of(record, proof.key, auth.role, self._clusters, self._check.clock(), challenge.peer)
+
+
+class JoinScheme:
+    """`join`: a join token enrols a key. The same token with the same key is the same join, however often."""
+
+    def __init__(
+        self,
+        check: ProofCheck,
+        tokens: JoinTokenIndex,
+        index: AgentKeyIndex,
+        keys: AgentKeys,
+        clusters: ClusterLookup,
+        follower: Follower,
+    ) -> None:
+        self._check = check
+        self._tokens = tokens
+        self._index = index
+        self._keys = keys
+        self._clusters = clusters
+        self._follower = follower
+
+    async def verify(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        proof = self._check.parse(auth, JoinProof)
+        token = self._token(proof)
+        self._check.signed(auth, challenge, proof, purpose=credentials.JOIN, token=proof.token)
+        known = self._index.by_key(token.cluster_uid, proof.key)
+        if known is None:
+            known = await self._enrol(token, proof.key, auth.role, challenge.peer)
+        try:
+            return identity_of(known, proof.key, auth.role, self._clusters, self._check.clock(), challenge.peer)
+        except CredentialRefused:
+            if self._clusters.name_of(token.cluster_uid) is None:  # deleted while the key was being enrolled
+                await self._keys.forget(token.cluster_uid, token.id)
+            raise
+
+    def _token(self, proof: JoinProof) -> JoinToken:
+        """The record of a token whose secret is right. Raises CredentialRefused."""
+        presented = bearer.parse(proof.token)
+        if presented is None or presented.prefix != bearer.JOIN_PREFIX:
+            raise CredentialRefused
+        token = self._tokens.get(presented.id)
+        if not bearer.matches(presented, token.digest if token else None) or token is None:
+            raise CredentialRefused("the join token is unknown here: make a new one (riata join-tokens create)")
+        if self._clusters.name_of(token.cluster_uid) is None:
+            raise CredentialRefused
+        return token
+
+    async def _enrol(self, token: JoinToken, key: bytes, role: str, peer: str) -> AgentKey:
+        """The record as the index has it now. Raises CredentialRefused, StoreError."""
+        if role != ROLE_CLUSTER:
+            raise CredentialRefused("a join token is for an agent of role cluster")
+        used = self._index.get(token.id)
+        if used is not None:
+            raise self._used(token, used, peer)
+        if token.is_expired(self._check.clock()):
+            text = f"the join token expired at {rfc3339(token.expires_at)}: make a new one (riata join-tokens create)"
+            raise CredentialRefused(text)
+        record, is_ours = await self._keys.enrol(
+            agent_id=token.id, cluster_uid=token.cluster_uid, role=role, key=key, joined_from=peer
+        )
+        await self._follower.reached(record.revision)
+        if record.keys[0].value != key:
+            raise self._used(token, record, peer)
+        if is_ours:
+            audit.record(Audit.AGENT_JOINED, agent=record.id, cluster_uid=record.cluster_uid, peer=peer)
+        found = self._index.get(token.id)
+        if found is None:
+            raise CredentialRefused
+        return found
+
+    def _used(self, token: JoinToken, record: AgentKey, peer: str) -> CredentialRefused:
+        used_at = rfc3339(record.created_at)
+        audit.record(
+            Audit.JOIN_TOKEN_REUSED, agent=record.id, cluster_uid=token.cluster_uid, peer=peer, used_at=used_at,
+            used_from=record.joined_from,
+        )  # fmt: skip
+        return CredentialRefused(
+            f"the join token was used at {used_at} by another agent: make a new one (riata join-tokens create), and if"
+            f" it was not you who used it, revoke that agent: riata agents revoke {record.id}"
+        )
+
+
+def identity_of(
+    record: AgentKey, key: bytes, role: str, clusters: ClusterLookup, now: float, peer: str
+) -> AgentIdentity:
+    """Who an agent with a proven key is now. Raises CredentialRefused."""
+    name = clusters.name_of(record.cluster_uid)
+    if name is None:
+        raise CredentialRefused
+    if record.revoked_at is not None:
+        audit.record(Audit.REVOKED_KEY_USED, agent=record.id, cluster_uid=record.cluster_uid, peer=peer)
+        raise CredentialRefused(f"this agent was revoked at {rfc3339(record.revoked_at)}", code=Code.REVOKED)
+    if not record.is_valid(key, now):
+        raise CredentialRefused("this key of the agent was replaced by a newer one")
+    if record.role != role:
+        raise CredentialRefused
+    return AgentIdentity(record.cluster_uid, name, record.id, record.role, key)

@@ -1,0 +1,162 @@
+"""What the agents of a hub may ask, and what the hub asks of them: the hub's half of proto.commands.
+
+Each session has its own server; who is concerned comes from the session, never from an argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from hub.auth.agentkeys import AgentKeyIndex
+from hub.auth.agents import ROLE_CLUSTER, CredentialRefused
+from hub.auth.issuers import Issuers
+from hub.auth.nodes import ROLE_NODE, NodeTokens
+from hub.auth.pods import Pods
+from hub.auth.rotation import KeyRotation
+from hub.store.model import StoreError
+from hub.tunnel.registry import Registry, Tunnel
+from proto.aio.commands import Handler, call
+from proto.aio.tasks import TaskGroup
+from proto.commands import (
+    PRESENT_TOKEN,
+    PROVE_KEY,
+    REGISTER_ISSUER,
+    REGISTER_PODS,
+    REPLACE_KEY,
+    ROTATE_KEY,
+    Nothing,
+    PresentToken,
+    ProveKey,
+    RegisterIssuer,
+    RegisterPods,
+    ReplaceKey,
+    Verb,
+)
+from proto.errors import Code, RiataError, StreamReset
+
+logger = logging.getLogger(__name__)
+
+RENEW_AGAIN_S: Final = 3.0
+"""Between two requests to prove the new key: the replica may not have read it yet."""
+
+
+class AgentCommands:
+    """Handlers for one hub's tunnels, and the requests that a rotation makes."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        rotation: KeyRotation,
+        keys: AgentKeyIndex,
+        issuers: Issuers,
+        pods: Pods,
+        node_tokens: NodeTokens,
+        tasks: TaskGroup,
+    ) -> None:
+        self._registry = registry
+        self._issuers = issuers
+        self._pods = pods
+        self._node_tokens = node_tokens
+        self._rotation = rotation
+        self._keys = keys
+        self._tasks = tasks
+
+    def handlers(self, tunnel: Tunnel) -> Mapping[Verb, Handler]:
+        """What the agent of this tunnel may ask."""
+
+        async def replace_key(args: ReplaceKey) -> Nothing:
+            try:
+                await self._rotation.replace(tunnel.proven, args)
+            except StoreError:
+                logger.exception("an agent's key could not be replaced")
+                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+            return Nothing()
+
+        async def register_issuer(args: RegisterIssuer) -> Nothing:
+            if tunnel.identity.role != ROLE_CLUSTER:
+                raise StreamReset("only a cluster's own agent registers its issuer", Code.FORBIDDEN)
+            try:
+                revision = await self._issuers.register(tunnel.identity.cluster_uid, args)
+            except StoreError:
+                logger.exception("a token issuer could not be registered")
+                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+            if revision:
+                logger.info("token issuer registered", extra={"cluster": tunnel.identity.cluster_name})
+            return Nothing()
+
+        async def register_pods(args: RegisterPods) -> Nothing:
+            if tunnel.identity.role != ROLE_CLUSTER:
+                raise StreamReset("only a cluster's own agent registers pods", Code.FORBIDDEN)
+            try:
+                await self._pods.register(tunnel.identity.cluster_uid, args)
+            except StoreError:
+                logger.exception("pods could not be registered")
+                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+            return Nothing()
+
+        async def present_token(args: PresentToken) -> Nothing:
+            proven = tunnel.proven
+            if tunnel.identity.role != ROLE_NODE:
+                raise StreamReset("only a node agent presents tokens", Code.FORBIDDEN)
+            try:
+                fresh = self._node_tokens.identity(args.token.encode(), proven.challenge.hub_id)
+            except CredentialRefused as exc:
+                raise StreamReset(exc.message, exc.code) from None
+            if dataclasses.replace(fresh, expires_at=None) != dataclasses.replace(tunnel.identity, expires_at=None):
+                raise StreamReset("the token is another agent's", Code.FORBIDDEN)
+            proven.expires_at = fresh.expires_at
+            return Nothing()
+
+        return {
+            REPLACE_KEY: replace_key,
+            REGISTER_ISSUER: register_issuer,
+            REGISTER_PODS: register_pods,
+            PRESENT_TOKEN: present_token,
+        }
+
+    def rotated(self, agent_id: str) -> None:
+        """The agent has a new key: have every session prove it. What does not is cut when the old one dies."""
+        for tunnel in self._registry:
+            if tunnel.identity.credential_id == agent_id and self._wanted(tunnel):
+                self._tasks.spawn(self._renew(tunnel), name=f"renew-{tunnel.link.name}")
+
+    async def rotate_key(self, agent_id: str) -> str:
+        """Have a connected agent replace its key now; why it did not, or nothing."""
+        for tunnel in self._registry:
+            if tunnel.identity.credential_id == agent_id and tunnel.link.may_open:
+                try:
+                    await call(tunnel.link, ROTATE_KEY, Nothing())
+                except (RiataError, TimeoutError) as exc:
+                    return str(exc) or "it did not answer in time"
+                return ""
+        return (
+            "it is not connected to this worker of the hub" if self._is_elsewhere(agent_id) else "it is not connected"
+        )
+
+    def _is_elsewhere(self, agent_id: str) -> bool:
+        """Whether another worker has a session of it: that one answers when the request is repeated there."""
+        record = self._keys.get(agent_id)
+        statuses = self._registry.status(record.cluster_uid) if record is not None else ()
+        return any(status.credential_id == agent_id for status in statuses)
+
+    def _wanted(self, tunnel: Tunnel) -> bytes:
+        """The key that the session still has to prove; empty when there is none."""
+        record = self._keys.get(tunnel.identity.credential_id)
+        if record is None or record.is_revoked or not tunnel.link.is_open:
+            return b""
+        return b"" if tunnel.proven.key == record.current.value else record.current.value
+
+    async def _renew(self, tunnel: Tunnel) -> None:
+        while key := self._wanted(tunnel):
+            try:
+                proof = await call(tunnel.link, PROVE_KEY, ProveKey(key=key.hex()))
+            except (RiataError, TimeoutError) as exc:
+                logger.info("new key not proven yet", extra={"link": tunnel.link.name, "error": str(exc)})
+            else:
+                if self._rotation.prove(tunnel.proven, key, proof):
+                    return
+            await asyncio.sleep(RENEW_AGAIN_S)

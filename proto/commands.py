@@ -1,0 +1,155 @@
+"""The verbs of commands: what may be asked of the other side, with exact arguments and results.
+
+A verb never names a cluster, a node or an agent: who is concerned follows from the session alone, so that no agent can
+even say something about another one (facts/security.md F1). docs/protocol.md §5.4 is rendered from this table.
+"""
+
+import dataclasses
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from proto import errors, messages
+from proto.messages import Ext
+
+_A = TypeVar("_A", bound="Fields")
+
+_Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Signature = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+_Pins = Annotated[
+    tuple[Annotated[str, msgspec.Meta(max_length=253)], ...], msgspec.Meta(min_length=1, max_length=messages.PINS_MAX)
+]
+_Millis = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+PODS_MAX: Final = 180
+"""Pods in one part of a map: a command has at most 61,440 bytes."""
+
+
+class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of arguments and results. Bytes travel as lower-case hexadecimal text."""
+
+
+class Nothing(Fields, frozen=True):
+    """No field."""
+
+
+class ReplaceKey(Fields, frozen=True):
+    """Arguments of `replace-key`."""
+
+    key: _Key
+    """The public key that shall be the agent's from now on."""
+    pins: _Pins
+    signed_at: _Millis
+    signature: _Signature
+    """By the new key, over the Transcript with purpose `rotate` and this key."""
+    old_signature: _Signature
+    """By the key that this session has proven, over the same."""
+
+
+class ProveKey(Fields, frozen=True):
+    """Arguments of `prove-key`."""
+
+    key: _Key
+    """The public key that the agent has now."""
+
+
+class KeyProof(Fields, frozen=True):
+    """Result of `prove-key`."""
+
+    pins: _Pins
+    signed_at: _Millis
+    signature: _Signature
+    """By that key, over the Transcript with purpose `renew`."""
+
+
+class RegisterIssuer(Fields, frozen=True):
+    """Arguments of `register-issuer`."""
+
+    issuer: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+    """The claim `iss` of the cluster's ServiceAccount tokens. A name, never an address that the hub would dial."""
+    jwks: Annotated[str, msgspec.Meta(max_length=40_000)]
+    """The cluster's JSON Web Key Set, as its API server gives it."""
+    subjects: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], msgspec.Meta(min_length=1, max_length=8)
+    ]
+    """The ServiceAccounts that node agents of the cluster run with."""
+
+
+class RegisterPods(Fields, frozen=True):
+    """Arguments of `register-pods`."""
+
+    part: Annotated[int, msgspec.Meta(ge=0, lt=256)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=256)]
+    """How many parts the map has; the last one ends it."""
+    pods: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=PODS_MAX)] = ()
+    """Uid of a pod, a space, the name of its node."""
+
+
+class PresentToken(Fields, frozen=True):
+    """Arguments of `present-token`."""
+
+    token: Annotated[str, msgspec.Meta(max_length=16_384)]
+    """A fresher ServiceAccount token of the same pod."""
+
+    def __repr__(self) -> str:
+        return "PresentToken(…)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb. `by`: who says it, `hub` or `agent`."""
+
+    name: str
+    by: str
+    text: str
+    args: type[Fields]
+    result: type[Fields]
+
+
+REPLACE_KEY: Final = Verb(
+    "replace-key",
+    "agent",
+    "The agent's key is replaced, at once for this session, within 60 s for all others. The same key again is fine.",
+    ReplaceKey,
+    Nothing,
+)
+PROVE_KEY: Final = Verb(
+    "prove-key", "hub", "Prove the current key on this session, which began with an older one.", ProveKey, KeyProof
+)
+ROTATE_KEY: Final = Verb("rotate-key", "hub", "Make a new key now and replace the old one.", Nothing, Nothing)
+
+REGISTER_ISSUER: Final = Verb(
+    "register-issuer",
+    "agent",
+    "Role cluster: who signs the cluster's ServiceAccount tokens, which prove its node agents.",
+    RegisterIssuer,
+    Nothing,
+)
+REGISTER_PODS: Final = Verb(
+    "register-pods",
+    "agent",
+    "Role cluster, before Kubernetes 1.32: on which node each node agent's pod runs.",
+    RegisterPods,
+    Nothing,
+)
+PRESENT_TOKEN: Final = Verb("present-token", "agent", "Role node: go on until this token ends.", PresentToken, Nothing)
+
+VERBS: Final[dict[str, Verb]] = {
+    verb.name: verb for verb in (REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, PRESENT_TOKEN)
+}
+"""Every verb by its name."""
+
+
+def to_ext(fields: Fields) -> Ext:
+    """Arguments or results as they travel."""
+    plain: Ext = msgspec.to_builtins(fields)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def from_ext(shape: type[_A], values: Ext) -> _A:
+    """Raises StreamReset PROTOCOL for anything but exactly the fields of `shape`; the text never quotes them."""
+    try:
+        return msgspec.convert(values, shape, strict=True)
+    except (msgspec.ValidationError, RecursionError):
+        raise errors.StreamReset(f"malformed {shape.__name__}", errors.Code.PROTOCOL) from None

@@ -1,0 +1,51 @@
+"""How an agent's key proves itself: one canonical transcript, signed with Ed25519 (RFC 8032).
+
+The signature is over a domain, then the canonical msgpack of `proto.messages.Transcript` (docs/protocol.md §3.1). The
+hub's fresh nonce makes a recording worthless, the hub's id and the pins make it worthless to any other hub and to
+whoever stands in between with another CA, the purpose to any other step of this protocol.
+"""
+
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from proto import codec
+from proto.messages import Transcript
+
+DOMAIN: Final = b"riata agent credential v1\n"
+"""Goes before the transcript: a key that signs something else elsewhere never signs this."""
+
+SIGNATURE: Final = "signature"
+JOIN: Final = "join"
+ROTATE: Final = "rotate"
+RENEW: Final = "renew"
+
+SKEW_MAX_S: Final = 300.0
+"""How far the agent's clock may be from the hub's. The nonce makes a signature fresh; the window bounds what a hub
+with a broken random source would accept, and names clocks that will break other things."""
+
+
+def new_seed() -> bytes:
+    """A new private key: 32 secret bytes from the operating system."""
+    return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def public_key(seed: bytes) -> bytes:
+    """The public key of a private one. Raises ValueError unless it has 32 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def sign(seed: bytes, transcript: Transcript) -> bytes:
+    """The signature of a transcript. Raises ValueError for a malformed key."""
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(DOMAIN + codec.encode(transcript))
+
+
+def verify(signature: bytes, transcript: Transcript, *, by: bytes = b"") -> bool:
+    """Whether the transcript's own key, or the public key `by`, has signed it. Never raises for what a peer sent."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(by or transcript.key)
+        key.verify(signature, DOMAIN + codec.encode(transcript))
+    except (InvalidSignature, ValueError):
+        return False
+    return True

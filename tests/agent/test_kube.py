@@ -1,0 +1,114 @@
+"""The door to kubernetes_asyncio: deadlines, fresh credentials, no proxy, no secret in a log, and little memory."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from agent import kube
+from agent.kube import KubeApi, KubeError
+from agent.kubeconfig import KubeAccess
+from agent.relay.credential import TokenFile
+from agent.relay.endpoint import Endpoint, KubeTrust
+from tests.agent.apiserver import Pki, api_server, json_answer
+
+
+class Api:
+    """An API server that answers what `answers` says, and remembers the requests."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.heads = []
+
+    async def __call__(self, head, reader, writer):
+        self.heads.append(head)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        writer.write(answer)
+
+
+def access(tmp_path, pki, port, token="one"):
+    (tmp_path / "kube-token").write_text(f"{token}\n")
+    return KubeAccess(
+        Endpoint.from_url(f"https://localhost:{port}"),
+        KubeTrust(ca_file=pki.ca_file),
+        TokenFile(tmp_path / "kube-token"),
+    )
+
+
+UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}"
+CONFLICT = b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_a_call_carries_the_agents_own_token_and_a_new_one_after_401(tmp_path):
+    pki, script = Pki(tmp_path), Api(json_answer(b'{"a":1}'), UNAUTHORIZED, json_answer(b'{"a":2}'))
+    async with api_server(pki, script) as (_, port):
+        api = KubeApi(access(tmp_path, pki, port))
+        assert await api.get("/version") == {"a": 1}
+        (tmp_path / "kube-token").write_text("two\n")
+        assert await api.put("/x", {"b": 1}) == {"a": 2}
+        await api.close()
+        await api.close()
+    assert [b"Bearer one" in script.heads[0], b"Bearer two" in script.heads[2]] == [True, True]
+    assert b"PUT /x HTTP/1.1" in script.heads[2]
+    assert b"User-Agent: riata-agent/" in script.heads[2]
+
+
+async def test_errors_have_a_status_and_no_body(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    pki = Pki(tmp_path)
+    async with api_server(pki, Api(CONFLICT, json_answer(b"c2VjcmV0"))) as (_, port):
+        api = KubeApi(access(tmp_path, pki, port))
+        with pytest.raises(KubeError) as caught:
+            await api.get("/x")
+        assert caught.value.status == 409
+        with pytest.raises(KubeError, match="no JSON") as caught:
+            await api.get("/x")
+        await api.close()
+    assert "c2VjcmV0" not in caplog.text + str(caught.value)
+
+
+async def test_a_deadline_and_a_bound(tmp_path, monkeypatch):
+    pki = Pki(tmp_path)
+
+    async def silent(head, reader, writer):
+        await reader.read()
+
+    async with api_server(pki, silent) as (_, port):
+        monkeypatch.setattr(kube, "TIMEOUT", 0.2)
+        api = KubeApi(access(tmp_path, pki, port))
+        with pytest.raises(KubeError) as caught:
+            await api.get("/x")
+        assert caught.value.status == 0
+        await api.close()
+    async with api_server(pki, Api(json_answer(b'"' + b"x" * 100 + b'"'))) as (_, port):
+        monkeypatch.setattr(kube, "TIMEOUT", 5.0)
+        monkeypatch.setattr(kube, "ANSWER_BYTES_MAX", 99)
+        api = KubeApi(access(tmp_path, pki, port))
+        with pytest.raises(KubeError, match="too big"):
+            await api.get("/x")
+        await api.close()
+
+
+async def test_no_proxy_of_the_environment_and_no_other_ca(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    pki, other = Pki(tmp_path), Pki(tmp_path, "other")
+    async with api_server(pki, Api(json_answer(b"{}"))) as (_, port):
+        api = KubeApi(access(tmp_path, pki, port))
+        assert await api.get("/x") == {}
+        pki.ca_file.write_bytes(other.ca_file.read_bytes())  # replaced while it runs: noticed at the next call
+        with pytest.raises(KubeError):
+            await api.get("/x")
+        await api.close()
+
+
+def test_loading_is_light_and_late():
+    """A process of its own: nothing of it before it is used, and then not its 700 models."""
+    code = (
+        "import sys; import agent.app, agent.uplink.enrolment;"
+        " early = bool({'kubernetes_asyncio', 'aiohttp'} & set(sys.modules));"
+        " import agent.keysecret; agent.kube.load(); import kubernetes_asyncio.client.api_client;"
+        " print(early, len([m for m in sys.modules if '.models.' in m]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["False", "0"]

@@ -1,0 +1,221 @@
+"""Rotation: nothing running is touched, the old key dies in time, and a crash between any two steps is no end."""
+
+import asyncio
+
+import pytest
+
+from agent.uplink import rotation as module
+from agent.uplink.keyring import Keyring
+from agent.uplink.rotation import KEY_LIFETIME_S, KeyRotation
+from hub.auth.agents import CredentialRefused
+from hub.auth.rotation import GRACE_S
+from proto import credentials
+from proto.aio import commands
+from proto.errors import Code, StreamReset
+from tests.agent.uplink.rotating import Agent, Crash, Store, hub_side, settled
+
+
+async def enrolled(hub, tmp_path, **more):
+    """An agent that has joined, and its store."""
+    file = tmp_path / "join"
+    file.write_bytes(await hub.world.token())
+    agent = Agent(hub, Store(), file, **more)
+    await agent.connect()
+    return agent
+
+
+def public(pair):
+    return credentials.public_key(pair.seed)
+
+
+async def test_a_rotation_keeps_the_session_and_kills_the_old_key(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+        old = agent.store.state
+        await agent.rotate()  # young, and nobody wished it
+        assert agent.store.state == old
+        assert await hub.commands.rotate_key(agent.tunnel.identity.credential_id) == ""
+        new = agent.store.state
+        assert (new.current != old.current, new.next, new.cluster_uid) == (True, None, "uid-a")
+        assert agent.link.is_open
+        assert agent.tunnel.proven.key == public(new.current)
+        record = hub.world.keys.get(agent.tunnel.identity.credential_id)
+        assert [key.value for key in record.keys] == [public(old.current), public(new.current)]
+        assert (record.keys[0].until, record.keys[1].until) == (hub.world.clock.now + GRACE_S, None)
+        # Within the grace both prove the agent, then only the new one; the session lives.
+        assert await hub.world.show(hub.world.sign(old.current.seed))
+        assert await hub.world.show(hub.world.sign(new.current.seed))
+        hub.world.clock.now += GRACE_S
+        hub.revocation.cut_expired()
+        assert agent.link.is_open
+        with pytest.raises(CredentialRefused, match="replaced by a newer one"):
+            await hub.world.show(hub.world.sign(old.current.seed))
+        assert await hub.world.show(hub.world.sign(new.current.seed))
+
+
+async def test_a_key_is_replaced_when_it_is_old(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "INTERVAL_S", 0.005)
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path, lifetime_s=KEY_LIFETIME_S)
+        hub.group.spawn(agent.enrolment.tend(agent.link, agent.proven), name="tend")
+        first = agent.store.state.current
+        await settled()
+        assert agent.store.state.current == first
+        hub.world.clock.now += KEY_LIFETIME_S
+        async with asyncio.timeout(5):
+            while agent.store.state.current == first or agent.store.state.next is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert agent.tunnel.proven.key == public(agent.store.state.current)
+
+
+async def test_replicas_prove_the_new_key_on_the_sessions_they_have(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        one = await enrolled(hub, tmp_path)
+        others = [Agent(hub, one.store, tmp_path / "join") for _ in range(3)]
+        for other in others:
+            await other.connect()
+        assert await hub.commands.rotate_key(one.tunnel.identity.credential_id) == ""
+        await settled()
+        new = public(one.store.state.current)
+        assert {agent.tunnel.proven.key for agent in (one, *others)} == {new}
+        hub.world.clock.now += GRACE_S
+        hub.revocation.cut_expired()
+        assert all(agent.link.is_open for agent in (one, *others))
+
+
+async def test_replicas_that_rotate_at_once_make_one_new_key(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        one = await enrolled(hub, tmp_path, lifetime_s=10.0)
+        others = [Agent(hub, one.store, tmp_path / "join", lifetime_s=10.0) for _ in range(3)]
+        for other in others:
+            await other.connect()
+        hub.world.clock.now += 11
+        await asyncio.gather(*(agent.rotate() for agent in (one, *others)), return_exceptions=True)
+        await settled()
+        record = hub.world.keys.get(one.tunnel.identity.credential_id)
+        assert len(record.keys) == 2
+        assert one.store.state.next is None
+        assert public(one.store.state.current) == record.current.value
+
+
+async def test_a_thief_with_the_old_key_is_cut_with_it(tmp_path):
+    """A session that cannot prove the new key ends when the old one does."""
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+        stolen = Store()
+        stolen.state = agent.store.state
+        thief = Agent(hub, stolen, None)
+        await thief.connect()
+        assert await hub.commands.rotate_key(agent.tunnel.identity.credential_id) == ""
+        await settled()
+        assert thief.link.is_open
+        hub.world.clock.now += GRACE_S
+        hub.revocation.cut_expired()
+        await settled()
+        assert (agent.link.is_open, thief.link.is_open) == (True, False)
+
+
+STEPS = ["kept", "sent", "committed", "answered", "promoted"]
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["within the grace", "after the grace"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_crash_behind_any_step_recovers(tmp_path, monkeypatch, step, is_late):
+    """H5. `kept`: the next key is kept; `sent`: the hub was asked and did nothing; `committed`: it did and we never
+    heard; `answered`: we heard and did not write; `promoted`: we wrote and were gone."""
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path, lifetime_s=10.0)
+        first = agent.store.state.current
+        hub.world.clock.now += 11
+        real = commands.call
+
+        async def call(link, verb, args, **more):
+            if step == "sent":
+                raise Crash
+            await real(link, verb, args, **more)
+            if step == "committed":
+                raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "call", call)
+            if step == "kept":
+                agent.store.crash_after = 1
+            elif step == "promoted":
+                agent.store.crash_after = 2
+            elif step == "answered":
+                save = agent.store.save
+
+                async def lost(state, version):
+                    if state.next is None and state.current != first:
+                        raise Crash
+                    return await save(state, version)
+
+                patch.setattr(agent.store, "save", lost)
+            with pytest.raises(Crash):
+                await agent.rotate()
+        await agent.crash()
+        agent.store.crash_after = None
+        if is_late:
+            hub.world.clock.now += GRACE_S + 1
+            hub.revocation.cut_expired()
+        again = Agent(hub, agent.store, None, lifetime_s=1e9)  # without a join token: only the keys can help
+        for _ in range(2):
+            try:
+                await again.connect()
+                break
+            except CredentialRefused as exc:
+                has_more = again.enrolment.refused(exc.code)
+                if not has_more:
+                    pytest.fail("refused, and nothing else to show")
+        if again.store.state.next is not None:
+            await again.rotate()
+        state = again.store.state
+        record = hub.world.keys.get(again.tunnel.identity.credential_id)
+        assert (state.next, state.current != first) == (None, True)
+        assert record.current.value == public(state.current) == again.tunnel.proven.key
+        assert len(record.keys) == 2
+
+
+async def test_a_second_rotation_waits_for_the_first_to_be_over(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+        agent_id = agent.tunnel.identity.credential_id
+        assert await hub.commands.rotate_key(agent_id) == ""
+        assert "not over yet" in await hub.commands.rotate_key(agent_id)
+        pending = agent.store.state.next
+        assert pending is not None
+        hub.world.clock.now += GRACE_S
+        assert await hub.commands.rotate_key(agent_id) == ""
+        assert agent.store.state.current == pending
+        assert len(hub.world.keys.get(agent_id).keys) == 2  # never more than two
+
+
+async def test_a_revoked_agent_rotates_nothing(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path, lifetime_s=1.0)
+        hub.world.clock.now += 2
+        on_gone = hub.world.keys.on_gone
+        hub.world.keys.on_gone = lambda agent_id: None
+        await hub.world.revoke(agent.tunnel.identity.credential_id)
+        with pytest.raises(StreamReset) as caught:
+            await agent.rotate()
+        assert caught.value.code is Code.REVOKED
+        hub.world.keys.on_gone = on_gone
+        on_gone(agent.tunnel.identity.credential_id)
+        await settled()
+        assert not agent.link.is_open
+        assert agent.link.end_reason.code is Code.REVOKED
+
+
+async def test_what_the_store_refuses_the_hub_hears(tmp_path):
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+
+        async def broken(*_):
+            raise module.KeyUnusable("the API server is down")
+
+        agent.store.save = broken
+        assert "API server is down" in await hub.commands.rotate_key(agent.tunnel.identity.credential_id)
+        assert await hub.commands.rotate_key("nobody") == "it is not connected"
+        rotation = KeyRotation(Keyring(agent.store, hub.world.clock))
+        assert rotation.handlers(agent.link, agent.proven).keys() == {module.PROVE_KEY, module.ROTATE_KEY}

@@ -1,0 +1,99 @@
+"""`/v1/agents`: sessions and identities in one list, revocation that is felt, rotation that is asked for."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from hub.auth.agentkeys import AgentKey
+from tests.hub.api.hubworld import FakeTunnel, HubWorld
+
+
+async def enrol(world: HubWorld, cluster: str, agent_id: str) -> AgentKey:
+    uid = world.clusters.uid_of(cluster)
+    assert uid is not None
+    record, _ = await world.services.agent_keys.enrol(
+        agent_id=agent_id, cluster_uid=uid, role="cluster", key=agent_id.encode().ljust(32), joined_from="192.0.2.7:1"
+    )
+    await world.follower.reached(record.revision)
+    return record
+
+
+async def test_sessions_and_those_without_one(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    await enrol(world, "a", "there")
+    await enrol(world, "a", "seen")
+    world.tunnels.live[uid] = [FakeTunnel(credential_id="there"), FakeTunnel(credential_id="bearer")]
+    items = (await world.call("GET", "/v1/agents")).json["items"]
+    assert [(item["id"], item["credential"], item["connected"]) for item in items] == [
+        ("there", "key", True),
+        ("bearer", "token", True),
+        ("seen", "key", False),
+    ]
+    assert items[0] == {
+        "id": "there", "cluster": "a", "role": "cluster", "node": "", "credential": "key",
+        "joinedAt": "1970-01-12T13:46:40Z", "keySince": "1970-01-12T13:46:40Z", "revokedAt": None, "connected": True,
+        "instance": "ab" * 16, "address": "192.0.2.7:1234", "version": "0.1.0", "kubernetes": "v1.37.2",
+        "connectedSince": "2026-11-25T00:00:00Z", "lastSeen": "1970-01-12T13:46:38Z", "rttSeconds": 0.05,
+    }  # fmt: skip
+    assert (items[2]["lastSeen"], items[2]["connectedSince"]) == ("2026-11-24T00:00:00Z", None)
+
+
+async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    await enrol(world, "a", "one")
+    with capture_logs() as logged:
+        assert (await world.call("DELETE", "/v1/agents/one")).status == 204
+    assert ("sessions of", "one") in world.tunnels.cuts
+    (event,) = [event for event in logged if event.get("audit")]
+    assert (event["event"], event["agent"], event["cluster"], event["user"]) == ("agent-revoked", "one", "a", "admin")
+    (item,) = (await world.call("GET", "/v1/agents")).json["items"]
+    assert item["revokedAt"] == "1970-01-12T13:46:40Z"
+    assert (await world.call("DELETE", "/v1/agents/one")).status == 204
+    assert (await world.call("POST", "/v1/agents/one/rotate-key")).status == 409
+
+
+async def test_a_rotation_is_asked_of_the_agent(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    await enrol(world, "a", "one")
+    assert (await world.call("POST", "/v1/agents/one/rotate-key", {})).status == 204
+    assert ("rotation of", "one") in world.tunnels.cuts
+    world.rotation_fails = "it is not connected"
+    answer = await world.call("POST", "/v1/agents/one/rotate-key")
+    assert answer.status == 503
+    assert "it is not connected" in answer.json["message"]
+
+
+async def test_who_is_not_an_enrolled_agent(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    token = (await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})).json
+    answer = await world.call("DELETE", f"/v1/agents/{token['id']}")
+    assert answer.status == 404
+    assert "riata agent-tokens" in answer.json["message"]
+    assert (await world.call("DELETE", "/v1/agents/none")).status == 404
+    assert (await world.call("POST", "/v1/agents/none/rotate-key")).status == 404
+    jane = await world.mint("jane")
+    for method, path in (("GET", "/v1/agents"), ("DELETE", "/v1/agents/x"), ("POST", "/v1/agents/x/rotate-key")):
+        assert (await world.call(method, path, token=jane)).status == 403
+
+
+async def test_a_node_is_denied_and_let_in_again(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    node = FakeTunnel(role="node", node="node-1", credential_id="a:node-1")
+    world.tunnels.live[uid] = [node]
+    assert (await world.call("GET", "/v1/clusters/a")).json["connected"] is False
+    (item,) = (await world.call("GET", "/v1/agents")).json["items"]
+    assert (item["id"], item["role"], item["node"], item["credential"]) == (
+        "a:node-1", "node", "node-1", "service-account",
+    )  # fmt: skip
+    assert (await world.call("DELETE", "/v1/agents/a:node-1")).status == 204
+    assert (await world.call("DELETE", "/v1/agents/a:node-1")).status == 204
+    assert world.denials.since(uid, "node-1") == world.clock.now
+    world.tunnels.live[uid] = []
+    (item,) = (await world.call("GET", "/v1/agents")).json["items"]
+    assert (item["id"], item["connected"], item["revokedAt"]) == ("a:node-1", False, "1970-01-12T13:46:40Z")
+    assert (await world.call("POST", "/v1/agents/a:node-1/readmit", {})).status == 204
+    assert (await world.call("POST", "/v1/agents/a:node-1/readmit", {})).status == 404
+    assert (await world.call("GET", "/v1/agents")).json["items"] == []
+    for bad in ("b:node-1", "a:..", "a:", "a:N"):
+        assert (await world.call("DELETE", f"/v1/agents/{bad}")).status == 404
+    assert (await world.call("POST", "/v1/agents/k000000001/readmit", {})).status == 409

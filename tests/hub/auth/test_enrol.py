@@ -1,0 +1,208 @@
+"""Joining and signing: one token, one key; one signature, one session; and what a refusal tells whom."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
+from proto.credentials import SKEW_MAX_S, new_seed, public_key
+from proto.errors import Code
+from proto.messages import AgentAuth
+from tests.hub.auth import enrolling
+from tests.hub.auth.enrolling import CHALLENGE, World
+
+ONE, OTHER = bytes(range(32)), bytes(range(1, 33))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with enrolling.world(tmp_path) as world:
+        yield world
+
+
+async def refusal(world: World, auth: AgentAuth, challenge: Challenge = CHALLENGE) -> CredentialRefused:
+    with pytest.raises(CredentialRefused) as caught:
+        await world.show(auth, challenge)
+    return caught.value
+
+
+async def test_join_then_sign(world: World) -> None:
+    token = await world.token()
+    joined = await world.show(world.join(ONE, token))
+    assert joined == AgentIdentity("uid-a", "a", token.decode().split("_")[1], "cluster", public_key(ONE))
+    assert await world.show(world.sign(ONE)) == joined
+
+
+async def test_a_thousand_joins_at_once_have_one_winner(world: World) -> None:
+    """H1, with the real store: every one of them passed the first look before any had written."""
+    token = await world.token()
+    seeds = [new_seed() for _ in range(1000)]
+    auths = [world.join(seed, token) for seed in seeds]
+    outcomes = await asyncio.gather(*(world.show(auth) for auth in auths), return_exceptions=True)
+    winners = [outcome for outcome in outcomes if isinstance(outcome, AgentIdentity)]
+    assert len(winners) == 1
+    losers = [outcome for outcome in outcomes if isinstance(outcome, CredentialRefused)]
+    assert len(losers) == 999
+    assert len((await world.store.list("agent-key")).items) == 1
+    assert await world.show(world.sign(seeds[outcomes.index(winners[0])])) == winners[0]
+
+
+async def test_a_thousand_replicas_with_one_key_are_one_join(world: World) -> None:
+    token = await world.token()
+    auths = [world.join(ONE, token, instance=number.to_bytes(16)) for number in range(1000)]
+    outcomes = await asyncio.gather(*(world.show(auth) for auth in auths))
+    assert len(set(outcomes)) == 1
+    assert len((await world.store.list("agent-key")).items) == 1
+
+
+async def test_a_second_use_says_when_the_first_was_and_is_audited(world: World) -> None:
+    token = await world.token()
+    await world.show(world.join(ONE, token))
+    world.clock.now += 60
+    with capture_logs() as logged:
+        second = await refusal(world, world.join(OTHER, token))
+    assert second.code is Code.UNAUTHENTICATED
+    assert re.search(r"used at 1970-01-12T13:46:40Z", second.message)
+    assert "riata agents revoke" in second.message
+    (event,) = logged
+    assert (event["event"], event["audit"], event["log_level"]) == ("join-token-reused", True, "warning")
+    assert (event["used_at"], event["peer"]) == ("1970-01-12T13:46:40Z", CHALLENGE.peer)
+    assert token.decode() not in str(logged) + second.message
+
+
+async def test_the_same_join_again_at_any_time(world: World) -> None:
+    """A crash before WELCOME was read, a second replica, a restart the day after."""
+    token = await world.token()
+    first = await world.show(world.join(ONE, token))
+    world.clock.now += 86_400
+    assert await world.show(world.join(ONE, token)) == first
+
+
+async def test_an_expired_token_enrols_nobody(world: World) -> None:
+    token = await world.token(lifetime_s=60)
+    world.clock.now += 60
+    late = await refusal(world, world.join(ONE, token))
+    assert "expired at 1970-01-12T13:47:40Z" in late.message
+    assert (await world.store.list("agent-key")).items == ()
+
+
+async def test_a_key_that_lives_needs_no_second_token(world: World) -> None:
+    first = await world.show(world.join(ONE, await world.token()))
+    again = await world.token()
+    assert await world.show(world.join(ONE, again)) == first
+    other = await world.show(world.join(OTHER, again))  # it was not used up
+    assert other.credential_id == again.decode().split("_")[1]
+
+
+async def test_a_revoked_agent_does_not_come_back(world: World) -> None:
+    token = await world.token()
+    joined = await world.show(world.join(ONE, token))
+    await world.revoke(joined.credential_id)
+    for auth in (world.sign(ONE), world.join(ONE, token), world.join(ONE, await world.token())):
+        with capture_logs() as logged:
+            refused = await refusal(world, auth)
+        assert [event["event"] for event in logged] == ["revoked-key-used"]
+        assert refused.code is Code.REVOKED
+        assert "revoked at 1970-01-12T13:46:40Z" in refused.message
+    assert (await world.show(world.join(OTHER, await world.token()))).cluster_uid == "uid-a"
+
+
+async def test_a_key_is_known_in_its_own_cluster_only(world: World) -> None:
+    """F1: the uid that a proof names finds the key; it never lends one."""
+    await world.show(world.join(ONE, await world.token()))
+    await world.show(world.join(OTHER, await world.token("uid-b")))
+    assert (await refusal(world, world.sign(ONE, "uid-b"))).code is Code.UNAUTHENTICATED
+    assert (await refusal(world, world.sign(ONE, sent_cluster="uid-b"))).code is Code.UNAUTHENTICATED
+    cloned = await world.show(world.join(ONE, await world.token("uid-b")))  # a copied Secret, joined on purpose
+    assert cloned.cluster_uid == "uid-b"
+    assert (await world.show(world.sign(ONE))).cluster_uid == "uid-a"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hub_id": "hub-2"}, {"nonce": b"m" * 32}, {"purpose": "join"}, {"purpose": "rotate"}, {"cluster": "uid-b"},
+        {"instance": b"j" * 16, "sent_instance": b"i" * 16}, {"epoch": 2, "sent_epoch": 1}, {"sent_role": "node"},
+        {"sent_signed_at": 1_000_000_001_000}, {"sent_pins": ("sha256:" + "b" * 64,)}, {"sent_signature": bytes(64)},
+        {"sent_key": public_key(OTHER)},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_signature_is_for_this_session(world: World, changes: dict[str, object]) -> None:
+    """H6: recorded elsewhere, replayed, or with any field changed. One text for all."""
+    await world.show(world.join(ONE, await world.token()))
+    refused = await refusal(world, world.sign(ONE, **changes))
+    assert refused.message == "the agent's credential is not valid for any cluster"
+
+
+async def test_a_replay_in_another_session_is_refused(world: World) -> None:
+    await world.show(world.join(ONE, await world.token()))
+    recorded = world.sign(ONE)
+    assert await world.show(recorded)
+    await refusal(world, recorded, Challenge("hub-1", b"o" * 32, "192.0.2.8:1"))
+    await refusal(world, recorded, Challenge("hub-2", b"n" * 32, "192.0.2.8:1"))
+
+
+@pytest.mark.parametrize("skew_s", [SKEW_MAX_S + 1, -SKEW_MAX_S - 1])
+async def test_a_clock_that_is_wrong_is_named(world: World, skew_s: float) -> None:
+    token = await world.token()
+    signed_at = int((world.clock.now - skew_s) * 1000)
+    for auth in (world.join(ONE, token, signed_at=signed_at), world.sign(ONE, signed_at=signed_at)):
+        if auth.credential.scheme == "signature":
+            await world.show(world.join(ONE, token))
+        refused = await refusal(world, auth)
+        assert f"301 s {'behind' if skew_s > 0 else 'ahead of'} the hub's" in refused.message
+
+
+async def test_an_agent_that_trusts_another_ca_is_refused(world: World) -> None:
+    """Whoever stands in between has another CA, and the agent has signed which one it sees."""
+    token = await world.token()
+    foreign = "sha256:" + "f" * 64
+    refused = await refusal(world, world.join(ONE, token, pins=(foreign,)))
+    assert "agent_pins" in refused.message
+    assert (await world.show(world.join(ONE, token, pins=(foreign, enrolling.PIN)))).cluster_uid == "uid-a"
+    world.pins = set()  # plain HTTP behind a terminator that nobody has named
+    assert await world.show(world.sign(ONE, pins=(foreign,)))
+
+
+async def test_a_join_token_makes_no_node(world: World) -> None:
+    refused = await refusal(world, world.join(ONE, await world.token(), role="node"))
+    assert "role cluster" in refused.message
+    await world.show(world.join(ONE, await world.token()))
+    await refusal(world, world.sign(ONE, role="node"))
+
+
+async def test_a_join_whose_cluster_goes_meanwhile_leaves_nothing(world: World) -> None:
+    token = await world.token()
+    enrol = world.key_writer.enrol
+
+    async def enrol_and_delete(**fields: str) -> object:
+        world.names.names.pop("uid-a")
+        return await enrol(**fields)  # type: ignore[arg-type]
+
+    world.key_writer.enrol = enrol_and_delete  # type: ignore[assignment,method-assign]
+    await refusal(world, world.join(ONE, token))
+    assert (await world.store.list("agent-key")).items == ()
+
+
+@pytest.mark.parametrize("scheme", ["join", "signature"])
+@pytest.mark.parametrize("value", [b"", b"\x80", b"\xff" * 100, b"riatajoin_abcdefghij_" + b"0" * 64])
+async def test_nonsense_is_refused(world: World, scheme: str, value: bytes) -> None:
+    auth = world.sign(ONE)
+    credential = type(auth.credential)(scheme=scheme, value=value)
+    fields = {name: getattr(auth, name) for name in auth.__struct_fields__} | {"credential": credential}
+    await refusal(world, AgentAuth(**fields))
+
+
+async def test_unknown_tokens_and_tokens_of_another_kind(world: World) -> None:
+    for token in (b"riatajoin_abcdefghij_" + b"0" * 64, b"riata_abcdefghij_" + b"0" * 64, b"x"):
+        assert (await refusal(world, world.join(ONE, token))).code is Code.UNAUTHENTICATED
+    token = await world.token()
+    world.names.names.clear()
+    await refusal(world, world.join(ONE, token))

@@ -1,0 +1,149 @@
+"""Commands at the hub: each verb concerns the session's own agent, whoever else there is (F1).
+
+The rotation over links is played in tests/agent/uplink/test_rotation.py; here every verb meets every other identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hub.auth.agentkeys import AgentKeyIndex
+from hub.auth.issuers import IssuerIndex, Issuers
+from hub.auth.nodes import DenialIndex, NodeTokens
+from hub.auth.pods import PodIndex, Pods
+from hub.auth.rotation import KeyRotation, ProvenSession
+from hub.store.model import Resource
+from hub.tunnel.commands import AgentCommands
+from hub.tunnel.registry import Registry, Tunnel
+from proto.aio.tasks import TaskGroup
+from proto.commands import PRESENT_TOKEN, VERBS, Fields, PresentToken, RegisterIssuer, RegisterPods, Verb
+from proto.errors import RiataError, StreamReset
+from tests.hub.auth import enrolling
+from tests.hub.auth.enrolling import CHALLENGE, World
+from tests.hub.auth.issuing import HUB_ID, ISSUER, SUBJECT, Cluster
+from tests.hub.auth.test_rotation import NEW, OLD, request, session
+from tests.hub.tunnel.test_registry import Rig
+
+ASKED_BY_AGENTS = [verb for verb in VERBS.values() if verb.by == "agent"]
+
+
+ENDS = 1_000_700.0
+"""When the freshest token ends, a hundred seconds after those that the sessions began with."""
+
+
+class Scene:
+    """Two clusters with a cluster agent and a node agent each; `victim` is uid-a."""
+
+    def __init__(self, world: World, tasks: TaskGroup) -> None:
+        self.world = world
+        self.a, self.b = Cluster("uid-a", "ES256"), Cluster("uid-b", "ES256")
+        self.issuers, self.denials = IssuerIndex(), DenialIndex()
+        self.nodes = NodeTokens(self.issuers, self.denials, PodIndex(), world.names, world.clock)
+        self.rig = Rig()
+        rotation = KeyRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
+        writer = Issuers(world.store, world.clock)
+        self.commands = AgentCommands(
+            self.rig.registry, rotation, world.keys, writer, Pods(world.store), self.nodes, tasks
+        )
+
+    async def register(self) -> None:
+        for cluster in (self.a, self.b):
+            args = RegisterIssuer(issuer=ISSUER, jwks=cluster.jwks(), subjects=(SUBJECT,))
+            await Issuers(self.world.store, self.world.clock).register(cluster.uid, args)
+        self.issuers.reset((await self.world.store.list("token-issuer")).items)
+
+    def node(self, cluster: Cluster, node: str) -> ProvenSession:
+        bound = {"pod": {"uid": f"pod-of-{node}"}, "node": {"name": node}}
+        token = cluster.token(self.world.clock.now, **{"kubernetes.io": bound})
+        identity = self.nodes.identity(token, HUB_ID)
+        return ProvenSession(identity, CHALLENGE, b"i" * 16, 1, b"", identity.expires_at)
+
+    def tunnel(self, proven: ProvenSession) -> Tunnel:
+        tunnel, _ = self.rig.tunnel()
+        return dataclasses.replace(tunnel, identity=proven.identity, proven=proven)
+
+    def worst(self, verb: Verb) -> Fields:
+        """The arguments with which somebody else would do the most harm to the agents of uid-a."""
+        bound = {"pod": {"uid": "pod-of-node-1"}, "node": {"name": "node-1"}}
+        later = self.a.token(self.world.clock.now, exp=int(ENDS), **{"kubernetes.io": bound})
+        made: dict[str, Fields] = {
+            "replace-key": request(self.world, old=OLD, new=NEW),
+            "register-issuer": RegisterIssuer(issuer=ISSUER, jwks=self.b.jwks(), subjects=(SUBJECT,)),
+            "register-pods": RegisterPods(part=0, parts=1, pods=("pod-of-node-1 node-2",)),
+            "present-token": PresentToken(token=later.decode()),
+        }
+        return made[verb.name]  # a new verb has no arguments here yet: add the worst that it could be asked
+
+    async def kept(self) -> list[Resource]:
+        """Everything that the store holds of uid-a."""
+        kinds = ("agent-key", "token-issuer", "node-denial", "node-pods", "join-token", "agent-token")
+        return [item for kind in kinds for item in (await self.world.store.list(kind, cluster="uid-a")).items]
+
+
+OTHERS = ["cluster agent of uid-b", "node agent of uid-b", "another cluster agent of uid-a", "node-2 of uid-a"]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("verb", ASKED_BY_AGENTS, ids=lambda verb: verb.name)
+async def test_every_verb_with_every_other_identity_changes_nothing(tmp_path: Path, verb: Verb, other: str) -> None:
+    about_its_cluster = {"register-issuer", "register-pods"}
+    if verb.name in about_its_cluster and other == "another cluster agent of uid-a":
+        return  # every agent of role cluster speaks for its cluster
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        victims = [await session(world, OLD), scene.node(scene.a, "node-1")]
+        seed = bytes(range(40, 72))
+        attacker = {
+            "cluster agent of uid-b": lambda: session(world, seed, "uid-b"),
+            "another cluster agent of uid-a": lambda: session(world, seed, "uid-a"),
+            "node agent of uid-b": lambda: _now(scene.node(scene.b, "node-1")),
+            "node-2 of uid-a": lambda: _now(scene.node(scene.a, "node-2")),
+        }[other]
+        tunnel = scene.tunnel(await attacker())
+        before, proven = await scene.kept(), [dataclasses.replace(victim) for victim in victims]
+        with contextlib.suppress(RiataError):
+            await scene.commands.handlers(tunnel)[verb](scene.worst(verb))
+            # Only this is not refused: a cluster's agent may say what it likes about its own cluster.
+            assert verb.name in about_its_cluster
+            assert other == "cluster agent of uid-b"
+        assert await scene.kept() == before
+        assert victims == proven
+        assert await world.show(world.sign(OLD)) == victims[0].identity
+
+
+async def _now(proven: ProvenSession) -> ProvenSession:
+    return proven
+
+
+async def test_a_node_goes_on_with_its_own_fresher_token(tmp_path: Path) -> None:
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
+        present = scene.commands.handlers(tunnel)[PRESENT_TOKEN]
+        assert tunnel.proven.expires_at == ENDS - 100
+        await present(scene.worst(PRESENT_TOKEN))
+        assert tunnel.proven.expires_at == ENDS
+        for bad in (PresentToken(token="x"), PresentToken(token=scene.b.token(world.clock.now).decode())):
+            with pytest.raises(StreamReset):
+                await present(bad)
+        assert tunnel.proven.expires_at == ENDS
+
+
+def test_every_verb_of_agents_is_served_and_no_other(tmp_path: Path) -> None:
+    rig = Rig()
+    tunnel, _ = rig.tunnel()
+    commands = AgentCommands(rig.registry, None, None, None, None, None, None)  # type: ignore[arg-type] # asked for its table only
+    assert set(commands.handlers(tunnel)) == set(ASKED_BY_AGENTS)
+
+
+async def test_an_agent_that_is_not_connected_rotates_nothing() -> None:
+    commands = AgentCommands(Registry(), None, None, None, None, None, None)  # type: ignore[arg-type] # nobody is asked
+    commands._keys = AgentKeyIndex()
+    assert await commands.rotate_key("x") == "it is not connected"
+    commands.rotated("x")
