@@ -7,10 +7,9 @@ No secret is ever a field: tokens and keys appear by their ids.
 from __future__ import annotations
 
 import enum
+import logging
 
-import structlog
-
-_log = structlog.get_logger("riata.audit")
+_log = logging.getLogger("riata.audit")
 
 
 class Audit(enum.StrEnum):
@@ -38,4 +37,4 @@ _WARNINGS = frozenset({Audit.JOIN_TOKEN_REUSED, Audit.REVOKED_KEY_USED})
 def record(event: Audit, **fields: object) -> None:
     """Write one audit event. `fields` are plain values."""
     write = _log.warning if event in _WARNINGS else _log.info
-    write(event.value, audit=True, **fields)
+    write(event.value, extra={"audit": True, **fields})

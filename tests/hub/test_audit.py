@@ -1,18 +1,17 @@
 """Audit events: a closed set of names, marked, and never with a secret."""
 
-from structlog.testing import capture_logs
-
 from hub import audit
 from hub.audit import Audit
+from tests.harness.records import captured
 
 
 def test_an_event_is_marked_and_carries_its_fields() -> None:
-    with capture_logs() as logged:
+    with captured("riata.audit") as logged:
         audit.record(Audit.AGENT_JOINED, agent="a", peer="192.0.2.7:1")
         audit.record(Audit.JOIN_TOKEN_REUSED, agent="a")
     assert logged == [
-        {"event": "agent-joined", "log_level": "info", "audit": True, "agent": "a", "peer": "192.0.2.7:1"},
-        {"event": "join-token-reused", "log_level": "warning", "audit": True, "agent": "a"},
+        {"event": "agent-joined", "level": "info", "audit": True, "agent": "a", "peer": "192.0.2.7:1"},
+        {"event": "join-token-reused", "level": "warning", "audit": True, "agent": "a"},
     ]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from structlog.testing import capture_logs
-
 from hub.auth.agentkeys import AgentKey
+from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
 
@@ -41,7 +40,7 @@ async def test_sessions_and_those_without_one(world: HubWorld) -> None:
 async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:
     await world.call("POST", "/v1/clusters", {"name": "a"})
     await enrol(world, "a", "one")
-    with capture_logs() as logged:
+    with captured("riata.audit") as logged:
         assert (await world.call("DELETE", "/v1/agents/one")).status == 204
     assert ("sessions of", "one") in world.tunnels.cuts
     (event,) = [event for event in logged if event.get("audit")]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
+from tests.harness.records import captured
 from tests.hub.api.hubworld import HubWorld
 
 
 async def test_made_listed_and_taken_back(world: HubWorld) -> None:
     for name in ("a", "b"):
         await world.call("POST", "/v1/clusters", {"name": name})
-    with capture_logs() as logged:
+    with captured("riata.audit") as logged:
         made = await world.call("POST", "/v1/clusters/a/join-tokens", {})
     assert made.status == 201
     assert made.json["token"].startswith(f"riatajoin_{made.json['id']}_")

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
 from proto.credentials import SKEW_MAX_S, new_seed, public_key
 from proto.errors import Code
 from proto.messages import AgentAuth
+from tests.harness.records import captured
 from tests.hub.auth import enrolling
 from tests.hub.auth.enrolling import CHALLENGE, World
 
@@ -65,13 +65,13 @@ async def test_a_second_use_says_when_the_first_was_and_is_audited(world: World)
     token = await world.token()
     await world.show(world.join(ONE, token))
     world.clock.now += 60
-    with capture_logs() as logged:
+    with captured("riata.audit") as logged:
         second = await refusal(world, world.join(OTHER, token))
     assert second.code is Code.UNAUTHENTICATED
     assert re.search(r"used at 1970-01-12T13:46:40Z", second.message)
     assert "riata agents revoke" in second.message
     (event,) = logged
-    assert (event["event"], event["audit"], event["log_level"]) == ("join-token-reused", True, "warning")
+    assert (event["event"], event["audit"], event["level"]) == ("join-token-reused", True, "warning")
     assert (event["used_at"], event["peer"]) == ("1970-01-12T13:46:40Z", CHALLENGE.peer)
     assert token.decode() not in str(logged) + second.message
 
@@ -105,7 +105,7 @@ async def test_a_revoked_agent_does_not_come_back(world: World) -> None:
     joined = await world.show(world.join(ONE, token))
     await world.revoke(joined.credential_id)
     for auth in (world.sign(ONE), world.join(ONE, token), world.join(ONE, await world.token())):
-        with capture_logs() as logged:
+        with captured("riata.audit") as logged:
             refused = await refusal(world, auth)
         assert [event["event"] for event in logged] == ["revoked-key-used"]
         assert refused.code is Code.REVOKED
