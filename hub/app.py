@@ -124,13 +124,14 @@ class Hub:
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
         self._tokens = Tokens(store, wall_clock)
+        self._pins = HubPins(self._server_context.files if self._server_context else None, settings.agent_pins)
         self._admission = AgentAdmission(
             store,
             self._indexes.agents,
             self._indexes.clusters,
             self._indexes.follower,
             wall_clock,
-            HubPins(self._server_context.files if self._server_context else None, settings.agent_pins),
+            self._pins,
         )
         self._commands = self._admission.commands(self._registry, self._tasks)
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
@@ -302,6 +303,8 @@ class Hub:
             clock=wall_clock,
             hub_id=self._hub_id,
             ca_pem=lambda: tls.read_ca(self._server_context.files) if self._server_context else b"",
+            hub_url=lambda: str(self.ready()["url"]),
+            agent_pins=self._pins,
             failing_checks=self.failing_checks,
             follower=self._shared.visibility if self._shared else self._indexes.follower,
             authenticator=self._authenticator,

@@ -23,6 +23,7 @@ from hub.edge.limits import EdgeLimits
 from hub.proxy.limits import ProxyLimits
 from proto import pins
 from proto.limits import Limits
+from proto.versions import PRODUCT_VERSION
 
 ENV_PREFIX: Final = "RIATA_HUB_"
 FILE_NAME: Final = "hub.toml"
@@ -48,6 +49,8 @@ class ApiSettings:
     """Longest life of a user token; a token for a year of automation fits."""
     join_token_lifetime_s: float = 900.0
     """How long a join token is valid unless its maker says otherwise; at most 24 h."""
+    agent_image: str = f"riata-agent:{PRODUCT_VERSION}"
+    """Image of the agent in the manifests that the hub gives out."""
     tokens_per_user_max: int = 500
     """Tokens that have not expired which one user may have made without being administrator; a bound on the store."""
 

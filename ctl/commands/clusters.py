@@ -1,7 +1,7 @@
 """`riata clusters`: the clusters a hub knows."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -52,7 +52,36 @@ async def create(
     async with common.hub() as hub:
         made = await hub.post(client.target("v1", "clusters"), body)
     KIND.show_one(made, common.output)
-    terminal.say(f"cluster {name} exists; next: riata join-tokens create {name} --write-token FILE")
+    terminal.say(f"cluster {name} exists; next: riata clusters manifest {name} | kubectl apply -f -")
+
+
+@app.command
+async def manifest(
+    name: Name,
+    /,
+    *,
+    image: Annotated[str, Parameter(help="The agent's image, when not the one that the hub is set to.")] = "",
+    rbac: Annotated[
+        Literal["impersonate", "constrained", "read-only"], Parameter(help="What the agents may do.")
+    ] = "impersonate",
+    node_agents: Annotated[bool, Parameter(negative="", help="Also an agent on each node.")] = False,
+    no_cluster_admins: Annotated[
+        bool, Parameter(negative="", help="Do not bind the hub's administrators to cluster-admin.")
+    ] = False,
+    expires_in: options.Expiry = "",
+    profile: options.Profile = "",
+) -> None:
+    """Print what is applied in a cluster so that its agent joins: riata clusters manifest NAME | kubectl apply -f -
+
+    It holds a new join token, good for 15 minutes and one key. Lost it? Run this again.
+    """
+    body: dict[str, object] = {"profile": rbac, "nodeAgents": node_agents, "clusterAdmins": not no_cluster_admins}
+    body |= {"image": image} if image else {}
+    body |= {"expiresInSeconds": durations.parse(expires_in)} if expires_in else {}
+    async with options.Common(profile=profile).hub() as hub:
+        made = await hub.post(client.target("v1", "clusters", name, "manifest"), body)
+    terminal.data(str(made["manifest"]).rstrip("\n"))
+    terminal.say(f"its join token {made.get('joinToken')} is valid until {made.get('expiresAt')}, for one agent key")
 
 
 @app.command(name="list")

@@ -8,6 +8,7 @@ from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.audit import Audit
+from hub.auth import bearer
 from hub.auth.jointokens import JoinToken
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
@@ -26,17 +27,26 @@ async def create_join_token(call: Call) -> Reply:
     assert isinstance(body, models.JoinTokenRequest)
     services = call.services
     cluster = visible_cluster(services, call.caller, call.path["cluster"])
-    lifetime_s = body.expires_in_seconds or services.settings.join_token_lifetime_s
+    record, minted = await mint(services, cluster, body.expires_in_seconds, call.caller.user)
+    shown = _shown(services, record, cluster).model_dump(by_alias=False)
+    return Reply(models.NewJoinToken(**shown, token=minted.text), 201)
+
+
+async def mint(
+    services: Services, cluster: Cluster, expires_in_s: int | None, user: str
+) -> tuple[JoinToken, bearer.Minted]:
+    """A new join token, visible to the tunnel. `expires_in_s` None: as the hub is set. Raises Conflict."""
     record, minted, revision = await services.join_tokens.create(
-        cluster_uid=cluster.uid, lifetime_s=lifetime_s, created_by=call.caller.user
+        cluster_uid=cluster.uid,
+        lifetime_s=expires_in_s or services.settings.join_token_lifetime_s,
+        created_by=user,
     )
     await services.follower.reached(revision)
     if services.cluster_index.by_uid(cluster.uid) is None:
         await services.clusters.sweep()
         raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=cluster.name)
-    audit.record(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id, user=call.caller.user)
-    shown = _shown(services, record, cluster).model_dump(by_alias=False)
-    return Reply(models.NewJoinToken(**shown, token=minted.text), 201)
+    audit.record(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id, user=user)
+    return record, minted
 
 
 async def revoke_join_token(call: Call) -> Reply:

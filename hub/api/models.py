@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hub.auth.principal import check_name
+from hub.clusters.manifest import Profile
 from hub.clusters.records import NAME_PATTERN
 
 LABELS_MAX: Final = 64
@@ -96,6 +97,16 @@ class AgentTokenRequest(Request):
 
 class JoinTokenRequest(Request):
     expires_in_seconds: JoinLifetime | None = Field(None, description="Absent: what the hub is set to, 900 (15 min).")
+
+
+class ManifestRequest(Request):
+    image: Annotated[str, Field(max_length=512)] | None = Field(
+        None, description="Reference of the agent's image. Absent: the hub's `api.agent_image`."
+    )
+    profile: Profile = Field("impersonate", description="RBAC profile of the agents.")
+    node_agents: bool = Field(False, description="Also an agent on each node.")
+    cluster_admins: bool = Field(True, description="Bind the hub's grant `admin` to cluster-admin.")
+    expires_in_seconds: JoinLifetime | None = Field(None, description="Life of the join token inside.")
 
 
 class TokenRequest(Request):
@@ -204,6 +215,13 @@ class JoinToken(Answer):
 
 class NewJoinToken(JoinToken):
     token: str = Field(description="Shown this once; the hub keeps a hash. Good for one agent key.")
+
+
+class NewManifest(Answer):
+    cluster: str
+    join_token: str = Field(description="Id of the join token inside, not the token.")
+    expires_at: Time
+    manifest: str = Field(description="YAML for `kubectl apply -f -`. It holds the token: shown this once.")
 
 
 class Token(Answer):

@@ -17,7 +17,7 @@ import pydantic
 from aiohttp import web
 
 from hub import errors, health, status
-from hub.api import agents, clusters, grants, jointokens, openapi, tokens
+from hub.api import agents, clusters, grants, jointokens, manifests, openapi, tokens
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.auth.principal import Principal
@@ -55,7 +55,7 @@ _TUNNEL = Route(
 
 ROUTES: Final[tuple[Route, ...]] = (
     *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *clusters.ROUTES,
-    *jointokens.ROUTES, *agents.ROUTES, *grants.ROUTES,
+    *jointokens.ROUTES, *manifests.ROUTES, *agents.ROUTES, *grants.ROUTES,
 )  # fmt: skip
 _DOCUMENT: Final = json.dumps(openapi.document(ROUTES)).encode()
 

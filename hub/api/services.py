@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -73,6 +73,10 @@ class Services:
     clock: Clock
     hub_id: str
     ca_pem: Callable[[], bytes]
+    hub_url: Callable[[], str]
+    """Under which URL agents reach this hub."""
+    agent_pins: Callable[[], Collection[str]]
+    """Under which pins they may know it."""
     failing_checks: Callable[[], list[str]]
     follower: Visibility
     authenticator: Authenticator

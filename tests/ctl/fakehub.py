@@ -43,6 +43,7 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/join-tokens", self._create_join_token)
         routes.add_get("/v1/clusters/{name}/join-tokens", _lister(self.join_tokens))
         routes.add_delete("/v1/clusters/{name}/join-tokens/{id}", _remover(self.join_tokens))
+        routes.add_post("/v1/clusters/{name}/manifest", self._manifest)
         for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
             routes.add_get(path, _lister(kept))
             routes.add_post(path, _creator(kept))
@@ -84,6 +85,15 @@ class FakeHub:
 
     async def _create_join_token(self, request: web.Request) -> web.Response:
         return self._keep(self.join_tokens, self.token("riatajoin", await request.json()))
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        answer = {
+            "cluster": "a",
+            "joinToken": "t1",
+            "expiresAt": EXPIRES,
+            "manifest": "kind: Namespace\n---\nkind: X\n",
+        }
+        return web.json_response(answer, status=201)
 
     @staticmethod
     def _keep(kept: dict[str, Any], made: dict[str, Any]) -> web.Response:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import time
 import urllib.request
 from pathlib import Path
@@ -264,3 +265,21 @@ async def test_deleting_a_cluster_cuts_within_a_second_and_a_new_one_of_the_name
         new = json.loads((agent.directory / "agent.key").read_text())
         assert new["cluster_uid"] != old["cluster_uid"]
         assert await status_of(hub_line, "reborn") == 200
+
+
+async def test_the_hubs_manifest_is_all_that_an_agent_needs(hub_line: Line) -> None:
+    """Applied as it is to the API server; the agent has the rights, the empty Secret and the token that it gives."""
+    await hub_line.light.kubectl("delete", "secret", "riata-agent-key", "-n", "riata-system", "--ignore-not-found")
+    await hub_line.light.kubectl("delete", "role,rolebinding", "riata-agent-key", "-n", "riata-system")
+    options = ["--key-secret", "riata-system/riata-agent-key"]
+    agents = harness.agent(hub_line.hub, hub_line.light, name="manifested", enrol=True, options=options, wait=False)
+    async with agents as agent:
+        made = await hub_line.api.must("POST", "/v1/clusters/manifested/manifest", {})
+        await hub_line.light.apply(made["manifest"])
+        (token,) = set(re.findall(r"riatajoin_\w+", made["manifest"]))
+        hub_line.api.made.append(token)
+        write_private(agent.directory / "join.token", token.encode())
+        await agent.restart()
+        assert await status_of(hub_line, "manifested") == 200
+        assert (await one_agent(hub_line, "manifested"))["id"] == made["joinToken"]
+        await hub_line.light.kubectl("delete", "deployment", "riata-agent", "-n", "riata-system")

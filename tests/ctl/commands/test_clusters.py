@@ -41,7 +41,7 @@ async def test_create_sends_labels_and_names_the_next_step(riata: Riata, hub: st
     result = await riata("clusters", "create", "a", "--label", "tier=prod", "--label", "note=a=b", "-o", "name")
     assert result.out == "a\n"
     assert fake.calls[-1] == ("POST", "/v1/clusters", {"name": "a", "labels": {"tier": "prod", "note": "a=b"}})
-    assert "next: riata join-tokens create a" in result.err
+    assert "next: riata clusters manifest a | kubectl apply -f -" in result.err
 
 
 async def test_a_label_without_a_value_is_a_usage_error_before_anything_is_asked(
@@ -93,3 +93,20 @@ async def test_what_an_agent_reports_cannot_drive_the_terminal(riata: Riata, hub
     _two(fake)
     fake.clusters["alpha"]["tunnels"] = [{**TUNNEL, "version": "\x1b[2Jgone\nline"}]
     assert "\x1b" not in (await riata("clusters", "list")).out
+
+
+async def test_a_manifest_is_all_that_standard_output_gets(riata: Riata, hub: str, fake: FakeHub) -> None:
+    made = await riata("clusters", "manifest", "a")
+    assert made.out == "kind: Namespace\n---\nkind: X\n"
+    assert "join token t1 is valid until" in made.err
+    assert fake.calls[-1] == (
+        "POST",
+        "/v1/clusters/a/manifest",
+        {"profile": "impersonate", "nodeAgents": False, "clusterAdmins": True},
+    )
+    options = ["--image", "i:1", "--rbac", "read-only", "--node-agents", "--no-cluster-admins", "--expires-in", "1h"]
+    await riata("clusters", "manifest", "a", *options)
+    assert fake.calls[-1][2] == {
+        "profile": "read-only", "nodeAgents": True, "clusterAdmins": False, "image": "i:1", "expiresInSeconds": 3600,
+    }  # fmt: skip
+    assert (await riata("clusters", "manifest", "a", "--rbac", "root")).code == 2

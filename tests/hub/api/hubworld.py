@@ -155,6 +155,8 @@ class HubWorld:
         self.tunnels = FakeTunnels()
         self.failing: list[str] = []
         self.rotation_fails = ""
+        self.hub_url = "https://hub.test"
+        self.pins: set[str] = {"sha256:" + "a" * 64}
         self.ca = b"PEM"
         self.token_writer = Tokens(store, clock)
         authenticator = Authenticator(self.tokens, self.grants, clock)
@@ -163,6 +165,8 @@ class HubWorld:
             clock=clock,
             hub_id="h1",
             ca_pem=lambda: self.ca,
+            hub_url=lambda: self.hub_url,
+            agent_pins=lambda: self.pins,
             failing_checks=lambda: self.failing,
             follower=self.follower,
             authenticator=authenticator,

@@ -1,0 +1,54 @@
+"""`/v1/clusters/{cluster}/manifest`: everything that an agent needs, a fresh join token inside, or nothing made."""
+
+from __future__ import annotations
+
+import pytest
+import trustme
+import yaml
+
+from proto import pins
+from tests.hub.api.hubworld import HubWorld
+
+
+async def test_a_manifest_holds_url_pin_ca_and_a_token_of_its_own(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    world.ca = trustme.CA().cert_pem.bytes()
+    (pin,) = pins.pins_of_pem(world.ca)
+    world.pins = {pin}
+    made = await world.call("POST", "/v1/clusters/a/manifest", {"nodeAgents": True})
+    assert made.status == 201
+    text = made.json["manifest"]
+    documents = list(yaml.safe_load_all(text))
+    assert {document["kind"] for document in documents} >= {"Namespace", "Secret", "Deployment", "DaemonSet"}
+    assert f"riatajoin_{made.json['joinToken']}_" in text
+    for part in ("https://hub.test", pin, "BEGIN CERTIFICATE", f"riata:h1:{uid}", "riata-agent:0.1.0", "--key-secret"):
+        assert part in text or part.removeprefix("--").replace("-", "_").upper() in text, part
+    (listed,) = (await world.call("GET", "/v1/clusters/a/join-tokens")).json["items"]
+    assert (listed["id"], listed["expiresAt"]) == (made.json["joinToken"], made.json["expiresAt"])
+    again = await world.call("POST", "/v1/clusters/a/manifest", {})
+    assert again.json["joinToken"] != made.json["joinToken"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"image": "a b"}, {"image": "x\nkind: ClusterRoleBinding"}, {"image": "$(id)"}, {"profile": "root"},
+        {"expiresInSeconds": 86_401}, {"nodeAgents": "yes"}, {"hubUrl": "https://evil.test"},
+    ],
+)  # fmt: skip
+async def test_bad_values_make_no_token(world: HubWorld, body: dict[str, object]) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert (await world.call("POST", "/v1/clusters/a/manifest", body)).status in {409, 422}
+    assert (await world.call("GET", "/v1/clusters/a/join-tokens")).json == {"items": []}
+
+
+async def test_a_hub_that_cannot_be_pinned_or_reached_says_what_to_set(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    world.pins = set()
+    assert "agent_pins" in (await world.call("POST", "/v1/clusters/a/manifest", {})).json["message"]
+    world.pins, world.hub_url = {"sha256:" + "a" * 64}, "http://127.0.0.1:1"
+    assert "public_url" in (await world.call("POST", "/v1/clusters/a/manifest", {})).json["message"]
+    assert (await world.call("GET", "/v1/clusters/a/join-tokens")).json == {"items": []}
+    jane = await world.mint("jane")
+    assert (await world.call("POST", "/v1/clusters/a/manifest", {}, token=jane)).status == 403
+    assert (await world.call("POST", "/v1/clusters/b/manifest", {})).status == 404
