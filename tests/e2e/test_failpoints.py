@@ -57,13 +57,13 @@ class Life:
         command = [*tools.console_script("riata-hub", "hub"), "init", "--data", str(self.directory / "data")]
         (await execute([*command, "--admin-token-file", str(self.directory / "admin.token")], timeout=30)).check()
 
-    async def serve(self, failpoint: str) -> None:
+    async def serve(self, failpoint: str, *options: str) -> None:
         port = urlsplit(self.ready["urls"][0]).port if self.ready else 0
         ready_file = self.directory / "ready.json"
         ready_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.e2e.failpoint", failpoint, "serve"]
         command += ["--data", str(self.directory / "data"), "--listen", f"127.0.0.1:{port}", "--metrics-listen", ""]
-        command += ["--ready-file", str(ready_file)]
+        command += ["--ready-file", str(ready_file), *options]
         self.child = Child.start("riata-hub", command, log=self.directory / "hub.log", cwd=tools.REPOSITORY)
         self.ready = await wait_ready_file(ready_file, self.child, 20)
 
@@ -192,3 +192,13 @@ async def test_killed_at_a_write_nothing_is_half_made(number: int, when: str) ->
         assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []
         await a_life.stop()
         assert {kind for kind in a_life.records() if kind not in {"hub", "token", "grant"}} == set()
+
+
+async def test_a_cluster_lives_and_dies_the_same_over_several_workers() -> None:
+    """Each call and each session meets whichever process it meets; the store and its indexes are one."""
+    async with life("workers") as a_life:
+        await a_life.serve("0:", "--workers", "2")
+        for _ in range(3):
+            assert await live(a_life) == 0
+            (a_life.directory / "agent.key").unlink()
+        assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []

@@ -86,3 +86,17 @@ def test_the_higher_epoch_wins_whoever_hears_first() -> None:
 
 def test_equal_epochs_leave_exactly_one() -> None:
     assert [loses(own(1), 1, opened("a", worker=2)), loses(own(1), 2, opened("a", worker=1))] == [False, True]
+
+
+def test_tunnels_of_nodes_are_shown_and_are_no_route() -> None:
+    rig = Rig()
+    node = Opened(
+        2, "n", "uid-c1", "c1", "node", b"i" * 16, 1, "a:1", "v", "k", 1.0, True, credential_id="c1:n1", node="n1"
+    )
+    rig.directory.opened(node)
+    assert rig.sessions() == []
+    assert [remote.opened.node for remote in rig.directory.nodes_of("uid-c1")] == ["n1"]
+    assert len(rig.directory) == 1
+    rig.directory.closed("n")
+    assert list(rig.directory.nodes_of("uid-c1")) == []
+    assert rig.directory.lost("uid-c1") is None  # no route was lost

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
+from hub.auth.agents import AgentIdentity
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Tunnel
 from hub.workers import messages
 from hub.workers.channel import ChannelLost
@@ -197,3 +199,26 @@ async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     await rig.crew[1].refresh()
     assert len(rig.crew[1].status("uid-alpha")) == 2
     assert other.is_open
+
+
+def as_node(made: Tunnel, number: int) -> Tunnel:
+    identity = AgentIdentity("uid-alpha", "alpha", f"alpha:n{number}", "node", node=f"n{number}")
+    return dataclasses.replace(made, identity=identity, session_id=f"node-{made.session_id}")
+
+
+async def test_node_tunnels_of_other_workers_are_listed_bounded_and_never_hopped_to(rig: Rig) -> None:
+    for instance in range(1, INSTANCES_MAX + 1):
+        made, _ = rig.connect(2, instance=instance)
+        rig.crew[2].remove(made)
+        rig.crew[2].add(as_node(made, 1))
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha") is None
+    listed = rig.crew[1].status("uid-alpha")
+    assert {(status.role, status.node, status.credential_id) for status in listed} == {("node", "n1", "alpha:n1")}
+    assert len(listed) == INSTANCES_MAX
+    one = as_node(made, 1).identity
+    with pytest.raises(Refusal, match="the node has 5 agents"):
+        rig.crew[1].check(one, b"x" * 16, 1)
+    rig.crew[1].check(as_node(made, 2).identity, b"x" * 16, 1)
+    await rig.crew[1].refresh("uid-alpha")
+    assert rig.crew[1].lost_at("uid-alpha") is not None  # by the tunnels of role cluster that were there before
