@@ -18,6 +18,7 @@ from proto.pins import pins_of_pem
 from tests import harness
 from tests.deploy.conftest import Archives
 from tests.harness import Cluster, Hub, Result, execute, kubectl, tools
+from tests.harness.node import BRIDGE
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session")]
 
@@ -202,6 +203,9 @@ class Inside:
                 ("postrouting", 99, f"add rule ip hub postrouting ip daddr {pod} ct status dnat masquerade"),
             )
         )
+        # Without it a program of the node itself would leave by the uplink, as the firewall sees it, and be dropped.
+        way = ["ip", "route", "replace", f"{ADDRESS}/32", "dev", BRIDGE]
+        (await execute([*self.cluster.command_prefix, *way], timeout=15)).check()
         command = [*self.cluster.command_prefix, "nft", "-f", "-"]
         text = f"add table ip hub\ndelete table ip hub\nadd table ip hub\n{rules}"
         (await execute(command, stdin=text, timeout=15)).check()
