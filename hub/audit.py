@@ -36,5 +36,4 @@ _WARNINGS = frozenset({Audit.JOIN_TOKEN_REUSED, Audit.REVOKED_KEY_USED})
 
 def record(event: Audit, **fields: object) -> None:
     """Write one audit event. `fields` are plain values."""
-    write = _log.warning if event in _WARNINGS else _log.info
-    write(event.value, extra={"audit": True, **fields})
+    _log.log(logging.WARNING if event in _WARNINGS else logging.INFO, event.value, extra={"audit": True, **fields})

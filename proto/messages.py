@@ -165,7 +165,7 @@ class Credential(Wire, frozen=True):
     """Proof of who the agent is."""
 
     scheme: _Name
-    """`bearer`: value is the token. `join`: value is a JoinProof. `signature`: value is a SignatureProof."""
+    """`bearer`: value is the token. `join`: JoinProof. `signature`: SignatureProof. `service-account`: the token."""
     value: bytes
 
     def __repr__(self) -> str:

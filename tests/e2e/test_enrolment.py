@@ -140,7 +140,7 @@ subjects: [{kind: ServiceAccount, name: riata-agent, namespace: riata-system}]
 
 async def test_replicas_keep_their_key_in_one_secret(hub_line: Line) -> None:
     """With exactly these rights: both start at once on an empty Secret, one key comes out, one join, two tunnels."""
-    await hub_line.light.apply(SECRET)
+    await hub_line.light.kubectl("delete", "secret", "riata-agent-key", "-n", "riata-system", "--ignore-not-found")
     options = ["--key-secret", "riata-system/riata-agent-key"]
     agents = [
         harness.agent(hub_line.hub, hub_line.light, name="in-secret", enrol=True, options=options, wait=False)
