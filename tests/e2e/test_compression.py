@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pyte
 
 COUNT = 150
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+LIST_OF_METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+"""Another form than the stored one; a Table would show ages, which differ from call to call."""
 WIRE = 'riata_hub_compressed_bytes_total{form="wire"}'
 
 
@@ -79,7 +81,7 @@ async def version(session: aiohttp.ClientSession, url: str) -> str:
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-@pytest.mark.parametrize("accept", ["application/json", "application/yaml", PROTOBUF, TABLE])
+@pytest.mark.parametrize("accept", ["application/json", "application/yaml", PROTOBUF, LIST_OF_METADATA])
 async def test_a_list_is_that_of_a_direct_call(hub_line: Line, light: Entry, accept: str, coding: str) -> None:
     path = await fill(light)
     async with light.session() as session, directly(hub_line.light) as direct:
@@ -92,7 +94,7 @@ async def test_a_list_is_that_of_a_direct_call(hub_line: Line, light: Entry, acc
         async with direct.get(same, headers=headers) as answer:
             theirs, theirs_headers = await answer.read(), answer.headers
     assert ours == theirs
-    assert len(ours) > 10_000
+    assert len(ours) > 5_000
     for name in ("Content-Type", "Content-Encoding", "Content-Length", "Vary", "Etag"):
         assert ours_headers.get(name) == theirs_headers.get(name), name
     # What the API server has packed itself goes through; everything else is packed on the tunnel.
@@ -109,7 +111,7 @@ async def test_openapi_and_discovery_are_those_of_a_direct_call(hub_line: Line, 
                 assert ours.headers.get("Etag") == theirs.headers.get("Etag")
 
 
-@pytest.mark.parametrize("accept", ["application/json", PROTOBUF + ";stream=watch", TABLE])
+@pytest.mark.parametrize("accept", ["application/json", PROTOBUF + ";stream=watch", METADATA])
 async def test_a_watch_is_that_of_a_direct_call_and_a_fraction_on_the_tunnel(
     hub_line: Line, light: Entry, accept: str
 ) -> None:
