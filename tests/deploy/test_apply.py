@@ -10,6 +10,7 @@ import pytest_asyncio
 from deploy.helm import ROOT, render
 from hub.clusters.manifest import dump
 from tests.deploy import matrix
+from tests.e2e.waiting import until
 from tests.harness import Cluster, Result, kubeconfigs, kubectl
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session")]
@@ -154,6 +155,19 @@ async def test_a_node_has_one_label_that_the_cluster_agent_may_change(light_clus
     await light_cluster.apply(json.dumps(node))
     (await cluster_agent("label", "node", "labelled", f"{FALLBACK}=true")).check()
     (await cluster_agent("label", "node", "labelled", f"{FALLBACK}-")).check()
+    probe = (
+        "patch",
+        "node",
+        "labelled",
+        "--dry-run=server",
+        "-p",
+        json.dumps({"metadata": {"annotations": {"a": "b"}}}),
+    )
+
+    async def is_in_force() -> bool:
+        return (await cluster_agent(*probe)).rc != 0
+
+    await until(is_in_force, what="the API server follows the new admission policy", within=30.0)
     for change in (
         {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}},
         {"metadata": {"labels": {"a": None}}},
