@@ -164,7 +164,7 @@ class NodeTokens:
             raise CredentialRefused("the cluster's agent has not registered the cluster's token issuer yet")
         try:
             claims = jwt.decode(token, issuer.keys, algorithms=list(ALGORITHMS)).claims
-        except (JoseError, ValueError, TypeError, KeyError) as exc:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
             # An unknown key id is here too: the cluster's keys may be new, and its agent tells within minutes.
             logger.info("node token refused", extra={"cluster_uid": cluster_uid, "error": type(exc).__name__})
             raise CredentialRefused from None

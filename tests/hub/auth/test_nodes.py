@@ -137,6 +137,13 @@ def test_nonsense_is_refused(token: bytes) -> None:
     assert World().refusal(token).message == "the agent's credential is not valid for any cluster"
 
 
+def test_a_header_that_is_nested_too_deeply_is_refused() -> None:
+    world = World()
+    _, claims, signature = world.token().split(b".")
+    deep = base64.urlsafe_b64encode(b"[" * 10_500).rstrip(b"=")
+    world.refusal(b".".join((deep, claims, signature)))
+
+
 def test_before_the_issuer_is_registered_and_after_the_cluster_is_gone() -> None:
     world = World()
     world.issuers.reset([])
