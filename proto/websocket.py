@@ -8,7 +8,10 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from websockets.utils import apply_mask
+try:
+    from websockets.speedups import apply_mask  # in C: 160 us less for 64 KiB
+except ImportError:  # a platform without the library's wheel
+    from websockets.utils import apply_mask
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
