@@ -6,6 +6,7 @@ nobody else's (design D6, facts/security.md F2: an issuer's address is a name he
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import logging
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 KIND: Final = "token-issuer"
 KEYS_MAX: Final = 16
 RSA_BITS_LEAST: Final = 2048
+RSA_BITS_MOST: Final = 8192
+_CURVES: Final = frozenset({"P-256", "P-384", "P-521"})
 _NAME: Final = "self"
 
 
@@ -62,13 +65,21 @@ def _key(item: dict[str, Any]) -> RSAKey | ECKey:
     if "d" in item or "k" in item:
         raise ValueError("a JWKS that is registered holds no secrets")
     if item.get("kty") == "RSA":
-        modulus = str(item["n"]).rstrip("=")
-        if len(modulus) * 6 < RSA_BITS_LEAST:  # the library would only warn
-            raise ValueError(f"an RSA key has at least {RSA_BITS_LEAST} bits")
+        modulus, exponent = _integer(item["n"]), _integer(item["e"])
+        if not RSA_BITS_LEAST <= modulus.bit_length() <= RSA_BITS_MOST or not modulus & 1:
+            raise ValueError(f"an RSA key has {RSA_BITS_LEAST} to {RSA_BITS_MOST} bits")
+        if not 3 <= exponent < 1 << 32:  # a large one makes every check of a signature cost milliseconds
+            raise ValueError("the exponent of an RSA key is at most 32 bits long")
         return RSAKey.import_key(item)
-    if item.get("kty") == "EC":
+    if item.get("kty") == "EC" and item.get("crv") in _CURVES:
         return ECKey.import_key(item)
     raise ValueError("keys are RSA or EC")
+
+
+def _integer(text: Any) -> int:
+    """A number in base64url (RFC 7518 §2). Raises ValueError, TypeError."""
+    raw = str(text).rstrip("=")
+    return int.from_bytes(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)), "big")
 
 
 class IssuerIndex:

@@ -40,6 +40,8 @@ LIFETIME_MAX_S: Final = 900.0
 SKEW_S: Final = 60.0
 """How far the API server's clock may be ahead of the hub's."""
 
+_TIME_MAX: Final = 1e11
+"""Seconds since the epoch, some three thousand years: beyond is no time but an attack (JSON has NaN and 1e300 here)."""
 NODE_PATTERN: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,214}[a-z0-9])?")
 
 
@@ -170,7 +172,7 @@ class NodeTokens:
             raise CredentialRefused from None
         if claims.get("iss") != issuer.issuer or claims.get("aud") != [audience(hub_id, cluster_uid)]:
             raise CredentialRefused
-        if claims.get("sub") not in issuer.subjects:
+        if not isinstance(claims.get("sub"), str) or claims["sub"] not in issuer.subjects:
             raise CredentialRefused("the token's ServiceAccount is not one that node agents of this cluster run with")
         expires_at = self._times(claims)
         return self._bound(claims, cluster_uid, str(claims["sub"]), expires_at)
@@ -180,13 +182,18 @@ class NodeTokens:
         exp, iat, nbf = claims.get("exp"), claims.get("iat"), claims.get("nbf", claims.get("iat"))
         if not all(type(moment) in (int, float) for moment in (exp, iat, nbf)):
             raise CredentialRefused
-        until, since, not_before = float(exp), float(iat), float(nbf)  # type: ignore[arg-type] # looked at above
+        try:
+            until, since, not_before = float(exp), float(iat), float(nbf)  # type: ignore[arg-type] # looked at above
+        except OverflowError:
+            raise CredentialRefused from None
+        if not all(0 <= moment < _TIME_MAX for moment in (until, since, not_before)):  # NaN is none of these either
+            raise CredentialRefused
         now = self._clock()
         if now >= until:
             raise CredentialRefused(f"the token expired at {rfc3339(until)}")
         if now < not_before - SKEW_S or now < since - SKEW_S:
             raise CredentialRefused("the token is not valid yet: the clocks of cluster and hub differ")
-        if until - since > LIFETIME_MAX_S:
+        if not 0 <= until - since <= LIFETIME_MAX_S:
             raise CredentialRefused(
                 f"the token lives {until - since:.0f} s, at most {LIFETIME_MAX_S:.0f}: set expirationSeconds to 600"
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from hub.auth import issuers
 from hub.auth.issuers import IssuerIndex, Issuers
@@ -63,7 +64,32 @@ async def test_what_is_no_public_key_set_is_refused(tmp_path: Path, jwks: str) -
 
 def test_a_weak_key_is_refused() -> None:
     with pytest.raises(ValueError, match="2048"):
-        issuers.key_set(json.dumps({"keys": [{"kty": "RSA", "e": "AQAB", "n": "A" * 171}]}))
+        issuers.key_set(json.dumps({"keys": [{"kty": "RSA", "e": "AQAB", "n": "A" * 172}]}))
+
+
+def number(value: int) -> str:
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    ("modulus", "exponent"),
+    [((1 << 2047) + 1, (1 << 2000) + 1), ((1 << 2047) + 1, 1), (1 << 2047, 65_537), ((1 << 200_000) + 1, 65_537)],
+    ids=["large exponent", "exponent 1", "even", "200,000 bits"],
+)
+def test_a_key_that_is_dear_to_check_or_worth_nothing_is_refused(modulus: int, exponent: int) -> None:
+    with pytest.raises(ValueError, match="RSA"):
+        issuers.key_set(json.dumps({"keys": [{"kty": "RSA", "n": number(modulus), "e": number(exponent)}]}))
+
+
+def test_a_short_key_that_is_padded_is_refused() -> None:
+    padded = base64.urlsafe_b64encode(bytes(192) + ((1 << 511) + 1).to_bytes(64, "big")).decode()
+    with pytest.raises(ValueError, match="2048"):
+        issuers.key_set(json.dumps({"keys": [{"kty": "RSA", "n": padded, "e": "AQAB"}]}))
+
+
+def test_only_the_curves_that_api_servers_sign_with() -> None:
+    with pytest.raises(ValueError, match="RSA or EC"):
+        issuers.key_set(json.dumps({"keys": [ECKey.generate_key("secp256k1").as_dict(private=False)]}))
 
 
 def test_an_unreadable_record_proves_nobody(caplog: pytest.LogCaptureFixture) -> None:
