@@ -101,19 +101,25 @@ class CommandServer:
         if known is None:
             stream.reset(Code.FORBIDDEN, "there is no such command here")
             return None
+        if not stream.peer_ended:  # a body that nobody takes would be charged to the process, and for ever
+            stream.reset(Code.PROTOCOL, "a command ends with its OPEN")
+            return None
         if self._served >= SERVED_MAX:
             stream.reset(Code.OVERLOADED, "too many commands at once")
             return None
         verb, handler = known
         served = _Served()
-        self._served += 1
         try:
             served.task = self._group.spawn(self._serve(stream, message, verb, handler), name=verb.name)
         except RuntimeError:  # the session is over
-            self._served -= 1
             stream.reset(Code.CLOSED, "the session ends")
             return None
+        self._served += 1
+        served.task.add_done_callback(self._done)  # a task that is cancelled before it began runs no `finally`
         return served
+
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        self._served -= 1
 
     async def _serve(self, stream: LinkStream, message: Command, verb: Verb, handler: Handler) -> None:
         try:
@@ -128,8 +134,6 @@ class CommandServer:
         except Exception:
             logger.exception("command failed", extra={"verb": verb.name})
             stream.reset(Code.INTERNAL, "internal error")
-        finally:
-            self._served -= 1
 
 
 class _Served:

@@ -133,3 +133,38 @@ async def test_the_end_of_the_session_is_the_end_of_the_call() -> None:
         with pytest.raises(StreamReset) as caught:
             await call(wire.hub, ROTATE_KEY, Nothing())
         assert (caught.value.code, server._served) == (Code.CLOSED, 0)
+
+
+async def test_a_command_has_no_body() -> None:
+    """Bytes that nobody takes would be charged to the process for as long as the peer likes."""
+
+    async def never(args: Nothing) -> Nothing:
+        raise AssertionError
+
+    async with Wire() as wire, TaskGroup("served") as group:
+        serving(wire, {ROTATE_KEY: never}, group)
+        owner = Owner()
+        owner.stream = wire.hub.open(
+            Command(verb="rotate-key", args={}), owner, kind=StreamKind.CMD, cls=StreamClass.NORMAL, end=False
+        )
+        await wire.rest()
+        assert owner.fate == (Code.PROTOCOL, "a command ends with its OPEN")
+
+
+async def test_commands_taken_back_at_once_keep_no_place() -> None:
+    async def never_ends(args: Nothing) -> Nothing:
+        await asyncio.Event().wait()
+        return Nothing()
+
+    async with Wire() as wire, TaskGroup("served") as group:
+        server = serving(wire, {ROTATE_KEY: never_ends}, group)
+        for _ in range(module.SERVED_MAX + 2):
+            owner = Owner()
+            owner.stream = wire.hub.open(
+                Command(verb="rotate-key", args={}), owner, kind=StreamKind.CMD, cls=StreamClass.NORMAL, end=True
+            )
+            for _ in range(3):
+                await asyncio.sleep(0)
+            owner.stream.reset(Code.CANCELLED)
+            await wire.rest()
+        assert server._served == 0
