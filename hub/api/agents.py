@@ -111,26 +111,19 @@ def _connected(services: Services, cluster: Cluster, status: TunnelStatus) -> mo
 
 
 def _away(services: Services, cluster: Cluster, record: AgentKey) -> models.Agent:
-    seen = services.tunnels.seen_when(record.id)
-    return models.Agent(
-        **_identity(cluster, record.id, record, record.role),
-        connected=False,
-        instance="",
-        address="",
-        version="",
-        kubernetes="",
-        connected_since=None,
-        last_seen=None if seen is None else _time(seen),
-        rtt_seconds=None,
-    )
+    return _without_session(services, _identity(cluster, record.id, record, record.role))
 
 
 def _denied(services: Services, cluster: Cluster, node: str, since: float) -> models.Agent:
     agent_id = credential_id(cluster.name, node)
     identity = _identity(cluster, agent_id, None, ROLE_NODE, node)
-    seen = services.tunnels.seen_when(agent_id)
+    return _without_session(services, {**identity, "revoked_at": rfc3339(since)})
+
+
+def _without_session(services: Services, identity: dict[str, Any]) -> models.Agent:
+    seen = services.tunnels.seen_when(identity["id"])
     return models.Agent(
-        **{**identity, "revoked_at": rfc3339(since)},
+        **identity,
         connected=False,
         instance="",
         address="",

@@ -14,6 +14,7 @@ from proto.aio.inbox import Inbox, Receiver
 from proto.aio.transport import tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
+from proto.window import Bucket
 
 CONTROL_FRAMES_PER_S: Final = 20.0
 """WebSocket pings and pongs of a peer in the long run (facts/security.md D11); riata's own pings are frames inside
@@ -49,8 +50,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         """It ends by itself, LINGER_S behind a refusal at the latest."""
         self._gone = self._loop.create_future()
         self._owed_pong: bytes | None = None
-        self._allowance = CONTROL_FRAMES_BURST
-        self._counted_at = self._loop.time()
+        self._allowance = Bucket(CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_S)
         address = transport.get_extra_info("peername")
         self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"
         tune(transport.get_extra_info("socket"), transport=transport)
@@ -159,12 +159,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
                 self._pong(control.payload)
 
     def _spend(self) -> None:
-        now = self._loop.time()
-        self._allowance = min(CONTROL_FRAMES_BURST, self._allowance + (now - self._counted_at) * CONTROL_FRAMES_PER_S)
-        self._counted_at = now
-        if self._allowance < 1:
+        if not self._allowance.take(self._loop.time()):
             raise WebSocketError(websocket.POLICY_VIOLATION, "too many control frames")
-        self._allowance -= 1
 
     def _pong(self, payload: bytes) -> None:
         if not self._has_said_close:
