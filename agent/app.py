@@ -149,7 +149,8 @@ def _uplink(
         kubernetes=KubeVersion(access).get,
         compresses=context.histories.is_on,
     )
-    return Uplink(opener, credential, Admission(context), context.counts, duties=duties)
+    admission = Admission(context, serves=settings.serves)
+    return Uplink(opener, credential, admission, context.counts, duties=duties)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,9 @@ SWITCHES: Final[tuple[tuple[str, str], ...]] = (
         "accept a hub CA that Python 3.13's strict X.509 form rules refuse; chain and name stay verified",
     ),
     ("--kube-legacy-ca", "the same for the API server's CA"),
+    ("--fallback", "mode node: serve requests while no cluster agent answers; its ServiceAccount may impersonate then"),
 )
+NODE_ONLY: Final = frozenset({"--fallback"})
 PROXY_VARIABLES: Final = ("https_proxy", "socks_proxy", "all_proxy", "no_proxy")
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 _FALSE: Final = frozenset(("", "0", "false", "no", "off"))
@@ -112,7 +114,8 @@ def parser() -> argparse.ArgumentParser:
             if mode == "cluster" or flag not in CLUSTER_ONLY:
                 one.add_argument(flag, metavar=metavar, help=text)
         for flag, text in SWITCHES:
-            one.add_argument(flag, action="store_true", default=None, help=text)
+            if mode == "node" or flag not in NODE_ONLY:
+                one.add_argument(flag, action="store_true", default=None, help=text)
     return top
 
 
@@ -128,11 +131,13 @@ def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             value = environ.get(variable(flag))
         if value is not None:
             given[flag] = value
-    switches = {flag: _switch(flag, values, environ) for flag, _ in SWITCHES}
+    is_node = values["mode"] == "node"
+    switches = {flag: _switch(flag, values, environ) for flag, _ in SWITCHES if is_node or flag not in NODE_ONLY}
     return Settings(
         mode=values["mode"],
         hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
+        fallback=switches.get("--fallback", False),
         policy_file=_path(given, "--policy-file"),
         compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
         serve=ServeSettings(

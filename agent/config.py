@@ -171,6 +171,8 @@ class Settings:
     kube: KubeSettings
     mode: Literal["cluster", "node"] = "cluster"
     """What the agent is."""
+    fallback: bool = False
+    """Mode node: this agent serves requests when no cluster agent answers, and its ServiceAccount may."""
     policy_file: Path | None = None
     """TOML: `users` and `groups` that need not begin with `riata:`."""
     compression_bytes: int = COMPRESSION_BYTES
@@ -179,6 +181,11 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     proxy_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The proxy variables of the environment; their values may hold passwords."""
+
+    @property
+    def serves(self) -> bool:
+        """Requests are executed; fail closed, so a mode that is not known here executes none."""
+        return self.mode == "cluster" or (self.mode == "node" and self.fallback)
 
 
 def split_listen(flag: str, value: str) -> tuple[str, int]:

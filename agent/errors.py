@@ -16,11 +16,13 @@ class TokenUnavailable(AgentError):
 
 
 class Refused(AgentError):
-    """The cluster's own policy forbids a request. `reason` is one of a closed set, for the metric."""
+    """The cluster's own policy forbids a request. `reason` is one of a closed set, for the metric; `code` goes into the
+    stream's RESET."""
 
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: str, text: str, code: Code = Code.FORBIDDEN) -> None:
         super().__init__(text)
         self.reason = reason
+        self.code = code
 
 
 class Upstream(AgentError):

@@ -12,6 +12,8 @@ import logging
 import re
 from typing import Any, Final
 
+import msgspec
+
 from agent.errors import TokenUnavailable
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
@@ -19,14 +21,16 @@ from agent.uplink.credentials import Proven
 from proto.aio.commands import call
 from proto.aio.link import Link
 from proto.commands import REGISTER_ISSUER, RegisterIssuer
-from proto.errors import RiataError
+from proto.errors import Code, RiataError, StreamReset
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 300.0
 RETRY_S: Final = 30.0
-SUFFIXES: Final = ("-node", "-node-fallback")
-"""What the names of the node agents' ServiceAccounts have behind the cluster agent's own, as the charts make them."""
+FALLBACK: Final = "-node-fallback"
+"""What the name of the ServiceAccount of the node agents that may serve has behind the cluster agent's own."""
+SUFFIXES: Final = ("-node", FALLBACK)
+"""The same for all node agents, as the charts make them."""
 _SUBJECT: Final = re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+")
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _KEYS: Final = "/openid/v1/jwks"
@@ -47,7 +51,7 @@ class IssuerRegistration:
             try:
                 found = await self._find()
                 if found != told:
-                    await call(link, REGISTER_ISSUER, found)
+                    await _register(link, found)
                     told = found
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
                 delay = RETRY_S
@@ -65,7 +69,19 @@ class IssuerRegistration:
             raise ValueError("the API server's discovery documents are malformed")
         name = own_name(self._access)
         jwks = json.dumps({"keys": [_public(key) for key in keys.get("keys", [])]}, sort_keys=True)
-        return RegisterIssuer(issuer=issuer, jwks=jwks, subjects=tuple(f"{name}{suffix}" for suffix in SUFFIXES))
+        subjects = tuple(f"{name}{suffix}" for suffix in SUFFIXES)
+        return RegisterIssuer(issuer=issuer, jwks=jwks, subjects=subjects, fallback=f"{name}{FALLBACK}")
+
+
+async def _register(link: Link, found: RegisterIssuer) -> None:
+    """Raises RiataError, TimeoutError. A hub one version older does not know of fallback and refuses its field."""
+    try:
+        await call(link, REGISTER_ISSUER, found)
+    except StreamReset as refused:
+        if refused.code is not Code.PROTOCOL or not found.fallback:
+            raise
+        await call(link, REGISTER_ISSUER, msgspec.structs.replace(found, fallback=""))
+        logger.warning("the hub is older than this agent: no node agent serves requests until it is upgraded")
 
 
 def own_name(access: KubeAccess) -> str:

@@ -84,6 +84,7 @@ class AgentAdmission:
         issuers, pods = Issuers(self._store, self._clock), Pods(self._store)
         commands = AgentCommands(registry, rotation, self._indexes.keys, issuers, pods, self._node_tokens, tasks)
         self._indexes.keys.on_rotated = commands.rotated
+        self._indexes.issuers.on_changed = lambda uid: registry.cut_nodes(uid, self._node_tokens.still_holds)
         return commands
 
 

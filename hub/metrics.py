@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hub.fastmetrics import Buckets, Cell, Histogram, Series
+from hub.route import Reason
 from proto.messages import StreamClass, StreamKind
 
 ROLES: Final = ("cluster", "node")
@@ -64,6 +65,8 @@ class Metrics:
         self.workers = self._gauge("workers", "Worker processes that serve; 0 where one process does everything.", [])
         self.worker_restarts = self._counter("worker_restarts", "Worker processes that ended unasked.", [])
         self.hops = self._series("hops", "Requests that took a tunnel of another worker process.", []).cell()
+        routed = self._series("routed", "Requests sent to an agent, by its role and why it.", ["role", "reason"])
+        self._routed = {reason: routed.cell(reason.role, reason.value) for reason in Reason if reason.role != "none"}
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}
@@ -91,6 +94,10 @@ class Metrics:
             if histogram is None:
                 histogram = self._request_seconds_of[verb] = self._request_seconds.cell(verb)
             histogram.observe(seconds)
+
+    def routed(self, reason: Reason) -> None:
+        """A request was sent on the route that was chosen for this reason."""
+        self._routed[reason].inc()
 
     def compressed(self, form: str) -> Cell:
         """`form`: 'wire' or 'plain'."""

@@ -63,7 +63,7 @@ class KeyProof(Fields, frozen=True):
     """By that key, over the Transcript with purpose `renew`."""
 
 
-class RegisterIssuer(Fields, frozen=True):
+class RegisterIssuer(Fields, frozen=True, omit_defaults=True):
     """Arguments of `register-issuer`."""
 
     issuer: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
@@ -74,6 +74,8 @@ class RegisterIssuer(Fields, frozen=True):
         tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], msgspec.Meta(min_length=1, max_length=8)
     ]
     """The ServiceAccounts that node agents of the cluster run with."""
+    fallback: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    """Of these, the one whose agents may serve requests; empty or absent: none. A hub before this field refuses it."""
 
 
 class RegisterPods(Fields, frozen=True):

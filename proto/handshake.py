@@ -19,6 +19,8 @@ from proto.transitions import SessionInput, SessionState
 
 CLUSTER_UID: Final = "cluster_uid"
 """Key in the `ext` of WELCOME: what an enrolled agent names when it signs."""
+CONTROL_PLANE: Final = "control_plane"
+"""Key in the `ext` of AUTH: true when the agent's node is one of the control plane. The hub tries such ones first."""
 PINGS: Final = "pings"
 """Key in `ext` of HELLO and AUTH: pings a second that the sender bears, where it is not 20."""
 

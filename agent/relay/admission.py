@@ -15,10 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 class Admission:
-    """Checks each opening against the cluster's own policy and starts the exchange."""
+    """Checks each opening against the cluster's own policy and starts the exchange. `serves`: this agent executes
+    requests; a node agent that is no fallback has no right for them and takes none, whatever the hub believes."""
 
-    def __init__(self, context: RelayContext) -> None:
+    def __init__(self, context: RelayContext, *, serves: bool = True) -> None:
         self._context = context
+        self._serves = serves
 
     def on_open(
         self, stream: link.LinkStream, kind: StreamKind, cls: StreamClass, message: Opening
@@ -26,13 +28,15 @@ class Admission:
         """The stream's owner, or None when the stream was reset. Must not raise: the session would end."""
         counts = self._context.counts
         try:
+            if not self._serves:  # nothing was done, so the hub may ask elsewhere
+                raise Refused("not-fallback", "this node agent serves no requests", Code.REFUSED)
             if kind is not StreamKind.HTTP or not isinstance(message, HttpRequest):
                 raise Refused("kind", f"this agent serves no stream of kind {kind.name.lower()}")
             passed = self._context.policy.admit(message, time.monotonic())
         except Refused as refusal:
             counts.refused(refusal.reason)
             logger.warning("request refused", extra={"reason": refusal.reason, "detail": str(refusal)})
-            stream.reset(Code.FORBIDDEN, str(refusal))
+            stream.reset(refusal.code, str(refusal))
             return None
         except Exception:
             logger.exception("opening failed")

@@ -23,6 +23,16 @@ def _versions(key: str) -> Any:
     return lambda cluster: sorted({str(t[key]) for t in cluster.get("tunnels") or [] if t.get(key)})
 
 
+def _route(key: str) -> Any:
+    return lambda cluster: (cluster.get("route") or {}).get(key)
+
+
+def _route_to(cluster: output.Item) -> str:
+    """`cluster`, `node/NAME` or `none`; empty from a hub that does not say."""
+    role = str(_route("role")(cluster) or "")
+    return f"node/{_route('node')(cluster)}" if role == "node" else role
+
+
 KIND = output.Kind(
     "name",
     {
@@ -35,6 +45,18 @@ KIND = output.Kind(
         "LABELS": output.labels,
     },
 )
+
+ONE = output.Kind(
+    "name",
+    {
+        **KIND.columns,
+        "ROUTE": _route_to,
+        "REASON": _route("reason"),
+        "SINCE": _route("since"),
+        "FALLBACK": lambda c: c.get("fallbackNodes") or [],
+    },
+)
+"""With the route that a request would take now, and the nodes that serve while no cluster agent answers."""
 
 Name = Annotated[str, Parameter(help="Name of the cluster.")]
 
@@ -94,10 +116,10 @@ async def list_(*, common: options.Common = options.COMMON) -> None:
 
 @app.command
 async def show(name: Name, /, *, common: options.Common = options.COMMON) -> None:
-    """Show one cluster. json and yaml have all of it, its tunnels too."""
+    """Show one cluster, and which route a request would take now. json and yaml have all of it, its tunnels too."""
     async with common.hub() as hub:
         found = await hub.get(client.target("v1", "clusters", name))
-    KIND.show_one(found, common.output)
+    ONE.show_one(found, common.output)
 
 
 @app.command

@@ -8,7 +8,8 @@ from typing import Final
 from hub.api import models
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
-from hub.auth.agents import ROLE_CLUSTER, AgentToken
+from hub.auth.agents import AgentToken
+from hub.auth.nodes import ROLE_NODE
 from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
@@ -112,12 +113,21 @@ async def revoke_agent_token(call: Call) -> Reply:
 def _shown(services: Services, cluster: Cluster) -> models.Cluster:
     tunnels = [_tunnel(services, status) for status in services.tunnels.status(cluster.uid)]
     lost = services.tunnels.lost_when(cluster.uid)
+    route = services.tunnels.route_now(cluster.uid)
     return models.Cluster(
         name=cluster.name,
         uid=cluster.uid,
         labels=dict(cluster.labels),
         created_at=rfc3339(cluster.created_at),
-        connected=any(tunnel.role == ROLE_CLUSTER for tunnel in tunnels),
+        connected=route.role != "none",
+        route=models.RouteNow(
+            role=route.role,
+            node=route.node,
+            instance=route.instance,
+            reason=route.reason,
+            since=None if route.since is None else rfc3339(route.since.timestamp()),
+        ),
+        fallback_nodes=sorted({tunnel.node for tunnel in tunnels if tunnel.serves and tunnel.role == ROLE_NODE}),
         tunnels=tunnels,
         last_lost_at=None if lost is None else rfc3339(lost.timestamp()),
     )
@@ -135,6 +145,7 @@ def _tunnel(services: Services, status: TunnelStatus) -> models.Tunnel:
         last_seen=rfc3339(services.clock() - status.last_received_age_s),
         rtt_seconds=status.rtt_s,
         streams=status.streams,
+        serves=status.is_eligible,
     )
 
 

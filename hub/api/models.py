@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from hub.auth.principal import check_name
 from hub.clusters.manifest import Profile
 from hub.clusters.records import NAME_PATTERN
+from hub.route import Reason
 
 LABELS_MAX: Final = 64
 GROUPS_MAX: Final = 64
@@ -160,6 +161,15 @@ class Tunnel(Answer):
     last_seen: Time
     rtt_seconds: float | None
     streams: int
+    serves: bool = Field(description="Whether requests may take it: cluster agents, and node agents of the fallback.")
+
+
+class RouteNow(Answer):
+    role: str = Field(description="`cluster`, `node` or `none`.")
+    node: str = Field(description="Name of the node, for the role node.")
+    instance: str = Field(description="The agent that would be asked; empty without a route.")
+    reason: Reason = Field(description="Why this one, or why none.")
+    since: Time | None = Field(description="From when on, as this hub process knows it.")
 
 
 class Cluster(Answer):
@@ -167,9 +177,13 @@ class Cluster(Answer):
     uid: str
     labels: dict[str, str]
     created_at: Time
-    connected: bool = Field(description="Whether a tunnel of the role cluster is open; others serve no request.")
+    connected: bool = Field(description="Whether a request would find a route now.")
+    route: RouteNow = Field(description="The route that a request would take now.")
+    fallback_nodes: list[str] = Field(description="Connected nodes whose agents serve while no cluster agent answers.")
     tunnels: list[Tunnel]
-    last_lost_at: Time | None = Field(description="When a tunnel was last lost, as this hub process knows it.")
+    last_lost_at: Time | None = Field(
+        description="When a tunnel of the role cluster was last lost, as this hub process knows it."
+    )
 
 
 class Agent(Answer):

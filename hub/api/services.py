@@ -17,6 +17,7 @@ from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
+from hub.route import Reason
 
 
 class TunnelStatus(Protocol):
@@ -44,6 +45,23 @@ class TunnelStatus(Protocol):
     def rtt_s(self) -> float | None: ...
     @property
     def streams(self) -> int: ...
+    @property
+    def is_eligible(self) -> bool: ...
+
+
+class RouteStatus(Protocol):
+    """The route that a request would take now (hub.tunnel.registry.RouteStatus)."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def instance(self) -> str: ...
+    @property
+    def reason(self) -> Reason: ...
+    @property
+    def since(self) -> datetime.datetime | None: ...
 
 
 class Visibility(Protocol):
@@ -59,6 +77,8 @@ class Tunnels(Protocol):
         """Learn what `status` says of tunnels of other processes; '' for all clusters."""
 
     def status(self, cluster_uid: str) -> Sequence[TunnelStatus]: ...
+
+    def route_now(self, cluster_uid: str) -> RouteStatus: ...
 
     def lost_when(self, cluster_uid: str) -> datetime.datetime | None: ...
 

@@ -46,6 +46,11 @@ class AgentIdentity:
     """Uid of its pod, role node."""
     expires_at: float | None = None
     """When the credential ends, seconds since the epoch; None: when it is revoked."""
+    subject: str = ""
+    """Name of its ServiceAccount, role node."""
+    is_fallback: bool = False
+    """Role node: requests may take its tunnel when no cluster agent answers (design D5). Whatever is not said or not
+    known means that they may not."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from joserfc.errors import JoseError
@@ -41,12 +41,22 @@ class Issuer:
     subjects: frozenset[str]
     keys: KeySet
     spec: Document
+    fallback: str = ""
+    """Of the subjects, the one whose node agents may serve requests; empty: none."""
+
+    def lets_serve(self, subject: str) -> bool:
+        """Whether node agents of this ServiceAccount are fallback (design D5)."""
+        return bool(self.fallback) and subject == self.fallback and subject in self.subjects
 
     @staticmethod
     def of(resource: Resource) -> Issuer:
         """Raises KeyError, TypeError, ValueError for a record that cannot be read."""
         spec = resource.spec
-        return Issuer(resource.key.cluster, spec["issuer"], frozenset(spec["subjects"]), key_set(spec["jwks"]), spec)
+        fallback = spec.get("fallback", "")  # of records that cluster agents before it made: nobody
+        if not isinstance(fallback, str):
+            raise TypeError("the fallback's subject is no text")
+        subjects = frozenset(spec["subjects"])
+        return Issuer(resource.key.cluster, spec["issuer"], subjects, key_set(spec["jwks"]), spec, fallback)
 
 
 def key_set(jwks: str) -> KeySet:
@@ -83,25 +93,32 @@ def _integer(text: Any) -> int:
 
 
 class IssuerIndex:
-    """The issuer of each cluster by its uid."""
+    """The issuer of each cluster by its uid. `on_changed` hears the uid of a cluster whose issuer is another one, or
+    none any more: sessions may have begun with what no longer holds."""
 
     kind: str = KIND
 
     def __init__(self) -> None:
         self._by_uid: dict[str, Issuer] = {}
+        self.on_changed: Callable[[str], object] = lambda cluster_uid: None
 
     def get(self, cluster_uid: str) -> Issuer | None:
         return self._by_uid.get(cluster_uid)
 
     def reset(self, resources: Iterable[Resource]) -> None:
+        before = tuple(self._by_uid)
         self._by_uid.clear()
         for resource in resources:
             self._load(resource)
+        for uid in {*before, *self._by_uid}:
+            self.on_changed(uid)
 
     def apply(self, event: Event) -> None:
-        self._by_uid.pop(event.resource.key.cluster, None)
+        uid = event.resource.key.cluster
+        self._by_uid.pop(uid, None)
         if not event.is_deleted:
             self._load(event.resource)
+        self.on_changed(uid)
 
     def _load(self, resource: Resource) -> None:
         try:
@@ -123,7 +140,14 @@ class Issuers:
             key_set(args.jwks)
         except ValueError as exc:
             raise StreamReset(str(exc), Code.PROTOCOL) from None
-        wanted = {"issuer": args.issuer, "jwks": args.jwks, "subjects": sorted(args.subjects)}
+        if args.fallback and args.fallback not in args.subjects:
+            raise StreamReset("the fallback's ServiceAccount is none of the subjects", Code.PROTOCOL)
+        wanted = {
+            "issuer": args.issuer,
+            "jwks": args.jwks,
+            "subjects": sorted(args.subjects),
+            "fallback": args.fallback,
+        }
         at = Key(KIND, cluster_uid, _NAME)
         while True:
             found = await self._store.get(at)

@@ -124,6 +124,7 @@ class NodeClaims:
     pod: str
     subject: str
     expires_at: float
+    is_fallback: bool = False
 
 
 class NodeTokens:
@@ -155,7 +156,16 @@ class NodeTokens:
             node=claims.node,
             pod=claims.pod,
             expires_at=claims.expires_at,
+            subject=claims.subject,
+            is_fallback=claims.is_fallback,
         )
+
+    def still_holds(self, identity: AgentIdentity) -> bool:
+        """Whether a token of the same ServiceAccount would give its node agent the same rights today."""
+        issuer = self._issuers.get(identity.cluster_uid)
+        if issuer is None or identity.subject not in issuer.subjects:
+            return False
+        return issuer.lets_serve(identity.subject) is identity.is_fallback
 
     def _check(self, token: bytes, hub_id: str) -> NodeClaims:
         cluster_uid = _cluster_of(token, hub_id)
@@ -175,7 +185,8 @@ class NodeTokens:
         if not isinstance(claims.get("sub"), str) or claims["sub"] not in issuer.subjects:
             raise CredentialRefused("the token's ServiceAccount is not one that node agents of this cluster run with")
         expires_at = self._times(claims)
-        return self._bound(claims, cluster_uid, str(claims["sub"]), expires_at)
+        bound = self._bound(claims, cluster_uid, str(claims["sub"]), expires_at)
+        return dataclasses.replace(bound, is_fallback=issuer.lets_serve(bound.subject))
 
     def _times(self, claims: dict[str, Any]) -> float:
         """When the token ends. Raises CredentialRefused."""

@@ -19,14 +19,16 @@ def status_line(code: int) -> bytes:
     return _STATUS_LINES.get(code) or b"HTTP/1.1 %d \r\n" % code
 
 
-def error_response(error: errors.HubError, *, request_id: str, is_head: bool, close: bool) -> bytes:
-    """A whole response with a Status body; a HEAD gets only the head."""
+def error_response(error: errors.HubError, *, request_id: str, is_head: bool, close: bool, more: bytes = b"") -> bytes:
+    """A whole response with a Status body; a HEAD gets only the head. `more`: further field lines."""
     code, body, headers = status.answer(error, request_id=request_id)
     lines = [status_line(code), b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)]
     lines += [f"{name}: {value}\r\n".encode("ascii") for name, value in headers]
     lines.append(b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n")
     if request_id:
         lines.append(b"riata-request-id: %s\r\n" % request_id.encode("ascii"))
+    if more:
+        lines.append(more)
     if close:
         lines.append(b"connection: close\r\n")
     lines.append(b"\r\n" if is_head else b"\r\n" + body)

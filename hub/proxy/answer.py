@@ -28,6 +28,7 @@ _DROPPED: Final = HOP_BY_HOP | {
     b"report-to",
     b"reporting-endpoints",
     b"riata-request-id",
+    b"riata-route",
     b"service-worker-allowed",
     b"set-cookie",
     b"set-cookie2",
@@ -80,8 +81,11 @@ class RedirectedUpgrade(BadAnswer):
     """A redirect instead of 101 (CVE-2020-8559): never followed, never passed on."""
 
 
-def answer_head(message: HttpHead, request: Request, request_id: bytes, *, close: bool) -> AnswerHead:
-    """The head for the client. `message` is validated (legal names and values, lower case). Raises BadAnswer."""
+def answer_head(
+    message: HttpHead, request: Request, request_id: bytes, *, close: bool, route: bytes = b""
+) -> AnswerHead:
+    """The head for the client. `message` is validated (legal names and values, lower case). `route`: a whole field line
+    for administrators. Raises BadAnswer."""
     status = message.status
     if status < 200:
         raise BadAnswer("an interim status as final answer")
@@ -100,7 +104,7 @@ def answer_head(message: HttpHead, request: Request, request_id: bytes, *, close
     elif body is Body.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
     lines.append(_HARMLESS)
-    lines.append(b"riata-request-id: %b\r\n" % request_id)
+    lines.append(b"riata-request-id: %b\r\n%b" % (request_id, route))
     lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
     return AnswerHead(b"".join(lines), body, int(length) if body is Body.LENGTH and length else 0)
 
@@ -124,7 +128,9 @@ def last_chunk(trailers: Headers) -> bytes:
     return b"".join((b"0\r\n", *fields, b"\r\n"))
 
 
-def switching_head(message: HttpHead, request: Request, offered: tuple[bytes, ...], request_id: bytes) -> bytes:
+def switching_head(
+    message: HttpHead, request: Request, offered: tuple[bytes, ...], request_id: bytes, route: bytes = b""
+) -> bytes:
     """The 101 for the client, which names the protocol that the client asked for. Raises BadAnswer."""
     lines = [status_line(101), b"connection: Upgrade\r\nupgrade: %b\r\n" % request.upgrade.encode("ascii")]
     for name, value in message.headers:
@@ -133,5 +139,5 @@ def switching_head(message: HttpHead, request: Request, offered: tuple[bytes, ..
         if name == b"sec-websocket-protocol" and value not in offered:
             raise BadAnswer("a sub-protocol that was not offered")
         lines.append(b"%b: %b\r\n" % (name, value))
-    lines.append(b"riata-request-id: %b\r\n\r\n" % request_id)
+    lines.append(b"riata-request-id: %b\r\n%b\r\n" % (request_id, route))
     return b"".join(lines)

@@ -20,7 +20,7 @@ from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answ
 from hub.proxy.classify import Kind
 from hub.proxy.compressed import CompressedBody
 from hub.proxy.events import Boundary, boundary_of
-from hub.route import Route
+from hub.route import Decision, Route
 from proto.aio.linkstream import LinkStream
 from proto.compression import FORMAT, KEY
 from proto.decompressor import Piece
@@ -57,6 +57,7 @@ class Exchange:
         "cluster",
         "cluster_uid",
         "code",
+        "decision",
         "first_byte_at",
         "front",
         "has_ended",
@@ -95,6 +96,8 @@ class Exchange:
         self.is_admitted = False
         self.offered: tuple[bytes, ...] = ()
         self.opening: HttpRequest | None = None
+        self.decision: Decision | None = None
+        """The last route chosen, or why there is none."""
         self.link: Route | None = None
         self.stream: LinkStream | None = None
         self.tried: tuple[Route, ...] = ()
@@ -175,7 +178,7 @@ class Exchange:
         request_id = self.request_id.encode("ascii")
         try:
             if message.status == 101 and self.request.upgrade:
-                data = switching_head(message, self.request, self.offered, request_id)
+                data = switching_head(message, self.request, self.offered, request_id, self._route_line())
                 self.is_opaque = True
             elif self.request.upgrade and message.status in REDIRECTS:
                 raise RedirectedUpgrade("a redirect as answer to an upgrade")
@@ -254,6 +257,12 @@ class Exchange:
                 stream.end()
 
     @property
+    def attempts(self) -> int:
+        """Routes on which the request was asked or held."""
+        link, tried = self.link, self.tried
+        return len(tried) + (link is not None and link not in tried)
+
+    @property
     def may_move(self) -> bool:
         """Whether asking again on another route cannot matter to anybody."""
         return not self._has_head and self._may_repeat(Code.SESSION_LOST, True)
@@ -284,7 +293,8 @@ class Exchange:
         is_reusable = error.http_status >= 500 or isinstance(error, errors.TooManyRequests)
         close = not (is_reusable and self.is_request_complete and self.request.is_keep_alive)
         is_head = self.request.method == b"HEAD"
-        self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close))
+        route = self._route_line()
+        self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close, more=route))
         self.relay.refused_by(error)
         self._finish(outcome, is_reusable=not close)
 
@@ -392,11 +402,17 @@ class Exchange:
     def _plain_head(self, message: HttpHead, request_id: bytes) -> bytes:
         request = self.request
         close = not (request.is_keep_alive and self.is_request_complete)
-        head = answer_head(message, request, request_id, close=close)
+        head = answer_head(message, request, request_id, close=close, route=self._route_line())
         self._body, self._left = head.body, head.length
         if self.kind.verb == "watch" and head.body is Body.CHUNKED:
             self._boundary = boundary_of(message)
         return head.data
+
+    def _route_line(self) -> bytes:
+        """Which route it took and why, for those who administer the cluster."""
+        if self.access is None or not self.access.is_admin or self.decision is None:
+            return b""
+        return self.decision.field_line(self.attempts)
 
     def _return_credit(self, size: int) -> None:
         if self.stream is None:

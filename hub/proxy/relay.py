@@ -30,7 +30,7 @@ from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.silence import Silence
 from hub.proxy.unread import Unread
-from hub.route import Route
+from hub.route import Asked, Decision, Route
 from proto import errors as wire
 from proto.aio import tasks
 from proto.aio.linkstream import LinkStream
@@ -62,7 +62,7 @@ class Authorizer(Protocol):
 class Routes(Protocol):
     """The live tunnels (hub.tunnel.registry.Registry)."""
 
-    def pick(self, cluster_uid: str, *, without: tuple[Route, ...] = ()) -> Route | None: ...
+    def pick(self, cluster_uid: str, asked: Asked, *, without: tuple[Route, ...] = ()) -> Decision: ...
 
     def lost_at(self, cluster_uid: str) -> float | None: ...
 
@@ -306,8 +306,13 @@ class Relay:
         opening = exchange.opening
         assert opening is not None
         is_busy = False
-        while (link := self._routes.pick(exchange.cluster_uid, without=exchange.tried)) is not None:
-            exchange.link = link
+        while True:
+            decision = self._routes.pick(exchange.cluster_uid, exchange.kind, without=exchange.tried)
+            link = decision.route
+            if link is None:
+                exchange.decision = exchange.decision or decision
+                break
+            exchange.link, exchange.decision = link, decision
             opening = self._with_permission(exchange, opening, link)
             if self._silence.must_hold(exchange, link):
                 self._silence.hold(exchange, link, partial(self._proceed, exchange, link))
@@ -326,6 +331,7 @@ class Relay:
                 continue
             except wire.MessageTooBig:
                 raise errors.HeadTooLarge from None
+            self.metrics.routed(decision.reason)
             self._silence.asked(exchange)
             exchange.opened(stream)
             return
@@ -400,6 +406,8 @@ class Relay:
             "seconds": round(seconds, 6),
             "first_byte_s": None if first is None else round(first - request.received_at, 6),
             "route": exchange.link.name if exchange.link is not None else "",
+            "route_reason": exchange.decision.reason.value if exchange.decision is not None else "",
+            "attempts": exchange.attempts,
         }
         self._log.request(fields)
 

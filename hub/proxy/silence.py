@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hub.proxy.limits import ProxyLimits
-from hub.route import Route
+from hub.route import QUIET_S, Route
 from proto.errors import Code
 
 if TYPE_CHECKING:
     from hub.proxy.exchange import Exchange
     from hub.proxy.relay import Routes
-
-QUIET_S: Final = 2.0
-"""A tunnel without a byte for longer may be dead: sessions in use ping every 2 s."""
 
 
 class _Held(NamedTuple):
@@ -96,4 +93,5 @@ class Silence:
         return not link.is_open or (pinged_at is not None and now - pinged_at >= patience)
 
     def _has_other(self, exchange: Exchange, link: Route) -> bool:
-        return self._routes.pick(exchange.cluster_uid, without=(*exchange.tried, link)) is not None
+        decision = self._routes.pick(exchange.cluster_uid, exchange.kind, without=(*exchange.tried, link))
+        return decision.route is not None

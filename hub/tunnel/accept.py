@@ -36,7 +36,7 @@ from proto.aio.tasks import TaskGroup
 from proto.aio.websocket import WebSocketTransport
 from proto.commands import Verb
 from proto.errors import Code
-from proto.handshake import HubHandshake
+from proto.handshake import CONTROL_PLANE, HubHandshake
 from proto.limits import Limits
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
 from proto.session import Role, Session
@@ -205,7 +205,8 @@ class TunnelEndpoint:
         if offer.data < DATA_LEAST or offer.window < WINDOW_LEAST or offer.session_window < WINDOW_LEAST:
             raise wire.ProtocolError(f"limits below the least: data {DATA_LEAST}, windows {WINDOW_LEAST} bytes")
         session = Session(Role.HUB, handshake.negotiated, self._limits, budget=self._budget)
-        name = f"{identity.cluster_name}/{auth.instance.hex()[:8]}"
+        at = f"{identity.cluster_name}:{identity.node}" if identity.node else identity.cluster_name
+        name = f"{at}/{auth.instance.hex()[:8]}"
         link = Link(
             session,
             transport,
@@ -225,6 +226,7 @@ class TunnelEndpoint:
             connected_at=self._wall(),
             session_id=secrets.token_hex(8),
             proven=ProvenSession(identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at),
+            is_control_plane=auth.ext.get(CONTROL_PLANE) is True,
         )
         self._registry.add(tunnel)
         return tunnel

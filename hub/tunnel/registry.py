@@ -7,14 +7,14 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from hub.auth.agents import AgentIdentity
+from hub.auth.agents import ROLE_CLUSTER, AgentIdentity
 from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession, nothing_proven
-from hub.route import Route
-from hub.tunnel.route import choose, is_dead
+from hub.route import Asked, Candidate, Decision, Reason, Route
+from hub.tunnel.route import QUESTION, decide
 from proto.aio.link import Link
 from proto.errors import Code
 
@@ -44,6 +44,29 @@ class Tunnel:
     session_id: str
     proven: ProvenSession = dataclasses.field(default_factory=nothing_proven)
     """What its credential has proven, which may change while it lives."""
+    is_control_plane: bool = False
+    """What the agent says of its node; orders those that are eligible and does nothing else."""
+    candidate: Candidate = dataclasses.field(init=False)
+    """The tunnel as a route."""
+
+    def __post_init__(self) -> None:
+        identity = self.identity
+        candidate = Candidate(
+            self.link,
+            identity.role,
+            self.instance,
+            identity.node,
+            is_eligible=may_serve(identity.role, is_fallback=identity.is_fallback),
+            is_control_plane=self.is_control_plane,
+            connected_at=self.connected_at,
+        )
+        object.__setattr__(self, "candidate", candidate)
+
+
+def may_serve(role: str, *, is_fallback: bool) -> bool:
+    """Whether requests may take a tunnel of an agent with this identity (design D5): one of a role that is not known
+    here may not."""
+    return role == ROLE_CLUSTER or (role == ROLE_NODE and is_fallback)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +84,21 @@ class TunnelStatus:
     last_received_age_s: float
     rtt_s: float | None
     streams: int
+    is_eligible: bool = True
+    """Requests may take it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RouteStatus:
+    """The route that a request would take now."""
+
+    role: str
+    """`none` without a route."""
+    node: str
+    instance: str
+    reason: Reason
+    since: datetime.datetime | None
+    """From when on this agent would have been taken, as far as this process knows."""
 
 
 class Refusal(Exception):
@@ -85,9 +123,13 @@ class Registry:
         self._wall = wall
         self._tunnels: dict[str, list[Tunnel]] = {}
         self._nodes: dict[str, list[Tunnel]] = {}
-        """Tunnels of role node. No route takes them yet: which of them may serve a request is the fallback's matter."""
+        """Tunnels of role node, those that may serve and those that may not."""
+        self._serving: dict[str, list[Candidate]] = {}
+        """Of both, those that may serve: a cluster of a thousand nodes has three or so."""
         self._seen: dict[str, datetime.datetime] = {}
         self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+        """Of role cluster."""
+        self._fallback_lost: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[Tunnel]:
         everybody = (*self._tunnels.values(), *self._nodes.values())
@@ -116,45 +158,60 @@ class Registry:
         """Take a tunnel; an older session of the same instance ends at once (P7). Raises Refusal."""
         uid = tunnel.identity.cluster_uid
         self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
-        tunnels = self._of(tunnel.identity).setdefault(uid, [])
-        # One that drains was announced to end, and this is its replacement: it keeps the streams it has.
-        superseded = [old for old in tunnels if old.instance == tunnel.instance and not old.link.is_draining]
-        tunnels[:] = [*(old for old in tunnels if old not in superseded), tunnel]
+        # Of the same role and node only: an instance id is no secret, and whoever copies it supersedes nobody else. One
+        # that drains was announced to end, and this is its replacement: it keeps the streams it has.
+        mates = self.mates_of(tunnel.identity)
+        superseded = [old for old in mates if old.instance == tunnel.instance and not old.link.is_draining]
+        self._of(tunnel.identity).setdefault(uid, []).append(tunnel)
+        if tunnel.candidate.is_eligible:
+            self._serving.setdefault(uid, []).append(tunnel.candidate)
         for old in superseded:
+            self._forget(old)
             old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
     def remove(self, tunnel: Tunnel) -> None:
         """The session has ended. Idempotent."""
+        if not self._forget(tunnel):
+            return
         uid = tunnel.identity.cluster_uid
-        role = self._of(tunnel.identity)
+        self._seen[tunnel.identity.credential_id] = self._wall()
+        if tunnel.identity.role != ROLE_NODE:
+            self._lost[uid] = (self._now(), self._wall())
+        elif tunnel.candidate.is_eligible:
+            self._fallback_lost[uid] = self._now()
+
+    def _forget(self, tunnel: Tunnel) -> bool:
+        """Take a tunnel out of the books; whether it was there."""
+        uid, role = tunnel.identity.cluster_uid, self._of(tunnel.identity)
         tunnels = role.get(uid, [])
         if tunnel not in tunnels:
-            return
+            return False
         tunnels.remove(tunnel)
-        self._seen[tunnel.identity.credential_id] = self._wall()
-        if role is self._tunnels:
-            self._lost[uid] = (self._now(), self._wall())
         if not tunnels:
             del role[uid]
+        serving = self._serving.get(uid, [])
+        if tunnel.candidate in serving:
+            serving.remove(tunnel.candidate)
+            if not serving:
+                del self._serving[uid]
+        return True
 
     def of_cluster(self, cluster_uid: str) -> Sequence[Tunnel]:
         return self._tunnels.get(cluster_uid, ())
 
-    def pick(self, cluster_uid: str, *, without: Iterable[Route] = ()) -> Route | None:
-        """The tunnel for the next request, None if the cluster has none that lives."""
+    def pick(self, cluster_uid: str, asked: Asked = QUESTION, *, without: Sequence[Route] = ()) -> Decision:
+        """The route for the next request of this class that has tried some already."""
         tunnels = self._tunnels.get(cluster_uid)
-        if tunnels is None:
-            return None
-        if len(tunnels) == 1 and not without:
-            link = tunnels[0].link
-            return link if link.may_open and not is_dead(link, self._now()) else None
-        now, excluded = self._now(), tuple(without)
-        links = [tunnel.link for tunnel in tunnels if tunnel.link not in excluded]
-        chosen = choose(links, now)
-        if chosen is not None:
-            return chosen
-        # One that we drain ourselves serves until its replacement is there.
-        return next((link for link in links if link.may_open and not is_dead(link, now)), None)
+        if tunnels is not None and len(tunnels) == 1 and not without:
+            only = tunnels[0].candidate
+            if only.route.may_open and only.route.unanswered_ping_at is None:
+                return only.only
+        return decide(self.candidates(cluster_uid), asked, self._now(), without)
+
+    def candidates(self, cluster_uid: str) -> Sequence[Candidate]:
+        """Those that may serve, or those that are there and may not."""
+        serving = self._serving.get(cluster_uid)
+        return serving or [tunnel.candidate for tunnel in self._nodes.get(cluster_uid, ())]
 
     def draining(self, link: Link) -> None:
         """The agent of this tunnel goes away; `pick` sees it on the link."""
@@ -178,9 +235,22 @@ class Registry:
                 last_received_age_s=max(now - tunnel.link.last_received_at, 0.0),
                 rtt_s=tunnel.link.rtt_s,
                 streams=tunnel.link.streams,
+                is_eligible=tunnel.candidate.is_eligible,
             )
             for tunnel in (*self._tunnels.get(cluster_uid, ()), *self._nodes.get(cluster_uid, ()))
         ]
+
+    def route_now(self, cluster_uid: str) -> RouteStatus:
+        """What the management API shows. A route began when its agent connected; that of a node agent not before the
+        last cluster agent was lost."""
+        decision = self.pick(cluster_uid)
+        chosen = decision.candidate
+        if chosen is None:
+            return RouteStatus("none", "", "", decision.reason, None)
+        since, lost = chosen.connected_at, self.lost_when(cluster_uid)
+        if chosen.role == ROLE_NODE and since is not None and lost is not None:
+            since = max(since, lost)
+        return RouteStatus(chosen.role, chosen.node, chosen.instance.hex(), decision.reason, since)
 
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> int:
         """End the sessions of a cluster or of a credential now; how many. Used when one is deleted or revoked."""
@@ -194,6 +264,15 @@ class Registry:
             tunnel.link.close(code, "the credential or the cluster was revoked")
         if cluster_uid is not None:
             self._lost.pop(cluster_uid, None)
+            self._fallback_lost.pop(cluster_uid, None)
+        return len(doomed)
+
+    def cut_nodes(self, cluster_uid: str, fits: Callable[[AgentIdentity], bool]) -> int:
+        """End the sessions of node agents that would not be taken today as they were; how many. They come back as what
+        they are now: nobody gains or keeps a right without a new handshake."""
+        doomed = [tunnel for tunnel in self._nodes.get(cluster_uid, ()) if not fits(tunnel.identity)]
+        for tunnel in doomed:
+            tunnel.link.close(Code.CLOSED, "what this node agent may do has changed: connect again")
         return len(doomed)
 
     def cut_key(self, credential_id: str, key: bytes) -> int:
@@ -217,17 +296,16 @@ class Registry:
         return self._seen.get(credential_id)
 
     def lost_at(self, cluster_uid: str) -> float | None:
-        """When, on the links' clock, the cluster last lost a tunnel; None if never in the life of this process.
-
-        One that drains counts as lost now: its successor is on the way.
+        """When, on the links' clock, the cluster last lost a tunnel that served; None if never in the life of this
+        process. One that drains counts as lost now: its successor is on the way.
         """
-        if any(tunnel.link.is_draining and tunnel.link.is_open for tunnel in self._tunnels.get(cluster_uid, ())):
+        if any(each.route.is_draining and each.route.is_open for each in self._serving.get(cluster_uid, ())):
             return self._now()
-        lost = self._lost.get(cluster_uid)
-        return None if lost is None else lost[0]
+        lost, fallback = self._lost.get(cluster_uid), self._fallback_lost.get(cluster_uid)
+        return max((at for at in (lost and lost[0], fallback) if at is not None), default=None)
 
     def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
-        """The same for people."""
+        """When, for people, the cluster last lost a tunnel of role cluster."""
         lost = self._lost.get(cluster_uid)
         return None if lost is None else lost[1]
 

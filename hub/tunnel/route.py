@@ -1,9 +1,17 @@
-"""Which of a cluster's tunnels serves a request: a pure decision over what the links say of themselves (D4, P7)."""
+"""Which of a cluster's tunnels serves a request: a pure decision over what the links say of themselves (D4, D5, P7).
+
+The healthiest cluster agent first. Without one that answers, a node agent that may serve: control-plane nodes first,
+then by name, so that all requests and all workers take the same one and its session stays warm.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Any, Final, NamedTuple, Protocol
+
+from hub.auth.agents import ROLE_CLUSTER
+from hub.route import QUIET_S, Asked, Candidate, Decision, Reason, Route
+from proto.messages import StreamClass
 
 PING_UNANSWERED_S: Final = 5.0
 """P7: a session with a ping unanswered for this long is never chosen."""
@@ -11,6 +19,9 @@ PING_UNANSWERED_S: Final = 5.0
 PING_LATE_S: Final = 0.5
 """A tunnel with a ping unanswered for this long, and for three round trips, is not the first choice if another one
 answers: two seconds, as it was, sent a second's requests more into a frozen agent."""
+
+NOWHERE: Final = {reason: Decision(None, reason) for reason in Reason if reason.role == "none"}
+"""The decisions that no route is taken."""
 
 
 class Answering(Protocol):
@@ -23,29 +34,17 @@ class Answering(Protocol):
     def unanswered_ping_at(self) -> float | None: ...
 
 
-class Candidate(Answering, Protocol):
-    """What the choice looks at (proto.aio.link.Link)."""
+class Question(NamedTuple):
+    """The plainest request."""
 
-    @property
-    def is_open(self) -> bool: ...
-
-    @property
-    def is_draining(self) -> bool: ...
-
-    @property
-    def last_received_at(self) -> float: ...
-
-    @property
-    def streams(self) -> int: ...
-
-    @property
-    def queued_bytes(self) -> int: ...
+    is_mutation: bool = False
+    stream_class: StreamClass = StreamClass.NORMAL
 
 
-C = TypeVar("C", bound=Candidate)
+QUESTION: Final = Question()
 
 
-def is_dead(link: Candidate, now: float) -> bool:
+def is_dead(link: Answering, now: float) -> bool:
     """A ping has been unanswered for too long; whatever is sent now is likely lost."""
     return link.unanswered_ping_at is not None and now - link.unanswered_ping_at >= PING_UNANSWERED_S
 
@@ -57,12 +56,66 @@ def is_late(link: Answering, now: float) -> bool:
     return pinged_at is not None and now - pinged_at > max(PING_LATE_S, 3 * rtt_s)
 
 
-def choose(links: Iterable[C], now: float) -> C | None:
-    """The healthiest: heard from lately, then little queued, few streams, short round trip."""
-    usable = [link for link in links if link.is_open and not link.is_draining and not is_dead(link, now)]
-    return min(usable, key=lambda link: _rank(link, now), default=None)
+def is_silent(link: Route, now: float) -> bool:
+    """Late, and nothing else is heard either: no answer to a ping that waits behind a download."""
+    return is_late(link, now) and now - link.last_received_at > PING_LATE_S
 
 
-def _rank(link: Candidate, now: float) -> tuple[bool, int, int, float]:
-    rtt_s = 1.0 if link.rtt_s is None else link.rtt_s
-    return is_late(link, now), link.queued_bytes // 65_536, link.streams // 32, rtt_s
+def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: Collection[Route] = ()) -> Decision:
+    """The route for a request that has tried some already. The order of `candidates` does not matter."""
+    usable = [each for each in candidates if _may_serve(each, now) and each.route not in tried]
+    if not usable:
+        return NOWHERE[_why_none(candidates, tried)]
+    chosen = min(usable, key=lambda each: _rank(each, asked, now))
+    return chosen.chosen(_why(chosen, candidates, now, tried))
+
+
+def _may_serve(candidate: Candidate, now: float) -> bool:
+    route = candidate.route
+    return candidate.is_eligible and route.is_open and route.may_open and not is_dead(route, now)
+
+
+def _rank(candidate: Candidate, asked: Asked, now: float) -> tuple[Any, ...]:
+    """Smaller is better. One that we drain ourselves serves until its replacement is there."""
+    route = candidate.route
+    is_node = candidate.role != ROLE_CLUSTER
+    first = (is_silent(route, now), is_node, route.is_draining, is_late(route, now))
+    if is_node:  # in the same order for everybody: load does not move them
+        return *first, not candidate.is_control_plane, candidate.node, candidate.is_remote, candidate.instance
+    is_quiet = asked.is_mutation and now - route.last_received_at > QUIET_S
+    return *first, is_quiet, candidate.is_remote, *_load(route, asked.stream_class), candidate.instance
+
+
+def _load(route: Route, cls: StreamClass) -> tuple[float, ...]:
+    """Little queued, few streams, short round trip; a keystroke minds the way more than the company."""
+    rtt_s = 1.0 if route.rtt_s is None else route.rtt_s
+    if cls is StreamClass.INTERACTIVE:
+        return route.queued_bytes // 16_384, rtt_s // 0.005, route.streams // 32, rtt_s
+    return route.queued_bytes // 65_536, route.streams // 32, rtt_s
+
+
+def _why(chosen: Candidate, candidates: Iterable[Candidate], now: float, tried: Collection[Route]) -> Reason:
+    rivals = [each.route for each in candidates if each.role == ROLE_CLUSTER and each is not chosen]
+    is_late_there = any(is_late(route, now) for route in rivals)
+    if chosen.role != ROLE_CLUSTER:
+        if tried:
+            return Reason.FALLBACK_RETRY
+        if not rivals:
+            return Reason.FALLBACK_ABSENT
+        return Reason.FALLBACK_SILENT if is_late_there else Reason.FALLBACK_DRAINING
+    if tried:
+        return Reason.RETRY
+    if not rivals:
+        return Reason.ONLY
+    if is_late_there:
+        return Reason.OTHER_LATE
+    return Reason.OTHER_DRAINING if any(route.is_draining for route in rivals) else Reason.HEALTHIEST
+
+
+def _why_none(candidates: Collection[Candidate], tried: Collection[Route]) -> Reason:
+    if not candidates:
+        return Reason.NONE_LEFT if tried else Reason.NONE_CONNECTED
+    eligible = [each for each in candidates if each.is_eligible]
+    if tried:
+        return Reason.NONE_LEFT
+    return Reason.NONE_ANSWERING if eligible else Reason.NONE_ELIGIBLE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from hub.auth.nodes import ROLE_NODE
 from hub.tunnel.registry import Tunnel
@@ -37,17 +37,25 @@ class Directory:
         self._sessions: dict[str, Remote] = {}
         self._clusters: dict[str, list[Remote]] = {}
         self._nodes: dict[str, list[Remote]] = {}
-        """Of role node: shown, never a route."""
+        """Of role node, those that may serve and those that may not."""
+        self._serving: dict[str, list[Remote]] = {}
+        """Of both, those that may serve."""
         self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+        """Of role cluster."""
+        self._fallback_lost: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def of_cluster(self, cluster_uid: str) -> Iterable[Remote]:
-        """Those that a request may take."""
+    def of_cluster(self, cluster_uid: str) -> Sequence[Remote]:
+        """Those of role cluster."""
         return self._clusters.get(cluster_uid, ())
 
-    def nodes_of(self, cluster_uid: str) -> Iterable[Remote]:
+    def serving(self, cluster_uid: str) -> Sequence[Remote]:
+        """Those that a request may take."""
+        return self._serving.get(cluster_uid, ())
+
+    def nodes_of(self, cluster_uid: str) -> Sequence[Remote]:
         """Those of role node."""
         return self._nodes.get(cluster_uid, ())
 
@@ -58,6 +66,8 @@ class Directory:
         remote = Remote(opened)
         self._sessions[opened.session_id] = remote
         self._of(opened).setdefault(opened.cluster_uid, []).append(remote)
+        if opened.is_eligible:
+            self._serving.setdefault(opened.cluster_uid, []).append(remote)
         return remote
 
     def draining(self, session_id: str) -> None:
@@ -71,11 +81,14 @@ class Directory:
             return None
         remote.is_open = False
         uid, role = remote.opened.cluster_uid, self._of(remote.opened)
-        role[uid].remove(remote)
-        if not role[uid]:
-            del role[uid]
+        for books in (role, self._serving) if remote.opened.is_eligible else (role,):
+            books[uid].remove(remote)
+            if not books[uid]:
+                del books[uid]
         if role is self._clusters:
             self._lost[uid] = self._now(), self._wall()
+        elif remote.opened.is_eligible:
+            self._fallback_lost[uid] = self._now()
         return remote
 
     def gone(self, worker: int) -> list[Remote]:
@@ -83,20 +96,30 @@ class Directory:
         ended = [session for session, remote in self._sessions.items() if remote.opened.worker == worker]
         return [remote for session in ended if (remote := self.closed(session)) is not None]
 
-    def lost(self, cluster_uid: str) -> tuple[float, datetime.datetime] | None:
-        """When the cluster last lost a tunnel of another worker; one that drains counts as lost now."""
-        if any(remote.is_draining for remote in self.of_cluster(cluster_uid)):
-            return self._now(), self._wall()
-        return self._lost.get(cluster_uid)
+    def lost_at(self, cluster_uid: str) -> float | None:
+        """When the cluster last lost a tunnel of another worker that served; one that drains counts as lost now."""
+        if any(remote.is_draining for remote in self.serving(cluster_uid)):
+            return self._now()
+        lost, fallback = self._lost.get(cluster_uid), self._fallback_lost.get(cluster_uid)
+        return max((at for at in (lost and lost[0], fallback) if at is not None), default=None)
+
+    def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
+        """When, for people, it last lost one of role cluster."""
+        lost = self._lost.get(cluster_uid)
+        return None if lost is None else lost[1]
 
     def forget(self, cluster_uid: str) -> None:
         """The cluster was deleted: nothing was lost."""
         self._lost.pop(cluster_uid, None)
+        self._fallback_lost.pop(cluster_uid, None)
 
 
 def loses(own: Tunnel, worker: int, other: Opened) -> bool:
     """Whether `own`, a tunnel of `worker`, is superseded by another worker's: the higher epoch wins (P7); equal ones,
     which no honest agent has, are decided by the worker's number. One that drains keeps the streams it has."""
-    if own.instance != other.instance or own.identity.cluster_uid != other.cluster_uid or own.link.is_draining:
+    mine = own.identity
+    if (mine.cluster_uid, mine.role, mine.node) != (other.cluster_uid, other.role, other.node):
+        return False
+    if own.instance != other.instance or own.link.is_draining:
         return False
     return (own.epoch, -worker) < (other.epoch, -other.worker)

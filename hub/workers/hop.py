@@ -61,7 +61,8 @@ class Hop:
     ) -> None:
         self.remote = remote
         opened = remote.opened
-        self.name = f"{opened.cluster_name}/{opened.instance.hex()[:8]}@{opened.worker}"
+        at = f"{opened.cluster_name}:{opened.node}" if opened.node else opened.cluster_name
+        self.name = f"{at}/{opened.instance.hex()[:8]}@{opened.worker}"
         self._connect = connect
         self._tasks = tasks
         self._limits = hop_limits(limits)

@@ -215,6 +215,9 @@ class Opened(Word, frozen=True):
     credential_id: str = ""
     node: str = ""
     """Name of the agent's node, for the role node."""
+    is_eligible: bool = False
+    """Requests may take it."""
+    is_control_plane: bool = False
 
 
 class Draining(Word, frozen=True):

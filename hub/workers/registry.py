@@ -11,14 +11,14 @@ import datetime
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub.auth.agents import AgentIdentity
 from hub.auth.nodes import ROLE_NODE
-from hub.route import Route
+from hub.route import Asked, Candidate, Decision, Reason, Route
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
-from hub.tunnel.route import choose, is_dead, is_late
+from hub.tunnel.route import QUESTION, decide
 from hub.workers import messages
 from hub.workers.channel import Channel, ChannelLost
 from hub.workers.directory import Directory, Remote, loses
@@ -62,6 +62,7 @@ class SharedRegistry(Registry):
         self.host = Host(limits, budget, now)
         self.on_drain: Callable[[Route], object] = lambda route: None
         self._hops: dict[Remote, Hop] = {}
+        self._remote: dict[Remote, Candidate] = {}
         self._is_closed = False
         self._lives: dict[str, tuple[float, Live]] = {}
 
@@ -112,6 +113,8 @@ class SharedRegistry(Registry):
                 compresses=tunnel.link.compresses,
                 credential_id=identity.credential_id,
                 node=identity.node,
+                is_eligible=tunnel.candidate.is_eligible,
+                is_control_plane=tunnel.is_control_plane,
             )
         )
 
@@ -169,21 +172,21 @@ class SharedRegistry(Registry):
     def drains(self, session_id: str) -> None:
         self.directory.draining(session_id)
 
-    def pick(self, cluster_uid: str, *, without: Iterable[Route] = ()) -> Route | None:
-        own = super().pick(cluster_uid, without=without)
-        remotes = self.directory.of_cluster(cluster_uid)
-        if own is not None and (not remotes or self._is_lively(own)):
-            return own
-        tried = tuple(without)
-        now = self._clock()
-        hops = [hop for hop in map(self._hop, remotes) if hop not in tried and hop.may_open]
-        candidates: list[Link | Hop] = [*hops]
-        if isinstance(own, Link):
-            candidates.append(own)
-        chosen = choose(candidates, now)
-        if chosen is not None:
-            return chosen
-        return own or next((hop for hop in hops if not is_dead(hop, now)), None)
+    def pick(self, cluster_uid: str, asked: Asked = QUESTION, *, without: Sequence[Route] = ()) -> Decision:
+        own = self._tunnels.get(cluster_uid)
+        if own is not None and len(own) == 1 and not without:
+            only = own[0].candidate
+            route = only.route
+            if route.may_open and route.unanswered_ping_at is None and not route.is_draining:
+                return only.chosen(Reason.HEALTHIEST) if self.directory.of_cluster(cluster_uid) else only.only
+        return decide(self.candidates(cluster_uid), asked, self._clock(), without)
+
+    def candidates(self, cluster_uid: str) -> Sequence[Candidate]:
+        remotes = [self._candidate(remote) for remote in self.directory.serving(cluster_uid)]
+        own = super().candidates(cluster_uid)
+        if remotes:
+            return [*remotes, *own]
+        return own or [self._candidate(remote) for remote in self.directory.nodes_of(cluster_uid)]
 
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         shown = super().status(cluster_uid)
@@ -204,6 +207,7 @@ class SharedRegistry(Registry):
                     last_received_age_s=0.0 if live is None else live.last_received_age_s + now - at,
                     rtt_s=None if live is None else live.rtt_s,
                     streams=0 if live is None else live.streams,
+                    is_eligible=opened.is_eligible,
                 )
             )
         return sorted(shown, key=lambda each: each.connected_since)
@@ -223,17 +227,30 @@ class SharedRegistry(Registry):
         self._lives = known
 
     def lost_at(self, cluster_uid: str) -> float | None:
-        own, other = super().lost_at(cluster_uid), self.directory.lost(cluster_uid)
-        return max((at for at in (own, other and other[0]) if at is not None), default=None)
+        own, other = super().lost_at(cluster_uid), self.directory.lost_at(cluster_uid)
+        return max((at for at in (own, other) if at is not None), default=None)
 
     def lost_when(self, cluster_uid: str) -> datetime.datetime | None:
-        own, other = super().lost_when(cluster_uid), self.directory.lost(cluster_uid)
-        return max((at for at in (own, other and other[1]) if at is not None), default=None)
+        own, other = super().lost_when(cluster_uid), self.directory.lost_when(cluster_uid)
+        return max((at for at in (own, other) if at is not None), default=None)
 
     # -- internals
 
-    def _is_lively(self, route: Route) -> bool:
-        return not is_late(route, self._clock()) and not route.is_draining
+    def _candidate(self, remote: Remote) -> Candidate:
+        candidate = self._remote.get(remote)
+        if candidate is None:
+            opened = remote.opened
+            candidate = self._remote[remote] = Candidate(
+                self._hop(remote),
+                opened.role,
+                opened.instance,
+                opened.node,
+                is_eligible=opened.is_eligible,
+                is_control_plane=opened.is_control_plane,
+                is_remote=True,
+                connected_at=remote.connected_since,
+            )
+        return candidate
 
     def _hop(self, remote: Remote) -> Hop:
         hop = self._hops.get(remote)
@@ -259,6 +276,7 @@ class SharedRegistry(Registry):
         if remote is None:
             return
         self._lives.pop(remote.opened.session_id, None)
+        self._remote.pop(remote, None)
         hop = self._hops.pop(remote, None)
         if hop is not None:
             hop.close()

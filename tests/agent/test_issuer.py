@@ -12,7 +12,8 @@ from agent.kube import KubeError
 from agent.kubeconfig import KubeAccess
 from proto.aio.commands import CommandServer
 from proto.aio.tasks import TaskGroup
-from proto.commands import REGISTER_ISSUER, Nothing
+from proto.commands import REGISTER_ISSUER, Nothing, to_ext
+from proto.errors import Code, StreamReset
 from tests.proto.aio.fakes import Wire
 
 KEY = {"kty": "RSA", "kid": "k", "alg": "RS256", "use": "sig", "n": "AA", "e": "AQAB"}
@@ -39,13 +40,15 @@ class Credential:
         return self.value
 
 
-async def run_for(api, credential, seconds, monkeypatch, change=None):
-    """What the hub was told within `seconds`."""
+async def run_for(api, credential, seconds, monkeypatch, change=None, *, is_old=False):
+    """What the hub was told within `seconds`. `is_old`: a hub that knows of no fallback."""
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     told = []
 
     async def register(args):
+        if is_old and "fallback" in to_ext(args):
+            raise StreamReset("malformed RegisterIssuer", Code.PROTOCOL)
         told.append(args)
         return Nothing()
 
@@ -72,7 +75,15 @@ async def test_told_once_and_again_when_it_changes(monkeypatch):
     assert json.loads(first.jwks) == {"keys": [KEY]}
     name = "system:serviceaccount:riata-system:riata-agent"
     assert first.subjects == (f"{name}-node", f"{name}-node-fallback")
+    assert first.fallback == f"{name}-node-fallback"
     assert len(json.loads(second.jwks)["keys"]) == 2
+
+
+async def test_a_hub_one_version_older_is_told_what_it_knows(monkeypatch, caplog):
+    (told,) = await run_for(Api(), Credential(), 0.08, monkeypatch, is_old=True)
+    assert len(told.subjects) == 2
+    assert told.fallback == ""
+    assert "no node agent serves requests" in caplog.text
 
 
 async def test_an_api_server_that_refuses_is_asked_again(monkeypatch, caplog):

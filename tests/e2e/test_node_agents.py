@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests import harness
 from tests.e2e import measures
+from tests.e2e.entry import Entry
 from tests.e2e.line import Line
 from tests.e2e.test_enrolment import SECRET, status_of
 from tests.e2e.waiting import until
@@ -48,6 +50,18 @@ spec:
       image: local/outside:1
       securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 """
+FALLBACK = (
+    MANIFEST.replace("riata-agent-node", "riata-agent-node-fallback").replace("worker-7", "worker-8")
+    + """
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: riata-agent-fallback-impersonate, labels: {app.kubernetes.io/part-of: riata}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: riata-agent-impersonate}
+subjects:
+  - {kind: ServiceAccount, name: riata-agent-node-fallback, namespace: riata-system}
+"""
+)
 
 
 @dataclass
@@ -58,24 +72,35 @@ class NodeAgent:
     cluster: str
     directory: Path
     agent: Agent
+    is_fallback: bool = False
+    """Its ServiceAccount is the fallback's."""
+    says_fallback: bool = False
+    """It is started as one that serves."""
     child: Child | None = None
 
     @property
-    def id(self) -> str:
-        return f"{self.cluster}:worker-7"
+    def node(self) -> str:
+        return "worker-8" if self.is_fallback else "worker-7"
 
-    async def fetch_token(self, service_account: str = "riata-agent-node") -> str:
-        """What the kubelet would project."""
+    @property
+    def id(self) -> str:
+        return f"{self.cluster}:{self.node}"
+
+    @property
+    def account(self) -> str:
+        return "riata-agent-node-fallback" if self.is_fallback else "riata-agent-node"
+
+    async def fetch_token(self) -> str:
+        """What the kubelet would project: for the hub, and for the API server."""
         hub_id = json.loads((self.line.hub.directory / "ready.json").read_text())["hub_id"]
         uid = (await self.line.api.must("GET", f"/v1/clusters/{self.cluster}"))["uid"]
-        bound = ["--bound-object-kind=Pod", "--bound-object-name=riata-agent-node-x"]
-        made = await self.line.light.kubectl(
-            *("create", "token", service_account, "-n", "riata-system", "--duration=600s"),
-            *(f"--audience=riata:{hub_id}:{uid}", *bound),
-        )
-        token = made.check().stdout.strip()
-        write_private(self.directory / "token.new", token.encode())
-        (self.directory / "token.new").replace(self.directory / "token")
+        create = ["create", "token", self.account, "-n", "riata-system", "--duration=600s"]
+        create += ["--bound-object-kind=Pod", f"--bound-object-name={self.account}-x"]
+        token = ""
+        for name, more in (("kube.token", ()), ("token", (f"--audience=riata:{hub_id}:{uid}",))):
+            token = (await self.line.light.kubectl(*create, *more)).check().stdout.strip()
+            write_private(self.directory / "token.new", token.encode())
+            (self.directory / "token.new").replace(self.directory / name)
         return token
 
     async def start(self) -> None:
@@ -85,7 +110,8 @@ class NodeAgent:
         command = [*tools.console_script("riata-agent", "agent"), "node"]
         command += ["--hub-url", hub.url, "--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin]
         command += ["--token-file", str(self.directory / "token")]
-        command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
+        command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(self.directory / "kube.token")]
+        command += ["--fallback"] if self.says_fallback else []
         command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file", str(ready)]
         environment = {"LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
         log = self.directory / "agent.log"
@@ -107,6 +133,19 @@ class NodeAgent:
 
         return await until(there, what="the node agent to be connected", within=40)  # type: ignore[return-value]
 
+    @property
+    def metrics_url(self) -> str:
+        return str(json.loads((self.directory / "ready.json").read_text())["metrics_url"]) + "/metrics"
+
+    async def agent_gone(self) -> None:
+        """The hub knows that the cluster agent has ended."""
+
+        async def away() -> bool:
+            shown = await self.line.api.must("GET", f"/v1/clusters/{self.cluster}")
+            return all(tunnel["role"] != "cluster" for tunnel in shown["tunnels"])
+
+        await until(away, what="the cluster agent to be gone", every=0.02)
+
     async def gone(self) -> None:
         async def away() -> bool:
             found = await self.listed()
@@ -116,16 +155,20 @@ class NodeAgent:
 
 
 @contextlib.asynccontextmanager
-async def node_agent(line: Line, name: str) -> AsyncIterator[NodeAgent]:
+async def node_agent(
+    line: Line, name: str, *, is_fallback: bool = False, says_fallback: bool | None = None
+) -> AsyncIterator[NodeAgent]:
     """A cluster agent with its key in a Secret, which registers the issuer, and a node agent beside it."""
     await line.light.kubectl("delete", "secret", "riata-agent-key", "-n", "riata-system", "--ignore-not-found")
     async with harness.agent(line.hub, line.light, name=name, enrol=True, wait=False,
                              options=["--key-secret", "riata-system/riata-agent-key"]) as agent:  # fmt: skip
         await line.light.apply(SECRET)
-        await line.light.apply(MANIFEST)
+        await line.light.apply(FALLBACK if is_fallback else MANIFEST)
         await agent.restart()
         directory = Run.current().subdirectory(f"node-{name}")
-        node = NodeAgent(line, name, directory, agent)
+        node = NodeAgent(
+            line, name, directory, agent, is_fallback, is_fallback if says_fallback is None else says_fallback
+        )
         await node.fetch_token()
         await node.start()
         try:
@@ -148,9 +191,10 @@ async def test_a_node_agent_joins_by_its_pods_token_also_while_the_cluster_agent
         await node.gone()
         await node.start()
         await node.connected()
-        # No request goes to it: which node agents may serve is the fallback's matter.
+        # No request goes to it: it is no fallback.
         assert await status_of(hub_line, "with-nodes") == 503
-        assert (await hub_line.api.must("GET", "/v1/clusters/with-nodes"))["connected"] is False
+        shown = await hub_line.api.must("GET", "/v1/clusters/with-nodes")
+        assert (shown["connected"], shown["route"]["reason"]) == (False, "none-eligible")
         await node.agent.restart()
         assert await status_of(hub_line, "with-nodes") == 200
 
@@ -192,3 +236,86 @@ async def test_revoking_a_node_cuts_it_within_a_second_until_it_is_readmitted(hu
         await hub_line.api.must("POST", f"/v1/agents/{node.id}/readmit")
         await node.fetch_token()
         await node.connected()
+
+
+async def test_one_that_says_it_is_the_fallback_and_is_not_gets_no_request(hub_line: Line) -> None:
+    async with node_agent(hub_line, "false-fallback", says_fallback=True) as node:
+        await node.connected()
+        node.agent.kill()
+        await node.agent_gone()
+        assert await status_of(hub_line, "false-fallback") == 503
+        (tunnel,) = (await hub_line.api.must("GET", "/v1/clusters/false-fallback"))["tunnels"]
+        assert (tunnel["role"], tunnel["serves"]) == ("node", False)
+        page = await measures.scrape(node.metrics_url)
+        assert page.get("riata_agent_refusals_total", 0.0) == 0  # the hub did not even ask
+
+
+async def test_the_fallback_that_was_not_started_as_one_takes_no_request(hub_line: Line) -> None:
+    async with node_agent(hub_line, "shy-fallback", is_fallback=True, says_fallback=False) as node:
+        await node.connected()
+        node.agent.kill()
+        await node.agent_gone()
+        assert await status_of(hub_line, "shy-fallback") in (429, 503)
+        assert (await measures.scrape(node.metrics_url))["riata_agent_refusals_total"] >= 1
+
+
+async def test_a_node_agent_carries_everything_while_the_cluster_agent_is_down(hub_line: Line) -> None:
+    name = "falls-back"
+    async with node_agent(hub_line, name, is_fallback=True) as node, hub_line.entry(name).session() as session:
+        await node.connected()
+        entry = hub_line.entry(name)
+        maps = "/api/v1/namespaces/default/configmaps"
+        ask = Ask(entry, session)
+        assert (await ask.route()).startswith("cluster/")
+        watching = entry.at(f"{maps}?watch=1&resourceVersion=0&fieldSelector=metadata.name=route-test")
+        watch = await session.get(watching)
+        assert watch.headers["Riata-Route"].startswith("cluster/")
+        node.agent.kill()
+        started = time.monotonic()
+        assert (await ask.route()).startswith(f"node/{node.node}; reason=fallback-")
+        first_s = time.monotonic() - started
+        assert (await watch.read()).count(b"\n") == 0  # a clean end, between two events
+        watch_s = time.monotonic() - started
+        kubectl_started = time.monotonic()
+        listed = await entry.kubectl("get", "namespaces", "-o", "name")
+        kubectl_s = time.monotonic() - kubectl_started
+        assert "namespace/default" in listed.stdout
+        figures = {"first GET": first_s, "watch ended": watch_s, "kubectl get": kubectl_s}
+        print(f"\nafter SIGKILL of the cluster agent: { {name: round(took, 3) for name, took in figures.items()} } s")
+        assert first_s < 1.0
+        # The watch goes on by the node agent, and a change goes the same way.
+        resumed = await session.get(
+            entry.at(f"{maps}?watch=1&resourceVersion=0&fieldSelector=metadata.name=route-test")
+        )
+        assert resumed.headers["Riata-Route"].startswith(f"node/{node.node}; ")
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "route-test"}}
+        async with session.post(entry.at(maps), json=document) as made:
+            assert (made.status, made.headers["Riata-Route"][:5]) == (201, "node/")
+        async with asyncio.timeout(5):
+            assert json.loads(await resumed.content.readline())["type"] == "ADDED"
+        shown = await hub_line.api.must("GET", f"/v1/clusters/{name}")
+        assert (shown["connected"], shown["fallbackNodes"]) == (True, [node.node])
+        assert (shown["route"]["role"], shown["route"]["node"]) == ("node", node.node)
+        await node.agent.restart()
+        assert (await ask.route()).startswith("cluster/")  # new requests take it …
+        async with session.delete(entry.at(f"{maps}/route-test")) as gone:
+            assert (gone.status, gone.headers["Riata-Route"][:8]) == (200, "cluster/")
+        async with asyncio.timeout(5):  # … and the stream that goes well stays
+            assert json.loads(await resumed.content.readline())["type"] == "DELETED"
+        resumed.close()
+        page = await measures.scrape(hub_line.hub.metrics_url)
+        assert page["riata_hub_routed_total"] > 0
+
+
+@dataclass
+class Ask:
+    """Small requests by somebody who administers the cluster."""
+
+    entry: Entry
+    session: aiohttp.ClientSession
+
+    async def route(self) -> str:
+        """Which way one went."""
+        async with self.session.get(self.entry.at("/api/v1/namespaces/default")) as answer:
+            assert answer.status == 200, await answer.text()
+            return answer.headers["Riata-Route"]

@@ -227,8 +227,11 @@ class Line:
         self.tasks = TaskGroup("line")
         self._instances = 0
 
-    async def add_agent(self, cluster: str = "c1", *, compresses: bool = False) -> ScriptedAgent:
-        """Connect one more agent to a cluster."""
+    async def add_agent(
+        self, cluster: str = "c1", *, compresses: bool = False, node: str = "", is_fallback: bool = False
+    ) -> ScriptedAgent:
+        """Connect one more agent to a cluster; with `node` one of role node, which says that its node is one of the
+        control plane."""
         self._instances += 1
         negotiated = Negotiated(1, Limits().offer(), compresses=compresses)
         here, there = pipe()
@@ -239,8 +242,11 @@ class Line:
             name=f"{cluster}/{self._instances}",
             observer=self.metrics.link_observer(),
         )
+        identity = AgentIdentity(
+            f"uid-{cluster}", cluster, "cred", "node" if node else "cluster", node=node, is_fallback=is_fallback
+        )
         tunnel = Tunnel(
-            identity=AgentIdentity(f"uid-{cluster}", cluster, "cred", "cluster"),
+            identity=identity,
             instance=bytes([self._instances]) * 16,
             epoch=1,
             link=link,
@@ -249,9 +255,8 @@ class Line:
             kubernetes="v1.0",
             connected_at=datetime.datetime.now(datetime.UTC),
             session_id="s",
-            proven=ProvenSession(
-                AgentIdentity(f"uid-{cluster}", cluster, "cred", "cluster"), Challenge("hub", b"", "pipe"), b"", 1, b""
-            ),
+            proven=ProvenSession(identity, Challenge("hub", b"", "pipe"), b"", 1, b""),
+            is_control_plane=bool(node),
         )
         self.registry.add(tunnel)
         agent = ScriptedAgent(there, negotiated)

@@ -62,3 +62,12 @@ async def test_what_passes_becomes_an_exchange(admission, stream, counts, upgrad
     request = HttpRequest(method="GET", path=b"/api", headers=IDENTITY, upgrade=upgrade)
     assert type(admission.on_open(stream, StreamKind.HTTP, NORMAL, request)) is expected
     assert counts.active == counts.requests == 1
+
+
+async def test_a_node_agent_that_is_no_fallback_takes_nothing_whatever_the_hub_believes(stream, counts):
+    admission = Admission(context(FakePool(), counts, FakeCredential()), serves=False)
+    request = HttpRequest(method="GET", path=b"/api", headers=IDENTITY)
+    assert admission.on_open(stream, StreamKind.HTTP, NORMAL, request) is None
+    assert stream.log == [("reset", "REFUSED")]  # nothing was done: the hub may ask elsewhere
+    assert counts.by_refusal["not-fallback"] == 1
+    assert counts.active == counts.requests == 0

@@ -25,6 +25,7 @@ from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
+from hub.route import Reason
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from proto.aio.tasks import TaskGroup
@@ -45,6 +46,16 @@ class FakeTunnel:
     last_received_age_s: float = 2.0
     rtt_s: float | None = 0.05
     streams: int = 3
+    is_eligible: bool = True
+
+
+@dataclasses.dataclass
+class FakeRoute:
+    role: str = "none"
+    node: str = ""
+    instance: str = ""
+    reason: Reason = Reason.NONE_CONNECTED
+    since: datetime.datetime | None = None
 
 
 class FakeTunnels:
@@ -58,6 +69,14 @@ class FakeTunnels:
 
     def status(self, cluster_uid: str) -> list[FakeTunnel]:
         return self.live.get(cluster_uid, [])
+
+    def route_now(self, cluster_uid: str) -> FakeRoute:
+        """The first tunnel of role cluster, else the first that may serve."""
+        serving = [each for each in self.live.get(cluster_uid, []) if each.is_eligible]
+        for chosen in sorted(serving, key=lambda each: each.role):
+            reason = Reason.ONLY if chosen.role == "cluster" else Reason.FALLBACK_ABSENT
+            return FakeRoute(chosen.role, chosen.node, chosen.instance, reason, chosen.connected_since)
+        return FakeRoute()
 
     def seen_when(self, credential_id: str) -> datetime.datetime | None:
         return datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC) if credential_id == "seen" else None

@@ -77,7 +77,7 @@ async def test_who_is_not_an_enrolled_agent(world: HubWorld) -> None:
 
 async def test_a_node_is_denied_and_let_in_again(world: HubWorld) -> None:
     uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
-    node = FakeTunnel(role="node", node="node-1", credential_id="a:node-1")
+    node = FakeTunnel(role="node", node="node-1", credential_id="a:node-1", is_eligible=False)
     world.tunnels.live[uid] = [node]
     assert (await world.call("GET", "/v1/clusters/a")).json["connected"] is False
     (item,) = (await world.call("GET", "/v1/agents")).json["items"]

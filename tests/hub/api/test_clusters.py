@@ -60,8 +60,24 @@ async def test_a_connected_cluster_shows_its_tunnels(world: HubWorld) -> None:
             "lastSeen": "1970-01-12T13:46:38Z",
             "rttSeconds": 0.05,
             "streams": 3,
+            "serves": True,
         }
     ]
+    assert (shown["route"], shown["fallbackNodes"]) == (
+        {"role": "cluster", "node": "", "instance": "ab" * 16, "reason": "only", "since": "2026-11-25T00:00:00Z"},
+        [],
+    )
+
+
+async def test_a_cluster_that_only_node_agents_serve_is_connected_if_they_may(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    world.tunnels.live[uid] = [FakeTunnel(role="node", node="n1", is_eligible=False)]
+    shown = (await world.call("GET", "/v1/clusters/a")).json
+    assert (shown["connected"], shown["route"]["role"], shown["fallbackNodes"]) == (False, "none", [])
+    world.tunnels.live[uid].append(FakeTunnel(role="node", node="n2"))
+    shown = (await world.call("GET", "/v1/clusters/a")).json
+    assert (shown["connected"], shown["fallbackNodes"]) == (True, ["n2"])
+    assert (shown["route"]["node"], shown["route"]["reason"]) == ("n2", "fallback-no-cluster-agent")
 
 
 @pytest.mark.parametrize(

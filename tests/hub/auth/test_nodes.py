@@ -58,8 +58,37 @@ class World:
 def test_a_good_token_names_cluster_and_node(kind: str) -> None:
     world = World(kind)
     assert world.show(world.token()) == AgentIdentity(
-        "uid-a", "a", "a:node-1", "node", node="node-1", pod="pod-1", expires_at=world.clock.now + 600
-    )
+        "uid-a", "a", "a:node-1", "node", node="node-1", pod="pod-1", expires_at=world.clock.now + 600,
+        subject=SUBJECT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("registered", "subject", "is_fallback"),
+    [
+        ({"fallback": f"{SUBJECT}-fallback"}, f"{SUBJECT}-fallback", True),
+        ({"fallback": f"{SUBJECT}-fallback"}, SUBJECT, False),
+        ({}, f"{SUBJECT}-fallback", False),  # by a cluster agent that does not know of it
+        ({"fallback": ""}, f"{SUBJECT}-fallback", False),
+        ({"fallback": "system:serviceaccount:x:y"}, f"{SUBJECT}-fallback", False),
+    ],
+)
+def test_only_the_registered_fallback_may_serve(registered: dict[str, str], subject: str, is_fallback: bool) -> None:
+    world = World()
+    world.register(world.a, **registered)
+    identity = world.show(world.token(sub=subject))
+    assert (identity.subject, identity.is_fallback) == (subject, is_fallback)
+    assert world.tokens.still_holds(identity)
+    world.register(world.a, fallback="" if is_fallback else subject)  # its rights change either way …
+    assert not world.tokens.still_holds(identity)
+    world.register(world.a, subjects=["system:serviceaccount:x:y"])  # … or end
+    assert not world.tokens.still_holds(identity)
+
+
+def test_a_fallback_that_is_no_text_lets_nobody_in() -> None:
+    world = World()
+    world.register(world.a, fallback=7)
+    assert "not registered" in str(world.refusal(world.token(sub=f"{SUBJECT}-fallback")))
 
 
 def test_a_rotation_of_the_clusters_keys() -> None:

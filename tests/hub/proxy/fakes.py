@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from hub.edge.framing import Request, read_request
 from hub.edge.head import parse_head
+from hub.route import Asked, Candidate, Decision, Reason, Route
 from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.messages import HttpRequest, StreamClass, StreamKind
@@ -135,14 +137,26 @@ class FakeLink:
 
 
 class FakeRoutes:
-    """Links of the only cluster, in order of preference."""
+    """Links of the only cluster, in order of preference; those in `nodes` are of node agents."""
 
     def __init__(self, *links: FakeLink) -> None:
         self.links = list(links)
+        self.nodes: set[FakeLink] = set()
         self.lost: float | None = None
+        self.asked: list[Asked] = []
 
-    def pick(self, cluster_uid: str, *, without: tuple[object, ...] = ()) -> FakeLink | None:
-        return next((link for link in self.links if link not in without and link.is_open), None)
+    def pick(self, cluster_uid: str, asked: Asked, *, without: tuple[object, ...] = ()) -> Decision:
+        self.asked.append(asked)
+        link = next((link for link in self.links if link not in without and link.is_open), None)
+        if link is None:
+            return Decision(None, Reason.NONE_LEFT if without else Reason.NONE_CONNECTED)
+        is_node = link in self.nodes
+        candidate = Candidate(
+            cast(Route, link), "node" if is_node else "cluster", b"i" * 16, link.name if is_node else "", True
+        )
+        if is_node:
+            return candidate.chosen(Reason.FALLBACK_RETRY if without else Reason.FALLBACK_ABSENT)
+        return candidate.chosen(Reason.RETRY if without else Reason.ONLY)
 
     def lost_at(self, cluster_uid: str) -> float | None:
         return self.lost

@@ -103,7 +103,7 @@ async def test_welcome_makes_a_tunnel_and_its_end_removes_it() -> None:
             assert (answer.cluster, answer.ext) == ("c1", {"cluster_uid": "uid-c1"})
             (status,) = hub.registry.status("uid-c1")
             assert (status.instance, status.kubernetes) == (INSTANCE.hex(), "v1.37.2")
-            assert hub.registry.pick("uid-c1") is not None
+            assert hub.registry.pick("uid-c1").route is not None
             assert hub.count("sessions", role="cluster") == 1
             assert hub.count("tunnel_handshakes") == 0
         await until_gone(hub)
@@ -355,7 +355,7 @@ async def test_a_few_pings_are_answered() -> None:
 async def test_bodies_may_be_compressed_where_both_sides_want_it(hub_wants: bool, agent_wants: bool) -> None:
     async with running(compresses=hub_wants) as hub, hub.connect() as socket:
         await greet(socket, agent(compresses=agent_wants))
-        link = hub.registry.pick("uid-c1")
+        link = hub.registry.pick("uid-c1").route
         assert link is not None
         assert link.compresses is (hub_wants and agent_wants)
 

@@ -10,7 +10,8 @@ import pytest
 
 from hub.auth.agents import AgentIdentity, Challenge
 from hub.auth.rotation import ProvenSession
-from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel
+from hub.route import Reason
+from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, may_serve
 from proto.aio.link import Link
 from proto.errors import Code
 
@@ -79,15 +80,15 @@ class Rig:
 
 def test_pick_and_remove() -> None:
     rig = Rig()
-    assert rig.registry.pick("uid-c1") is None
+    assert rig.registry.pick("uid-c1").route is None
     tunnel, link = rig.tunnel()
-    assert rig.registry.pick("uid-c1") is cast(Link, link)
-    assert rig.registry.pick("uid-c2") is None
-    assert rig.registry.pick("uid-c1", without=(cast(Link, link),)) is None
+    assert rig.registry.pick("uid-c1").route is cast(Link, link)
+    assert rig.registry.pick("uid-c2").route is None
+    assert rig.registry.pick("uid-c1", without=(cast(Link, link),)).route is None
     assert rig.registry.lost_at("uid-c1") is None
     rig.registry.remove(tunnel)
     rig.registry.remove(tunnel)
-    assert rig.registry.pick("uid-c1") is None
+    assert rig.registry.pick("uid-c1").route is None
     assert rig.registry.lost_at("uid-c1") == 100.0
     assert rig.registry.lost_when("uid-c1") == EPOCH
 
@@ -99,7 +100,7 @@ def test_a_single_tunnel_must_be_usable(fault: str) -> None:
     link.is_open = fault != "closed"
     link.is_draining = link.has_left = fault == "draining"
     link.unanswered_ping_at = 95.0 if fault == "dead" else None
-    assert rig.registry.pick("uid-c1") is None
+    assert rig.registry.pick("uid-c1").route is None
 
 
 def test_a_draining_agent_counts_as_lost_just_now() -> None:
@@ -117,9 +118,9 @@ def test_a_session_that_we_drain_serves_until_its_replacement_is_there_and_keeps
     rig = Rig()
     _, old = rig.tunnel(epoch=1)
     old.is_draining = True
-    assert rig.registry.pick("uid-c1") is cast(Link, old)
+    assert rig.registry.pick("uid-c1").route is cast(Link, old)
     _, new = rig.tunnel(epoch=2)
-    assert rig.registry.pick("uid-c1") is cast(Link, new)
+    assert rig.registry.pick("uid-c1").route is cast(Link, new)
     assert old.closed_with is None
     assert rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED) == 2
 
@@ -129,9 +130,9 @@ def test_a_higher_epoch_supersedes_at_once() -> None:
     old, old_link = rig.tunnel(epoch=1)
     _, new_link = rig.tunnel(epoch=2)
     assert old_link.closed_with is Code.SUPERSEDED
-    assert rig.registry.pick("uid-c1") is cast(Link, new_link)
+    assert rig.registry.pick("uid-c1").route is cast(Link, new_link)
     rig.registry.remove(old)
-    assert rig.registry.pick("uid-c1") is cast(Link, new_link)
+    assert rig.registry.pick("uid-c1").route is cast(Link, new_link)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -205,7 +206,7 @@ def test_node_tunnels_are_listed_and_cut_and_never_chosen() -> None:
     proven = ProvenSession(node, Challenge("hub-1", b"", "x"), b"", 1, b"", 500.0)
     made = dataclasses.replace(tunnel, identity=node, proven=proven)
     rig.registry.add(made)
-    assert rig.registry.pick("uid-c1") is None
+    assert rig.registry.pick("uid-c1").route is None
     assert [(status.role, status.node) for status in rig.registry.status("uid-c1")] == [("node", "n1")]
     assert rig.registry.cut_expired(500.0) == 0
     assert rig.registry.cut_expired(500.1) == 1
@@ -216,6 +217,72 @@ def test_node_tunnels_are_listed_and_cut_and_never_chosen() -> None:
     assert rig.registry.lost_at("uid-c1") == lost  # no route was lost
     assert rig.registry.seen_when("c1:n1") == EPOCH
     assert list(rig.registry) == []
+
+
+def as_node(
+    tunnel: Tunnel, node: str, link: FakeLink | None = None, *, is_fallback: bool = True, **more: object
+) -> Tunnel:
+    identity = AgentIdentity("uid-c1", "c1", f"c1:{node}", "node", node=node, is_fallback=is_fallback)
+    return dataclasses.replace(
+        tunnel,
+        identity=identity,
+        link=cast(Link, link or FakeLink()),
+        session_id=f"s-{node}",
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_an_eligible_node_agent_serves_while_no_cluster_agent_does() -> None:
+    rig = Rig()
+    tunnel, _ = rig.tunnel()
+    other, worker, control = (as_node(tunnel, "n0", is_fallback=False), as_node(tunnel, "n1"),
+                              as_node(tunnel, "n2", is_control_plane=True))  # fmt: skip
+    for each in (other, worker, control):
+        rig.registry.add(each)
+    assert rig.registry.pick("uid-c1") is tunnel.candidate.only
+    rig.registry.remove(tunnel)
+    rig.now = 110.0
+    decision = rig.registry.pick("uid-c1")
+    assert (decision.route, decision.reason) == (control.link, Reason.FALLBACK_ABSENT)
+    now = rig.registry.route_now("uid-c1")
+    assert (now.role, now.node, now.reason, now.since) == ("node", "n2", Reason.FALLBACK_ABSENT, EPOCH)
+    assert rig.registry.pick("uid-c1", without=(control.link,)).route is worker.link
+    for each in (control, worker):
+        rig.registry.remove(each)
+    assert rig.registry.pick("uid-c1").reason is Reason.NONE_ELIGIBLE
+    assert rig.registry.route_now("uid-c1").role == "none"
+    assert rig.registry.lost_at("uid-c1") == 110.0  # of those that served, the fallback was lost last
+    rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED)
+    assert rig.registry.lost_at("uid-c1") is None
+
+
+def test_a_copied_instance_id_supersedes_nobody_of_another_node_or_role() -> None:
+    rig = Rig()
+    tunnel, link = rig.tunnel(epoch=1)
+    victim = FakeLink()
+    rig.registry.add(as_node(tunnel, "n1", victim))
+    rig.registry.add(as_node(tunnel, "n2", epoch=9))
+    assert (link.closed_with, victim.closed_with) == (None, None)
+    rig.registry.add(as_node(tunnel, "n1", epoch=2))
+    assert victim.closed_with is Code.SUPERSEDED
+
+
+def test_node_agents_whose_rights_have_changed_come_back_as_what_they_are_now() -> None:
+    rig = Rig()
+    tunnel, link = rig.tunnel()
+    one, two = FakeLink(), FakeLink()
+    rig.registry.add(as_node(tunnel, "n1", one))
+    rig.registry.add(as_node(tunnel, "n2", two, is_fallback=False))
+    assert rig.registry.cut_nodes("uid-c2", lambda identity: False) == 0
+    assert rig.registry.cut_nodes("uid-c1", lambda identity: not identity.is_fallback) == 1
+    assert (one.closed_with, two.closed_with, link.closed_with) == (Code.CLOSED, None, None)
+
+
+def test_a_role_that_is_not_known_here_never_serves() -> None:
+    assert may_serve("cluster", is_fallback=False)
+    assert may_serve("node", is_fallback=True)
+    assert not may_serve("node", is_fallback=False)
+    assert not may_serve("authn", is_fallback=True)
 
 
 def test_the_bound_of_instances_is_for_each_node() -> None:

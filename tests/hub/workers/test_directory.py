@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import cast
+
+import msgspec
 
 from hub.auth.agents import AgentIdentity
 from hub.tunnel.registry import Tunnel
@@ -16,7 +19,9 @@ WALL = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
 
 def opened(session: str, *, worker: int = 2, epoch: int = 1, instance: int = 1, cluster: str = "c1") -> Opened:
     return Opened(
-        worker, session, f"uid-{cluster}", cluster, "cluster", bytes([instance]) * 16, epoch, "a:1", "v", "k", 1.0, True
+        *(worker, session, f"uid-{cluster}", cluster, "cluster", bytes([instance]) * 16, epoch, "a:1", "v", "k", 1.0),
+        compresses=True,
+        is_eligible=True,
     )
 
 
@@ -34,14 +39,14 @@ def test_tunnels_come_and_go() -> None:
     first = rig.directory.opened(opened("a"))
     rig.directory.opened(opened("b"))
     assert rig.sessions() == ["a", "b"]
-    assert rig.directory.lost("uid-c1") is None
+    assert rig.directory.lost_at("uid-c1") is None
     assert rig.directory.closed("a") is first
     assert not first.is_open
     assert rig.sessions() == ["b"]
-    assert rig.directory.lost("uid-c1") == (5.0, WALL)
+    assert (rig.directory.lost_at("uid-c1"), rig.directory.lost_when("uid-c1")) == (5.0, WALL)
     assert rig.directory.closed("a") is None
     rig.directory.forget("uid-c1")
-    assert rig.directory.lost("uid-c1") is None
+    assert rig.directory.lost_at("uid-c1") is None
 
 
 def test_one_that_drains_is_lost_now() -> None:
@@ -51,7 +56,7 @@ def test_one_that_drains_is_lost_now() -> None:
     rig.directory.draining("unknown")
     rig.now = 9.0
     assert remote.is_draining
-    assert rig.directory.lost("uid-c1") == (9.0, WALL)
+    assert rig.directory.lost_at("uid-c1") == 9.0
 
 
 def test_a_worker_takes_its_own_tunnels_along() -> None:
@@ -84,8 +89,28 @@ def test_the_higher_epoch_wins_whoever_hears_first() -> None:
     assert not loses(own(1, is_draining=True), 1, opened("a", epoch=2))
 
 
+def test_a_copied_instance_id_supersedes_nobody_of_another_role_or_node() -> None:
+    node = msgspec.structs.replace(opened("a", epoch=2), role="node", node="n1")
+    assert not loses(own(1), 1, node)
+    mine = dataclasses.replace(own(1), identity=AgentIdentity("uid-c1", "c1", "c1:n2", "node", node="n2"))
+    assert not loses(mine, 1, node)
+    assert loses(mine, 1, msgspec.structs.replace(node, node="n2"))
+
+
 def test_equal_epochs_leave_exactly_one() -> None:
     assert [loses(own(1), 1, opened("a", worker=2)), loses(own(1), 2, opened("a", worker=1))] == [False, True]
+
+
+def test_the_fallback_may_be_hopped_to_and_its_loss_counts() -> None:
+    rig = Rig()
+    rig.directory.opened(msgspec.structs.replace(opened("n"), role="node", node="n1"))
+    assert [remote.opened.node for remote in rig.directory.serving("uid-c1")] == ["n1"]
+    assert rig.sessions() == []
+    rig.directory.closed("n")
+    assert list(rig.directory.serving("uid-c1")) == []
+    assert (rig.directory.lost_at("uid-c1"), rig.directory.lost_when("uid-c1")) == (5.0, None)
+    rig.directory.forget("uid-c1")
+    assert rig.directory.lost_at("uid-c1") is None
 
 
 def test_tunnels_of_nodes_are_shown_and_are_no_route() -> None:
@@ -99,4 +124,4 @@ def test_tunnels_of_nodes_are_shown_and_are_no_route() -> None:
     assert len(rig.directory) == 1
     rig.directory.closed("n")
     assert list(rig.directory.nodes_of("uid-c1")) == []
-    assert rig.directory.lost("uid-c1") is None  # no route was lost
+    assert rig.directory.lost_at("uid-c1") is None  # no route was lost

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hub.auth.agents import AgentIdentity
+from hub.route import Reason
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Tunnel
 from hub.workers import messages
 from hub.workers.channel import ChannelLost
@@ -98,12 +99,12 @@ async def rig() -> AsyncIterator[Rig]:
 async def test_a_request_hops_only_if_it_has_to(rig: Rig) -> None:
     _, link = rig.connect(2)
     rig.deliver()
-    assert rig.crew[2].pick("uid-alpha") is link
-    hop = rig.crew[1].pick("uid-alpha")
+    assert rig.crew[2].pick("uid-alpha").route is link
+    hop = rig.crew[1].pick("uid-alpha").route
     assert isinstance(hop, Hop)
-    assert rig.crew[1].pick("uid-alpha") is hop
-    assert rig.crew[1].pick("uid-alpha", without=(hop,)) is None
-    assert rig.crew[1].pick("uid-other") is None
+    assert rig.crew[1].pick("uid-alpha").route is hop
+    assert rig.crew[1].pick("uid-alpha", without=(hop,)).route is None
+    assert rig.crew[1].pick("uid-other").route is None
     owner = FakeOwner()
     hop.open(GET, owner, kind=StreamKind.HTTP, cls=StreamClass.NORMAL, end=True)
     await until(lambda: link.made)
@@ -118,18 +119,18 @@ async def test_the_own_tunnel_first_unless_it_is_silent_or_goes_away(rig: Rig) -
     _, own = rig.connect(1, instance=1)
     _, other = rig.connect(2, instance=2)
     rig.deliver()
-    assert rig.crew[1].pick("uid-alpha") is own
+    assert rig.crew[1].pick("uid-alpha").route is own
     own.unanswered_ping_at = rig.time
     rig.time += 3
-    assert isinstance(rig.crew[1].pick("uid-alpha"), Hop)
+    assert isinstance(rig.crew[1].pick("uid-alpha").route, Hop)
     own.unanswered_ping_at = None
-    assert rig.crew[1].pick("uid-alpha") is own
+    assert rig.crew[1].pick("uid-alpha").route is own
     own.is_draining = True
-    assert isinstance(rig.crew[1].pick("uid-alpha"), Hop)
+    assert isinstance(rig.crew[1].pick("uid-alpha").route, Hop)
     other.is_draining = True
     rig.crew[2].draining(other)  # type: ignore[arg-type]
     rig.deliver()
-    assert rig.crew[1].pick("uid-alpha") is own  # better than nothing until the successor is there
+    assert rig.crew[1].pick("uid-alpha").route is own  # better than nothing until the successor is there
 
 
 async def test_a_newer_session_supersedes_wherever_it_is(rig: Rig) -> None:
@@ -169,7 +170,7 @@ async def test_a_tunnel_that_ends_is_lost_for_all(rig: Rig) -> None:
     rig.time = 107.0
     rig.crew[2].remove(made)
     rig.deliver()
-    assert rig.crew[1].pick("uid-alpha") is None
+    assert rig.crew[1].pick("uid-alpha").route is None
     assert (rig.crew[1].lost_at("uid-alpha"), rig.crew[1].lost_when("uid-alpha")) == (107.0, WALL)
     rig.crew[1].cut(cluster_uid="uid-alpha", code=Code.REVOKED)
     assert rig.crew[1].lost_at("uid-alpha") is None
@@ -179,7 +180,7 @@ async def test_a_worker_that_ends_takes_its_tunnels_along(rig: Rig) -> None:
     rig.connect(2)
     rig.deliver()
     rig.crew[1].gone(2)
-    assert rig.crew[1].pick("uid-alpha") is None
+    assert rig.crew[1].pick("uid-alpha").route is None
     assert rig.crew[1].lost_at("uid-alpha") == rig.time
 
 
@@ -212,7 +213,7 @@ async def test_node_tunnels_of_other_workers_are_listed_bounded_and_never_hopped
         rig.crew[2].remove(made)
         rig.crew[2].add(as_node(made, 1))
     rig.deliver()
-    assert rig.crew[1].pick("uid-alpha") is None
+    assert rig.crew[1].pick("uid-alpha").route is None
     listed = rig.crew[1].status("uid-alpha")
     assert {(status.role, status.node, status.credential_id) for status in listed} == {("node", "n1", "alpha:n1")}
     assert len(listed) == INSTANCES_MAX
@@ -222,3 +223,49 @@ async def test_node_tunnels_of_other_workers_are_listed_bounded_and_never_hopped
     rig.crew[1].check(as_node(made, 2).identity, b"x" * 16, 1)
     await rig.crew[1].refresh("uid-alpha")
     assert rig.crew[1].lost_at("uid-alpha") is not None  # by the tunnels of role cluster that were there before
+
+
+def as_fallback(made: Tunnel, number: int, link: FakeLink) -> Tunnel:
+    identity = dataclasses.replace(as_node(made, number).identity, is_fallback=True)
+    return dataclasses.replace(
+        made, identity=identity, link=link, session_id=f"fallback-{number}", is_control_plane=number == 2
+    )  # type: ignore[arg-type]
+
+
+async def test_the_fallback_of_another_worker_is_hopped_to_and_all_workers_choose_the_same(rig: Rig) -> None:
+    made, own = rig.connect(1)
+    links = {number: FakeLink(lambda: rig.time) for number in (1, 2)}
+    rig.crew[1].add(as_fallback(made, 1, links[1]))
+    rig.crew[2].add(as_fallback(made, 2, links[2]))
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha").route is own
+    assert rig.crew[2].pick("uid-alpha").reason is Reason.ONLY  # a hop to the cluster agent before any node agent
+    rig.crew[1].remove(made)
+    rig.deliver()
+    hop, near = rig.crew[1].pick("uid-alpha"), rig.crew[2].pick("uid-alpha")
+    assert isinstance(hop.route, Hop)
+    assert hop.route.remote.opened.node == "n2"
+    assert near.route is links[2]
+    assert hop.reason is near.reason is Reason.FALLBACK_ABSENT
+    assert rig.crew[1].route_now("uid-alpha").node == rig.crew[2].route_now("uid-alpha").node == "n2"
+    assert rig.crew[1].pick("uid-alpha", without=(hop.route,)).route is links[1]
+    owner = FakeOwner()
+    hop.route.open(GET, owner, kind=StreamKind.HTTP, cls=StreamClass.NORMAL, end=True)
+    await until(lambda: links[2].made)
+    rig.time += 60
+    for number, link in links.items():
+        (ended,) = [each for each in rig.crew[number] if each.link is link]  # type: ignore[comparison-overlap]
+        rig.crew[number].remove(ended)
+    rig.deliver()
+    assert [rig.crew[number].pick("uid-alpha").reason for number in (1, 2)] == [Reason.NONE_CONNECTED] * 2
+    assert [rig.crew[number].lost_at("uid-alpha") for number in (1, 2)] == [rig.time] * 2
+
+
+async def test_a_copied_instance_id_supersedes_nobody_elsewhere(rig: Rig) -> None:
+    made, own = rig.connect(1, epoch=1)
+    link = FakeLink(lambda: rig.time)
+    rig.crew[1].add(as_fallback(made, 1, link))
+    rig.crew[2].add(dataclasses.replace(as_fallback(made, 2, FakeLink(lambda: rig.time)), epoch=9))
+    rig.deliver()
+    assert own.is_open
+    assert link.is_open

@@ -1,4 +1,4 @@
-{{/* What the pods of all modes share: (dict "root" $ "mode" "cluster" "hostNetwork" false). */}}
+{{/* What the pods of all modes share: (dict "root" $ "mode" "cluster" "fallback" false "hostNetwork" false). */}}
 
 {{- define "riata-agent.securityContext" -}}
 runAsNonRoot: true
@@ -31,6 +31,10 @@ env:
   {{- else }}
   - name: RIATA_AGENT_TOKEN_FILE
     value: /var/run/secrets/riata/token
+  {{- end }}
+  {{- if .fallback }}
+  - name: RIATA_AGENT_FALLBACK
+    value: "true"
   {{- end }}
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
