@@ -11,6 +11,9 @@ PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
 ARGS ?=
 FUZZ_SECONDS ?= 60
+KILLS ?= 1000
+LONG_WAY_MINUTES ?= 30
+PROOF_MINUTES ?= 60
 QUIETLY := --disable-pip-version-check --root-user-action=ignore
 
 # The first Python ≥ 3.11 that can make virtual environments.
@@ -106,7 +109,7 @@ fmt: sync ## ruff: rewrite what can be rewritten
 types: sync ## mypy, strict
 	@echo "Types: mypy, strict (10 s cold, then a second)"
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy -p deploy -p tests.harness -p tests.kube -p tests.bench
+	$(VENV)/bin/mypy -p deploy -p tests.harness -p tests.kube -p tests.bench -p tests.faults
 
 .PHONY: imports
 imports: sync ## import contracts between the packages
@@ -127,6 +130,14 @@ e2e: sync kube node-packages ## tests on real clusters
 e2e-workers: sync kube node-packages ## the tests on real clusters, against a hub with two worker processes
 	@echo "End-to-end tests: on real clusters, the hub with two workers (about 5 min)"
 	RIATA_HUB_WORKERS=2 $(PY) -m pytest tests/e2e $(ARGS)
+
+# Parts of it by name: ARGS="-k partition"; again as it was: RIATA_FAULTS_SEED=… in the environment.
+.PHONY: faults
+faults: sync kube ## every fault at length: KILLS=1000, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
+	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
+	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=4000 \
+	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \
+	RIATA_FAULTS_PROOF_SECONDS=$$(( $(PROOF_MINUTES) * 60 )) $(PY) -m pytest tests/faults -s $(ARGS)
 
 .PHONY: docs
 docs: sync ## check that documents and code agree

@@ -117,22 +117,33 @@ class Liveness:
         self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
         return rtt
 
-    def is_dead(self, now: float) -> bool:
-        """Tell whether a ping has been unanswered for too long.
+    def is_dead(self, now: float, *, has_streams: bool = False) -> bool:
+        """Tell whether a ping has been unanswered for too long, or, in use, nothing at all has come for too long.
 
         While bulk keeps arriving its answer may wait behind it, in queues that are not ours: it gets more time then.
         """
         if not self._unanswered:
             return False
+        if now >= self._silent_at(has_streams=has_streams, now=now):
+            return True
         age, patience = now - self._unanswered[0][1], self._limits.pong_timeout_s
         if age < patience:
             return False
         return age >= BULK_GRACE * patience or now - self._bulk_at >= self._limits.ping_active_s
+
+    def _silent_at(self, *, has_streams: bool, now: float) -> float:
+        """When a silence beside an unanswered ping has lasted too long; never on an idle tunnel, which is silent."""
+        if not has_streams and now >= self._active_until:
+            return float("inf")
+        # The silence before the ping counts as one interval of pings: the tunnel may just have come into use.
+        heard_at = max(self.last_received_at, self._unanswered[0][1] - self._limits.ping_active_s)
+        return heard_at + self._limits.silent_s
 
     def next_at(self, *, has_streams: bool, now: float) -> float:
         """Return when the session wants to be woken: the next beat, ping or verdict, whichever is first."""
         due = self._beat_at + self._limits.beat_s
         if self._unanswered:
             verdict = self._unanswered[0][1] + self._limits.pong_timeout_s
+            verdict = min(verdict, self._silent_at(has_streams=has_streams, now=now))
             return min(due, verdict) if now < verdict else due
         return min(due, self.ping_at(has_streams=has_streams, now=now))

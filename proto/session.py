@@ -123,7 +123,7 @@ class Session(Inbound):
             return
         if not self.liveness.beat(now):
             self._stalled()
-        elif self.liveness.is_dead(now):
+        elif self.liveness.is_dead(now, has_streams=bool(self.table.streams)):
             self._end(EndReason(EndKind.TIMEOUT, Code.SESSION_LOST, "a ping stayed unanswered"))
         elif self._waiting_since is not None and now - self._waiting_since >= self.limits.progress_s:
             self._end(EndReason(EndKind.TIMEOUT, Code.SESSION_LOST, "the transport takes no bytes"))

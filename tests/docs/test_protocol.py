@@ -37,6 +37,7 @@ def test_the_prose_names_the_limits_as_they_are() -> None:
         f"for up to {limits.pong_timeout_s * BULK_GRACE:.0f} s while messages of {BULK_BYTES // 1024} KiB",
         f"`pings`, an integer; {UNSAID_PINGS_PER_S:.0f} where they do not",
         f"unanswered for {limits.pong_timeout_s:.0f} s ends",
+        f"a silence of {limits.silent_s} s beside an unanswered ping",
         f"stood still for more than {limits.dead_s:.0f} s MUST",
         f"takes no bytes for {limits.progress_s:.0f} s",
         f"every {limits.sync_s:.0f} s while there are any",

@@ -120,6 +120,6 @@ def test_a_saturated_link_is_no_dead_one() -> None:
     agent.head(agent.taken())
     made.every = lambda: made.pair.consume(made.pair.hub)
     agent.session.send(agent.taken(), bytes(2_000_000), now=made.pair.now)
-    agent.session.liveness._limits = Limits(pong_timeout_s=100.0)
+    agent.session.liveness._limits = Limits(pong_timeout_s=100.0, silent_s=100.0)
     made.run(12.0)
     assert made.pair.hub.session.is_open

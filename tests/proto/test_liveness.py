@@ -41,6 +41,28 @@ def test_death_comes_five_seconds_after_the_oldest_unanswered_ping() -> None:
     assert not made.is_ping_due(has_streams=True, now=104.0)
 
 
+@pytest.mark.parametrize(
+    ("heard_at", "pinged_at", "dead_at"),
+    [
+        (100.0, 102.0, 105.75),  # the worst case: the peer died behind its last answer
+        (101.9, 102.0, 107.0),  # at the latest when the ping itself is too old
+        (100.0, 100.2, 105.2),
+        (90.0, 100.0, 103.75),  # it was idle until now: the silence before is no sign
+    ],
+)
+def test_in_use_a_silence_beside_an_unanswered_ping_ends_sooner(
+    heard_at: float, pinged_at: float, dead_at: float
+) -> None:
+    made = alive()
+    made.heard(16, heard_at)
+    made.ping(pinged_at)
+    assert not made.is_dead(dead_at - 0.01, has_streams=True)
+    assert made.is_dead(dead_at, has_streams=True)
+    made.beat(dead_at - 0.5)
+    assert made.next_at(has_streams=True, now=dead_at - 0.5) == dead_at
+    assert made.is_dead(pinged_at + 4.99) is False  # an idle tunnel
+
+
 def test_intervals() -> None:
     made = alive()
     made.pong(made.ping(100.0), 100.1)

@@ -180,7 +180,7 @@ def test_a_stall_is_noticed_by_the_timer_too() -> None:
 
 
 def test_a_transport_that_takes_nothing_is_given_up() -> None:
-    pair = Pair(Limits(pong_timeout_s=100.0))
+    pair = Pair(Limits(pong_timeout_s=100.0, silent_s=100.0))
     pair.pump()
     pair.hub.get()
     pair.hub.session.outbox(pair.now)  # and `written` never comes

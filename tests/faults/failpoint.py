@@ -1,0 +1,107 @@
+"""riata-agent that dies by SIGKILL at a chosen place: `python -m tests.faults.failpoint DIRECTORY cluster …`.
+
+The shipped program holds no failpoint: this wrapper, which is shipped with nothing, puts them in before it runs the
+program. A request dies where its query says, `?fault=mid_body&id=7`, in the first agent that gets there: a file of
+that id in DIRECTORY, with the monotonic time of the death, keeps the next agent alive.
+
+`after_dial`: the connection to the API server is there, nothing was written to it. `after_send`: the request was
+written. `mid_head`: half of the WebSocket frame with the answer's head was written. `mid_body`: a part of the body was.
+"""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from agent import cli
+from agent.relay.connection import KubeConnection
+from agent.relay.exchange import Exchange
+from proto import websocket
+from proto.aio.websocket import WebSocketTransport
+
+POINTS: Final = ("after_dial", "after_send", "mid_head", "mid_body")
+_WISH: Final = re.compile(rb"[?&]fault=([a-z_]+)&id=([A-Za-z0-9._-]+)")
+
+
+class Failpoints:
+    """What is armed in this process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._at_write = ""
+        self._id = ""
+
+    def wished(self, exchange: Any, point: str) -> bool:
+        """Whether the request of this exchange is to die here."""
+        found = _WISH.search(exchange._request.path)
+        if found is None or found[1].decode() != point:
+            return False
+        self._id = found[2].decode()
+        return not (self._directory / self._id).exists()
+
+    def die(self) -> None:
+        try:
+            mark = os.open(self._directory / self._id, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:  # another agent was faster
+            return
+        os.write(mark, repr(time.monotonic()).encode())
+        os.close(mark)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def arm(self) -> None:
+        """Patch the relay and the WebSocket."""
+        on_connection, begin = Exchange.on_connection, KubeConnection.begin
+        on_head, on_body, write = Exchange.on_head, Exchange.on_body, WebSocketTransport.write
+
+        def dialled(exchange: Any, connection: Any) -> None:
+            if self.wished(exchange, "after_dial"):
+                self.die()
+            on_connection(exchange, connection)
+
+        def sent(connection: Any, user: Any, *args: Any, **more: Any) -> None:
+            begin(connection, user, *args, **more)
+            if self.wished(user, "after_send"):
+                self.die()
+
+        def head(exchange: Any, *args: Any, **more: Any) -> None:
+            if self.wished(exchange, "mid_head"):
+                self._at_write = "half"
+            on_head(exchange, *args, **more)
+
+        def part(exchange: Any, chunk: bytes, *, end: bool) -> None:
+            if not end and self.wished(exchange, "mid_body"):
+                self._at_write = "whole"
+            on_body(exchange, chunk, end=end)
+
+        def written(transport: Any, message: bytes) -> None:
+            if not self._at_write:
+                write(transport, message)
+                return
+            frame = websocket.frame(websocket.BINARY, message, transport._mask())
+            if self._at_write == "half":
+                frame = frame[: len(frame) // 2]
+            transport._transport.write(frame)
+            self.die()
+
+        patches: dict[tuple[type, str], Callable[..., None]] = {
+            (Exchange, "on_connection"): dialled,
+            (KubeConnection, "begin"): sent,
+            (Exchange, "on_head"): head,
+            (Exchange, "on_body"): part,
+            (WebSocketTransport, "write"): written,
+        }
+        for (owner, name), patch in patches.items():
+            setattr(owner, name, patch)
+
+
+def main() -> int:
+    Failpoints(Path(sys.argv[1])).arm()
+    return cli.main(sys.argv[2:], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""R10: the API server of one cluster takes requests and answers none. Other clusters do not notice."""
+
+import asyncio
+import statistics
+import time
+
+import pytest
+
+from tests import harness
+from tests.e2e import measures
+from tests.faults import figures
+from tests.faults.rig import Client, FaultCluster, fault_cluster
+
+pytestmark = [pytest.mark.timeout(120)]
+
+IN_FLIGHT = 1_000
+"""What a cluster may have under way: hub.proxy.limits.ProxyLimits.per_cluster."""
+USERS = 4
+BEYOND = 50
+SAMPLES = int(figures.number("SAMPLES", 200))
+WINDOWS = 5
+"""The figure is the median of so many p99s: one hiccup of the machine is not the hub's."""
+CHANGE_S = 0.005
+REFUSED_S = 0.05
+GROWTH_MIB = 64.0
+
+
+async def typical(client: Client, name: str) -> float:
+    """The p99 of small requests, one after the other, in seconds."""
+    windows = []
+    for window in range(WINDOWS):
+        taken = []
+        for number in range(SAMPLES):
+            answer = await client.ask("GET", f"id={name}-{window}-{number}&size=1000")
+            assert answer.is_whole(1000), answer
+            taken.append(answer.seconds)
+        windows.append(measures.quantile(taken, 0.99))
+    return statistics.median(windows)
+
+
+async def test_a_hanging_api_server_slows_no_other_cluster_and_fills_only_its_own_queue() -> None:
+    seed = figures.seed()
+    async with (
+        harness.hub() as hub,
+        fault_cluster(hub, "hung", seed=seed) as hung,
+        fault_cluster(hub, "well", seed=seed) as well,
+        hung.replica("agent") as stuck,
+        well.replica("agent"),
+        well.client() as bystander,
+    ):
+        assert stuck.child is not None
+        pids = {"hub": hub.pid, "agent": stuck.child.pid}
+        await typical(bystander, "warm")
+        before = await typical(bystander, "before")
+        memory = {name: measures.resident_mib(pid) for name, pid in pids.items()}
+        hung.stub.hangs = True
+        async with asyncio.TaskGroup() as group:
+            waiting = await fill(hung, group)
+            meanwhile = await typical(bystander, "meanwhile")
+            refused_s = await refused(hung)
+            grown = {name: measures.resident_mib(pid) - memory[name] for name, pid in pids.items()}
+            for task in waiting:
+                task.cancel()
+        in_flight = sum(count for name, count in hung.stub.asked.items() if name.startswith("stuck"))
+    figures.show(
+        "R10",
+        seed,
+        in_flight=in_flight,
+        p99_elsewhere_before_s=before,
+        p99_elsewhere_meanwhile_s=meanwhile,
+        refused_within_s=refused_s,
+        hub_grew_mib=grown["hub"],
+        agent_grew_mib=grown["agent"],
+    )
+    assert meanwhile - before <= CHANGE_S
+    assert refused_s <= REFUSED_S
+    assert max(grown.values()) <= GROWTH_MIB
+
+
+async def fill(hung: FaultCluster, group: asyncio.TaskGroup) -> list["asyncio.Task[object]"]:
+    """Requests of several users until the cluster takes no more."""
+    waiting: list[asyncio.Task[object]] = []
+    for number in range(USERS):
+        token = await hung.user(f"user-{number}")
+        waiting += [group.create_task(hold(hung, token, IN_FLIGHT // USERS), name=f"user {number}")]
+    started = time.monotonic()
+    while sum(hung.stub.asked.values()) < IN_FLIGHT:
+        assert time.monotonic() - started < 30, f"only {sum(hung.stub.asked.values())} requests have arrived"
+        await asyncio.sleep(0.1)
+    return waiting
+
+
+async def hold(hung: FaultCluster, token: str, count: int) -> None:
+    """So many requests of one user that wait for their answer, until cancelled."""
+    async with hung.client(token) as client, asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(client.ask("GET", f"id=stuck-{number}"))
+
+
+async def refused(hung: FaultCluster) -> float:
+    """What the next ones get, and within which time."""
+    token = await hung.user("late")
+    async with hung.client(token) as client:
+        answers = [await client.ask("GET", "id=beyond") for _ in range(BEYOND)]
+    for answer in answers:
+        assert answer.status == 429, answer
+        assert answer.headers["Retry-After"]
+        assert '"reason":"TooManyRequests"' in answer.text
+    return measures.quantile([answer.seconds for answer in answers], 0.99)

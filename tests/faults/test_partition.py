@@ -1,0 +1,132 @@
+"""R3, R4: the network between an agent and the hub falls silent, in both directions or in one. Nobody is told."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests import harness
+from tests.e2e import measures
+from tests.faults import figures
+from tests.faults.proxy import Way
+from tests.faults.rig import Answer, Client, FaultCluster, Replica, fault_cluster
+
+SILENCE_S = figures.number("SILENCE_SECONDS", 9)
+pytestmark = [pytest.mark.timeout(90 + SILENCE_S)]
+
+KNOWN_S = 6.0
+FIRST_ANSWER_S = 2.0
+BACK_S = 3.0
+WAYS = {"both": (Way.TO_HUB, Way.TO_AGENT), "to-hub": (Way.TO_HUB,), "to-agent": (Way.TO_AGENT,)}
+
+
+@dataclass
+class Traffic:
+    """Reads and changes of one user, one after the other, for as long as the test looks."""
+
+    client: Client
+    reads: list[Answer] = field(default_factory=list)
+    changes: dict[str, Answer] = field(default_factory=dict)
+
+    async def read(self, name: str) -> None:
+        for number in itertools.count():
+            self.reads.append(await self.client.ask("GET", f"id={name}-r{number}&size=1000"))
+            await asyncio.sleep(0.05)
+
+    async def change(self, name: str) -> None:
+        for number in itertools.count():
+            the_id = f"{name}-w{number}"
+            self.changes[the_id] = await self.client.ask("POST", f"id={the_id}", body=b"{}")
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def traffic(client: Client, name: str) -> AsyncIterator[Traffic]:
+    made = Traffic(client)
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(made.read(f"{name}-{number}")) for number in range(3)]
+        running.append(group.create_task(made.change(name)))
+        yield made
+        for task in running:
+            task.cancel()
+
+
+async def until_gone(cluster: FaultCluster, replica: Replica) -> float:
+    """When the hub no longer has the tunnel of this process."""
+    while replica.instance in await cluster.tunnels():  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.02)
+    return time.monotonic()
+
+
+async def until_lost(replica: Replica) -> float:
+    """When the agent knows that it has no session."""
+    while (await measures.scrape(f"{replica.metrics_url}/metrics"))["riata_agent_connected"]:  # noqa: ASYNC110 - as well
+        await asyncio.sleep(0.02)
+    return time.monotonic()
+
+
+async def one_silence(hub: harness.Hub, name: str, seed: int) -> dict[str, float]:
+    async with (
+        fault_cluster(hub, name, seed=seed) as cluster,
+        cluster.replica("fallback", latency_s=0.02) as fallback,
+        cluster.replica("main") as main,
+        cluster.client() as client,
+        traffic(client, name) as seen,
+    ):
+        await asyncio.sleep(1.0)
+        assert cluster.stub.served[main.name] > cluster.stub.served[fallback.name], "the other agent is taken"
+        cut_at = time.monotonic()
+        main.proxy.blackhole(*WAYS[name])
+        async with asyncio.timeout(30):
+            gone_at, lost_at = await asyncio.gather(until_gone(cluster, main), until_lost(main))
+        served_before = cluster.stub.served[main.name]
+        await asyncio.sleep(max(cut_at + SILENCE_S - time.monotonic(), 0.0))
+        assert cluster.stub.served[main.name] == served_before, "a request went to a session that is over"
+        main.proxy.heal()
+        back_s = await cluster.connected(main)
+        await asyncio.sleep(1.0)
+        assert cluster.stub.served[main.name] > served_before, "the healed agent serves nothing"
+    return judged(cluster, seen, cut_at) | {
+        "hub_knew_s": gone_at - cut_at,
+        "agent_knew_s": lost_at - cut_at,
+        "back_s": back_s,
+    }
+
+
+def judged(cluster: FaultCluster, seen: Traffic, cut_at: float) -> dict[str, float]:
+    """No read failed, no change ran twice, and none that was told done was not."""
+    failed = [answer for answer in seen.reads if not answer.is_whole(1000)]
+    assert not failed, f"{len(failed)} of {len(seen.reads)} reads failed: {failed[0]}"
+    assert cluster.stub.more_than_once() == {}
+    for the_id, answer in seen.changes.items():
+        assert answer.status in {200, 504}, answer
+        assert answer.status == 504 or cluster.stub.executed[the_id] == 1, f"{the_id} was told done"
+        assert answer.status == 200 or "Retry-After" not in answer.headers
+    caught = [answer.ended_at - cut_at for answer in seen.reads if answer.began_at <= cut_at + 0.5 < answer.ended_at]
+    slowest = max(answer.seconds for answer in seen.reads)
+    first = min((answer.ended_at for answer in seen.reads if answer.ended_at > cut_at + 0.02), default=0.0) - cut_at
+    return {
+        "first_answer_s": first,
+        "slowest_read_s": slowest,
+        "reads": float(len(seen.reads)),
+        "caught": float(len(caught)),
+        "changes_unknown": float(sum(answer.status == 504 for answer in seen.changes.values())),
+        "slowest_change_s": max(answer.seconds for answer in seen.changes.values()),
+    }
+
+
+async def test_a_silent_network_is_noticed_and_its_reads_are_answered_by_another_agent() -> None:
+    seed = figures.seed()
+    async with harness.hub() as hub:
+        rows = await asyncio.gather(*(one_silence(hub, name, seed) for name in WAYS))
+    for name, row in zip(WAYS, rows, strict=True):
+        figures.show(f"{'R3' if name == 'both' else 'R4'} {name}", seed, by="fault proxy", **row)
+    for row in rows:
+        assert row["hub_knew_s"] <= KNOWN_S
+        assert row["agent_knew_s"] <= KNOWN_S
+        assert row["slowest_read_s"] <= FIRST_ANSWER_S
+        assert row["back_s"] <= BACK_S
