@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
+from agent.uplink.diagnose import ConnectFailed, of_cause
+from proto import causes
 from proto.aio.commands import Handler
 from proto.aio.link import Link
 from proto.commands import Verb
@@ -109,11 +110,4 @@ class AgentTokenFile:
         return mark_of(self._path)
 
     def _unusable(self, what: str) -> ConnectFailed:
-        return ConnectFailed(
-            Diagnosis(
-                Step.CREDENTIAL,
-                f"--token-file {self._path} {what}",
-                "Create an agent token at the hub (riata agent-tokens create) and put it there; the agent notices",
-                is_slow=True,
-            )
-        )
+        return ConnectFailed(of_cause(causes.CREDENTIAL_NO_TOKEN, said=f"--token-file {self._path} {what}"))

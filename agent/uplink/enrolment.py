@@ -13,10 +13,10 @@ from typing import Final
 
 from agent.keys import KeyConflict, KeyState, KeyUnusable
 from agent.uplink.credentials import TOKEN_BYTES_MAX, Claims, Proven, mark_of
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
+from agent.uplink.diagnose import ConnectFailed, of_cause
 from agent.uplink.keyring import Keyring
 from agent.uplink.rotation import KeyRotation
-from proto import codec, credentials
+from proto import causes, codec, credentials
 from proto.aio.commands import Handler
 from proto.aio.link import Link
 from proto.commands import Verb
@@ -164,12 +164,4 @@ class Enrolment:
 
 
 def _unusable(what: str) -> ConnectFailed:
-    return ConnectFailed(
-        Diagnosis(
-            Step.CREDENTIAL,
-            what,
-            "Make a join token at the hub (riata join-tokens create) and put it into --join-token-file; the agent"
-            " notices",
-            is_slow=True,
-        )
-    )
+    return ConnectFailed(of_cause(causes.CREDENTIAL_NONE, said=what))

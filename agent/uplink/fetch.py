@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from agent.uplink.diagnose import ProxyRefused
 from agent.uplink.proxies import Proxy
 
 TIMEOUT: Final = 10.0
@@ -97,4 +98,4 @@ async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
     try:
         return await connector.connect(dest_host=host, dest_port=port)
     except ProxyError as exc:
-        raise ConnectionError(f"the proxy refused: {exc}") from exc
+        raise ProxyRefused(f"refused: {exc}") from exc

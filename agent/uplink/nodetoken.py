@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.uplink.credentials import Claims, Proven, mark_of
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
+from agent.uplink.diagnose import ConnectFailed, of_cause
+from proto import causes
 from proto.aio.commands import Handler, call
 from proto.aio.link import Link
 from proto.commands import PRESENT_TOKEN, PresentToken, Verb
@@ -40,14 +41,8 @@ class NodeTokenFile:
     def present(self, hello: HubHello, claims: Claims) -> Credential:
         token = self._read()
         if not token:
-            raise ConnectFailed(
-                Diagnosis(
-                    Step.CREDENTIAL,
-                    f"--token-file {self._path} holds no ServiceAccount token",
-                    "Mount a projected token there: audience riata:<hub id>:<cluster uid>, expirationSeconds 600",
-                    is_slow=True,
-                )
-            )
+            said = f"--token-file {self._path} holds no ServiceAccount token"
+            raise ConnectFailed(of_cause(causes.CREDENTIAL_NO_PROJECTION, said=said))
         self._shown = token
         return Credential(scheme="service-account", value=token)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step
-from proto import noproxy
+from agent.uplink.diagnose import ConnectFailed, of_cause
+from proto import causes, noproxy
 
 _ORDER: Final = ("https_proxy", "socks_proxy", "all_proxy")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -65,10 +65,4 @@ def _parse(variable: str, value: str) -> Proxy:
 
 def _unusable(variable: str) -> ConnectFailed:
     """The value itself stays unsaid: it may hold a password."""
-    return ConnectFailed(
-        Diagnosis(
-            Step.PROXY,
-            f"the variable {variable.upper()} names no usable proxy",
-            "Give http://, https://, socks4://, socks5:// or socks5h:// with host and port",
-        )
-    )
+    return ConnectFailed(of_cause(causes.PROXY_UNUSABLE, variable=variable.upper()))

@@ -1,9 +1,9 @@
 """Opening one session: dial, HELLO, AUTH, WELCOME. Everything that can go wrong comes out as a ConnectFailed."""
 
 import asyncio
+import dataclasses
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from agent.config import HubSettings
@@ -13,13 +13,14 @@ from agent.uplink.diagnose import (
     ConnectFailed,
     Diagnosis,
     Step,
+    of_cause,
     of_refusal,
     of_versions,
     presented_certificate,
 )
 from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
-from proto import limits
+from proto import causes, limits
 from proto.aio.transport import Transport
 from proto.errors import ProtocolError, VersionMismatch, code_of
 from proto.handshake import AgentHandshake
@@ -37,7 +38,7 @@ Dial = Callable[[HubSettings, ssl.SSLContext, Proxy | None], Awaitable[Transport
 """Opens the WebSocket. Raises ConnectFailed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
     """What this process says of itself in every session."""
 
@@ -46,7 +47,7 @@ class Identity:
     role: str = "cluster"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Opened:
     """An open session, not yet driven."""
 
@@ -136,22 +137,14 @@ class Opener:
         seen = "" if proxy is not None else await presented_certificate(self._settings.host, self._settings.port)
         if not seen:
             return failure
-        return ConnectFailed(
-            Diagnosis(diagnosis.step, f"{diagnosis.what} (it shows: {seen})", diagnosis.cure, is_slow=diagnosis.is_slow)
-        )
+        return ConnectFailed(dataclasses.replace(diagnosis, what=f"{diagnosis.what} (it shows: {seen})"))
 
 
 def _of_handshake(error: Exception) -> Diagnosis:
     if isinstance(error, TimeoutError):
-        return Diagnosis(Step.SESSION, "the hub did not finish the handshake in time", "It may be overloaded")
+        return of_cause(causes.SESSION_SLOW)
     if isinstance(error, VersionMismatch):
         return of_versions(error.text)
     if isinstance(error, ProtocolError):
-        return Diagnosis(
-            Step.SESSION,
-            f"the hub broke the protocol: {error.text}",
-            "Hub and agent may differ by one version: upgrade the hub first",
-        )
-    return Diagnosis(
-        Step.SESSION, "the hub closed the connection during the handshake", "See the hub's log for the reason"
-    )
+        return of_cause(causes.SESSION_BROKEN, said=error.text)
+    return of_cause(causes.SESSION_CLOSED)

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from agent.config import HubSettings
 from agent.uplink import fetch
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error
+from agent.uplink.diagnose import ConnectFailed, of_cause, of_network_error
 from agent.uplink.proxies import Proxy
+from proto import causes
 from proto.pins import PinError, keep_pinned, pins_of_pem
 
 logger = logging.getLogger(__name__)
@@ -97,18 +98,10 @@ async def _fetch_ca(settings: HubSettings, proxy: Proxy | None) -> bytes:
         settings.host, settings.port, f"{settings.prefix}/v1/ca", context=context, proxy=proxy
     )
     if status != 200:
-        raise ConnectFailed(
-            Diagnosis(
-                Step.HTTP,
-                f"the hub answered {status} to the request for its CA",
-                "Check --hub-url, or give the CA with --hub-ca-file",
-            )
-        )
+        raise ConnectFailed(of_cause(causes.HTTP_NO_CA, status=status))
     logger.info("fetched the hub's CA", extra={"bytes": len(body)})
     return body
 
 
 def _no_ca(what: str) -> ConnectFailed:
-    return ConnectFailed(
-        Diagnosis(Step.PIN, what, "Give the CA and the pin that the hub prints (riata-hub init)", is_slow=True)
-    )
+    return ConnectFailed(of_cause(causes.PIN_NO_CA, said=what))

@@ -16,8 +16,9 @@ from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
 from agent.config import HubSettings
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step, of_network_error, of_status
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network_error, of_status
 from agent.uplink.proxies import Proxy
+from proto import causes
 from proto.aio.websocket import WebSocketTransport
 from proto.versions import PRODUCT_VERSION, SUBPROTOCOL
 
@@ -78,13 +79,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
         raise ConnectFailed(_explain(exc, settings, through)) from exc
     if connection.subprotocol != SUBPROTOCOL:
         connection.transport.abort()
-        raise ConnectFailed(
-            Diagnosis(
-                Step.WEBSOCKET,
-                f"what answers does not speak {SUBPROTOCOL}",
-                "It may be another program, or a hub of another generation: check --hub-url",
-            )
-        )
+        raise ConnectFailed(of_cause(causes.WEBSOCKET_OTHER, subprotocol=SUBPROTOCOL))
     assert isinstance(connection, _Handshake)
     transport = WebSocketTransport(connection.transport, is_server=False, early=connection.early)
     # The library's connection was told nothing of this; its tasks end as if its transport had.
@@ -104,21 +99,10 @@ def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis
     if isinstance(error, exceptions.ProxyError | exceptions.InvalidProxy):
         status = getattr(getattr(error, "response", None), "status_code", None)
         said = f"answered {status}" if status is not None else "does not do what it should"
-        return Diagnosis(
-            Step.PROXY,
-            f"the proxy {through} {said}",
-            "Check HTTPS_PROXY with its user and password, and that it allows CONNECT to the hub; or add the hub to"
-            " NO_PROXY",
-        )
+        return of_cause(causes.PROXY_REFUSED, through=through, said=said)
     if isinstance(error, exceptions.NegotiationError):
-        return Diagnosis(
-            Step.WEBSOCKET, f"what answers does not speak {SUBPROTOCOL}", "Check --hub-url: it may be another program"
-        )
-    return Diagnosis(
-        Step.WEBSOCKET,
-        "the WebSocket handshake failed",
-        "Something between agent and hub may not pass WebSockets: look at load balancers and inspecting proxies",
-    )
+        return of_cause(causes.WEBSOCKET_OTHER, subprotocol=SUBPROTOCOL)
+    return of_cause(causes.WEBSOCKET_BROKEN)
 
 
 def retry_after(value: str, now: float | None = None) -> float:

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from agent.uplink.diagnose import Step, of_network_error, of_refusal, of_status
+from agent.uplink.diagnose import ProxyRefused, Step, of_network_error, of_refusal, of_status
 from proto.errors import Code
 from proto.messages import Refused
 
@@ -86,3 +86,16 @@ def test_refusals(code, step, is_slow):
     diagnosis = of_refusal(Refused(code=int(code), text="because", retry_ms=1500))
     assert (diagnosis.step, diagnosis.is_slow, diagnosis.retry_s) == (step, is_slow, 1.5)
     assert diagnosis.cure
+
+
+@pytest.mark.parametrize("status", [400, 426])
+def test_a_hub_that_saw_no_upgrade_says_that_something_took_it_away(status):
+    diagnosis = of_status(status, 0.0, "")
+    assert (diagnosis.step, diagnosis.cause) == (Step.WEBSOCKET, "websocket-stripped")
+    assert "proxy_http_version" in diagnosis.cure
+
+
+def test_a_proxy_that_says_no_is_no_matter_of_tcp():
+    error = ProxyRefused("refused: 407")
+    diagnosis = of_network_error(error, "hub.test", 443, through="http://p.test:1")
+    assert (diagnosis.step, diagnosis.what) == (Step.PROXY, "the proxy http://p.test:1 refused: 407")

@@ -1,0 +1,35 @@
+"""The table of causes: every row is complete, and every text can be filled in by whoever finds it."""
+
+import string
+
+import pytest
+
+from proto import causes
+from proto.causes import AGENT, OPERATOR, Cause, Step
+
+ROWS = causes.rows(vars(causes))
+FACTS = ("at", "host", "location", "path", "said", "status", "subprotocol", "through", "variable")
+
+
+def test_ids_are_unique_and_say_where_they_belong() -> None:
+    assert len(causes.by_id(ROWS)) == len(ROWS) > 20
+    with pytest.raises(ValueError, match="twice"):
+        causes.by_id([ROWS[0], ROWS[0]])
+    assert {row.check for row in ROWS} == {step.value for step in Step}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize("names", [AGENT, OPERATOR], ids=["agent", "operator"])
+def test_every_row_speaks_to_both_readers(row: Cause, names: dict[str, str]) -> None:
+    found = row.found(names, retry_s=2.0, **dict.fromkeys(FACTS, "THIS"))
+    assert "{" not in f"{found.what}{found.cure}"
+    assert (found.step, found.cause, found.retry_s, found.is_slow) == (row.check, row.id, 2.0, row.is_slow)
+    assert found.what
+    assert found.cure
+    wanted = {name for _, name, _, _ in string.Formatter().parse(row.cure) if name}
+    assert wanted <= AGENT.keys() == OPERATOR.keys(), "a cure holds names of settings only"
+
+
+def test_what_was_met_is_never_a_template() -> None:
+    found = causes.PIN_NO_CA.found(AGENT, said="a file with {braces} and {url}")
+    assert found.what == "a file with {braces} and {url}"
