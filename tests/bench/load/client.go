@@ -206,6 +206,15 @@ func (o options) transfer(build func(string) (*http.Request, error), check func(
 	return map[string]any{"megabytes": total, "seconds": elapsed, "mb_per_second": total / elapsed}, nil
 }
 
+// dial connects to the front of a way, which speaks TLS unless its address says http.
+func dial(base *url.URL, config *tls.Config) (net.Conn, error) {
+	if base.Scheme == "http" {
+		return net.Dial("tcp", base.Host)
+	}
+	config.NextProtos = []string{"http/1.1"}
+	return tls.Dial("tcp", base.Host, config)
+}
+
 // upgraded opens an echo stream and returns once the 101 was read.
 func (o options) upgraded() (net.Conn, *bufio.Reader, error) {
 	config, bearer, err := o.config()
@@ -216,8 +225,7 @@ func (o options) upgraded() (net.Conn, *bufio.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	config.NextProtos = []string{"http/1.1"}
-	connection, err := tls.Dial("tcp", base.Host, config)
+	connection, err := dial(base, config)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -333,10 +341,9 @@ func holdStalledReaders(o options) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.NextProtos = []string{"http/1.1"}
 	o.bytes = 1 << 40
 	for range o.connections {
-		connection, err := tls.Dial("tcp", base.Host, config)
+		connection, err := dial(base, config)
 		if err != nil {
 			return nil, err
 		}
