@@ -91,8 +91,8 @@ class Limits:
     """An unanswered ping ends the session after this; after up to three times as long while bulk keeps arriving, behind
     which the answer may wait."""
     silent_s: float = 5.75
-    """While a tunnel is in use, one that owes the answer to a ping and has brought no byte for this long has ended: three
-    pings are missing (`ping_active_s`), and a quarter of a second is left of D4's six for a busy machine."""
+    """While a tunnel is in use, one that owes the answer to a ping and has brought no byte for this long has ended:
+    three pings are missing (`ping_active_s`), and a quarter of a second is left of D4's six for a busy machine."""
     beat_s: float = 1.0
     """The driver calls `handle_timer` at least this often, whatever `next_timer` says."""
     dead_s: float = 6.0
