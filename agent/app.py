@@ -103,6 +103,11 @@ async def _serve_until(
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
     uplink = _uplink(settings, instance, access, context, shutdown_with)
+    if settings.fallback_lease:
+        from agent.fallback import labels  # it brings the Kubernetes client with it
+
+        looking_after = labels.serving(settings.fallback_lease, access, counts, instance, group)
+        await shutdown_with.enter_async_context(looking_after)
     pulse = Pulse(time.monotonic())
     with _listeners(settings, context, uplink, pulse) as urls:
         group.spawn(pulse.run(), name="pulse")

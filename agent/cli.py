@@ -55,6 +55,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     ("--kubeconfig", "FILE", "use this kubeconfig's cluster and credentials instead of the three --kube flags"),
     ("--context", "NAME", "context of the kubeconfig (default: its current one)"),
+    (
+        "--fallback-lease",
+        "NAMESPACE/NAME",
+        "choose the fallback nodes while this Lease is held; NAME-endpoints is the ConfigMap for the endpoints",
+    ),
     ("--policy-file", "FILE", "TOML with users and groups that need not begin with riata:"),
     (
         "--compression-bytes",
@@ -71,7 +76,7 @@ MODES: Final = {
     "cluster": "serve the hub's requests on this cluster's kube-apiserver",
     "node": "keep this node's own tunnel to the hub, proven by its pod's ServiceAccount token",
 }
-CLUSTER_ONLY: Final = frozenset({"--key-file", "--key-secret", "--join-token-file"})
+CLUSTER_ONLY: Final = frozenset({"--key-file", "--key-secret", "--join-token-file", "--fallback-lease"})
 SWITCHES: Final[tuple[tuple[str, str], ...]] = (
     (
         "--hub-legacy-ca",
@@ -138,6 +143,7 @@ def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
         fallback=switches.get("--fallback", False),
+        fallback_lease=given.get("--fallback-lease", ""),
         policy_file=_path(given, "--policy-file"),
         compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
         serve=ServeSettings(

@@ -26,7 +26,7 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|[0-9a-f:.]+(?:%\w+)?"
 )
 """A name of labels of up to 63 characters (RFC 1123; underscores are seen in practice), or an IPv6 address."""
-_SECRET: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+_OBJECT: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 
 
@@ -74,7 +74,7 @@ class HubSettings:
             raise ConfigError(f"--hub-url {self.url!r}: {parts.hostname!r} is no host name and no address")
         if self.key_file is not None and self.key_secret:
             raise ConfigError("--key-file and --key-secret exclude each other: the agent has one key")
-        if self.key_secret and not _SECRET.fullmatch(self.key_secret):
+        if self.key_secret and not _OBJECT.fullmatch(self.key_secret):
             raise ConfigError(f"--key-secret {self.key_secret!r}: give NAMESPACE/NAME")
         if self.join_token_file is not None and not self.has_key:
             raise ConfigError("--join-token-file enrols a key: give --key-file or --key-secret too")
@@ -173,6 +173,8 @@ class Settings:
     """What the agent is."""
     fallback: bool = False
     """Mode node: this agent serves requests when no cluster agent answers, and its ServiceAccount may."""
+    fallback_lease: str = ""
+    """`NAMESPACE/NAME` of the Lease whose holder chooses the fallback nodes; empty: they are not looked after."""
     policy_file: Path | None = None
     """TOML: `users` and `groups` that need not begin with `riata:`."""
     compression_bytes: int = COMPRESSION_BYTES
@@ -186,6 +188,10 @@ class Settings:
     def serves(self) -> bool:
         """Requests are executed; fail closed, so a mode that is not known here executes none."""
         return self.mode == "cluster" or (self.mode == "node" and self.fallback)
+
+    def __post_init__(self) -> None:
+        if self.fallback_lease and not _OBJECT.fullmatch(self.fallback_lease):
+            raise ConfigError(f"--fallback-lease {self.fallback_lease!r}: give NAMESPACE/NAME")
 
 
 def split_listen(flag: str, value: str) -> tuple[str, int]:

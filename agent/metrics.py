@@ -47,6 +47,9 @@ class Counts:
         self.rtt_counts = [0] * (len(RTT_BUCKETS) + 1)
         self.rtt_sum = 0.0
         self.stalled_seconds = 0.0
+        self.leads_fallback = False
+        self.fallback_nodes = 0
+        self.fallback_changes: collections.Counter[str] = collections.Counter()
 
     def answered(self, status: int) -> None:
         """A response head went to the hub."""
@@ -115,6 +118,7 @@ class AgentCollector(Collector):
         """All families."""
         yield from self._session()
         yield from self._relay()
+        yield from self._fallback()
         yield GaugeMetricFamily("riata_agent_tasks", "Tasks of the event loop that have not ended", self._tasks())
 
     def _session(self) -> Iterator[Metric]:
@@ -188,6 +192,16 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "riata_agent_kube_unauthorized", "401 answers to the agent's own token", counts.unauthorized
         )
+
+    def _fallback(self) -> Iterator[Metric]:
+        counts = self._counts
+        yield GaugeMetricFamily(
+            "riata_agent_fallback_leader", "1 while this replica chooses the fallback nodes", int(counts.leads_fallback)
+        )
+        yield GaugeMetricFamily(
+            "riata_agent_fallback_nodes", "Fallback nodes at this replica's last round", counts.fallback_nodes
+        )
+        yield _labelled("riata_agent_fallback_changes", "Labels set and taken away", "change", counts.fallback_changes)
 
 
 def registry(counts: Counts, pool: PoolGauge, histories: Histories, tasks: Callable[[], int]) -> CollectorRegistry:

@@ -97,6 +97,7 @@ def test_proxy_variables_are_taken_in_either_spelling():
         ((*HUB, "--health-listen", "8081"), "--health-listen"),
         ((*HUB, "--metrics-listen", "h:99999"), "--metrics-listen"),
         ((*HUB, "--log-level", "loud"), "--log-level"),
+        ((*HUB, "--fallback-lease", "riata-agent"), "--fallback-lease"),
         ((*HUB, "--log-format", "xml"), "--log-format"),
         ((*HUB, "--insecure"), "--insecure"),
         ((*HUB, "--hub-ca", "x"), "--hub-ca"),

@@ -1,5 +1,6 @@
 """The door to kubernetes_asyncio: deadlines, fresh credentials, no proxy, no secret in a log, and little memory."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -51,7 +52,27 @@ async def test_a_call_carries_the_agents_own_token_and_a_new_one_after_401(tmp_p
         await api.close()
     assert [b"Bearer one" in script.heads[0], b"Bearer two" in script.heads[2]] == [True, True]
     assert b"PUT /x HTTP/1.1" in script.heads[2]
+    assert b"Content-Type: application/json\r\n" in script.heads[2]
     assert b"User-Agent: riata-agent/" in script.heads[2]
+
+
+async def test_a_patch_is_a_merge_patch_and_null_takes_away(tmp_path):
+    bodies = []
+
+    async def script(head, reader, writer):
+        size = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        bodies.append((head, await reader.readexactly(size)))
+        writer.write(json_answer(b"{}"))
+
+    pki = Pki(tmp_path)
+    async with api_server(pki, script) as (_, port):
+        api = KubeApi(access(tmp_path, pki, port))
+        await api.patch("/api/v1/nodes/a", {"metadata": {"labels": {"x/y": None}}})
+        await api.close()
+    ((head, body),) = bodies
+    assert head.startswith(b"PATCH /api/v1/nodes/a ")
+    assert b"Content-Type: application/merge-patch+json\r\n" in head
+    assert json.loads(body) == {"metadata": {"labels": {"x/y": None}}}
 
 
 async def test_errors_have_a_status_and_no_body(tmp_path, caplog):

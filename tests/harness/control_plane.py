@@ -143,6 +143,8 @@ class ControlPlane:
             "client-ca-file": self.ca,
             "cert-dir": settings.directory / "apiserver-certs",
             "authorization-mode": "Node,RBAC",
+            # As every installer has it: a kubelet changes its own node only, and no label of a restricted prefix.
+            "enable-admission-plugins": "NodeRestriction",
             "service-account-issuer": ISSUER,
             "service-account-key-file": keys / "sa.pub",
             "service-account-signing-key-file": keys / "sa.key",

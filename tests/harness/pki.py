@@ -88,6 +88,13 @@ class Authority:
         authority.files.certificate.write_bytes(authority._certificate.public_bytes(serialization.Encoding.PEM))
         return authority
 
+    @classmethod
+    def load(cls, directory: Path, name: str) -> Self:
+        """The authority that `create` made there."""
+        key = serialization.load_pem_private_key((directory / f"{name}.key").read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls(directory, name, key, x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()))
+
     def leaf(
         self, name: str, common_name: str, *, organizations: Sequence[str] = (), hosts: Sequence[str] = ()
     ) -> Pair:

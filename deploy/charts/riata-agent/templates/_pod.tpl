@@ -36,6 +36,10 @@ env:
   - name: RIATA_AGENT_FALLBACK
     value: "true"
   {{- end }}
+  {{- if and (eq .mode "cluster") $values.nodeAgents.enabled }}
+  - name: RIATA_AGENT_FALLBACK_LEASE
+    value: {{ printf "%s/%s" .root.Release.Namespace (include "riata-agent.fullname" .root) | toJson }}
+  {{- end }}
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
   - name: RIATA_AGENT_HEALTH_LISTEN

@@ -1,0 +1,139 @@
+"""Keeping the label on the chosen nodes: a round every 15 seconds by the replica that holds the Lease.
+
+It goes on whether or not the hub can be reached. Rights: nodes get, list and patch (a ValidatingAdmissionPolicy leaves
+of the last one this label), pods of the own namespace, one Lease, one ConfigMap, one EndpointSlice.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from agent.errors import TokenUnavailable
+from agent.fallback.choose import LABEL, VALUE, Change, choose
+from agent.fallback.endpoints import ControlPlaneEndpoints
+from agent.fallback.lease import Lease
+from agent.fallback.nodes import Nodes
+from agent.issuer import FALLBACK, own_name
+from agent.kube import KubeApi, KubeError
+from agent.kubeconfig import KubeAccess
+from agent.metrics import Counts
+from agent.proof import wall_clock
+from proto.aio.tasks import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 15.0
+RELEASE_S: Final = 2.0
+"""What the end may wait for giving the Lease back."""
+REMIND_ROUNDS: Final = 20
+"""Rounds after which an unchanged failure is logged again."""
+PUBLISH_ROUNDS: Final = 4
+"""Rounds from one look at the control plane's endpoints to the next."""
+ENDPOINTS_SUFFIX: Final = "-endpoints"
+"""What the ConfigMap of the endpoints has behind the Lease's name."""
+
+
+class FallbackLabels:
+    """`run()` until cancelled."""
+
+    def __init__(
+        self, api: KubeApi, lease: Lease, nodes: Nodes, endpoints: ControlPlaneEndpoints, counts: Counts
+    ) -> None:
+        self._api = api
+        self._lease = lease
+        self._nodes = nodes
+        self._endpoints = endpoints
+        self._counts = counts
+        self._rounds = 0
+        self._failure = ""
+        self._failed_rounds = 0
+
+    async def run(self) -> None:
+        """Never raises for the API server's sake. Cancelling gives the Lease back."""
+        try:
+            while True:
+                await self._attempt()
+                await asyncio.sleep(INTERVAL_S * random.uniform(0.9, 1.1))  # noqa: S311 - spreads replicas, no secret
+        finally:
+            try:
+                async with asyncio.timeout(RELEASE_S):
+                    await self._lease.release()
+            except TimeoutError:
+                logger.info("the Lease was not released in time and will run out")
+
+    async def _attempt(self) -> None:
+        try:
+            was_held = self._lease.is_held
+            if await self._lease.hold():
+                if not was_held:
+                    logger.info("this replica chooses the fallback nodes")
+                await self._round()
+            self._counts.leads_fallback = self._lease.is_held
+            self._failure, self._failed_rounds = "", 0
+        except (KubeError, TokenUnavailable, ValueError) as exc:
+            self._counts.leads_fallback = self._lease.is_held
+            self._failed_rounds += 1
+            if str(exc) != self._failure or self._failed_rounds % REMIND_ROUNDS == 0:
+                self._failure = str(exc)
+                logger.warning("fallback nodes not looked after", extra={"error": str(exc)})
+
+    async def _round(self) -> None:
+        found = await self._nodes.look()
+        chosen = {node.name for node in found if node.is_chosen}
+        for change in choose(found):
+            await self._apply(change)
+            if change.gains:
+                chosen.add(change.node)
+            else:
+                chosen.discard(change.node)
+                self._nodes.lost(change.node, change.why)
+        self._counts.fallback_nodes = len(chosen)
+        if self._rounds % PUBLISH_ROUNDS == 0:
+            await self._endpoints.publish()
+        self._rounds += 1
+
+    async def _apply(self, change: Change) -> None:
+        value = VALUE if change.gains else None
+        await self._api.patch(f"/api/v1/nodes/{change.node}", {"metadata": {"labels": {LABEL: value}}})
+        self._counts.fallback_changes["chosen" if change.gains else "released"] += 1
+        logger.info(
+            "fallback node chosen" if change.gains else "fallback node released",
+            extra={"node": change.node, "reason": change.why},
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    lease: str, access: KubeAccess, counts: Counts, instance: bytes, group: TaskGroup
+) -> AsyncIterator[None]:
+    """Look after the fallback nodes as a task of `group` for as long as the block runs. `lease`: NAMESPACE/NAME."""
+    api = KubeApi(access)
+    namespace = lease.partition("/")[0]
+    task = group.spawn(_labels(api, lease, namespace, access, counts, instance).run(), name="fallback labels")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        await api.close()
+
+
+def _labels(
+    api: KubeApi, lease: str, namespace: str, access: KubeAccess, counts: Counts, instance: bytes
+) -> FallbackLabels:
+    try:
+        account = own_name(access).rpartition(":")[2] + FALLBACK
+    except (ValueError, TokenUnavailable):  # outside Kubernetes: whose pods they would be is not known
+        account = ""
+    return FallbackLabels(
+        api,
+        Lease(api, lease, f"{socket.gethostname()}_{instance.hex()[:8]}", clock=time.monotonic, wall=wall_clock),
+        Nodes(api, namespace, account, clock=time.monotonic, wall=wall_clock),
+        ControlPlaneEndpoints(api, f"{lease}{ENDPOINTS_SUFFIX}"),
+        counts,
+    )

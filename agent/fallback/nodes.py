@@ -1,0 +1,147 @@
+"""What an API server says of its nodes, as the choice wants it: read a part of them, remember since when they are fit.
+
+A cluster of thousands of nodes is never listed whole: who has the label, who is control plane, and of the others some
+hundreds, only while more are needed and now and then to see whether there are better ones.
+"""
+
+import datetime
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from agent.fallback.choose import CORDONED, DELETED, LABEL, NO_AGENT, NODES_MAX, NOT_READY, Node
+from agent.kube import KubeApi
+
+CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
+CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
+ZONE: Final = "topology.kubernetes.io/zone"
+PAGE: Final = 100
+PAGES_MAX: Final = 3
+"""Of the nodes without a role, as many are looked at, in the API server's order."""
+WIDE_INTERVAL_S: Final = 600.0
+AVOIDED_S: Final = 600.0
+"""Seconds that a node is not chosen again on which no node agent came up."""
+
+Document = dict[str, Any]
+
+
+class Nodes:
+    """The nodes in question, each time anew."""
+
+    def __init__(
+        self, api: KubeApi, namespace: str, account: str, *, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        """`account`: the ServiceAccount of the fallback's pods in `namespace`; empty: where they run is not looked at.
+        `clock`: monotonic seconds; `wall`: since the epoch."""
+        self._api = api
+        self._pods = f"/api/v1/namespaces/{namespace}/pods?fieldSelector=spec.serviceAccountName%3D{account}"
+        self._looks_at_pods = bool(account)
+        self._clock = clock
+        self._wall = wall
+        self._wide_at = float("-inf")
+        self._known: dict[str, tuple[str, float]] = {}
+        """Node → unfit why, since when."""
+        self._avoided: dict[str, float] = {}
+        """Node → until when."""
+
+    async def look(self) -> list[Node]:
+        """Raises KubeError, ValueError."""
+        found = {_name(each): each for each in await self._list(f"labelSelector={LABEL}")}
+        chosen = set(found)
+        found |= {_name(each): each for each in await self._list(f"labelSelector={CONTROL_PLANE}")}
+        now = self._clock()
+        fit = [name for name in chosen if not (_unfit(found[name])[0] or self._known.get(name, ("",))[0])]
+        if len(fit) < NODES_MAX or now - self._wide_at >= WIDE_INTERVAL_S:
+            self._wide_at = now
+            found |= {_name(each): each for each in await self._list("", pages=PAGES_MAX)}
+        agents = await self._agents() if chosen and self._looks_at_pods else chosen
+        self._avoided = {name: until for name, until in self._avoided.items() if until > now}
+        known, self._known = self._known, {}
+        return [self._node(document, known, agents) for document in found.values()]
+
+    def lost(self, name: str, why: str) -> None:
+        """A node lost its label."""
+        if why == NO_AGENT:
+            self._avoided[name] = self._clock() + AVOIDED_S
+
+    def _node(self, document: Document, known: dict[str, tuple[str, float]], agents: Iterable[str]) -> Node:
+        name, labels, now = _name(document), _labels(document), self._clock()
+        is_chosen = LABEL in labels
+        unfit, moment = _unfit(document)
+        if not unfit and (name in self._avoided or (is_chosen and name not in agents)):
+            unfit, moment = NO_AGENT, None
+        before = known.get(name)
+        if before is not None and before[0] == unfit:
+            since = before[1]
+        elif before is None and moment is not None:  # met for the first time: as old as the API server says
+            since = now - max(0.0, self._wall() - moment)
+        else:
+            since = now
+        self._known[name] = (unfit, since)
+        is_control_plane = any(role in labels for role in CONTROL_PLANES)
+        return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since)
+
+    async def _list(self, query: str, *, pages: int = 10) -> list[Document]:
+        found: list[Document] = []
+        more = ""
+        for _ in range(pages):
+            selector = f"{query}&" if query else ""
+            listed = await self._api.get(f"/api/v1/nodes?{selector}limit={PAGE}{more}")
+            found += [item for item in _items(listed) if _name(item)]
+            token = listed["metadata"].get("continue") if isinstance(listed.get("metadata"), dict) else ""
+            if not isinstance(token, str) or not token:
+                break
+            more = f"&continue={token}"
+        return found
+
+    async def _agents(self) -> set[str]:
+        """Nodes on which a container of a fallback pod runs."""
+        found = set()
+        for pod in _items(await self._api.get(self._pods)):
+            status, spec = _part(pod, "status"), _part(pod, "spec")
+            states = status.get("containerStatuses")
+            running = [each for each in states if _part(_part(each, "state"), "running")] if states else []
+            if running and isinstance(spec.get("nodeName"), str):
+                found.add(spec["nodeName"])
+        return found
+
+
+def _unfit(document: Document) -> tuple[str, float | None]:
+    """Why a node is unfit, empty if it is not, and since when, in seconds since the epoch, where it is known."""
+    if _part(document, "metadata").get("deletionTimestamp"):
+        return DELETED, None
+    if _part(document, "spec").get("unschedulable"):
+        return CORDONED, None
+    conditions = _part(document, "status").get("conditions")
+    for condition in conditions if isinstance(conditions, list) else []:
+        if _part({"": condition}, "").get("type") == "Ready":
+            moment = _moment(condition.get("lastTransitionTime"))
+            return ("" if condition.get("status") == "True" else NOT_READY), moment
+    return NOT_READY, None
+
+
+def _moment(text: object) -> float | None:
+    try:
+        return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _items(listed: Any) -> list[Document]:
+    """Raises ValueError."""
+    items = listed.get("items") if isinstance(listed, dict) else None
+    if not isinstance(items, list):
+        raise ValueError("the API server's list is malformed")
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _part(document: Any, name: str) -> Document:
+    part = document.get(name) if isinstance(document, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _name(document: Document) -> str:
+    return str(_part(document, "metadata").get("name") or "")
+
+
+def _labels(document: Document) -> Document:
+    return _part(_part(document, "metadata"), "labels")

@@ -1,0 +1,146 @@
+"""The rounds of the replica that holds the Lease, against an API server's objects."""
+
+import asyncio
+
+from agent.fallback.choose import GRACE_S, NO_AGENT
+from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
+from agent.fallback.labels import PUBLISH_ROUNDS, FallbackLabels
+from agent.fallback.lease import Lease
+from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, WIDE_INTERVAL_S, Nodes
+from agent.metrics import Counts
+from proto.aio.tasks import TaskGroup
+from tests.agent.fallback.kubeapi import Api, Clock, node, pod
+from tests.agent.fallback.test_endpoints import CONFIG_MAP, slice_of
+from tests.agent.fallback.test_lease import PATH
+
+NOW = 1_780_000_000.0
+
+
+class World:
+    """A replica, its clocks and its API server."""
+
+    def __init__(self, *nodes, pods=None, account="riata-agent-node-fallback"):
+        self.api, self.clock, self.counts = Api(*nodes, pods=pods or ()), Clock(), Counts()
+        self.api.objects |= {
+            PATH: {"metadata": {"resourceVersion": "1"}},
+            CONFIG_MAP: {"metadata": {"resourceVersion": "1"}},
+            SLICE: slice_of("10.0.0.5"),
+        }
+        self.runs_everywhere = pods is None
+        lease = Lease(self.api, "riata-system/riata-agent", "me", clock=self.clock, wall=self.wall)
+        seen = Nodes(self.api, "riata-system", account, clock=self.clock, wall=self.wall)
+        endpoints = ControlPlaneEndpoints(self.api, "riata-system/riata-agent-endpoints")
+        self.labels = FallbackLabels(self.api, lease, seen, endpoints, self.counts)
+
+    def wall(self):
+        return NOW + self.clock.now
+
+    async def round(self, seconds=15.0):
+        self.clock.now += seconds
+        if self.runs_everywhere:
+            self.api.pods = [pod(name) for name in self.api.nodes]
+        await self.labels._attempt()
+        return self.api.chosen()
+
+
+async def test_three_nodes_are_chosen_and_stay():
+    world = World(*(node(f"w{n}", zone=f"z{n}") for n in range(3)), node("p", plane=True))
+    assert await world.round() == {"p", "w0", "w1"}
+    assert world.counts.fallback_nodes == 3
+    assert (world.counts.leads_fallback, dict(world.counts.fallback_changes)) == (True, {"chosen": 3})
+    for _ in range(100):
+        await world.round()
+    assert len(world.api.patches) == 3
+
+
+async def test_a_node_that_leaves_is_replaced_and_one_that_is_silent_after_its_grace():
+    world = World(*(node(name) for name in "abcd"))
+    assert await world.round() == {"a", "b", "c"}
+    del world.api.nodes["a"]
+    assert await world.round() == {"b", "c", "d"}
+    world.api.nodes["e"] = node("e")
+    world.api.nodes["b"]["status"]["conditions"][0]["status"] = "Unknown"
+    assert await world.round() == {"b", "c", "d"}
+    assert await world.round(15) == {"b", "c", "d"}
+    assert await world.round(15) == {"c", "d", "e"}
+    world.api.nodes["b"]["status"]["conditions"][0]["status"] = "True"
+    assert await world.round() == {"c", "d", "e"}
+
+
+async def test_a_cordoned_node_is_released():
+    world = World(node("a"), node("b", cordoned=True))
+    assert await world.round() == {"a"}
+    world.api.nodes["a"]["spec"]["unschedulable"] = True
+    assert await world.round() == set()
+    del world.api.nodes["b"]["spec"]["unschedulable"]
+    assert await world.round() == {"b"}
+
+
+async def test_a_node_on_which_no_agent_comes_up_is_avoided_for_a_while(caplog):
+    caplog.set_level("INFO")
+    world = World(*(node(name) for name in "abcd"), pods=[pod("a", running=False), pod("b"), pod("c"), pod("d")])
+    assert await world.round() == {"a", "b", "c"}
+    assert await world.round() == {"a", "b", "c"}
+    assert await world.round(GRACE_S[NO_AGENT]) == {"b", "c", "d"}
+    assert "no node agent runs on it" in {getattr(record, "reason", "") for record in caplog.records}
+    world.api.pods.remove(pod("c"))
+    await world.round()
+    assert await world.round(GRACE_S[NO_AGENT]) == {"b", "d"}
+    world.api.pods += [pod("a"), pod("c")]
+    assert await world.round(AVOIDED_S) == {"a", "b", "d"}
+
+
+async def test_without_an_account_pods_are_not_looked_at():
+    world = World(node("a"), pods=[], account="")
+    await world.round()
+    assert await world.round(10_000) == {"a"}
+    assert not [path for path in world.api.asked if "/pods" in path]
+
+
+async def test_a_large_cluster_is_not_listed_whole_nor_often():
+    world = World(*(node(f"w{number:04}") for number in range(1000)))
+    await world.round()
+    lists = [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+    assert len(lists) == PAGES_MAX
+    assert f"limit={PAGE}" in lists[0]
+    world.api.asked.clear()
+    for _ in range(int(WIDE_INTERVAL_S / 15) - 1):
+        await world.round()
+    assert not [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+    await world.round()
+    assert [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+
+
+async def test_the_other_replica_waits(caplog):
+    world = World(node("a"))
+    world.api.objects[PATH]["spec"] = {"holderIdentity": "other", "leaseDurationSeconds": 45, "renewTime": "x"}
+    assert await world.round() == set()
+    assert world.counts.leads_fallback is False
+    assert await world.round(45) == {"a"}
+
+
+async def test_a_refusal_is_said_once_and_tried_again(caplog):
+    world = World(node("a"))
+    world.api.fail = 403
+    for _ in range(5):
+        await world.round()
+    assert caplog.text.count("fallback nodes not looked after") == 1
+    world.api.fail = 0
+    assert await world.round() == {"a"}
+
+
+async def test_the_endpoints_are_looked_at_every_few_rounds():
+    world = World(node("a"))
+    for _ in range(2 * PUBLISH_ROUNDS):
+        await world.round()
+    assert world.api.objects[CONFIG_MAP]["data"] == {ENTRY: "10.0.0.5:6443\n"}
+    assert world.api.asked.count(SLICE) == 2
+
+
+async def test_the_end_gives_the_lease_back():
+    world = World(node("a"))
+    async with TaskGroup("agent") as group:
+        group.spawn(world.labels.run(), name="labels")
+        await asyncio.sleep(0.02)
+    assert world.api.objects[PATH]["spec"]["holderIdentity"] == ""
+    assert world.api.chosen() == {"a"}
