@@ -1,0 +1,138 @@
+"""R6: agents behind 300 ms of round trip that loses one packet in a hundred, and a download that fills the way.
+
+No session may end, and a small read must not wait for the download: neither on the tunnel of another replica, which
+shares the way with it, nor on the same tunnel.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.e2e import measures
+from tests.faults import figures
+from tests.faults.place import Place, obstacle, place
+from tests.faults.rig import Client, FaultCluster, Replica, fault_cluster
+from tests.harness.runs import Run
+
+SECONDS = figures.number("LONG_WAY_SECONDS", 60)
+"""`make faults` takes 30 minutes. Faults of this kind show within a few pings (2 s) and windows: 60 s are 30 pings and
+some 200 round trips, the half hour adds key updates, counters and rare rows of losses (a factor of 30)."""
+
+pytestmark = [pytest.mark.timeout(120 + SECONDS)]
+
+ONE_WAY_S = 0.15
+LOSS = 0.01
+RATE = 500_000
+"""Bytes a second: 4 Mbit/s, so that the download keeps the way full."""
+QUEUE_BYTES = 150_000
+"""Before the narrowest place: what is under way in one round trip, as routers are built."""
+SMALL_BYTES = 10_000
+READ_P99_S = 1.5
+READERS = 2
+PAUSE_S = 0.2
+
+
+@dataclass
+class Row:
+    """What one cluster has shown."""
+
+    reads: list[float]
+    bulk_bytes: int
+    ended_sessions: int
+    served: dict[str, int]
+
+
+@contextlib.asynccontextmanager
+async def far_away(seed: int) -> AsyncIterator[Place]:
+    """A place whose hub is far."""
+    async with place() as made:
+        log = Run.current().subdirectory("tunlink") / "tunlink.log"
+        weather = {"latency_s": ONE_WAY_S, "loss": LOSS, "rate": RATE, "queue_bytes": QUEUE_BYTES, "seed": seed}
+        await made.lengthen(log, **weather)
+        yield made
+
+
+async def download(client: Client, until: float) -> int:
+    """Read big answers until then; the bytes that came. Each must be whole or cut by us."""
+    total = 0
+    url = f"{client.base}/api/v1/namespaces/faults/pods/x/log?id=bulk&size=1000000000"
+    while time.monotonic() < until:
+        async with client.session.get(url) as answer:
+            assert answer.status == 200
+            async for piece in answer.content.iter_any():
+                total += len(piece)
+                if time.monotonic() > until:
+                    return total
+    return total
+
+
+async def read(client: Client, name: str, until: float) -> list[float]:
+    taken = []
+    while time.monotonic() < until:
+        answer = await client.ask("GET", f"id={name}&size={SMALL_BYTES}")
+        assert answer.is_whole(SMALL_BYTES), answer
+        taken.append(answer.seconds)
+        await asyncio.sleep(PAUSE_S)
+    return taken
+
+
+async def one_cluster(hub: harness.Hub, name: str, there: Place, replicas: int, seed: int) -> Row:
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(fault_cluster(hub, name, seed=seed, hosts=[there.near_host]))
+        agents = [await far_agent(stack, cluster, f"{name}-{number}", there) for number in range(replicas)]
+        client = await stack.enter_async_context(cluster.client())
+        until = time.monotonic() + SECONDS
+        async with asyncio.TaskGroup() as group:
+            bulk = group.create_task(download(client, until))
+            await asyncio.sleep(1.0)  # so that its tunnel is known for the slower one
+            small = [group.create_task(read(client, f"small-{number}", until)) for number in range(READERS)]
+        ended = 0
+        for agent in agents:
+            page = await place_page(there, agent)
+            ended += int(page["riata_agent_sessions_total"]) - 1
+        return Row([each for task in small for each in task.result()], bulk.result(), ended, dict(cluster.stub.served))
+
+
+async def far_agent(stack: contextlib.AsyncExitStack, cluster: FaultCluster, name: str, there: Place) -> Replica:
+    return await stack.enter_async_context(cluster.replica(name, there=there))
+
+
+async def place_page(there: Place, agent: Replica) -> measures.Page:
+    """An agent's metrics, read in its network."""
+    read = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
+    url = agent.metrics_url.removesuffix("/metrics") + "/metrics"
+    done = await harness.execute([*there.prefix, "python3", "-I", "-S", "-c", read, url], timeout=15)
+    return measures.summed(done.check().stdout)
+
+
+@pytest.mark.skipif(obstacle() is not None, reason=f"a long way below TCP: {obstacle()}")
+async def test_a_long_lossy_way_ends_no_session_and_a_download_delays_no_read() -> None:
+    seed = figures.seed()
+    async with far_away(seed) as alone, far_away(seed + 1) as shared:
+        listen = [f"{there.far_host}:0" for there in (alone, shared)]
+        async with harness.hub(listen=listen) as hub:
+            rows = await asyncio.gather(
+                one_cluster(hub, "same-tunnel", alone, 1, seed), one_cluster(hub, "other-tunnel", shared, 2, seed)
+            )
+    for name, row in zip(("same tunnel", "other tunnel"), rows, strict=True):
+        figures.show(f"R6 {name}", seed, by="TUN", **shown(row))
+    for row in rows:
+        assert row.ended_sessions == 0
+        assert measures.quantile(row.reads, 0.99) <= READ_P99_S
+
+
+def shown(row: Row) -> dict[str, Any]:
+    return {
+        "seconds": SECONDS,
+        "ended_sessions": row.ended_sessions,
+        "reads": measures.shown(row.reads),
+        "read_p99_s": measures.quantile(row.reads, 0.99),
+        "download_share_of_rate": row.bulk_bytes / SECONDS / RATE,
+        "served": row.served,
+    }
