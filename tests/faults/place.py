@@ -51,6 +51,11 @@ class Place:
     _shuttle: Child | None = None
 
     @property
+    def hub_host(self) -> str:
+        """The hub's address for agents here."""
+        return self.far_host if self._shuttle is not None else self.near_host
+
+    @property
     def prefix(self) -> list[str]:
         """Brings a command in here."""
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--"]

@@ -67,7 +67,7 @@ class FaultProxy:
 
     # Faults
 
-    def blackhole(self, *ways: Way) -> None:
+    def silence(self, *ways: Way) -> None:
         """Nothing arrives any more in these directions, all when none is named; nobody is told."""
         for way in ways or tuple(Way):
             self.weather[way].is_silent = True

@@ -4,6 +4,7 @@ place of each cluster's API server."""
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import ssl
 import sys
@@ -15,8 +16,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 
 from tests import harness
+from tests.e2e import measures
+from tests.faults.issuer import Issuer
 from tests.faults.place import Place
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.faults.stub import Stub, api_server, digest
@@ -27,6 +31,7 @@ from tests.harness.pki import write_private
 from tests.harness.runs import Run
 
 READY_S: Final = 20.0
+_READ: Final = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
 PATH: Final = "/api/v1/namespaces/faults/configmaps/x"
 
 
@@ -48,12 +53,15 @@ class Replica:
     hub_url: str = ""
     """Another way to the hub than through the proxy."""
     kube_host: str = "127.0.0.1"
+    mode: str = "cluster"
 
     async def start(self) -> None:
         """Start the process; `connected` waits for its tunnel."""
         ready_file = self.directory / "ready.json"
         ready_file.unlink(missing_ok=True)
-        command = [*self.prefix, *self._program(), "cluster", *self._options(), "--ready-file", str(ready_file)]
+        if self.mode == "node":
+            self.renew()
+        command = [*self.prefix, *self._program(), self.mode, *self._options(), "--ready-file", str(ready_file)]
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name}
         log = self.directory / "agent.log"
         self.child = Child.start("riata-agent", command, log=log, env=environment, cwd=tools.REPOSITORY)
@@ -69,10 +77,31 @@ class Replica:
         hub, stub = self.cluster.hub, self.cluster.stub
         url = self.hub_url or f"https://127.0.0.1:{self.proxy.port}"
         options = ["--hub-url", url, "--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin]
-        options += ["--token-file", str(self.cluster.directory / "agent.token")]
+        if self.mode == "node":
+            options += ["--token-file", str(self.directory / "node.token"), "--fallback"]
+        else:
+            options += ["--token-file", str(self.cluster.directory / "agent.token")]
         options += ["--kube-url", f"https://{self.kube_host}:{stub.port}", "--kube-ca-file", str(stub.ca_file)]
         options += ["--kube-token-file", str(self.directory / "kube.token"), "--health-listen", ""]
         return [*options, "--metrics-listen", "127.0.0.1:0"]
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its log's records of this event."""
+        lines = (self.directory / "agent.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
+
+    async def page(self) -> measures.Page:
+        """Its metrics, read where it runs."""
+        url = f"{self.metrics_url}/metrics"
+        if not self.prefix:
+            return await measures.scrape(url)
+        done = await harness.execute([*self.prefix, sys.executable, "-I", "-S", "-c", _READ, url], timeout=15)
+        return measures.summed(done.check().stdout)
+
+    def renew(self) -> None:
+        """A fresh token for a node agent, whose life is ten minutes."""
+        hub_id = json.loads((self.cluster.hub.directory / "ready.json").read_text())["hub_id"]
+        self.cluster.issuer.project(self.directory / "node.token", hub_id, self.cluster.uid, self.name)
 
     def send(self, number: int) -> None:
         """A signal: SIGSTOP, SIGCONT."""
@@ -103,6 +132,8 @@ class FaultCluster:
     directory: Path
     stub: Stub
     seed: int
+    uid: str
+    issuer: Issuer
     replicas: list[Replica] = field(default_factory=list)
 
     async def tunnels(self) -> dict[str, dict[str, Any]]:
@@ -125,25 +156,31 @@ class FaultCluster:
         await self.hub.api.grant(name, user=name, cluster="*", role="admin")
         return await self.hub.api.user_token(name, user=name)
 
+    def node(self, name: str) -> contextlib.AbstractAsyncContextManager[Replica]:
+        """A node agent of the fallback on a node of this name."""
+        return self.replica(name, mode="node")
+
     @contextlib.asynccontextmanager
     async def replica(
-        self, name: str, *, failpoints: Path | None = None, latency_s: float = 0.0, there: Place | None = None
+        self,
+        name: str,
+        *,
+        failpoints: Path | None = None,
+        there: Place | None = None,
+        mode: str = "cluster",
     ) -> AsyncIterator[Replica]:
-        """One more cluster agent behind a proxy of its own, connected on entry. Of cluster agents alike the hub takes
-        the nearest: `latency_s` of each direction makes this one the second choice. `there`: it runs in that network
-        and reaches the hub over its long way, not through the proxy."""
+        """One more agent behind a proxy of its own, connected on entry. `there`: it runs in that network and reaches
+        the hub directly, over the long way if there is one."""
         port = urlsplit(self.hub.url).port
         assert port is not None
         directory = Run.current().subdirectory(f"agent-{self.name}-{name}")
         seed = self.seed * 100 + len(self.replicas)
         async with fault_proxy(("127.0.0.1", port), seed=seed) as proxy:
-            for weather in proxy.weather.values():
-                weather.latency_s = latency_s
-            made = Replica(self, name, directory, proxy, failpoints)
+            made = Replica(self, name, directory, proxy, failpoints, mode=mode)
             write_private(directory / "kube.token", name.encode())
             if there is not None:
                 made.prefix, made.kube_host = there.prefix, there.near_host
-                made.hub_url = self.hub.url_on(there.far_host)
+                made.hub_url = self.hub.url_on(there.hub_host)
             self.replicas.append(made)
             try:
                 await made.start()
@@ -171,13 +208,19 @@ class Answer:
     """What a client got, and when, on the monotonic clock."""
 
     status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     text: str = ""
     size: int = 0
     sha256: str = ""
     began_at: float = 0.0
     head_at: float = 0.0
     ended_at: float = 0.0
+
+    @property
+    def route(self) -> str:
+        """The role of the agent that answered, as the hub tells administrators."""
+        return self.headers.get("Riata-Route", "").partition("/")[0]
+
     error: str = ""
     """How the connection broke; empty when the client takes the answer for whole."""
 
@@ -204,7 +247,7 @@ class Client:
         try:
             async with self.session.request(method, f"{self.base}{path}?{query}", data=body) as response:
                 answer.head_at = time.monotonic()
-                answer.status, answer.headers = response.status, dict(response.headers)
+                answer.status, answer.headers = response.status, response.headers.copy()
                 kept = []
                 async for piece in response.content.iter_any():
                     answer.size += len(piece)
@@ -225,7 +268,9 @@ async def fault_cluster(
 ) -> AsyncIterator[FaultCluster]:
     """A cluster without agents yet. `hosts`: as `api_server`."""
     directory = Run.current().subdirectory(f"cluster-{name}")
-    await hub.api.create_cluster(name)
+    made = await hub.api.create_cluster(name)
     write_private(directory / "agent.token", (await hub.api.agent_token(name)).encode())
+    issuer = Issuer()
+    await issuer.register(hub, directory / "agent.token")
     async with api_server(directory, hosts=hosts) as stub:
-        yield FaultCluster(name, hub, directory, stub, seed)
+        yield FaultCluster(name, hub, directory, stub, seed, made["uid"], issuer)

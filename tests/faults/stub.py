@@ -22,6 +22,8 @@ import httptools
 from tests.harness import pki
 
 PIECE_BYTES: Final = 16 * 1024
+PIECES_A_TURN: Final = 8
+"""Written at a time; then the loop may tell that the client is gone."""
 SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -190,11 +192,14 @@ class _Connection(asyncio.Protocol):
         self._write()
 
     def _write(self) -> None:
-        while not self._is_paused and not self._transport.is_closing():
+        for _ in range(PIECES_A_TURN):
+            if self._is_paused or self._transport.is_closing():
+                return
             piece = next(self._rest, None)
             if piece is None:
-                break
+                return
             self._transport.write(piece)
+        asyncio.get_running_loop().call_soon(self._write)
 
 
 @contextlib.asynccontextmanager

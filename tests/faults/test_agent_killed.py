@@ -49,11 +49,13 @@ async def test_an_agent_killed_in_a_request_costs_no_read_and_repeats_no_change(
     deaths = Run.current().subdirectory("deaths")
     tally = Tally()
     async with (
-        cluster.replica("fallback", latency_s=0.02) as fallback,
+        cluster.node("fallback") as fallback,
         cluster.replica("doomed", failpoints=deaths) as doomed,
         cluster.client() as client,
     ):
         for number in range(KILLS):
+            if number % 100 == 99:
+                fallback.renew()
             await cluster.connected(doomed, fallback)
             point, method = dice.choice(POINTS), dice.choice(("GET", "POST"))
             await one_kill(cluster, client, f"{number}-{point}-{method}", deaths, tally)
@@ -88,6 +90,7 @@ async def one_kill(cluster: FaultCluster, client: Client, name: str, deaths: Pat
     died_at = float(died.read_text())
     after = await client.ask("GET", f"id={name}-next&size=100")
     assert after.is_whole(100), f"the request after {name}: {after}"
+    assert after.route == "node", f"the request after {name} went by {after.headers['Riata-Route']}"
     tally.next_ones.append(after.ended_at - died_at)
     executed = cluster.stub.executed[name]
     if point == "mid_body":

@@ -94,21 +94,13 @@ async def one_cluster(hub: harness.Hub, name: str, there: Place, replicas: int, 
             small = [group.create_task(read(client, f"small-{number}", until)) for number in range(READERS)]
         ended = 0
         for agent in agents:
-            page = await place_page(there, agent)
+            page = await agent.page()
             ended += int(page["riata_agent_sessions_total"]) - 1
         return Row([each for task in small for each in task.result()], bulk.result(), ended, dict(cluster.stub.served))
 
 
 async def far_agent(stack: contextlib.AsyncExitStack, cluster: FaultCluster, name: str, there: Place) -> Replica:
     return await stack.enter_async_context(cluster.replica(name, there=there))
-
-
-async def place_page(there: Place, agent: Replica) -> measures.Page:
-    """An agent's metrics, read in its network."""
-    read = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
-    url = agent.metrics_url.removesuffix("/metrics") + "/metrics"
-    done = await harness.execute([*there.prefix, "python3", "-I", "-S", "-c", read, url], timeout=15)
-    return measures.summed(done.check().stdout)
 
 
 @pytest.mark.skipif(obstacle() is not None, reason=f"a long way below TCP: {obstacle()}")

@@ -28,7 +28,7 @@ async def test_what_was_sent_to_a_stopped_agent_is_not_resurrected() -> None:
     async with (
         harness.hub() as hub,
         fault_cluster(hub, "paused", seed=seed) as cluster,
-        cluster.replica("fallback", latency_s=0.02),
+        cluster.node("fallback"),
         cluster.replica("main") as main,
         cluster.client() as client,
     ):

@@ -71,7 +71,7 @@ async def test_a_silence_is_heard_by_nobody_and_what_was_sent_comes_behind_it() 
     async with through() as (proxy, reader, writer):
         writer.write(b"1")
         assert await reader.read(1) == b"1"
-        proxy.blackhole(Way.TO_AGENT)
+        proxy.silence(Way.TO_AGENT)
         writer.write(b"2")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
