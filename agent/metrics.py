@@ -91,6 +91,9 @@ class Counts:
         """A stream waited for credit."""
         self.stalled_seconds += seconds
 
+    def late(self, code: Code, n: int) -> None:
+        """What the hub sent into the end of a session; the hub counts what matters."""
+
 
 class PoolGauge(Protocol):
     """What the collector wants to know of the pool."""

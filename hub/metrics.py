@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hub.fastmetrics import Buckets, Cell, Histogram, Series
 from hub.route import Reason
+from proto.errors import Code
 from proto.messages import StreamClass, StreamKind
 
 ROLES: Final = ("cluster", "node")
@@ -24,6 +25,9 @@ REFUSALS: Final = (
 TUNNEL_REFUSALS: Final = (
     "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances", "store",
 )  # fmt: skip
+REROUTES: Final = ("refused", "unreachable", "lost", "silent", "held")
+"""Why a request takes the next route: the agent did not take it; it has no way to the API server; its session or its
+connection to the API server broke off before an answer; it says nothing; it gave a change no sign of life."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _CODES: Final = frozenset(http.HTTPStatus) | {499}
@@ -59,6 +63,9 @@ class Metrics:
         self._refusals = self._counter("refusals", "Requests refused by the hub itself.", ["reason"])
         self._tunnel_refusals = self._counter("tunnel_refusals", "Agents refused before a session.", ["reason"])
         self._link_refusals = self._counter("stream_refusals", "Frames or streams refused on a session.", ["reason"])
+        self._late_frames = self._series(
+            "late_frames", "Frames of agents dropped unread: their session had ended with this code.", ["code"]
+        )
         self.connections = self._gauge("connections", "Client connections on the public listener.", [])
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
         self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
@@ -67,6 +74,8 @@ class Metrics:
         self.hops = self._series("hops", "Requests that took a tunnel of another worker process.", []).cell()
         routed = self._series("routed", "Requests sent to an agent, by its role and why it.", ["role", "reason"])
         self._routed = {reason: routed.cell(reason.role, reason.value) for reason in Reason if reason.role != "none"}
+        rerouted = self._series("reroutes", "Requests that were asked again on the next route.", ["reason"])
+        self._rerouted = {reason: rerouted.cell(reason) for reason in REROUTES}
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}
@@ -98,6 +107,10 @@ class Metrics:
     def routed(self, reason: Reason) -> None:
         """A request was sent on the route that was chosen for this reason."""
         self._routed[reason].inc()
+
+    def rerouted(self, reason: str) -> None:
+        """A request was asked on the next route. `reason`: one of REROUTES."""
+        self._rerouted[reason].inc()
 
     def compressed(self, form: str) -> Cell:
         """`form`: 'wire' or 'plain'."""
@@ -176,6 +189,9 @@ class LinkMetrics:
 
     def refused(self, reason: str) -> None:
         self._metrics._link_refusals.labels(reason).inc()
+
+    def late(self, code: Code, n: int) -> None:
+        self._metrics._late_frames.cell(code.name.lower().replace("_", "-")).inc(n)
 
 
 def _code(code: int) -> str:

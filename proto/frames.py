@@ -116,6 +116,15 @@ def split(message: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
+def count(message: bytes) -> int:
+    """Return how many frames a message begins, as far as it can be read, 1,000 at most: for one that is dropped."""
+    found = position = 0
+    while found < 1000 and len(message) - position >= HEADER_BYTES:
+        position += HEADER_BYTES + HEADER.unpack_from(message, position)[2]
+        found += 1
+    return found
+
+
 def describe(kind: int, flags: int, stream: int, length: int) -> str:
     """Return a frame's log form: type, stream, length and flags, never payload."""
     name = FrameType(kind).name if kind in FrameType._value2member_map_ else f"0x{kind:02X}"

@@ -16,22 +16,21 @@ from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.edge.response import CHUNKED_END, error_response
+from hub.proxy import replay
 from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, last_chunk, switching_head
 from hub.proxy.classify import Kind
 from hub.proxy.compressed import CompressedBody
 from hub.proxy.events import Boundary, boundary_of
+from hub.proxy.replay import KeptBody
 from hub.route import Decision, Route
 from proto.aio.linkstream import LinkStream
 from proto.compression import FORMAT, KEY
 from proto.decompressor import Piece
-from proto.errors import UNEXECUTED, Code, ProtocolError
+from proto.errors import Code, ProtocolError
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest, StreamClass
 
 if TYPE_CHECKING:
     from hub.proxy.relay import Relay
-
-ATTEMPTS_MAX = 3
-"""Routes tried for one request. Only what surely had no effect is tried again (P3, E15)."""
 
 UNKNOWN = Kind("other", True, False, StreamClass.NORMAL)
 
@@ -61,10 +60,10 @@ class Exchange:
         "first_byte_at",
         "front",
         "has_ended",
-        "held",
         "is_admitted",
         "is_opaque",
         "is_request_complete",
+        "kept",
         "kind",
         "limit",
         "link",
@@ -84,8 +83,8 @@ class Exchange:
     def __init__(self, relay: Relay, front: Front, request: Request, request_id: str) -> None:
         self.relay = relay
         self.front = front
-        self.held: list[bytes] = []
-        """Body bytes while the OPEN waits for a sign of life; the client is paused behind the first."""
+        self.kept: KeptBody | None = None
+        """Its body until the answer begins; while the OPEN waits the client is paused behind the first piece."""
         self.request = request
         self.request_id = request_id
         self.kind = UNKNOWN
@@ -126,10 +125,12 @@ class Exchange:
         if self.limit is not None and self.bytes_in > self.limit:
             self.fail(errors.TooLarge())
             return
-        if self.stream is None:
-            self.held.append(data)
-            self.front.pause_body()
-        elif not self.stream.send(data):
+        stream = self.stream
+        if not self._has_head:
+            if self.kept is None:
+                self.kept = KeptBody(self.relay.kept)
+            self.kept.add(data, was_sent=stream is not None)
+        if stream is None or not stream.send(data):
             self.front.pause_body()
 
     def body_complete(self) -> None:
@@ -175,6 +176,8 @@ class Exchange:
             return
         self.relay.answering(self)
         self._has_head = True
+        if self.kept is not None:
+            self.kept.drop()
         request_id = self.request_id.encode("ascii")
         try:
             if message.status == 101 and self.request.upgrade:
@@ -234,10 +237,10 @@ class Exchange:
             else:
                 self._break(None, "lost", code.name)
             return
-        is_delivered = code not in UNEXECUTED and (stream is None or stream.was_sent)
-        if self._may_repeat(code, is_delivered) and self.relay.reroute(self):
+        was_sent = stream is None or stream.was_sent
+        if self._may_repeat(code, was_sent) and self.relay.reroute(self, replay.why(code, was_sent=was_sent)):
             return
-        error = self.relay.lost(self, code, is_delivered=is_delivered)
+        error = self.relay.lost(self, code, is_delivered=was_sent and code not in replay.UNREACHED)
         self.fail(error, outcome=code.name.lower().replace("_", "-"))
 
     def writable(self) -> None:
@@ -246,15 +249,22 @@ class Exchange:
     # -- from the relay
 
     def opened(self, stream: LinkStream) -> None:
-        """The OPEN is on its way: so is what was held behind it."""
+        """The OPEN is on its way: so is what is there of the body."""
         self.stream = stream
-        held, self.held = self.held, []
-        for piece in held:
-            stream.send(piece)
-        if held:
+        if not self.has_body:
+            return
+        assert self.kept is not None
+        has_room = all([stream.send(piece) for piece in self.kept.pieces])
+        self.kept.sent()
+        if has_room:
             self.front.resume_body()
-            if self.is_request_complete:
-                stream.end()
+        if self.is_request_complete:
+            stream.end()
+
+    @property
+    def has_body(self) -> bool:
+        """Something of the body is here and has to follow the next OPEN."""
+        return self.kept is not None and bool(self.kept.pieces)
 
     @property
     def attempts(self) -> int:
@@ -270,7 +280,7 @@ class Exchange:
     def move(self) -> None:
         """The session is silent: ask on the next route."""
         self._release(Code.CANCELLED, "asked on another route")
-        if not self.relay.reroute(self):
+        if not self.relay.reroute(self, "silent"):
             self.fail(self.relay.lost(self, Code.SESSION_LOST, is_delivered=True), outcome="session-lost")
 
     def is_overdue(self, waited_s: float, limit_s: float) -> bool:
@@ -422,11 +432,12 @@ class Exchange:
         else:
             self._owed += size
 
-    def _may_repeat(self, code: Code, is_delivered: bool) -> bool:
-        """P3 and E15: nothing was executed for sure, or a safe request whose session died; body still unsent."""
-        if self.bytes_in or len(self.tried) >= ATTEMPTS_MAX:
+    def _may_repeat(self, code: Code, was_sent: bool) -> bool:
+        """Whether another route may be asked (hub.proxy.replay), and everything that it needs is still here."""
+        if self.bytes_in and not (self.kept is not None and self.kept.is_whole):
             return False
-        return not is_delivered or (code is Code.SESSION_LOST and not self.kind.is_mutation)
+        is_mutation = self.kind.is_mutation
+        return replay.may_repeat(code, was_sent=was_sent, is_mutation=is_mutation, attempts=self.attempts)
 
     def _bad_answer(self, bad: BadAnswer) -> None:
         """Nothing of the response was written yet: the client gets a Status instead."""
@@ -469,6 +480,8 @@ class Exchange:
         if not self.has_ended:
             self.has_ended = True
             self.outcome = outcome
+            if self.kept is not None:
+                self.kept.drop()
             if self._compressed is not None:
                 self._compressed = None
                 self.relay.histories.bodies -= 1

@@ -28,6 +28,7 @@ from hub.proxy.exchange import Exchange
 from hub.proxy.fields import Sorted, sort_fields
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
+from hub.proxy.replay import KeptBytes
 from hub.proxy.silence import Silence
 from hub.proxy.unread import Unread
 from hub.route import Asked, Decision, Route
@@ -100,6 +101,7 @@ class Relay:
         metrics.compressed_bodies.set_function(lambda: self.histories.bodies)
         self.compressed_wire, self.compressed_plain = metrics.compressed("wire"), metrics.compressed("plain")
         self._silence = Silence(routes, self.limits, now)
+        self.kept = KeptBytes()
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
         self._tasks = tasks.TaskGroup("relay")
@@ -179,14 +181,16 @@ class Relay:
 
     # -- for exchanges
 
-    def reroute(self, exchange: Exchange) -> bool:
-        """Try the next tunnel for a request that surely had no effect."""
+    def reroute(self, exchange: Exchange, why: str) -> bool:
+        """Ask on the next route at once, for a request that may be repeated; whether there is one. `why`: `refused`,
+        `unreachable`, `lost` or `silent`."""
         if exchange.link is not None:
             exchange.tried += (exchange.link,)
         try:
             self._open(exchange)
         except errors.HubError:
             return False
+        self.metrics.rerouted(why)
         return True
 
     def lost(self, exchange: Exchange, code: Code, *, is_delivered: bool) -> errors.HubError:
@@ -323,7 +327,7 @@ class Relay:
                     exchange,
                     kind=StreamKind.HTTP,
                     cls=exchange.kind.stream_class,
-                    end=exchange.is_request_complete and not exchange.held,
+                    end=exchange.is_request_complete and not exchange.has_body,
                 )
             except (wire.SessionDraining, wire.SessionLost, wire.TooManyStreams) as refused:
                 is_busy = is_busy or isinstance(refused, wire.TooManyStreams)
@@ -354,6 +358,9 @@ class Relay:
             self._open(exchange)
         except errors.HubError as error:
             exchange.fail(error)
+        else:
+            if not is_alive:
+                self.metrics.rerouted("held")
 
     # -- internals
 

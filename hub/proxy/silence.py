@@ -34,6 +34,8 @@ class Silence:
         self._now = now
         self._held: dict[Exchange, _Held] = {}
         self._asked: dict[Exchange, float] = {}
+        self._since: dict[Exchange, float] = {}
+        """From when on an answer may be late: asking on another route does not begin anew."""
 
     def must_hold(self, exchange: Exchange, link: Route) -> bool:
         """Whether the OPEN has to wait: a change, and nobody knows whether the session lives."""
@@ -46,16 +48,18 @@ class Silence:
 
     def asked(self, exchange: Exchange) -> None:
         """Its OPEN is on the way."""
-        self._asked[exchange] = self._now()
+        now = self._asked[exchange] = self._now()
+        self._since.setdefault(exchange, now)
 
     def whole(self, exchange: Exchange) -> None:
         """The last byte of its body is on the way: only now can an answer be late."""
         if exchange in self._asked:
-            self._asked[exchange] = self._now()
+            self._asked[exchange] = self._since[exchange] = self._now()
 
     def settled(self, exchange: Exchange) -> None:
         """Its answer has begun, or it has ended."""
         self._asked.pop(exchange, None)
+        self._since.pop(exchange, None)
         self._held.pop(exchange, None)
 
     def look(self) -> None:
@@ -75,7 +79,7 @@ class Silence:
                 if self._is_mute(link, now) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue
-            if exchange.is_overdue(now - asked_at, self._limits.answer_timeout_s):
+            if exchange.is_overdue(now - self._since[exchange], self._limits.answer_timeout_s):
                 exchange.give_up(Code.IDLE)
         for link in silent:
             if link.unanswered_ping_at is None and link.is_open:

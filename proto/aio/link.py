@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proto import events
+from proto import events, frames
 from proto.aio.delivery import Delivery, OnOpen
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import LinkObserver, StreamOwner
@@ -243,7 +243,10 @@ class Link:
 
     def message_received(self, message: bytes) -> None:
         session = self.session
-        if not session.is_open:
+        if (reason := session.end_reason) is not None:
+            # Of a session that was fenced (superseded, revoked) nothing has an effect any more.
+            if self._observer is not None:
+                self._observer.late(reason.code, frames.count(message))
             return
         try:
             session.receive(message, self.clock())

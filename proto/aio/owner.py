@@ -72,3 +72,7 @@ class LinkObserver(Protocol):
     def refused(self, reason: str) -> None:
         """Something of the peer was refused: streams, resets, kind, violation, unknown_stream, slow_reader."""
         ...
+
+    def late(self, code: Code, n: int) -> None:
+        """`n` frames came after the session had ended with `code`, and were dropped unread."""
+        ...

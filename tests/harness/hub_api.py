@@ -39,7 +39,8 @@ class HubApi:
 
     async def connected(self, name: str) -> bool:
         """Whether an agent of the cluster is connected."""
-        return bool((await self.call("GET", f"/v1/clusters/{name}"))["connected"])
+        tunnels = (await self.call("GET", f"/v1/clusters/{name}"))["tunnels"]
+        return any(tunnel["role"] == "cluster" for tunnel in tunnels)
 
     async def agent_token(self, cluster: str, name: str = "agent") -> str:
         """A new agent token of the cluster."""

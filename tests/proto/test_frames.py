@@ -30,3 +30,10 @@ def test_the_packed_forms_agree() -> None:
     joined = frames.HEADER.pack(2, 1, 6, 8) + frames.OPEN_PREFIX.pack(1, 1, 262_144)
     assert frames.OPEN_FRAME.pack(2, 1, 6, 8, 1, 1, 262_144) == joined
     assert max(FrameType) < frames.EXTENSION_MIN
+
+
+def test_count_reads_as_far_as_it_can() -> None:
+    ping = frames.encode(FrameType.PING, 0, 0, bytes(8))
+    assert [frames.count(message) for message in (b"", b"junk", ping, ping * 3, ping + ping[:9], bytes(80_000))] == [
+        *(0, 0, 1, 3, 2, 1000)
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hub import errors
-from proto.errors import Code
+from hub.auth.grants import Access
+from proto.errors import UNEXECUTED, Code
 from proto.messages import Accepted, HttpHead
 from tests.hub.proxy.fakes import FakeFront, FakeLink, request
 from tests.hub.proxy.test_relay import World
@@ -147,21 +150,79 @@ def test_an_open_that_never_left_was_not_delivered() -> None:
     assert b"retry-after: 1" in alone.front.written
 
 
-def test_a_body_that_was_begun_is_never_sent_twice() -> None:
+@pytest.mark.parametrize("code", [Code.REFUSED, Code.DRAINING, Code.DIAL_REFUSED, Code.KUBE_UNAUTHORIZED])
+def test_a_change_that_was_not_taken_goes_elsewhere_with_its_body(code: Code) -> None:
     talk = Talk(POST, "Content-Length: 6", links=2)
     talk.exchange.body(b"abc")
+    talk.exchange.accepted(Accepted())
+    talk.exchange.reset(code, "")
+    (second,) = talk.links[1].opened
+    assert (second[0], second[4]) == (talk.links[0].opened[0][0], False)
+    talk.exchange.body(b"def")
+    talk.exchange.body_complete()
+    assert (second[2].sent, second[2].is_ended) == (b"abcdef", True)
+    talk.exchange.head(head(201, (b"content-length", b"0")))
+    talk.exchange.end()
+    assert (talk.front.status, talk.front.finished, talk.world.relay.kept.used) == (201, True, 0)
+    assert talk.world.count("reroutes_total", reason="refused" if code in UNEXECUTED else "unreachable") == 1
+
+
+@pytest.mark.parametrize("code", [Code.SESSION_LOST, Code.CLOSED, Code.UPSTREAM, Code.INTERNAL, Code.IDLE])
+def test_a_change_that_may_have_run_is_never_sent_twice(code: Code) -> None:
+    talk = Talk(POST, "Content-Length: 3", links=2)
+    talk.exchange.body(b"abc")
+    talk.exchange.body_complete()
+    talk.exchange.reset(code, "")
+    assert talk.links[1].opened == []
+    assert talk.front.status == 504
+    assert b"retry-after" not in talk.front.written
+    assert talk.world.relay.kept.used == 0
+
+
+def test_a_long_body_is_not_kept_and_so_not_sent_twice() -> None:
+    talk = Talk(POST, "Content-Length: 70000", links=2)
+    talk.exchange.body(b"a" * 66_000)
     talk.exchange.reset(Code.REFUSED, "")
     assert talk.links[1].opened == []
     assert talk.front.status == 429
 
 
+@pytest.mark.parametrize("code", [Code.SESSION_LOST, Code.CLOSED, Code.UPSTREAM, Code.DIAL_TIMEOUT, Code.OVERLOADED])
+@pytest.mark.parametrize("line", ["GET /k8s/clusters/c1/api HTTP/1.1", "HEAD /k8s/clusters/c1/api HTTP/1.1", WATCH])
+def test_a_question_is_asked_elsewhere_while_its_answer_has_not_begun(line: str, code: Code) -> None:
+    talk = Talk(line, links=2)
+    talk.exchange.reset(code, "")
+    assert len(talk.links[1].opened) == 1
+    talk.exchange.head(head(200))
+    talk.exchange.reset(code, "")
+    assert talk.exchange.attempts == 2
+
+
 def test_attempts_are_bounded() -> None:
-    talk = Talk(links=6)
-    for link in talk.links:
-        if link.opened:
-            talk.exchange.reset(Code.REFUSED, "")
-    assert sum(len(link.opened) for link in talk.links) == 4
-    assert talk.front.status == 429
+    """What may bring an agent down does not get to see all of them; what was not taken may go round."""
+    for code, asked in ((Code.SESSION_LOST, 3), (Code.REFUSED, 8)):
+        talk = Talk(links=12)
+        for link in talk.links:
+            if link.opened:
+                talk.exchange.reset(code, "")
+        assert sum(len(link.opened) for link in talk.links) == asked
+        assert talk.front.status == (503 if code is Code.SESSION_LOST else 429)
+
+
+def test_administrators_are_told_the_route_and_others_are_not() -> None:
+    for is_admin in (True, False):
+        talk = Talk(links=2)
+        talk.exchange.access = Access("uid-c1", "c1", is_admin, (), ())
+        talk.world.routes.nodes.add(talk.links[1])
+        talk.exchange.reset(Code.SESSION_LOST, "")
+        talk.exchange.head(LENGTH_4)
+        line = b"\r\nriata-route: node/l1; reason=fallback-retry; attempts=2\r\n"
+        assert (line in talk.front.written) is is_admin
+        assert (b"riata-route" in talk.front.written) is is_admin
+        failed = Talk()
+        failed.exchange.access = Access("uid-c1", "c1", is_admin, (), ())
+        failed.exchange.reset(Code.UPSTREAM, "")
+        assert (b"\r\nriata-route: cluster/69696969; reason=only\r\n" in failed.front.written) is is_admin
 
 
 async def test_the_last_bytes_of_a_client_that_closed_its_upgraded_connection_still_leave() -> None:

@@ -207,3 +207,43 @@ def test_a_long_request_may_wait_for_ever() -> None:
     link.last_received_at = 100_000.0
     look(world, 50_000.0)
     assert front.status == 0
+
+
+def test_asking_on_another_route_does_not_begin_the_time_anew() -> None:
+    first, second = FakeLink(), FakeLink()
+    world = World(first, second, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin()
+    assert exchange is not None
+    for _ in range(40):
+        look(world, 1.0)
+        first.last_received_at = second.last_received_at = world.now
+    exchange.reset(Code.UPSTREAM, "")
+    assert len(second.opened) == 1
+    for _ in range(20):
+        second.last_received_at = world.now
+        look(world, 1.0)
+    assert front.status == 0
+    second.last_received_at = world.now
+    look(world, 0.5)
+    assert front.status == 504
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_change_that_was_refused_waits_for_a_sign_of_life_of_the_next_route_too(is_alive: bool) -> None:
+    """A node agent's tunnel is idle until it is needed."""
+    first, second, third = FakeLink(), quiet(), FakeLink()
+    world = World(first, second, third)
+    _, exchange = world.begin(request(POST, "Content-Length: 6"))
+    assert exchange is not None
+    exchange.body(b"abc")
+    exchange.reset(Code.REFUSED, "")
+    assert (second.opened, second.probes) == ([], 1)
+    exchange.body(b"def")
+    exchange.body_complete()
+    second.last_received_at = world.now if is_alive else 990.0
+    second.answer_probes(is_alive=is_alive)
+    taken = second if is_alive else third
+    assert (taken.opened[0][2].sent, taken.opened[0][2].is_ended) == (b"abcdef", True)
+    assert world.count("reroutes_total", reason="held") == (0 if is_alive else 1)
+    finish(exchange)
+    assert world.relay.kept.used == 0

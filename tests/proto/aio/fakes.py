@@ -94,6 +94,9 @@ class Counts:
     def refused(self, reason: str) -> None:
         self.log.append(("refused", reason))
 
+    def late(self, code: Code, n: int) -> None:
+        self.log.append(("late", code, n))
+
 
 class Wire:
     """Hub and agent, linked. The agent's owners are made by `owner`, which tests replace."""

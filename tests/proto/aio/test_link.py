@@ -436,3 +436,19 @@ async def test_a_session_that_has_ended_is_freed_without_the_garbage_collector()
         assert sessions() == before
     finally:
         gc.enable()
+
+
+async def test_frames_that_come_after_the_end_are_dropped_and_counted() -> None:
+    """A session that was superseded while its agent stood still: what it still sends has no effect (P7)."""
+    counts = Counts()
+    async with Wire(observer=counts) as wire:
+        asked = wire.open()
+        await wire.rest()
+        wire.hub.close(Code.SUPERSEDED, "a newer session of this instance is open")
+        assert asked.fate is not None
+        assert asked.fate[0] is Code.SESSION_LOST
+        late = frames.encode(frames.FrameType.PING, 0, 0, bytes(8)) * 2
+        wire.hub.message_received(late)
+        wire.hub.message_received(late + b"junk")
+        assert [entry for entry in counts.log if entry[0] == "late"] == [("late", Code.SUPERSEDED, 2)] * 2
+        assert asked.log == ["reset"]
