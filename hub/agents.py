@@ -90,7 +90,8 @@ class AgentAdmission:
 
 class HubPins:
     """Under which pins agents may know this hub: those of its CA, read again when the file changes, and those that an
-    operator names for a terminator in front. Empty when nothing can be known (plain HTTP)."""
+    operator names for a terminator in front. Empty when nothing can be known: plain HTTP, or files of the operator
+    without their CA."""
 
     def __init__(self, files: tls.TlsFiles | None, named: Collection[str]) -> None:
         self._files = files

@@ -179,7 +179,7 @@ class SignatureProof(Wire, frozen=True):
     """The cluster's uid, as WELCOME told it when the agent joined."""
     key: _Key
     pins: _Pins
-    """Pins of every CA that the agent trusts on this connection."""
+    """Of the CA in which the hub's chain on this connection ends; where that is not known, of every trusted CA."""
     signed_at: _Millis
     """Milliseconds since 1970 by the agent's clock."""
     signature: _Signature

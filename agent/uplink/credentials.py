@@ -30,7 +30,7 @@ class Claims:
     instance: bytes
     epoch: int
     pins: tuple[str, ...]
-    """Pins of every CA that is trusted on this connection."""
+    """The pin of the CA that the hub's chain on this connection ends in, or of every trusted one."""
 
 
 @dataclass(frozen=True, slots=True)

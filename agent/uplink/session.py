@@ -121,7 +121,7 @@ class Opener:
             compresses=self._compresses,
         )
         hello = handshake.receive_hello(await transport.receive())
-        claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._trust.pins)
+        claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._pins_in_use(transport))
         await transport.send(handshake.auth(self._credential.present(hello, claims)))
         answer = handshake.receive_answer(await transport.receive())
         if isinstance(answer, Refused):
@@ -130,6 +130,11 @@ class Opener:
         await self._credential.welcomed(answer)
         session = Session(Role.AGENT, handshake.negotiated, self._limits)
         return Opened(session, transport, answer, Proven(hello, claims))
+
+    def _pins_in_use(self, transport: Transport) -> tuple[str, ...]:
+        """What a proof names: the CA that this connection's chain ends in; every trusted one if that is not known."""
+        pin = transport.root_pin if isinstance(transport, wsclient.HubTransport) else ""
+        return (pin,) if pin in self._trust.pins else self._trust.pins
 
     async def _with_certificate(self, failure: ConnectFailed, proxy: Proxy | None) -> ConnectFailed:
         """Add what certificate was met; through a proxy that takes another road and is left out."""

@@ -30,7 +30,7 @@ class HubTrust:
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
         self.pins: tuple[str, ...] = ()
-        """Pins of the CAs in the last context: what an agent's signature names."""
+        """Pins of the CAs in the last context."""
         self._context: ssl.SSLContext | None = None
 
     async def context(self, proxy: Proxy | None) -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network
 from agent.uplink.proxies import Proxy
 from proto import causes
 from proto.aio.websocket import WebSocketTransport
+from proto.pins import spki_pin
 from proto.versions import PRODUCT_VERSION, SUBPROTOCOL
 
 OPEN_TIMEOUT: Final = 10.0
@@ -27,6 +28,7 @@ OPEN_TIMEOUT: Final = 10.0
 CLOSE_TIMEOUT: Final = 1.5
 """Seconds the hub has to answer a close; a dead peer must not delay the next attempt."""
 RETRY_AFTER_MAX: Final = 300.0
+_DER: Final = 2  # _ssl.ENCODING_DER
 _SWITCHED: Final = re.compile(rb"HTTP/1\.1 101\b")
 
 
@@ -59,7 +61,25 @@ class _Handshake(ClientConnection):
         super().data_received(data[: len(data) - len(self.early)])
 
 
-async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: Proxy | None) -> WebSocketTransport:
+class HubTransport(WebSocketTransport):
+    """A WebSocket that knows under which CA it was opened."""
+
+    def __init__(self, connection: _Handshake) -> None:
+        super().__init__(connection.transport, is_server=False, early=connection.early)
+        self.root_pin = root_pin(connection.transport.get_extra_info("ssl_object"))
+        """Pin of the CA that the hub's verified chain ends in; empty when the TLS library does not tell."""
+
+
+def root_pin(tls: object) -> str:
+    """Of an `ssl.SSLObject` behind its handshake. The chain is public API only from Python 3.13 on."""
+    inner = getattr(tls, "_sslobj", None)
+    if inner is None:
+        return ""
+    chain = inner.get_verified_chain()
+    return spki_pin(chain[-1].public_bytes(_DER)) if chain else ""
+
+
+async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: Proxy | None) -> HubTransport:
     """Connect, TLS, WebSocket handshake. Raises ConnectFailed for whatever went wrong. Safe to cancel."""
     through = proxy.address if proxy is not None else ""
     try:
@@ -81,7 +101,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
         connection.transport.abort()
         raise ConnectFailed(of_cause(causes.WEBSOCKET_OTHER, subprotocol=SUBPROTOCOL))
     assert isinstance(connection, _Handshake)
-    transport = WebSocketTransport(connection.transport, is_server=False, early=connection.early)
+    transport = HubTransport(connection)
     # The library's connection was told nothing of this; its tasks end as if its transport had.
     connection.connection_lost(None)
     return transport

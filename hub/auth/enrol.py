@@ -47,7 +47,7 @@ class ProofCheck:
 
     clock: Clock
     pins: Callable[[], Collection[str]]
-    """The pins under which agents may know this hub; empty when the hub cannot know them (it serves plain HTTP)."""
+    """The pins under which agents may know this hub; empty when the hub cannot know them: then no proof is good."""
 
     def parse(self, auth: AgentAuth, shape: type[P]) -> P:
         """Raises CredentialRefused."""
@@ -89,16 +89,27 @@ class ProofCheck:
         )
         if not credentials.verify(signature, transcript, by=by):
             raise CredentialRefused
-        ours = self.pins()
-        if ours and not set(ours) & set(signed.pins):
-            raise CredentialRefused(
-                "the agent trusts other CAs than this hub's: something stands in between (if that is a TLS terminator"
-                " of yours, name its pin in the hub's setting agent_pins)"
-            )
+        self._check_pins(frozenset(self.pins()), signed.pins)
         skew_s = self.clock() - signed.signed_at / 1000
         if abs(skew_s) > credentials.SKEW_MAX_S:
             side = "behind" if skew_s > 0 else "ahead of"
             raise CredentialRefused(f"the agent's clock is {abs(skew_s):.0f} s {side} the hub's: set it right")
+
+    @staticmethod
+    def _check_pins(ours: frozenset[str], named: tuple[str, ...]) -> None:
+        """Every CA that the agent names has to be one of ours, or whoever holds the other one's key can stand between.
+        Raises CredentialRefused."""
+        if not ours:
+            raise CredentialRefused(
+                "this hub does not know under which CA agents reach it: name the CA of its certificate in the setting"
+                " tls_ca, or the pin of the TLS terminator's CA in agent_pins"
+            )
+        if foreign := [pin for pin in named if pin not in ours]:
+            raise CredentialRefused(
+                f"the agent trusts a CA that is not this hub's ({foreign[0][:71]}): something stands in between (if"
+                " that is a TLS terminator of yours, name its pin in the hub's setting agent_pins), or the agent's"
+                " settings still name a CA that was replaced (apply a new manifest)"
+            )
 
 
 class SignatureScheme:

@@ -166,9 +166,15 @@ async def test_an_agent_that_trusts_another_ca_is_refused(world: World) -> None:
     foreign = "sha256:" + "f" * 64
     refused = await refusal(world, world.join(ONE, token, pins=(foreign,)))
     assert "agent_pins" in refused.message
-    assert (await world.show(world.join(ONE, token, pins=(foreign, enrolling.PIN)))).cluster_uid == "uid-a"
-    world.pins = set()  # plain HTTP behind a terminator that nobody has named
-    assert await world.show(world.sign(ONE, pins=(foreign,)))
+    refused = await refusal(world, world.join(ONE, token, pins=(foreign, enrolling.PIN)))
+    assert foreign in refused.message  # one foreign CA among them is one too many
+    assert (await world.show(world.join(ONE, token))).cluster_uid == "uid-a"
+    world.pins = {enrolling.PIN, foreign}  # while the CA is replaced
+    assert await world.show(world.sign(ONE, pins=(foreign, enrolling.PIN)))
+    world.pins = set()  # files of the operator without their CA, or plain HTTP, and nobody has named a pin
+    refused = await refusal(world, world.sign(ONE))
+    assert "tls_ca" in refused.message
+    assert "agent_pins" in refused.message
 
 
 async def test_a_join_token_makes_no_node(world: World) -> None:
