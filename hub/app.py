@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from hub import rlimits, tls
 from hub.agents import AgentAdmission, AgentIndexes, HubPins
+from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
 from hub.api.services import Services, Visibility
 from hub.auth.agentkeys import AgentKeys
@@ -324,6 +325,7 @@ class Hub:
             agent_keys=self._admission.keys,
             grants=Grants(self._store),
             tunnels=self._registry,
+            fetches=FetchLimit(wall_clock),
             rotate_key=self._commands.rotate_key,
         )
 

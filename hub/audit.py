@@ -19,6 +19,8 @@ class Audit(enum.StrEnum):
     """A join token was made for a cluster."""
     JOIN_TOKEN_REUSED = "join-token-reused"  # noqa: S105 a name
     """A join token that had been used was shown again, with another key: somebody has a copy of it."""
+    MANIFEST_FETCHED = "manifest-fetched"
+    """The manifest of a cluster was fetched with a join token."""
     AGENT_JOINED = "agent-joined"
     """An agent enrolled its key with a join token."""
     AGENT_KEY_REPLACED = "agent-key-replaced"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ctl import client, durations, errors, options, output, terminal
+from ctl import client, durations, errors, joining, options, output, terminal
 
 _POLL_S = 0.5
 
@@ -69,11 +69,21 @@ async def create(
     label: Annotated[list[str] | None, Parameter(negative="", help="KEY=VALUE; may be repeated.")] = None,
     common: options.Common = options.COMMON,
 ) -> None:
-    """Make a cluster known to the hub. Repeating it with the same labels changes nothing."""
-    body = {"name": name, "labels": options.assignments(label or [])}
+    """Make a cluster known to the hub, and show what brings its agent in. Repeating it with the same labels changes
+    nothing.
+
+    The table comes with text to paste, a join token inside; the other outputs make no token.
+    """
+    body: dict[str, object] = {"name": name, "labels": options.assignments(label or [])}
+    if common.output == "table":
+        body["manifest"] = {}
     async with common.hub() as hub:
         made = await hub.post(client.target("v1", "clusters"), body)
     KIND.show_one(made, common.output)
+    if common.output == "table":
+        terminal.data(joining.guide(made))
+    if made.get("obstacle"):
+        terminal.say(f"no agent can be brought in yet: {made['obstacle']}")
     terminal.say(f"cluster {name} exists; next: riata clusters manifest {name} | kubectl apply -f -")
 
 
@@ -90,6 +100,10 @@ async def manifest(
     no_cluster_admins: Annotated[
         bool, Parameter(negative="", help="Do not bind the hub's administrators to cluster-admin.")
     ] = False,
+    values: Annotated[bool, Parameter(negative="", help="As a values file of the chart riata-agent.")] = False,
+    shell: Annotated[
+        bool, Parameter(negative="", help="As text to paste where only curl and kubectl are; it fetches the manifest.")
+    ] = False,
     expires_in: options.Expiry = "",
     profile: options.Profile = "",
 ) -> None:
@@ -97,12 +111,20 @@ async def manifest(
 
     It holds a new join token, good for 15 minutes and one key. Lost it? Run this again.
     """
+    if values and shell:
+        raise errors.UsageError("--values and --shell are two forms of the same", cure="give one of them")
+    form = "values" if values else "shell" if shell else "manifest"
     body: dict[str, object] = {"profile": rbac, "nodeAgents": node_agents, "clusterAdmins": not no_cluster_admins}
     body |= {"image": image} if image else {}
     body |= {"expiresInSeconds": durations.parse(expires_in)} if expires_in else {}
     async with options.Common(profile=profile).hub() as hub:
         made = await hub.post(client.target("v1", "clusters", name, "manifest"), body)
-    terminal.data(str(made["manifest"]).rstrip("\n"))
+    if not made.get(form):
+        raise errors.CommandError(
+            "the hub does not have the CA behind its pins, and curl would verify nothing",
+            cure=f"riata clusters manifest {name} | kubectl apply -f -",
+        )
+    terminal.data(str(made[form]).rstrip("\n"))
     terminal.say(f"its join token {made.get('joinToken')} is valid until {made.get('expiresAt')}, for one agent key")
 
 

@@ -1,4 +1,4 @@
-"""`/v1/clusters` and the agent tokens of a cluster."""
+"""`/v1/clusters` and the agent tokens of a cluster. hub.api.registration makes clusters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.auth.nodes import ROLE_NODE
 from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
-from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
+from hub.errors import Conflict, NotFound, PermissionDenied
 
 _SLICE: Final = 16
 """Clusters of a list that are made in one turn of the loop: 2 ms."""
@@ -40,28 +40,14 @@ async def list_clusters(call: Call) -> Reply:
         if number % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
         if caller.is_admin or services.authorizer.access(caller, cluster.name) is not None:
-            items.append(_shown(services, cluster).model_dump_json(by_alias=True))
+            items.append(shown(services, cluster).model_dump_json(by_alias=True))
     return Reply(f'{{"items":[{",".join(items)}]}}\n'.encode())
 
 
 async def get_cluster(call: Call) -> Reply:
     cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
     await call.services.tunnels.refresh(cluster.uid)
-    return Reply(_shown(call.services, cluster))
-
-
-async def create_cluster(call: Call) -> Reply:
-    body = call.body
-    assert isinstance(body, models.ClusterRequest)
-    services = call.services
-    cluster, revision, is_new = await services.clusters.create(
-        name=body.name, labels=body.labels, created_by=call.caller.user
-    )
-    if not is_new and dict(cluster.labels) != body.labels:
-        text = f"there is a cluster {body.name!r} with other labels: delete it first, or take another name"
-        raise AlreadyExists(text, kind="clusters", name=body.name)
-    await services.follower.reached(revision)
-    return Reply(_shown(services, cluster), 201 if is_new else 200)
+    return Reply(shown(call.services, cluster))
 
 
 async def delete_cluster(call: Call) -> Reply:
@@ -110,7 +96,8 @@ async def revoke_agent_token(call: Call) -> Reply:
     return Reply(None, 204)
 
 
-def _shown(services: Services, cluster: Cluster) -> models.Cluster:
+def shown(services: Services, cluster: Cluster) -> models.Cluster:
+    """The cluster as the API shows it."""
     tunnels = [_tunnel(services, status) for status in services.tunnels.status(cluster.uid)]
     lost = services.tunnels.lost_when(cluster.uid)
     route = services.tunnels.route_now(cluster.uid)
@@ -167,11 +154,6 @@ ROUTES = (
     Route(
         method="GET", path="/v1/clusters", name="listClusters", who=Who.PRINCIPAL, handler=list_clusters,
         summary="The clusters that the caller may use.", replies={200: models.ClusterList},
-    ),
-    Route(
-        method="POST", path="/v1/clusters", name="createCluster", who=Who.HUB_ADMIN, handler=create_cluster,
-        summary="Make a cluster known. Repeating it with the same labels changes nothing.",
-        request=models.ClusterRequest, replies={201: models.Cluster, 200: models.Cluster}, errors=(AlreadyExists,),
     ),
     Route(
         method="GET", path=_ONE, name="getCluster", who=Who.PRINCIPAL, handler=get_cluster,

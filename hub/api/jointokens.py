@@ -13,6 +13,7 @@ from hub.auth.jointokens import JoinToken
 from hub.clock import rfc3339
 from hub.clusters.records import Cluster
 from hub.errors import Conflict, NotFound
+from hub.store.model import Document
 
 
 async def list_join_tokens(call: Call) -> Reply:
@@ -33,13 +34,14 @@ async def create_join_token(call: Call) -> Reply:
 
 
 async def mint(
-    services: Services, cluster: Cluster, expires_in_s: int | None, user: str
+    services: Services, cluster: Cluster, expires_in_s: int | None, user: str, form: Document | None = None
 ) -> tuple[JoinToken, bearer.Minted]:
     """A new join token, visible to the tunnel. `expires_in_s` None: as the hub is set. Raises Conflict."""
     record, minted, revision = await services.join_tokens.create(
         cluster_uid=cluster.uid,
         lifetime_s=expires_in_s or services.settings.join_token_lifetime_s,
         created_by=user,
+        form=form,
     )
     await services.follower.reached(revision)
     if services.cluster_index.by_uid(cluster.uid) is None:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hub.auth.principal import check_name
-from hub.clusters.manifest import Profile
+from hub.clusters.manifest import Profile, check_image
 from hub.clusters.records import NAME_PATTERN
 from hub.route import Reason
 
@@ -86,9 +86,22 @@ class Impersonation(pydantic.BaseModel):
     groups: Annotated[list[ImpersonatedName], Field(max_length=IMPERSONATED_MAX)] = []
 
 
+class ManifestRequest(Request):
+    image: Annotated[str, AfterValidator(check_image), Field(max_length=512)] | None = Field(
+        None, description="Reference of the agent's image. Absent: the hub's `api.agent_image`."
+    )
+    profile: Profile = Field("impersonate", description="RBAC profile of the agents.")
+    node_agents: bool = Field(False, description="Also an agent on each node.")
+    cluster_admins: bool = Field(True, description="Bind the hub's grant `admin` to cluster-admin.")
+    expires_in_seconds: JoinLifetime | None = Field(None, description="Life of the join token inside.")
+
+
 class ClusterRequest(Request):
     name: ClusterName
     labels: Labels = {}
+    manifest: ManifestRequest | None = Field(
+        None, description="Given, also `{}`: make a join token too, and answer with everything that is made with it."
+    )
 
 
 class AgentTokenRequest(Request):
@@ -98,16 +111,6 @@ class AgentTokenRequest(Request):
 
 class JoinTokenRequest(Request):
     expires_in_seconds: JoinLifetime | None = Field(None, description="Absent: what the hub is set to, 900 (15 min).")
-
-
-class ManifestRequest(Request):
-    image: Annotated[str, Field(max_length=512)] | None = Field(
-        None, description="Reference of the agent's image. Absent: the hub's `api.agent_image`."
-    )
-    profile: Profile = Field("impersonate", description="RBAC profile of the agents.")
-    node_agents: bool = Field(False, description="Also an agent on each node.")
-    cluster_admins: bool = Field(True, description="Bind the hub's grant `admin` to cluster-admin.")
-    expires_in_seconds: JoinLifetime | None = Field(None, description="Life of the join token inside.")
 
 
 class TokenRequest(Request):
@@ -236,6 +239,16 @@ class NewManifest(Answer):
     join_token: str = Field(description="Id of the join token inside, not the token.")
     expires_at: Time
     manifest: str = Field(description="YAML for `kubectl apply -f -`. It holds the token: shown this once.")
+    shell: str | None = Field(
+        description="The same, to paste into a shell that has curl and kubectl; null: the hub does not have the CA."
+    )
+    values: str = Field(description="The same as a values file of the chart riata-agent.")
+
+
+class NewCluster(Cluster):
+    command: str = Field(description="To run where riata and kubectl are; it makes a join token of its own.")
+    manifest: NewManifest | None = Field(description="When the request asks for it.")
+    obstacle: str | None = Field(description="Why no manifest can be made: what the hub's settings lack.")
 
 
 class Token(Answer):

@@ -79,7 +79,9 @@ def errors_of(route: Route) -> list[type[errors.HubError]]:
     """Every error that a route may answer, those of its kind included."""
     found: list[type[errors.HubError]] = [*_ALWAYS, *route.errors]
     if route.who is not Who.ANYBODY:
-        found += [errors.Unauthenticated, errors.PermissionDenied]
+        found.append(errors.Unauthenticated)
+    if route.who in (Who.PRINCIPAL, Who.HUB_ADMIN):
+        found.append(errors.PermissionDenied)
     if route.request is not None:
         found += _WITH_BODY
     if route.method in ("POST", "DELETE"):

@@ -20,6 +20,7 @@ class Who(enum.Enum):
     """Who may call a route. What exactly they may see or do is the handler's business."""
 
     ANYBODY = "anybody"
+    JOIN_TOKEN = "holders of a join token"  # noqa: S105 no secret
     PRINCIPAL = "any authenticated principal"
     HUB_ADMIN = "hub administrators"
 
@@ -32,6 +33,9 @@ class Call:
     principal: Principal | None
     path: Mapping[str, str]
     body: pydantic.BaseModel | None
+    peer: str = ""
+    bearer: bytes = dataclasses.field(default=b"", repr=False)
+    """The presented token, for routes that want a join token; the handler judges it."""
 
     @property
     def caller(self) -> Principal:

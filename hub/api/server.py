@@ -17,7 +17,7 @@ import pydantic
 from aiohttp import web
 
 from hub import errors, health, status
-from hub.api import agents, clusters, grants, jointokens, manifests, openapi, tokens
+from hub.api import agents, clusters, grants, jointokens, manifests, openapi, registration, tokens
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.auth.principal import Principal
@@ -54,7 +54,7 @@ _TUNNEL = Route(
 )  # fmt: skip
 
 ROUTES: Final[tuple[Route, ...]] = (
-    *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *clusters.ROUTES,
+    *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *registration.ROUTES, *clusters.ROUTES,
     *jointokens.ROUTES, *manifests.ROUTES, *agents.ROUTES, *grants.ROUTES,
 )  # fmt: skip
 _DOCUMENT: Final = json.dumps(openapi.document(ROUTES)).encode()
@@ -78,7 +78,8 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked
             principal = _authenticate(services, route, request)
         assert route.handler is not None
-        reply = await route.handler(Call(services, principal, request.match_info, body))
+        bearer = _bearer(request) if route.who is Who.JOIN_TOKEN else b""
+        reply = await route.handler(Call(services, principal, request.match_info, body, _peer(request), bearer))
         return _response(reply)
 
     return serve
@@ -105,17 +106,32 @@ def _authenticate(services: Services, route: Route, request: web.Request) -> Pri
     """Raises Unauthenticated, PermissionDenied. The principal is kept on the request for the access log."""
     if route.who is Who.ANYBODY:
         return None
-    values = request.headers.getall("Authorization", [])
-    scheme, _, bearer = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    if scheme.lower() != "bearer":
-        raise errors.Unauthenticated
-    principal = services.authenticator.authenticate(bearer.strip(" ").encode("utf-8", "replace"))
+    bearer = _bearer(request)
+    if route.who is Who.JOIN_TOKEN:
+        if services.join_token_index.presented(bearer) is None:
+            raise errors.Unauthenticated
+        return None
+    principal = services.authenticator.authenticate(bearer)
     request[_PRINCIPAL] = principal
     if route.who is Who.HUB_ADMIN and not principal.is_admin:
         raise errors.PermissionDenied(
             "this needs hub administration: a grant of the role hub-admin, an unlimited token"
         )
     return principal
+
+
+def _bearer(request: web.Request) -> bytes:
+    """Raises Unauthenticated."""
+    values = request.headers.getall("Authorization", [])
+    scheme, _, bearer = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    if scheme.lower() != "bearer":
+        raise errors.Unauthenticated
+    return bearer.strip(" ").encode("utf-8", "replace")
+
+
+def _peer(request: web.Request) -> str:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return f"{peer[0]}:{peer[1]}" if peer else ""
 
 
 async def _body(services: Services, route: Route, request: web.Request) -> pydantic.BaseModel | None:
@@ -257,7 +273,6 @@ def _allowed(path: str) -> Sequence[str]:
 
 def _log(request: web.Request, code: int, request_id: str, seconds: float) -> None:
     principal = request.get(_PRINCIPAL)
-    peer = request.transport.get_extra_info("peername") if request.transport else None
     fields = {
         "request_id": request_id,
         "method": request.method,
@@ -266,6 +281,6 @@ def _log(request: web.Request, code: int, request_id: str, seconds: float) -> No
         "seconds": round(seconds, 6),
         "user": principal.user if principal else "",
         "token_id": principal.token_id if principal else "",
-        "peer": f"{peer[0]}:{peer[1]}" if peer else "",
+        "peer": _peer(request),
     }
     access.info("request", extra=fields)

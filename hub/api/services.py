@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
+from hub.api.fetches import FetchLimit
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.authenticate import Authenticator
@@ -116,5 +117,6 @@ class Services:
     agent_keys: AgentKeys
     grants: Grants
     tunnels: Tunnels
+    fetches: FetchLimit
     rotate_key: Callable[[str], Awaitable[str]]
     """Has an enrolled agent replace its key; why it did not, or nothing."""

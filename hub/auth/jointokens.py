@@ -30,6 +30,8 @@ class JoinToken:
     created_at: float
     expires_at: float
     created_by: str
+    form: Document = dataclasses.field(default_factory=dict)
+    """What the manifest that is fetched with it looks like; empty: as it is by default."""
 
     def is_expired(self, now: float) -> bool:
         return now >= self.expires_at
@@ -40,6 +42,7 @@ class JoinToken:
             "createdAt": self.created_at,
             "expiresAt": self.expires_at,
             "createdBy": self.created_by,
+            "form": self.form,
         }
 
     @staticmethod
@@ -53,6 +56,7 @@ class JoinToken:
             created_at=float(spec["createdAt"]),
             expires_at=float(spec["expiresAt"]),
             created_by=spec["createdBy"],
+            form=dict(spec.get("form", {})),
         )
 
 
@@ -61,6 +65,14 @@ class JoinTokenIndex(RecordIndex[JoinToken]):
 
     def __init__(self) -> None:
         super().__init__(KIND, JoinToken.of)
+
+    def presented(self, text: bytes) -> JoinToken | None:
+        """The record of a token whose secret is right; it may be expired, or used. Constant time as to the secret."""
+        shown = bearer.parse(text)
+        if shown is None or shown.prefix != bearer.JOIN_PREFIX:
+            return None
+        token = self.get(shown.id)
+        return token if bearer.matches(shown, token.digest if token else None) else None
 
 
 class JoinTokens:
@@ -71,13 +83,13 @@ class JoinTokens:
         self._clock = clock
 
     async def create(
-        self, *, cluster_uid: str, lifetime_s: float, created_by: str
+        self, *, cluster_uid: str, lifetime_s: float, created_by: str, form: Document | None = None
     ) -> tuple[JoinToken, bearer.Minted, int]:
         """A new join token: its record, its only text, and the store revision of the write."""
         now = self._clock()
         minted = bearer.mint(bearer.JOIN_PREFIX)
         expires_at = now + min(lifetime_s, LIFETIME_MAX_S)
-        record = JoinToken(minted.id, cluster_uid, minted.digest, now, expires_at, created_by)
+        record = JoinToken(minted.id, cluster_uid, minted.digest, now, expires_at, created_by, form or {})
         stored = await self._store.put(Resource(Key(KIND, cluster_uid, minted.id), record.spec()))
         return record, minted, stored.revision
 

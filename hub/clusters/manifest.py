@@ -96,6 +96,12 @@ class ManifestValues:
             _need_pinned(self.ca_pem, pins)
 
 
+def check_image(text: str) -> str:
+    """The reference of an image, unchanged. Raises ManifestError."""
+    _match("image", _IMAGE, text)
+    return text
+
+
 def _need_pinned(pem: str, pins: Iterable[str]) -> None:
     try:
         is_pinned = keep_pinned(pem.encode(), pins)

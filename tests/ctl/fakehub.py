@@ -25,6 +25,7 @@ class FakeHub:
     answer: web.Response | None = None
     """When set, every request gets this."""
     made: int = 0
+    shell: str | None = "sh <<'RIATA_END'\nRIATA_END\n"
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._front])
@@ -46,7 +47,7 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/manifest", self._manifest)
         for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
             routes.add_get(path, _lister(kept))
-            routes.add_post(path, _creator(kept))
+            routes.add_post(path, self._create_cluster if kept is self.clusters else _creator(kept))
             routes.add_get(path + "/{id}", _getter(kept))
             routes.add_delete(path + "/{id}", _remover(kept))
         return app
@@ -86,12 +87,23 @@ class FakeHub:
     async def _create_join_token(self, request: web.Request) -> web.Response:
         return self._keep(self.join_tokens, self.token("riatajoin", await request.json()))
 
+    async def _create_cluster(self, request: web.Request) -> web.Response:
+        wanted = (await request.json()).get("manifest") is not None
+        shown = json.loads((await _creator(self.clusters)(request)).body)
+        if "code" in shown:
+            return web.json_response(shown, status=shown["code"])
+        manifest = {"shell": self.shell, "expiresAt": EXPIRES} if wanted else None
+        answer = {**shown, "command": "riata clusters manifest a | kubectl apply -f -", "manifest": manifest}
+        return web.json_response({**answer, "obstacle": "set agent_pins" if self.shell is None else None})
+
     async def _manifest(self, request: web.Request) -> web.Response:
         answer = {
             "cluster": "a",
             "joinToken": "t1",
             "expiresAt": EXPIRES,
             "manifest": "kind: Namespace\n---\nkind: X\n",
+            "shell": self.shell,
+            "values": "hub: {}\n",
         }
         return web.json_response(answer, status=201)
 
@@ -108,7 +120,7 @@ def status(code: int, message: str) -> web.Response:
 
 def _creator(kept: dict[str, Any]) -> Any:
     async def create(request: web.Request) -> web.Response:
-        body = await request.json()
+        body = {key: value for key, value in (await request.json()).items() if key != "manifest"}
         old = kept.get(body["name"])
         if old is not None and any(old.get(k) != v for k, v in body.items()):
             return status(409, f'"{body["name"]}" exists already and is different')

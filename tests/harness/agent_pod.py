@@ -77,9 +77,12 @@ class AgentPod:
         return {"KUBERNETES_SERVICE_HOST": self.host, "KUBERNETES_SERVICE_PORT": str(self.port)}
 
     @classmethod
-    async def create(cls, cluster: "Cluster", directory: Path) -> Self:
-        """Apply the rights, make the pod object, fetch the first token. Raises HarnessError."""
-        for manifest in cluster.manifests():
+    async def create(cls, cluster: "Cluster", directory: Path, *, apply: bool = True) -> Self:
+        """Apply the rights, make the pod object, fetch the first token. Raises HarnessError.
+
+        `apply` False: the rights are there.
+        """
+        for manifest in cluster.manifests() if apply else ():
             (await cluster.kubectl("apply", "-f", str(manifest))).check()
         created = (await cluster.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(_POD))).check()
         metadata = json.loads(created.stdout)["metadata"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ class Agent:
     child: Child
     health_url: str = ""
     metrics_url: str = ""
+    environment: Mapping[str, str] | None = None
+    """What its applied manifest gives it; None: it is told by options."""
 
     @property
     def pid(self) -> int:
@@ -70,26 +72,53 @@ class Agent:
     async def _start(self) -> None:
         ready_file = self.directory / "ready.json"
         ready_file.unlink(missing_ok=True)
-        self.child = _spawn(self.directory, self.pod, self.hub, ready_file, self.options)
+        self.child = _spawn(self.directory, self.pod, self.hub, ready_file, self.options, self.environment)
         ready = await wait_ready_file(ready_file, self.child, _READY_S)
         self.health_url, self.metrics_url = ready["health_url"], ready["metrics_url"]
 
 
-def _spawn(directory: Path, pod: AgentPod, hub: Hub, ready_file: Path, options: Sequence[str]) -> Child:
+async def started(
+    cluster: str, pod: AgentPod, directory: Path, hub: Hub, options: Sequence[str], environment: Mapping[str, str]
+) -> Agent:
+    """An agent that has its settings from its environment, up and perhaps not connected yet. Stop it."""
+    ready_file = directory / "ready.json"
+    child = _spawn(directory, pod, hub, ready_file, options, environment)
+    running = Agent(cluster, pod, directory, hub, list(options), child, environment=environment)
+    ready = await wait_ready_file(ready_file, child, _READY_S)
+    running.health_url, running.metrics_url = ready["health_url"], ready["metrics_url"]
+    return running
+
+
+def _spawn(
+    directory: Path,
+    pod: AgentPod,
+    hub: Hub,
+    ready_file: Path,
+    options: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+) -> Child:
     command = [*pod.command_prefix, *tools.console_script("riata-agent", "agent"), "cluster"]
-    command += ["--hub-url", hub.url_on(pod.hub_host), "--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin]
+    command += ["--hub-url", hub.url_on(pod.hub_host)]
+    if settings is None:
+        command += ["--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin, *_credential(directory, options)]
+    command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
+    command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    command += ["--ready-file", str(ready_file), *options]
+    # Nothing of the test run's own surroundings: no proxy, no kubeconfig, no home.
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
+    environment |= settings or {}
+    return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
+
+
+def _credential(directory: Path, options: Sequence[str]) -> list[str]:
+    command: list[str] = []
     if (directory / "agent.token").exists():
         command += ["--token-file", str(directory / "agent.token")]
     else:
         command += ["--join-token-file", str(directory / "join.token")]
         if "--key-secret" not in options:
             command += ["--key-file", str(directory / "agent.key")]
-    command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
-    command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-    command += ["--ready-file", str(ready_file), *options]
-    # Nothing of the test run's own surroundings: no proxy, no kubeconfig, no home.
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
-    return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
+    return command
 
 
 @asynccontextmanager

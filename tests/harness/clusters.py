@@ -61,9 +61,12 @@ class Cluster:
         store = ["ctr", "--address", str(self.directory / "containerd.sock"), "--namespace", "k8s.io"]
         (await execute([*inside, *store, "images", "import", str(archive)], timeout=60)).check()
 
-    async def agent_pod(self, directory: Path) -> AgentPod:
-        """What an agent's pod would have, laid out in `directory`; its token is rotated until the cluster ends."""
-        pod = await AgentPod.create(self, directory)
+    async def agent_pod(self, directory: Path, *, apply: bool = True) -> AgentPod:
+        """What an agent's pod would have, laid out in `directory`; its token is rotated until the cluster ends.
+
+        `apply` False: its rights are there already.
+        """
+        pod = await AgentPod.create(self, directory, apply=apply)
         self.pods.append(pod)
         return pod
 

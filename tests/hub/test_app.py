@@ -124,7 +124,8 @@ def test_state_survives_sigkill(directory: Path) -> None:
     first.ready_file.unlink()
     second = Running(directory, "--listen", "127.0.0.1:0")
     try:
-        assert second.call("GET", "/v1/clusters/a") == (200, made)
+        status, found = second.call("GET", "/v1/clusters/a")
+        assert (status, found["uid"], found["createdAt"]) == (200, made["uid"], made["createdAt"])
     finally:
         second.stop()
 

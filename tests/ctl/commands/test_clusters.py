@@ -56,6 +56,20 @@ async def test_create_sends_labels_and_names_the_next_step(riata: Riata, hub: st
     assert "next: riata clusters manifest a | kubectl apply -f -" in result.err
 
 
+async def test_create_shows_what_brings_the_agent_in(riata: Riata, hub: str, fake: FakeHub) -> None:
+    result = await riata("clusters", "create", "a")
+    assert fake.calls[-1][2] == {"name": "a", "labels": {}, "manifest": {}}
+    for line in (
+        "riata clusters manifest a | kubectl apply -f -", "sh <<'RIATA_END'",
+        "(umask 077; riata clusters manifest a --values > values.yaml)", "riata clusters manifest a > agent.yaml",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in result.out
+    fake.shell = None
+    again = await riata("clusters", "create", "a")
+    assert "RIATA_END" not in again.out
+    assert "no agent can be brought in yet: set agent_pins" in again.err
+
+
 async def test_a_label_without_a_value_is_a_usage_error_before_anything_is_asked(
     riata: Riata, hub: str, fake: FakeHub
 ) -> None:
@@ -122,3 +136,9 @@ async def test_a_manifest_is_all_that_standard_output_gets(riata: Riata, hub: st
         "profile": "read-only", "nodeAgents": True, "clusterAdmins": False, "image": "i:1", "expiresInSeconds": 3600,
     }  # fmt: skip
     assert (await riata("clusters", "manifest", "a", "--rbac", "root")).code == 2
+    assert (await riata("clusters", "manifest", "a", "--values")).out == "hub: {}\n"
+    assert (await riata("clusters", "manifest", "a", "--shell")).out == fake.shell
+    assert (await riata("clusters", "manifest", "a", "--shell", "--values")).code == 2
+    fake.shell = None
+    without = await riata("clusters", "manifest", "a", "--shell")
+    assert (without.code, without.out) == (1, "")

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
 from hub.api.services import Services
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -205,6 +206,7 @@ class HubWorld:
             agent_keys=AgentKeys(store, clock),
             grants=Grants(store),
             tunnels=self.tunnels,
+            fetches=FetchLimit(clock),
             rotate_key=self._rotate_key,
         )
         self.revocation = Revocation(

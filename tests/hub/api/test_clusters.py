@@ -13,8 +13,9 @@ async def test_create_show_list_delete(world: HubWorld) -> None:
     made = await world.call("POST", "/v1/clusters", {"name": "berlin", "labels": {"env": "prod"}})
     assert made.status == 201
     assert made.json["labels"] == {"env": "prod"}
-    assert (await world.call("GET", "/v1/clusters/berlin")).json == made.json
-    assert (await world.call("GET", "/v1/clusters")).json == {"items": [made.json]}
+    shown = (await world.call("GET", "/v1/clusters/berlin")).json
+    assert made.json == {**shown, "command": made.json["command"], "manifest": None, "obstacle": None}
+    assert (await world.call("GET", "/v1/clusters")).json == {"items": [shown]}
     assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 204
     assert (await world.call("GET", "/v1/clusters/berlin")).status == 404
     assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 404

@@ -52,3 +52,44 @@ async def test_a_hub_that_cannot_be_pinned_or_reached_says_what_to_set(world: Hu
     jane = await world.mint("jane")
     assert (await world.call("POST", "/v1/clusters/a/manifest", {}, token=jane)).status == 403
     assert (await world.call("POST", "/v1/clusters/b/manifest", {})).status == 404
+
+
+CA = trustme.CA().cert_pem.bytes()
+
+
+async def pinned(world: HubWorld) -> None:
+    world.ca = CA
+    world.pins = set(pins.pins_of_pem(CA))
+
+
+async def test_the_token_fetches_its_own_clusters_manifest_and_is_not_used_up(world: HubWorld) -> None:
+    await pinned(world)
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    made = (await world.call("POST", "/v1/clusters/a/manifest", {"profile": "constrained", "nodeAgents": True})).json
+    token = yaml.safe_load(made["values"])["token"]["value"]
+    for _ in range(2):
+        fetched = await world.call("GET", "/v1/manifest", token=token)
+        assert (fetched.status, fetched.headers["content-type"]) == (200, "application/yaml")
+        assert fetched.body.decode() == made["manifest"]
+    (listed,) = (await world.call("GET", "/v1/clusters/a/join-tokens")).json["items"]
+    assert listed["usedAt"] is None
+
+
+async def test_without_the_cas_certificate_there_is_nothing_to_paste(world: HubWorld) -> None:
+    world.ca = b""
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert (await world.call("POST", "/v1/clusters/a/manifest", {})).json["shell"] is None
+
+
+async def test_a_token_that_is_none_or_over_fetches_nothing(world: HubWorld) -> None:
+    await pinned(world)
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    made = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json
+    token = made["token"]
+    assert (await world.call("GET", "/v1/manifest", token=token)).status == 200
+    for other in (world.admin, "", token[:-1] + "g", token[:-1] + ("0" if token[-1] != "0" else "1")):
+        assert (await world.call("GET", "/v1/manifest", token=other)).status == 401
+    assert (await world.call("GET", "/v1/clusters", token=token)).status == 401
+    world.clock.now += 901
+    late = await world.call("GET", "/v1/manifest", token=token)
+    assert (late.status, "expired at" in late.json["message"]) == (401, True)

@@ -1,0 +1,49 @@
+"""`POST /v1/clusters`: a cluster becomes known, and its administrator gets what brings the agents in."""
+
+from __future__ import annotations
+
+from hub.api import models
+from hub.api.clusters import shown
+from hub.api.manifests import made, values_of
+from hub.api.routes import Call, Reply, Route, Who
+from hub.errors import AlreadyExists, Conflict
+
+
+async def create_cluster(call: Call) -> Reply:
+    """Idempotent as to the cluster; each join token is a new one. What the hub's settings lack for a manifest prevents
+    no cluster: it is told."""
+    body = call.body
+    assert isinstance(body, models.ClusterRequest)
+    services = call.services
+    cluster, revision, is_new = await services.clusters.create(
+        name=body.name, labels=body.labels, created_by=call.caller.user
+    )
+    if not is_new and dict(cluster.labels) != body.labels:
+        text = f"there is a cluster {body.name!r} with other labels: delete it first, or take another name"
+        raise AlreadyExists(text, kind="clusters", name=body.name)
+    await services.follower.reached(revision)
+    manifest, obstacle = None, None
+    if body.manifest is not None:
+        try:
+            values_of(services, cluster, body.manifest)
+        except Conflict as exc:
+            obstacle = exc.message
+        else:
+            manifest = await made(services, cluster, body.manifest, call.caller.user)
+    answer = models.NewCluster(
+        **shown(services, cluster).model_dump(by_alias=False),
+        command=f"riata clusters manifest {cluster.name} | kubectl apply -f -",
+        manifest=manifest,
+        obstacle=obstacle,
+    )
+    return Reply(answer, 201 if is_new else 200)
+
+
+ROUTES = (
+    Route(
+        method="POST", path="/v1/clusters", name="createCluster", who=Who.HUB_ADMIN, handler=create_cluster,
+        summary="Make a cluster known. Repeating it with the same labels changes nothing.",
+        request=models.ClusterRequest, replies={201: models.NewCluster, 200: models.NewCluster},
+        errors=(AlreadyExists,),
+    ),
+)  # fmt: skip
