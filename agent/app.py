@@ -19,6 +19,7 @@ from agent.health import Listener, Site
 from agent.kubeconfig import KubeAccess
 from agent.kubeversion import KubeVersion
 from agent.metrics import CONTENT_TYPE, Counts, registry, render
+from agent.relay.addresses import Addresses
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
 from agent.relay.credential import TokenFile
@@ -99,7 +100,8 @@ async def _serve_until(
     counts = Counts()
     access = _kube_access(settings.kube)
     policy = Policy(settings.policy_file)
-    pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts)
+    addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
+    pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
     uplink = _uplink(settings, instance, access, context, shutdown_with)

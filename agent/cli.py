@@ -53,6 +53,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "FILE",
         f"the ServiceAccount token, re-read when it changes (default {SERVICE_ACCOUNT / 'token'})",
     ),
+    (
+        "--kube-endpoints-file",
+        "FILE",
+        "the API servers' own addresses, one ADDRESS:PORT a line, for when --kube-url does not answer",
+    ),
     ("--kubeconfig", "FILE", "use this kubeconfig's cluster and credentials instead of the three --kube flags"),
     ("--context", "NAME", "context of the kubeconfig (default: its current one)"),
     (
@@ -192,6 +197,7 @@ def _kube(given: Mapping[str, str], environ: Mapping[str, str], *, allow_legacy_
             url=given.get("--kube-url", ""),
             ca_file=_path(given, "--kube-ca-file"),
             token_file=_path(given, "--kube-token-file"),
+            endpoints_file=_path(given, "--kube-endpoints-file"),
             allow_legacy_ca=allow_legacy_ca,
         )
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
@@ -200,6 +206,7 @@ def _kube(given: Mapping[str, str], environ: Mapping[str, str], *, allow_legacy_
         url=given.get("--kube-url") or _pod_url(host, environ.get("KUBERNETES_SERVICE_PORT", "443")),
         ca_file=_path(given, "--kube-ca-file") or (in_pod / "ca.crt" if in_pod else None),
         token_file=_path(given, "--kube-token-file") or (in_pod / "token" if in_pod else None),
+        endpoints_file=_path(given, "--kube-endpoints-file"),
         context=given.get("--context", ""),
         allow_legacy_ca=allow_legacy_ca,
     )

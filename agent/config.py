@@ -121,15 +121,15 @@ class KubeSettings:
     """Use this file's credentials instead; for a local process beside a cluster one already has."""
     context: str = ""
     """Context of the kubeconfig; its current one when empty."""
+    endpoints_file: Path | None = None
+    """File with the API servers' own addresses, for when `url`, the Service, is no way to them."""
     allow_legacy_ca: bool = False
     """As HubSettings.allow_legacy_ca."""
 
     def __post_init__(self) -> None:
         if self.kubeconfig is not None:
-            if self.url or self.ca_file or self.token_file:
-                raise ConfigError(
-                    "--kubeconfig stands for --kube-url, --kube-ca-file and --kube-token-file: give it alone"
-                )
+            if self.url or self.ca_file or self.token_file or self.endpoints_file:
+                raise ConfigError("--kubeconfig stands for all --kube flags but --kube-legacy-ca: give it alone")
         elif self.context:
             raise ConfigError("--context names a context of a kubeconfig: give --kubeconfig too")
         elif not self.url or self.ca_file is None or self.token_file is None:

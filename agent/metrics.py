@@ -35,6 +35,7 @@ class Counts:
         self.compressed_wire_bytes = 0
         self.dials = 0
         self.dials_failed = 0
+        self.is_around_service = False
         self.repeats_stale = 0
         self.unauthorized = 0
         self.sessions = 0
@@ -189,6 +190,11 @@ class AgentCollector(Collector):
         dials.add_metric(("ok",), counts.dials)
         dials.add_metric(("failed",), counts.dials_failed)
         yield dials
+        yield GaugeMetricFamily(
+            "riata_agent_kube_around_service",
+            "1 while the API server is reached by its own endpoints, not by its Service",
+            int(counts.is_around_service),
+        )
         yield CounterMetricFamily(
             "riata_agent_kube_stale_repeats", "Safe requests repeated on a new connection", counts.repeats_stale
         )

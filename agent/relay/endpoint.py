@@ -73,7 +73,7 @@ class KubeTrust:
         Reads files; called once for each dial. Raises OSError or ssl.SSLError when there is no context at all; a
         changed file that cannot be used is reported and the former context stays.
         """
-        mark = _mark(self._ca_file)
+        mark = mark_of(self._ca_file)
         if self._context is not None and mark == self._mark:
             return self._context
         try:
@@ -101,7 +101,7 @@ class KubeTrust:
         return context
 
 
-def _mark(path: Path | None) -> tuple[int, int, int] | None:
+def mark_of(path: Path | None) -> tuple[int, int, int] | None:
     """What changes when a file (or the symbolic link of a projected volume) is replaced."""
     if path is None:
         return None

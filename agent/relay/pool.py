@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.errors import Upstream
+from agent.relay import dial
+from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
 from proto.aio import tasks
@@ -59,15 +61,25 @@ class DialCounts(Protocol):
 
     dials: int
     dials_failed: int
+    is_around_service: bool
 
 
 class Pool:
     """One pool for one API server. `acquire` answers at once when a warm connection is there."""
 
     def __init__(
-        self, endpoint: Endpoint, trust: KubeTrust, limits: PoolLimits, *, owner: tasks.TaskGroup, counts: DialCounts
+        self,
+        endpoint: Endpoint,
+        trust: KubeTrust,
+        limits: PoolLimits,
+        *,
+        owner: tasks.TaskGroup,
+        counts: DialCounts,
+        addresses: Addresses | None = None,
     ) -> None:
+        """`addresses`: where to dial; the endpoint's own address when None."""
         self._endpoint = endpoint
+        self._addresses = addresses or Addresses(endpoint, None, clock=time.monotonic)
         self._trust = trust
         self._limits = limits
         self._tasks = owner
@@ -199,25 +211,60 @@ class Pool:
 
     async def _connect(self) -> KubeConnection:
         """Raises Upstream with the code of the failed step."""
-        endpoint = self._endpoint
+        addresses = self._addresses
         try:
-            context = self._trust.context()
-            if context is not self._context and self._context is not None:
-                logger.info("the API server's CA changed")
-                self.retire_idle()
-            self._context = context
+            context = self._fresh_context()
             async with asyncio.timeout(self._limits.dial_timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: KubeConnection(self),
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=context,
-                    server_hostname=endpoint.server_name,
-                    ssl_shutdown_timeout=2.0,
+                candidates = addresses.candidates()
+                if len(candidates) == 1:
+                    return await self._reach(candidates[0], context)
+                if addresses.is_probe_due():
+                    self._tasks.spawn(self._probe(context), name="kube service")
+                address, connection = await dial.first(
+                    candidates, lambda address: self._reach(address, context), self._tasks
                 )
         except (OSError, UnicodeError) as exc:  # TimeoutError, gaierror and SSLError are OSErrors
             raise _explain(exc) from exc
+        self._answered(address)
         return connection
+
+    async def _reach(self, address: Address, context: ssl.SSLContext) -> KubeConnection:
+        """Raises OSError, UnicodeError. Whichever address it is, the certificate is for the same name."""
+        host, port = address
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: KubeConnection(self),
+            host,
+            port,
+            ssl=context,
+            server_hostname=self._endpoint.server_name,
+            ssl_shutdown_timeout=2.0,
+        )
+        return connection
+
+    async def _probe(self, context: ssl.SSLContext) -> None:
+        """Whether the Service is a way again; what it gives is kept for the next request."""
+        service = self._addresses.service
+        try:
+            async with asyncio.timeout(self._limits.dial_timeout):
+                connection = await self._reach(service, context)
+        except (OSError, UnicodeError) as exc:
+            logger.debug("the API server's Service is still no way to it", extra={"error": type(exc).__name__})
+            return
+        self._connections.add(connection)
+        self._answered(service)
+        self.on_idle(connection)
+
+    def _answered(self, address: Address) -> None:
+        self._addresses.worked(address)
+        self._counts.is_around_service = self._addresses.is_around_service
+
+    def _fresh_context(self) -> ssl.SSLContext:
+        context = self._trust.context()
+        if context is not self._context and self._context is not None:
+            logger.info("the API server's CA changed")
+            self.retire_idle()
+        self._context = context
+        return context
 
     def _refuse(self, waiter: Waiter, code: Code, text: str) -> None:
         self._waiting.pop(waiter, None)

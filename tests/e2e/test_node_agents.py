@@ -5,9 +5,10 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -21,6 +22,7 @@ from tests.e2e.waiting import until
 from tests.harness import tools
 from tests.harness.agents import Agent
 from tests.harness.children import RUN_VARIABLE, Child
+from tests.harness.control_plane import SERVICE_ADDRESS
 from tests.harness.hubs import wait_ready_file
 from tests.harness.pki import write_private
 from tests.harness.runs import Run
@@ -76,6 +78,8 @@ class NodeAgent:
     """Its ServiceAccount is the fallback's."""
     says_fallback: bool = False
     """It is started as one that serves."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """What else its pod would have."""
     child: Child | None = None
 
     @property
@@ -113,7 +117,7 @@ class NodeAgent:
         command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(self.directory / "kube.token")]
         command += ["--fallback"] if self.says_fallback else []
         command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file", str(ready)]
-        environment = {"LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
+        environment = {"LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env, **self.environ}
         log = self.directory / "agent.log"
         self.child = Child.start("riata-agent", command, log=log, env=environment, cwd=self.directory)
         await wait_ready_file(ready, self.child, 20)
@@ -305,6 +309,36 @@ async def test_a_node_agent_carries_everything_while_the_cluster_agent_is_down(h
         resumed.close()
         page = await measures.scrape(hub_line.hub.metrics_url)
         assert page["riata_hub_routed_total"] > 0
+
+
+async def test_a_node_agent_reaches_the_api_server_while_the_service_is_no_way_to_it(hub_line: Line) -> None:
+    """The Service's address leads nowhere, as without kube-proxy; the certificate is still checked for its name."""
+    name = "no-service"
+    async with node_agent(hub_line, name, is_fallback=True) as node, hub_line.entry(name).session() as session:
+        url = urlsplit(hub_line.light.url)
+        endpoints = node.directory / "endpoints"
+        node.environ = {
+            "KUBERNETES_SERVICE_HOST": SERVICE_ADDRESS,
+            "KUBERNETES_SERVICE_PORT": "443",
+            "RIATA_AGENT_KUBE_ENDPOINTS_FILE": str(endpoints),
+        }
+        await node.stop()
+        await node.start()
+        await node.connected()
+        node.agent.kill()
+        await node.agent_gone()
+        ask = Ask(hub_line.entry(name), session)
+        assert await status_of(hub_line, name) in (503, 504)
+        endpoints.write_text(f"{url.hostname}:{url.port}\n")
+        await asyncio.sleep(5.1)  # longer than between two looks at the file
+        for what in ("first", "second"):
+            started = time.monotonic()
+            assert (await ask.route()).startswith(f"node/{node.node}; ")
+            took = time.monotonic() - started
+            print(f"\n{what} GET without the Service: {took:.3f} s")
+            assert took < 1.0
+        page = await measures.scrape(node.metrics_url)
+        assert page["riata_agent_kube_around_service"] == 1
 
 
 @dataclass

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from agent.metrics import Counts
+from agent.relay.addresses import AGAIN_S, Addresses
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits
 from proto.aio.tasks import TaskGroup
@@ -254,3 +255,83 @@ async def test_a_changed_ca_retires_idle_connections(group, tmp_path):
         assert pool.idle_connections == 0
         await pool.close()
         await until(lambda: pool.open_connections == 0)
+
+
+# --- around the Service
+
+
+async def answered(pool):
+    waiter = Waiter()
+    pool.acquire(waiter, max_idle=ANY_IDLE)
+    await until(lambda: waiter.is_settled)
+    return waiter
+
+
+async def nothing(head, reader, writer):
+    await reader.read()
+
+
+async def test_an_endpoint_is_used_while_the_service_is_no_way_and_no_longer(tmp_path):
+    """The certificate must be for the Service's name whatever the address."""
+    pki = Pki(tmp_path, "kube.test", "10.0.0.1")
+    now = 0.0
+    with socket.socket() as service:  # bound and not listening: refuses
+        service.bind(("127.0.0.1", 0))
+        port = service.getsockname()[1]
+        async with TaskGroup("test") as group, api_server(pki, nothing) as (server, real):
+            (tmp_path / "endpoints").write_text(f"127.0.0.1:{real}\n")
+            endpoint = Endpoint.from_url(f"https://127.0.0.1:{port}", server_name="kube.test")
+            addresses = Addresses(endpoint, tmp_path / "endpoints", clock=lambda: now)
+            counts = Counts()
+            trust = KubeTrust(ca_file=pki.ca_file)
+            pool = Pool(endpoint, trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
+            assert (await answered(pool)).connection is not None
+            assert counts.is_around_service is True
+            assert (await answered(pool)).connection is not None
+            await pool.close()
+        assert server.connections == 2
+
+
+async def test_an_endpoint_with_another_certificate_gets_no_request(tmp_path):
+    pki, other = Pki(tmp_path, "kube.test", "10.0.0.1"), Pki(tmp_path, "other.test", "127.0.0.1")
+    for server_side, trusted in ((other, pki), (pki, other)):
+        async with TaskGroup("test") as group, api_server(server_side, nothing) as (server, real):
+            (tmp_path / "endpoints").write_text(f"127.0.0.1:{real}\n")
+            endpoint = Endpoint.from_url("https://127.0.0.1:1", server_name="kube.test")
+            addresses = Addresses(endpoint, tmp_path / "endpoints", clock=lambda: 0.0)
+            trust = KubeTrust(ca_file=trusted.ca_file)
+            pool = Pool(endpoint, trust, PoolLimits(), owner=group, counts=Counts(), addresses=addresses)
+            waiter = await answered(pool)
+            assert (waiter.connection, waiter.code) == (None, Code.DIAL_REFUSED)
+            await pool.close()
+        assert server.heads == []
+
+
+async def test_the_service_is_tried_again_beside_what_works(tmp_path):
+    pki = Pki(tmp_path)
+    now = 0.0
+    async with (
+        TaskGroup("test") as group,
+        api_server(pki, nothing) as (service, port),
+        api_server(pki, nothing) as (
+            _,
+            other,
+        ),
+    ):
+        (tmp_path / "endpoints").write_text(f"127.0.0.1:{other}\n")
+        endpoint = Endpoint.from_url(f"https://localhost:{port}")
+        addresses = Addresses(endpoint, tmp_path / "endpoints", clock=lambda: now)
+        addresses.candidates()
+        addresses.worked(("127.0.0.1", other))
+        counts = Counts()
+        trust = KubeTrust(ca_file=pki.ca_file)
+        pool = Pool(endpoint, trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
+        await answered(pool)
+        assert (service.connections, counts.is_around_service) == (0, True)
+        now += AGAIN_S
+        await answered(pool)
+        await until(lambda: not counts.is_around_service)
+        assert service.connections == 1
+        assert (await answered(pool)).connection.is_open
+        assert service.connections == 1  # what the probe made was taken
+        await pool.close()

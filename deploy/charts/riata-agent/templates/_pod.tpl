@@ -40,6 +40,10 @@ env:
   - name: RIATA_AGENT_FALLBACK_LEASE
     value: {{ printf "%s/%s" .root.Release.Namespace (include "riata-agent.fullname" .root) | toJson }}
   {{- end }}
+  {{- if $values.nodeAgents.enabled }}
+  - name: RIATA_AGENT_KUBE_ENDPOINTS_FILE
+    value: /var/run/riata/endpoints
+  {{- end }}
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
   - name: RIATA_AGENT_HEALTH_LISTEN
@@ -82,6 +86,9 @@ volumeMounts:
   - {name: settings, mountPath: /etc/riata, readOnly: true}
   - {name: token, mountPath: /var/run/secrets/riata, readOnly: true}
   - {name: kube-api-access, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- if $values.nodeAgents.enabled }}
+  - {name: endpoints, mountPath: /var/run/riata, readOnly: true}
+  {{- end }}
   {{- range $values.extraVolumeMounts }}
   - {{ toJson . }}
   {{- end }}
@@ -97,6 +104,17 @@ volumeMounts:
       {{- if .root.Values.hub.ca }}
       - {key: hub-ca.crt, path: hub-ca.crt}
       {{- end }}
+{{- end -}}
+
+{{/* Where the control plane is, when the Service is no way to it. The kubelet brings it: nobody needs a right for it. */}}
+{{- define "riata-agent.endpointsVolume" -}}
+{{- if .Values.nodeAgents.enabled }}
+- name: endpoints
+  configMap:
+    name: {{ printf "%s-endpoints" (include "riata-agent.fullname" .) | toJson }}
+    defaultMode: 0444
+    optional: true
+{{- end }}
 {{- end -}}
 
 {{- define "riata-agent.kubeVolume" -}}

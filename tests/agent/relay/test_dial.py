@@ -1,0 +1,93 @@
+"""Several addresses of one server: a head start, the first that answers, nothing left behind."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from agent.relay.dial import first
+from proto.aio.tasks import TaskGroup
+
+
+class Connection:
+    def __init__(self, address):
+        self.address = address
+        self.is_aborted = False
+
+    def abort(self):
+        self.is_aborted = True
+
+
+class Net:
+    """What each address does: an error, `ok`, or nothing until `release`."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.tried = []
+        self.made = []
+        self.released = asyncio.Event()
+
+    async def connect(self, address):
+        self.tried.append(address)
+        answer = self.answers[address]
+        if isinstance(answer, Exception):
+            raise answer
+        if answer == "stubborn":
+            with contextlib.suppress(asyncio.CancelledError):  # it connects in the same moment
+                await self.released.wait()
+        elif answer != "ok":
+            await self.released.wait()
+        connection = Connection(address)
+        self.made.append(connection)
+        return connection
+
+
+async def dial(net, *addresses, head_start_s=0.01):
+    async with TaskGroup("test") as group:
+        return await first(addresses, net.connect, group, head_start_s=head_start_s)
+
+
+async def test_the_first_one_when_it_answers():
+    net = Net(a="ok", b="ok")
+    assert (await dial(net, "a", "b", head_start_s=5))[0] == "a"
+    assert net.tried == ["a"]
+
+
+async def test_a_failure_starts_the_next_at_once():
+    net = Net(a=ConnectionRefusedError(), b="ok")
+    async with asyncio.timeout(1):
+        assert (await dial(net, "a", "b", head_start_s=5))[0] == "b"
+
+
+async def test_a_silent_one_has_its_head_start():
+    net = Net(a="silent", b="ok")
+    address, connection = await dial(net, "a", "b")
+    assert (address, net.tried, connection.is_aborted) == ("b", ["a", "b"], False)
+    assert net.made == [connection]
+
+
+async def test_one_that_connects_too_late_is_dropped():
+    net = Net(a="stubborn", b="ok")
+    address, connection = await dial(net, "a", "b")
+    assert address == "b"
+    assert [(each.address, each.is_aborted) for each in net.made if each is not connection] == [("a", True)]
+
+
+async def test_when_all_fail_the_first_says_why(caplog):
+    net = Net(a=TimeoutError("a"), b=ConnectionRefusedError("b"), c=UnicodeError("c"))
+    with pytest.raises(TimeoutError, match="a"):
+        await dial(net, "a", "b", "c")
+    assert "failed" not in caplog.text
+
+
+async def test_cancelling_leaves_nothing():
+    net = Net(a="silent", b="silent")
+    async with TaskGroup("test") as group:
+        task = group.spawn(first(["a", "b"], net.connect, group, head_start_s=0), name="dial")
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(group) == 0
+    assert net.tried == ["a", "b"]
