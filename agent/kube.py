@@ -2,8 +2,8 @@
 
 Imported when that work starts; an agent with a key file, and one in mode node, never do. What the library would do
 wrong is mended here (facts/dependencies.md §3.2, trap 20): each call has a deadline, CA and token are those of the
-relay and so re-read when their files change, no proxy of the environment is used, and bodies, which hold secrets,
-never reach its log.
+relay and so re-read when their files change, no proxy of the environment is used, no redirect is followed (it would
+carry the token to whatever host it names), and bodies, which hold secrets, never reach its log.
 """
 
 import asyncio
@@ -133,10 +133,23 @@ class KubeApi:
         # Its own session takes proxies from the environment and trusts what the system trusts.
         await rest.pool_manager.close()
         connector = aiohttp.TCPConnector(ssl=context, limit=4, keepalive_timeout=KEEP_ALIVE)
-        rest.pool_manager = aiohttp.ClientSession(connector=connector, trust_env=False)
+        rest.pool_manager = _Session(aiohttp.ClientSession(connector=connector, trust_env=False))
         rest.server_hostname = None if endpoint.server_name == endpoint.host else endpoint.server_name
         rest.proxy = rest.proxy_headers = None
         return client
+
+
+class _Session:
+    """As much of aiohttp's session as the library calls. A redirect is an answer like any other."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, **how: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(**{**how, "allow_redirects": False})
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 def load() -> None:

@@ -26,6 +26,30 @@ SKEW_MAX_S: Final = 300.0
 with a broken random source would accept, and names clocks that will break other things."""
 
 
+_SIGN: Final = 0x80
+_SMALL_ORDER: Final = frozenset(
+    map(
+        bytes.fromhex,
+        (
+            "00" * 32,
+            "01" + "00" * 31,
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "ec" + "ff" * 30 + "7f",
+            "ed" + "ff" * 30 + "7f",
+            "ee" + "ff" * 30 + "7f",
+        ),
+    )
+)
+"""Encodings, the sign aside, of the eight points whose order divides the cofactor: under them one signature holds for
+many messages or for all, so that nobody in particular has signed (RFC 8032 §5.1.7, libsodium's list)."""
+
+
+def is_small_order(key: bytes) -> bool:
+    """Whether a public key of 32 bytes is one that proves nothing."""
+    return len(key) == 32 and key[:31] + bytes([key[31] & ~_SIGN]) in _SMALL_ORDER
+
+
 def new_seed() -> bytes:
     """A new private key: 32 secret bytes from the operating system."""
     return Ed25519PrivateKey.generate().private_bytes_raw()
@@ -43,6 +67,8 @@ def sign(seed: bytes, transcript: Transcript) -> bytes:
 
 def verify(signature: bytes, transcript: Transcript, *, by: bytes = b"") -> bool:
     """Whether the transcript's own key, or the public key `by`, has signed it. Never raises for what a peer sent."""
+    if is_small_order(by or transcript.key) or is_small_order(transcript.key):
+        return False
     try:
         key = Ed25519PublicKey.from_public_bytes(by or transcript.key)
         key.verify(signature, DOMAIN + codec.encode(transcript))

@@ -89,6 +89,20 @@ async def test_errors_have_a_status_and_no_body(tmp_path, caplog):
     assert "c2VjcmV0" not in caplog.text + str(caught.value)
 
 
+async def test_a_redirect_is_not_followed(tmp_path):
+    """Whoever answers it would else have the agent's token at any host, and the agent would believe what that says."""
+    pki, elsewhere = Pki(tmp_path), Api(json_answer(b'{"stolen":1}'))
+    async with api_server(pki, elsewhere) as (_, other):
+        moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://localhost:%d/x\r\nContent-Length: 0\r\n\r\n"
+        async with api_server(pki, Api(moved % other)) as (_, port):
+            api = KubeApi(access(tmp_path, pki, port))
+            with pytest.raises(KubeError) as caught:
+                await api.get("/x")
+            assert caught.value.status == 307
+            await api.close()
+    assert elsewhere.heads == []
+
+
 async def test_a_deadline_and_a_bound(tmp_path, monkeypatch):
     pki = Pki(tmp_path)
 
