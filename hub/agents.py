@@ -14,7 +14,9 @@ from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials, NodeTokens, NodeTokenScheme
 from hub.auth.pods import PodIndex, Pods
+from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
+from hub.auth.standing import Registrants, Standing
 from hub.clock import Clock
 from hub.clusters.records import ClusterIndex
 from hub.store.index import Follower, Index
@@ -60,19 +62,23 @@ class AgentAdmission:
         self._follower = follower
         self._clock = clock
         self._check = ProofCheck(clock, pins_now)
-        self._node_tokens = NodeTokens(indexes.issuers, indexes.denials, indexes.pods, clusters, clock)
+        is_live = Registrants(indexes.tokens, indexes.keys, clock).is_live
+        self._node_tokens = NodeTokens(indexes.issuers, indexes.denials, indexes.pods, clusters, is_live, clock)
+        self.standing = Standing(clusters, indexes.tokens, indexes.keys, self._node_tokens, clock)
         self.tokens = AgentTokens(store, clock)
         self.join_tokens = JoinTokens(store, clock)
         self.keys = AgentKeys(store, clock)
         self.denials = Denials(store, clock)
 
-    def authenticator(self) -> AgentAuthenticator:
-        """Every scheme of docs/protocol.md §3.1."""
+    def authenticator(self, tasks: TaskGroup) -> AgentAuthenticator:
+        """Every scheme of docs/protocol.md §3.1. `tasks`: of what a handshake begins and may not cut."""
         indexes, clusters, check = self._indexes, self._clusters, self._check
         return AgentAuthenticator(
             {
                 "bearer": BearerScheme(indexes.tokens, clusters, self._clock),
-                "join": JoinScheme(check, indexes.join_tokens, indexes.keys, self.keys, clusters, self._follower),
+                "join": JoinScheme(
+                    check, indexes.join_tokens, indexes.keys, self.keys, clusters, self._follower, tasks
+                ),
                 "signature": SignatureScheme(check, indexes.keys, clusters),
                 "service-account": NodeTokenScheme(self._node_tokens),
             }
@@ -81,10 +87,9 @@ class AgentAdmission:
     def commands(self, registry: Registry, tasks: TaskGroup) -> AgentCommands:
         """What agents may ask on the tunnels of `registry`, wired to hear of rotations."""
         rotation = KeyRotation(self._check, self._indexes.keys, self.keys, self._follower, self._clock)
-        issuers, pods = Issuers(self._store, self._clock), Pods(self._store)
-        commands = AgentCommands(registry, rotation, self._indexes.keys, issuers, pods, self._node_tokens, tasks)
+        registrations = Registrations(Issuers(self._store, self._clock), Pods(self._store))
+        commands = AgentCommands(registry, rotation, self._indexes.keys, registrations, self._node_tokens, tasks)
         self._indexes.keys.on_rotated = commands.rotated
-        self._indexes.issuers.on_changed = lambda uid: registry.cut_nodes(uid, self._node_tokens.still_holds)
         return commands
 
 

@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from hub import rlimits, tls
+from hub import audit, rlimits, tls
 from hub.agents import AgentAdmission, AgentIndexes, HubPins
 from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
@@ -25,8 +25,10 @@ from hub.auth.agentkeys import AgentKeys
 from hub.auth.agents import AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
+from hub.auth.issuers import Issuers
 from hub.auth.jointokens import JoinTokens
 from hub.auth.nodes import credential_id
+from hub.auth.pods import Pods
 from hub.auth.retention import Retention
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
@@ -118,9 +120,7 @@ class Hub:
         self._server_context = None if settings.plain_http else tls.ServerContext(tls_files(settings))
         self._indexes = make_indexes(store)
         self._metrics = shared.metrics if shared else Metrics()
-        self._registry = (
-            shared.registry if shared else Registry(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
-        )
+        self._registry = shared.registry if shared else make_registry(settings)
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
@@ -253,6 +253,8 @@ class Hub:
             grants=self._indexes.grants,
             agent_tokens=self._indexes.agents.tokens,
             agent_keys=self._indexes.agents.keys,
+            issuers=self._indexes.agents.issuers,
+            fault=self._admission.standing.fault,
             sessions=self._registry,
             exchanges=self._relay,
             clock=wall_clock,
@@ -274,7 +276,7 @@ class Hub:
     def _make_edge(self) -> EdgeServer:
         tunnel = TunnelEndpoint(
             hub_id=self._hub_id,
-            authenticator=self._admission.authenticator(),
+            authenticator=self._admission.authenticator(self._tasks),
             registry=self._registry,
             metrics=self._metrics,
             limits=self._settings.tunnel,
@@ -333,6 +335,14 @@ class Hub:
         while True:
             await asyncio.sleep(EXPIRY_SWEEP_S)
             self._revocation.cut_expired()
+            audit.tell_suppressed()
+
+
+def make_registry(settings: Settings) -> Registry:
+    """The registry of a hub that is one process."""
+    return Registry(
+        time.monotonic, lambda: datetime.datetime.now(datetime.UTC), node_tunnels_max=settings.node_tunnels_max
+    )
 
 
 def make_retention(indexes: Indexes, store: Store) -> Retention:
@@ -346,6 +356,10 @@ def make_retention(indexes: Indexes, store: Store) -> Retention:
         JoinTokens(store, wall_clock),
         agents.keys,
         AgentKeys(store, wall_clock),
+        agents.issuers,
+        Issuers(store, wall_clock),
+        agents.pods,
+        Pods(store),
         wall_clock,
     )
 

@@ -21,6 +21,7 @@ import pydantic
 
 from hub.edge.limits import EdgeLimits
 from hub.proxy.limits import ProxyLimits
+from hub.tunnel.limits import NODE_TUNNELS_MAX
 from proto import pins
 from proto.limits import Limits
 from proto.versions import PRODUCT_VERSION
@@ -102,6 +103,9 @@ class Settings:
     agent_pins: tuple[str, ...] = ()
     """Pins (sha256:<64 hex digits>) under which agents know this hub, beside those of its own CA: those of a TLS
     terminator in front of it."""
+    node_tunnels_max: int = NODE_TUNNELS_MAX
+    """Tunnels that the node agents of one cluster may have together, over all workers: the bound of what a cluster that
+    invents nodes costs, about 40 KiB each."""
     plain_http: bool = False
     """Serve without TLS; refused unless every listener is a loopback address. For tests, or a TLS proxy on this
     host."""

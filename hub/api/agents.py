@@ -26,7 +26,8 @@ async def list_agents(call: Call) -> Reply:
         items += [_connected(services, cluster, status) for status in statuses]
         connected = {status.credential_id for status in statuses}
         records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
-        items += [_away(services, cluster, record) for record in records if record.id not in connected]
+        away = [record for record in records if record.id not in connected and not record.is_barred]
+        items += [_away(services, cluster, record) for record in away]
         denied = services.denial_index.of_cluster(cluster.uid)
         items += [_denied(services, cluster, node, since) for node, since in sorted(denied.items())]
     return Reply(models.AgentList(items=items))
@@ -88,7 +89,8 @@ def _agent(call: Call) -> AgentKey:
     """Raises NotFound, with a word to those who mean something else that is listed."""
     agent_id = call.path["id"]
     record = call.services.agent_key_index.get(agent_id)
-    if record is not None and call.services.cluster_index.name_of(record.cluster_uid) is not None:
+    is_agent = record is not None and not record.is_barred
+    if record is not None and is_agent and call.services.cluster_index.name_of(record.cluster_uid) is not None:
         return record
     if call.services.agent_token_index.get(agent_id) is not None:
         raise NotFound("this agent uses an agent token: revoke that (riata agent-tokens)", kind="agents", name=agent_id)

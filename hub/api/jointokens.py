@@ -55,11 +55,14 @@ async def revoke_join_token(call: Call) -> Reply:
     services, token_id = call.services, call.path["id"]
     cluster = visible_cluster(services, call.caller, call.path["cluster"])
     record = services.join_token_index.get(token_id)
-    is_known = record is not None and record.cluster_uid == cluster.uid
-    revision = await services.join_tokens.revoke(cluster.uid, token_id) if is_known else None
-    if revision is None:
+    if record is None or record.cluster_uid != cluster.uid:
         raise NotFound("the cluster has no such join token", kind="join-tokens", name=token_id)
-    await services.follower.reached(revision)
+    # First its use, then the token: a join that is on its way to the store must not come after this answer.
+    barred, is_ours = await services.agent_keys.bar(cluster.uid, token_id, by=call.caller.user)
+    revision = await services.join_tokens.revoke(cluster.uid, token_id)
+    await services.follower.reached(max(barred.revision, revision or 0))
+    if is_ours:
+        audit.record(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id, user=call.caller.user)
     return Reply(None, 204)
 
 
@@ -71,7 +74,7 @@ def _shown(services: Services, record: JoinToken, cluster: Cluster) -> models.Jo
         created_at=rfc3339(record.created_at),
         created_by=record.created_by,
         expires_at=rfc3339(record.expires_at),
-        used_at=None if agent is None else rfc3339(agent.created_at),
+        used_at=None if agent is None or agent.is_barred else rfc3339(agent.created_at),
     )
 
 

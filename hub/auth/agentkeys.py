@@ -1,7 +1,8 @@
 """Enrolled agents: the public keys that the hub knows. Private keys never leave their agents (facts/security.md G5).
 
 An agent is known by the id of the join token that enrolled it. A revoked one stays as a record without rights, so that
-no replay of its token or key brings it back.
+no replay of its token or key brings it back. A token that is taken back before its use leaves such a record too,
+without a key: whoever writes it first, the join or the revocation, has won.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ class AgentKey:
     def is_revoked(self) -> bool:
         return self.revoked_at is not None
 
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Of two agents with one key the lesser is the older: one that has replaced its key, or was written first."""
+        return len(self.keys) == 1, self.revision
+
+    @property
+    def is_barred(self) -> bool:
+        """Nobody ever joined with this token, and nobody will: it was taken back."""
+        return not self.keys
+
     def is_valid(self, key: bytes, now: float) -> bool:
         """Whether this key proves this agent now."""
         return not self.is_revoked and any(each.value == key and each.is_valid(now) for each in self.keys)
@@ -80,7 +91,7 @@ class AgentKey:
         """Raises KeyError, TypeError or ValueError for a record that this version cannot read."""
         spec = resource.spec
         keys = tuple(PublicKey.of(document) for document in spec["keys"])
-        if not keys:
+        if not keys and spec["revokedAt"] is None:
             raise ValueError("an agent has at least one key")
         return AgentKey(
             id=resource.key.name,
@@ -102,27 +113,36 @@ class AgentKeyIndex(RecordIndex[AgentKey]):
     def __init__(self, on_gone: Callable[[str], None] = lambda agent_id: None) -> None:
         super().__init__(KIND, AgentKey.of, on_gone)
         self.on_rotated: Callable[[str], None] = lambda agent_id: None
-        self._by_key: dict[tuple[str, bytes], str] = {}
+        self._by_key: dict[tuple[str, bytes], set[str]] = {}
 
     def by_key(self, cluster_uid: str, key: bytes) -> AgentKey | None:
-        """The agent of a cluster that has or had this key, revoked ones included."""
-        agent_id = self._by_key.get((cluster_uid, key))
-        return None if agent_id is None else self.get(agent_id)
+        """The agent of a cluster that has or had this key, revoked ones included. If a crash in the middle of two joins
+        left two, the revoked one counts, so that no key outlives its revocation; else the older."""
+        found = self.all_by_key(cluster_uid, key)
+        return min(found, key=lambda record: (not record.is_revoked, record.order), default=None)
+
+    def all_by_key(self, cluster_uid: str, key: bytes) -> list[AgentKey]:
+        ids = self._by_key.get((cluster_uid, key), ())
+        return [record for agent_id in ids if (record := self.get(agent_id)) is not None]
 
     def _load(self, resource: Resource) -> None:
         super()._load(resource)
         record = self._records.get(resource.key.name)
         if record is not None:
-            self._by_key |= {(record.cluster_uid, key.value): record.id for key in record.keys}
+            for key in record.keys:
+                self._by_key.setdefault((record.cluster_uid, key.value), set()).add(record.id)
 
     def _changed(self, before: AgentKey, after: AgentKey | None) -> None:
         kept = () if after is None else {key.value for key in after.keys}
         for key in before.keys:
-            if key.value not in kept and self._by_key.get((before.cluster_uid, key.value)) == before.id:
-                del self._by_key[before.cluster_uid, key.value]
+            at = before.cluster_uid, key.value
+            if key.value not in kept and at in self._by_key:
+                self._by_key[at].discard(before.id)
+                if not self._by_key[at]:
+                    del self._by_key[at]
         if after is None or (after.is_revoked and not before.is_revoked):
             self.on_gone(before.id)
-        elif after.current.value != before.current.value:
+        elif not after.is_barred and after.current.value != before.current.value:
             self.on_rotated(before.id)
 
 
@@ -138,8 +158,17 @@ class AgentKeys:
     ) -> tuple[AgentKey, bool]:
         """The agent enrolled under this id, and whether this call did it: of any number of calls with one id, one."""
         now = self._clock()
-        draft = AgentKey(agent_id, cluster_uid, role, (PublicKey(key, now),), now, joined_from)
-        at = Key(KIND, cluster_uid, agent_id)
+        return await self._claim(AgentKey(agent_id, cluster_uid, role, (PublicKey(key, now),), now, joined_from))
+
+    async def bar(self, cluster_uid: str, token_id: str, *, by: str) -> tuple[AgentKey, bool]:
+        """Take back a join token's use: no agent can enrol under its id any more, also not one whose join is on its way
+        to the store. The record, and whether this call barred it: another one is of an agent that was faster."""
+        now = self._clock()
+        return await self._claim(AgentKey(token_id, cluster_uid, "", (), now, "", revoked_at=now, revoked_by=by))
+
+    async def _claim(self, draft: AgentKey) -> tuple[AgentKey, bool]:
+        """The record under an id, and whether it is this one."""
+        at = Key(KIND, draft.cluster_uid, draft.id)
         while True:
             try:
                 return AgentKey.of(await self._store.put(Resource(at, draft.spec()))), True

@@ -51,6 +51,8 @@ class AgentIdentity:
     is_fallback: bool = False
     """Role node: requests may take its tunnel when no cluster agent answers (design D5). Whatever is not said or not
     known means that they may not."""
+    rests_on: str = ""
+    """The registered proof behind a node agent's token (hub.auth.issuers.proof)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

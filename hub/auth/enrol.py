@@ -6,6 +6,7 @@ role, at a time near ours. Only then is anything said that depends on the record
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection
@@ -19,7 +20,9 @@ from hub.auth.agents import ROLE_CLUSTER, AgentIdentity, Challenge, ClusterLooku
 from hub.auth.jointokens import JoinToken, JoinTokenIndex
 from hub.clock import Clock, rfc3339
 from hub.store.index import Follower
+from hub.store.model import StoreError
 from proto import codec, credentials
+from proto.aio.tasks import TaskGroup
 from proto.errors import Code, ProtocolError
 from proto.messages import AgentAuth, JoinProof, SignatureProof, Transcript
 
@@ -140,27 +143,31 @@ class JoinScheme:
         keys: AgentKeys,
         clusters: ClusterLookup,
         follower: Follower,
+        tasks: TaskGroup,
     ) -> None:
+        """`tasks`: an enrolment that has begun goes on in them when the handshake's time is over."""
         self._check = check
         self._tokens = tokens
         self._index = index
         self._keys = keys
         self._clusters = clusters
         self._follower = follower
+        self._tasks = tasks
 
     async def verify(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
         proof = self._check.parse(auth, JoinProof)
         token = self._token(proof)
         self._check.signed(auth, challenge, proof, purpose=credentials.JOIN, token=proof.token)
-        known = self._index.by_key(token.cluster_uid, proof.key)
+        if self._index.by_key(token.cluster_uid, proof.key) is None:
+            self._refuse_used(token, auth.role, challenge.peer)
+            enrolment = self._tasks.spawn(self._settle(token, proof.key, auth.role, challenge.peer), name="enrolment")
+            failure = await asyncio.shield(enrolment)
+            if failure is not None:
+                raise failure
+        known = self._index.by_key(token.cluster_uid, proof.key)  # as it is in this turn of the loop
         if known is None:
-            known = await self._enrol(token, proof.key, auth.role, challenge.peer)
-        try:
-            return identity_of(known, proof.key, auth.role, self._clusters, self._check.clock(), challenge.peer)
-        except CredentialRefused:
-            if self._clusters.name_of(token.cluster_uid) is None:  # deleted while the key was being enrolled
-                await self._keys.forget(token.cluster_uid, token.id)
-            raise
+            raise CredentialRefused
+        return identity_of(known, proof.key, auth.role, self._clusters, self._check.clock(), challenge.peer)
 
     def _token(self, proof: JoinProof) -> JoinToken:
         """The record of a token whose secret is right. Raises CredentialRefused."""
@@ -174,8 +181,8 @@ class JoinScheme:
             raise CredentialRefused
         return token
 
-    async def _enrol(self, token: JoinToken, key: bytes, role: str, peer: str) -> AgentKey:
-        """The record as the index has it now. Raises CredentialRefused, StoreError."""
+    def _refuse_used(self, token: JoinToken, role: str, peer: str) -> None:
+        """What can be said before anything is written. Raises CredentialRefused."""
         if role != ROLE_CLUSTER:
             raise CredentialRefused("a join token is for an agent of role cluster")
         used = self._index.get(token.id)
@@ -184,20 +191,39 @@ class JoinScheme:
         if token.is_expired(self._check.clock()):
             text = f"the join token expired at {rfc3339(token.expires_at)}: make a new one (riata join-tokens create)"
             raise CredentialRefused(text)
+
+    async def _settle(
+        self, token: JoinToken, key: bytes, role: str, peer: str
+    ) -> CredentialRefused | StoreError | None:
+        """The whole of an enrolment; what went wrong is its result, for a task that fails is an error of ours."""
+        try:
+            await self._enrol(token, key, role, peer)
+        except (CredentialRefused, StoreError) as exc:
+            return exc
+        return None
+
+    async def _enrol(self, token: JoinToken, key: bytes, role: str, peer: str) -> None:
+        """Make the record, so that the index has it; take it back if it may not be. Raises CredentialRefused,
+        StoreError."""
+        uid = token.cluster_uid
         record, is_ours = await self._keys.enrol(
-            agent_id=token.id, cluster_uid=token.cluster_uid, role=role, key=key, joined_from=peer
+            agent_id=token.id, cluster_uid=uid, role=role, key=key, joined_from=peer
         )
         await self._follower.reached(record.revision)
-        if record.keys[0].value != key:
+        if record.is_barred or record.keys[0].value != key:
             raise self._used(token, record, peer)
-        if is_ours:
-            audit.record(Audit.AGENT_JOINED, agent=record.id, cluster_uid=record.cluster_uid, peer=peer)
-        found = self._index.get(token.id)
-        if found is None:
-            raise CredentialRefused
-        return found
+        twins = [each for each in self._index.all_by_key(uid, key) if each.id != record.id]
+        is_second = any(each.order < record.order for each in twins)
+        if is_ours and (is_second or self._clusters.name_of(uid) is None):
+            # The same key came first with another token, or the cluster was deleted meanwhile.
+            revision = await self._keys.forget(uid, token.id)
+            await self._follower.reached(revision or 0)
+        elif is_ours:
+            audit.record(Audit.AGENT_JOINED, agent=record.id, cluster_uid=uid, peer=peer)
 
     def _used(self, token: JoinToken, record: AgentKey, peer: str) -> CredentialRefused:
+        if record.is_barred:
+            return CredentialRefused("the join token was revoked: make a new one (riata join-tokens create)")
         used_at = rfc3339(record.created_at)
         audit.record(
             Audit.JOIN_TOKEN_REUSED, agent=record.id, cluster_uid=token.cluster_uid, peer=peer, used_at=used_at,

@@ -2,6 +2,9 @@
 
 A cluster agent can register for its own cluster only; what it says there can let in node agents of that cluster and
 nobody else's (design D6, facts/security.md F2: an issuer's address is a name here, it is never dialled).
+
+Each agent's registration is a record of its own, named as the agent: the newest one of an agent that is not revoked is
+in force. So what a stolen key registered ends with that key, and what another agent had said is true again at once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import base64
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from joserfc.errors import JoseError
@@ -29,7 +32,6 @@ KEYS_MAX: Final = 16
 RSA_BITS_LEAST: Final = 2048
 RSA_BITS_MOST: Final = 8192
 _CURVES: Final = frozenset({"P-256", "P-384", "P-521"})
-_NAME: Final = "self"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,10 +39,15 @@ class Issuer:
     """What proves node agents of one cluster."""
 
     cluster_uid: str
+    registered_by: str
+    """Id of the agent's credential."""
+    registered_at: float
     issuer: str
     subjects: frozenset[str]
     keys: KeySet
     spec: Document
+    proofs: frozenset[str]
+    """What a session of a node agent can rest on: each signing key with each subject."""
     fallback: str = ""
     """Of the subjects, the one whose node agents may serve requests; empty: none."""
 
@@ -51,12 +58,27 @@ class Issuer:
     @staticmethod
     def of(resource: Resource) -> Issuer:
         """Raises KeyError, TypeError, ValueError for a record that cannot be read."""
-        spec = resource.spec
+        spec, keys = resource.spec, key_set(resource.spec["jwks"])
+        issuer, subjects = spec["issuer"], frozenset(spec["subjects"])
         fallback = spec.get("fallback", "")  # of records that cluster agents before it made: nobody
         if not isinstance(fallback, str):
             raise TypeError("the fallback's subject is no text")
-        subjects = frozenset(spec["subjects"])
-        return Issuer(resource.key.cluster, spec["issuer"], subjects, key_set(spec["jwks"]), spec, fallback)
+        return Issuer(
+            cluster_uid=resource.key.cluster,
+            registered_by=resource.key.name,
+            registered_at=float(spec["registeredAt"]),
+            issuer=issuer,
+            subjects=subjects,
+            keys=keys,
+            spec=spec,
+            proofs=frozenset(proof(issuer, key, subject) for key in keys.keys for subject in subjects),
+            fallback=fallback,
+        )
+
+
+def proof(issuer: str, key: Any, subject: str) -> str:
+    """What proves a node agent: who signed its token, with which key, for which ServiceAccount."""
+    return "\n".join((issuer, key.thumbprint(), subject))
 
 
 def key_set(jwks: str) -> KeySet:
@@ -66,6 +88,8 @@ def key_set(jwks: str) -> KeySet:
         if not isinstance(found, list) or not 1 <= len(found) <= KEYS_MAX:
             raise ValueError(f"a JWKS has 1 to {KEYS_MAX} keys")
         keys = KeySet([_key(item) for item in found])
+        if len({key.kid for key in keys.keys}) < len(found):
+            raise ValueError("the keys of a JWKS have names (kid) of their own")
     except (JoseError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("this is no JWKS") from exc
     return keys
@@ -93,38 +117,47 @@ def _integer(text: Any) -> int:
 
 
 class IssuerIndex:
-    """The issuer of each cluster by its uid. `on_changed` hears the uid of a cluster whose issuer is another one, or
-    none any more: sessions may have begun with what no longer holds."""
+    """The registrations of each cluster by its uid. `on_change` hears the uid of a
+    cluster whose registrations changed: sessions may have begun with what no longer holds."""
 
     kind: str = KIND
 
-    def __init__(self) -> None:
-        self._by_uid: dict[str, Issuer] = {}
-        self.on_changed: Callable[[str], object] = lambda cluster_uid: None
+    def __init__(self, on_changed: Callable[[str], object] = lambda cluster_uid: None) -> None:
+        self._by_uid: dict[str, dict[str, Issuer]] = {}
+        self.on_changed = on_changed
 
-    def get(self, cluster_uid: str) -> Issuer | None:
-        return self._by_uid.get(cluster_uid)
+    def of_cluster(self, cluster_uid: str) -> list[Issuer]:
+        """The newest first."""
+        found = self._by_uid.get(cluster_uid, {}).values()
+        return sorted(found, key=lambda issuer: issuer.registered_at, reverse=True)
+
+    def __iter__(self) -> Iterator[Issuer]:
+        return iter([issuer for issuers in self._by_uid.values() for issuer in issuers.values()])
 
     def reset(self, resources: Iterable[Resource]) -> None:
-        before = tuple(self._by_uid)
-        self._by_uid.clear()
+        before, self._by_uid = self._by_uid, {}
         for resource in resources:
             self._load(resource)
         for uid in {*before, *self._by_uid}:
             self.on_changed(uid)
 
     def apply(self, event: Event) -> None:
-        uid = event.resource.key.cluster
-        self._by_uid.pop(uid, None)
+        at = event.resource.key
+        mates = self._by_uid.get(at.cluster, {})
+        mates.pop(at.name, None)
+        if not mates:
+            self._by_uid.pop(at.cluster, None)
         if not event.is_deleted:
             self._load(event.resource)
-        self.on_changed(uid)
+        self.on_changed(at.cluster)
 
     def _load(self, resource: Resource) -> None:
         try:
-            self._by_uid[resource.key.cluster] = Issuer.of(resource)
+            issuer = Issuer.of(resource)
         except (KeyError, TypeError, ValueError):
             logger.exception("token issuer unreadable", extra={"cluster_uid": resource.key.cluster})
+        else:
+            self._by_uid.setdefault(issuer.cluster_uid, {})[issuer.registered_by] = issuer
 
 
 class Issuers:
@@ -134,8 +167,10 @@ class Issuers:
         self._store = store
         self._clock = clock
 
-    async def register(self, cluster_uid: str, args: RegisterIssuer) -> int:
-        """Keep what a cluster's agent says; the revision of the write, 0 when nothing changed. Raises StreamReset."""
+    async def register(self, cluster_uid: str, by: str, args: RegisterIssuer) -> int:
+        """Keep what a cluster's agent, credential `by`, says; the revision of the write, 0 when nothing changed.
+
+        Raises StreamReset, StoreError."""
         try:
             key_set(args.jwks)
         except ValueError as exc:
@@ -148,7 +183,7 @@ class Issuers:
             "subjects": sorted(args.subjects),
             "fallback": args.fallback,
         }
-        at = Key(KIND, cluster_uid, _NAME)
+        at = Key(KIND, cluster_uid, by)
         while True:
             found = await self._store.get(at)
             if found is not None and {name: found.spec.get(name) for name in wanted} == wanted:
@@ -159,3 +194,7 @@ class Issuers:
                 return (await self._store.put(draft)).revision
             except RevisionConflict:
                 continue
+
+    async def forget(self, cluster_uid: str, by: str) -> int | None:
+        """Remove what an agent registered: it is no more."""
+        return await self._store.delete(Key(KIND, cluster_uid, by))

@@ -13,14 +13,14 @@ import dataclasses
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 
 from hub.auth.agents import AgentIdentity, Challenge, ClusterLookup, CredentialRefused
-from hub.auth.issuers import IssuerIndex
+from hub.auth.issuers import Issuer, IssuerIndex, proof
 from hub.auth.pods import PodIndex
 from hub.clock import Clock, rfc3339
 from hub.store.interface import Store
@@ -122,8 +122,9 @@ class NodeClaims:
     cluster_uid: str
     node: str
     pod: str
-    subject: str
     expires_at: float
+    subject: str
+    rests_on: str
     is_fallback: bool = False
 
 
@@ -131,9 +132,17 @@ class NodeTokens:
     """Checks tokens against the registered issuers."""
 
     def __init__(
-        self, issuers: IssuerIndex, denials: DenialIndex, pods: PodIndex, clusters: ClusterLookup, clock: Clock
+        self,
+        issuers: IssuerIndex,
+        denials: DenialIndex,
+        pods: PodIndex,
+        clusters: ClusterLookup,
+        is_live: Callable[[str, str], bool],
+        clock: Clock,
     ) -> None:
+        """`is_live` (cluster uid, credential id): whether what this agent registered still counts."""
         self._issuers = issuers
+        self._is_live = is_live
         self._denials = denials
         self._pods = pods
         self._clusters = clusters
@@ -158,24 +167,39 @@ class NodeTokens:
             expires_at=claims.expires_at,
             subject=claims.subject,
             is_fallback=claims.is_fallback,
+            rests_on=claims.rests_on,
         )
+
+    def vouches(self, cluster_uid: str, rests_on: str) -> bool:
+        """Whether a live agent of the cluster still stands for what a session's token rested on."""
+        issuer = self._issuer(cluster_uid)
+        return issuer is not None and rests_on in issuer.proofs
 
     def still_holds(self, identity: AgentIdentity) -> bool:
         """Whether a token of the same ServiceAccount would give its node agent the same rights today."""
-        issuer = self._issuers.get(identity.cluster_uid)
-        if issuer is None or identity.subject not in issuer.subjects:
-            return False
-        return issuer.lets_serve(identity.subject) is identity.is_fallback
+        issuer = self._issuer(identity.cluster_uid)
+        return issuer is not None and issuer.lets_serve(identity.subject) is identity.is_fallback
+
+    def is_denied(self, identity: AgentIdentity) -> bool:
+        return self._denials.since(identity.cluster_uid, identity.node) is not None
+
+    def _issuer(self, cluster_uid: str) -> Issuer | None:
+        """The registration in force."""
+        registered = self._issuers.of_cluster(cluster_uid)
+        return next((issuer for issuer in registered if self._is_live(cluster_uid, issuer.registered_by)), None)
 
     def _check(self, token: bytes, hub_id: str) -> NodeClaims:
         cluster_uid = _cluster_of(token, hub_id)
         if self._clusters.name_of(cluster_uid) is None:
             raise CredentialRefused
-        issuer = self._issuers.get(cluster_uid)
+        issuer = self._issuer(cluster_uid)
         if issuer is None:
-            raise CredentialRefused("the cluster's agent has not registered the cluster's token issuer yet")
+            raise CredentialRefused(
+                "the cluster's agent has not registered the cluster's token issuer yet, or was revoked"
+            )
         try:
-            claims = jwt.decode(token, issuer.keys, algorithms=list(ALGORITHMS)).claims
+            decoded = jwt.decode(token, issuer.keys, algorithms=list(ALGORITHMS))
+            claims, key = decoded.claims, issuer.keys.get_by_kid(decoded.header.get("kid"))
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
             # An unknown key id is here too: the cluster's keys may be new, and its agent tells within minutes.
             logger.info("node token refused", extra={"cluster_uid": cluster_uid, "error": type(exc).__name__})
@@ -185,8 +209,10 @@ class NodeTokens:
         if not isinstance(claims.get("sub"), str) or claims["sub"] not in issuer.subjects:
             raise CredentialRefused("the token's ServiceAccount is not one that node agents of this cluster run with")
         expires_at = self._times(claims)
-        bound = self._bound(claims, cluster_uid, str(claims["sub"]), expires_at)
-        return dataclasses.replace(bound, is_fallback=issuer.lets_serve(bound.subject))
+        subject = str(claims["sub"])
+        pod, node = self._bound(claims, cluster_uid)
+        rests_on = proof(issuer.issuer, key, subject)
+        return NodeClaims(cluster_uid, node, pod, expires_at, subject, rests_on, is_fallback=issuer.lets_serve(subject))
 
     def _times(self, claims: dict[str, Any]) -> float:
         """When the token ends. Raises CredentialRefused."""
@@ -210,7 +236,7 @@ class NodeTokens:
             )
         return until
 
-    def _bound(self, claims: dict[str, Any], cluster_uid: str, subject: str, expires_at: float) -> NodeClaims:
+    def _bound(self, claims: dict[str, Any], cluster_uid: str) -> tuple[str, str]:
         """Pod and node. Raises CredentialRefused."""
         try:
             bound = claims["kubernetes.io"]
@@ -219,13 +245,13 @@ class NodeTokens:
             raise CredentialRefused("the token is not bound to a pod") from None
         if not isinstance(pod, str) or not isinstance(node, str) or not pod:
             raise CredentialRefused("the token is not bound to a pod")
-        node = node or self._pods.node_of(cluster_uid, pod)
+        node = node or self._pods.node_of(cluster_uid, pod, self._is_live)
         if not NODE_PATTERN.fullmatch(node):
             raise CredentialRefused(
                 "the token names no node, as before Kubernetes 1.32, and the cluster's agent has not told on which node"
                 " this pod runs"
             )
-        return NodeClaims(cluster_uid, node, pod, subject, expires_at)
+        return pod, node
 
 
 def _cluster_of(token: bytes, hub_id: str) -> str:

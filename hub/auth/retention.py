@@ -7,7 +7,9 @@ from typing import Final
 
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
+from hub.auth.pods import PodIndex, Pods
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
 
@@ -30,6 +32,10 @@ class Retention:
         join_tokens: JoinTokens,
         agent_key_index: AgentKeyIndex,
         agent_keys: AgentKeys,
+        issuer_index: IssuerIndex,
+        issuers: Issuers,
+        pod_index: PodIndex,
+        pods: Pods,
         clock: Clock,
     ) -> None:
         self._token_index = token_index
@@ -40,6 +46,10 @@ class Retention:
         self._join_tokens = join_tokens
         self._agent_key_index = agent_key_index
         self._agent_keys = agent_keys
+        self._issuer_index = issuer_index
+        self._issuers = issuers
+        self._pod_index = pod_index
+        self._pods = pods
         self._clock = clock
 
     async def purge(self) -> int:
@@ -51,7 +61,7 @@ class Retention:
             await self._tokens.revoke(token.id)
         for agent_token in old_agents:
             await self._agent_tokens.revoke(agent_token.cluster_uid, agent_token.id)
-        count = len(old) + len(old_agents) + await self._purge_enrolment(before)
+        count = len(old) + len(old_agents) + await self._purge_enrolment(before) + await self._purge_registrations()
         if count:
             logger.info("expired credentials removed", extra={"count": count})
         return count
@@ -70,6 +80,19 @@ class Retention:
         for key in revoked:
             await self._agent_keys.forget(key.cluster_uid, key.id)
         return len(tokens) + len(revoked)
+
+    async def _purge_registrations(self) -> int:
+        """What agents registered that are revoked or gone: it counts for nothing, and another agent may say it anew."""
+        said = {(issuer.cluster_uid, issuer.registered_by) for issuer in self._issuer_index}
+        gone = [each for each in said | self._pod_index.registrants() if not self._is_known(each[1])]
+        for cluster_uid, registrant in gone:
+            await self._issuers.forget(cluster_uid, registrant)
+            await self._pods.forget(cluster_uid, registrant)
+        return len(gone)
+
+    def _is_known(self, registrant: str) -> bool:
+        key = self._agent_key_index.get(registrant)
+        return self._agent_token_index.get(registrant) is not None if key is None else not key.is_revoked
 
 
 def _is_over(keys: AgentKeyIndex, agent_id: str) -> bool:

@@ -5,17 +5,20 @@ It listens to the indexes, not to the API, so that a change made by another hub 
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.auth.agents import AgentTokenIndex
 from hub.auth.grants import Grant, GrantIndex
+from hub.auth.issuers import IssuerIndex
+from hub.auth.rotation import ProvenSession
+from hub.auth.standing import Fault
 from hub.auth.tokens import TokenIndex
 from hub.clock import Clock
 from proto.errors import Code
 
-TOKEN_GRACE_S: Final = 50.0
-"""How long a node agent's session outlives its token; with the sweep it ends within 60 s (P12)."""
+Faults = Callable[[ProvenSession], Fault | None]
 
 
 class Sessions(Protocol):
@@ -23,12 +26,8 @@ class Sessions(Protocol):
 
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> object: ...
 
-    def cut_expired(self, before: float) -> object:
-        """End the sessions whose proof ended before this."""
-        ...
-
-    def cut_key(self, credential_id: str, key: bytes) -> object:
-        """End the sessions of an agent that have proven this key last: it was replaced."""
+    def cut_faulty(self, fault: Faults, *, cluster_uid: str | None = None) -> object:
+        """End the sessions, of one cluster when given, that `fault` finds something wrong with."""
         ...
 
 
@@ -52,13 +51,16 @@ class Revocation:
         grants: GrantIndex,
         agent_tokens: AgentTokenIndex,
         agent_keys: AgentKeyIndex,
+        issuers: IssuerIndex,
+        fault: Faults,
         sessions: Sessions,
         exchanges: Exchanges,
         clock: Clock,
     ) -> None:
+        """`fault`: what is wrong with a session now (hub.auth.standing)."""
         self._tokens = tokens
-        self._agent_tokens = agent_tokens
-        self._agent_keys = agent_keys
+        self._issuers = issuers
+        self._fault = fault
         self._sessions = sessions
         self._exchanges = exchanges
         self._clock = clock
@@ -67,14 +69,21 @@ class Revocation:
         grants.on_change = self.grant_changed
         agent_tokens.on_gone = self.agent_gone
         agent_keys.on_gone = self.agent_gone
+        issuers.on_changed = self.issuer_changed
 
     def token_gone(self, token_id: str) -> None:
         """A user token was revoked or expired."""
         self._exchanges.cut(token_id=token_id)
 
     def agent_gone(self, credential_id: str) -> None:
-        """An agent token was revoked or expired, or an enrolled agent was revoked."""
+        """An agent token or an enrolled agent was revoked: with it go the node sessions that rest on its word."""
         self._sessions.cut(credential_id=credential_id, code=Code.REVOKED)
+        for uid in {issuer.cluster_uid for issuer in self._issuers if issuer.registered_by == credential_id}:
+            self._sessions.cut_faulty(self._fault, cluster_uid=uid)
+
+    def issuer_changed(self, cluster_uid: str) -> None:
+        """What proves the node agents of a cluster is another thing now."""
+        self._sessions.cut_faulty(self._fault, cluster_uid=cluster_uid)
 
     def cluster_gone(self, cluster_uid: str) -> None:
         """A cluster was deleted."""
@@ -86,16 +95,10 @@ class Revocation:
         self._exchanges.recheck()
 
     def cut_expired(self) -> None:
-        """Cut what runs on tokens that expired since the last call. Call it every few seconds."""
+        """Cut what runs on user tokens that expired since the last call, and every session of an agent that what it
+        has proven no longer carries. Call it every few seconds."""
         since, self._swept_at = self._swept_at, self._clock()
         for token in self._tokens:
             if token.expires_at is not None and since < token.expires_at <= self._swept_at:
                 self.token_gone(token.id)
-        for agent_token in self._agent_tokens:
-            if agent_token.expires_at is not None and since < agent_token.expires_at <= self._swept_at:
-                self.agent_gone(agent_token.id)
-        self._sessions.cut_expired(self._swept_at - TOKEN_GRACE_S)
-        for agent in self._agent_keys:
-            for key in agent.keys:
-                if key.until is not None and since < key.until <= self._swept_at:
-                    self._sessions.cut_key(agent.id, key.value)
+        self._sessions.cut_faulty(self._fault)

@@ -35,6 +35,8 @@ class ProvenSession:
     key: bytes
     expires_at: float | None = None
     """When what it has proven ends; later when a fresher token was presented."""
+    rests_on: str = ""
+    """The registered proof behind the last token (hub.auth.issuers.proof), role node."""
 
     def signed(self, purpose: str, key: bytes, proof: ReplaceKey | KeyProof) -> Signed:
         """What the agent must have signed on this session."""

@@ -225,7 +225,9 @@ class TunnelEndpoint:
             kubernetes=auth.kubernetes,
             connected_at=self._wall(),
             session_id=secrets.token_hex(8),
-            proven=ProvenSession(identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at),
+            proven=ProvenSession(
+                identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at, identity.rests_on
+            ),
             is_control_plane=auth.ext.get(CONTROL_PLANE) is True,
         )
         self._registry.add(tunnel)

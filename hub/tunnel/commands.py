@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 from hub.auth.agentkeys import AgentKeyIndex
-from hub.auth.agents import ROLE_CLUSTER, CredentialRefused
-from hub.auth.issuers import Issuers
+from hub.auth.agents import ROLE_CLUSTER, AgentIdentity, CredentialRefused
 from hub.auth.nodes import ROLE_NODE, NodeTokens
-from hub.auth.pods import Pods
+from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
 from hub.store.model import StoreError
 from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.writerate import WriteRate
 from proto.aio.commands import Handler, call
 from proto.aio.tasks import TaskGroup
 from proto.commands import (
@@ -52,14 +52,13 @@ class AgentCommands:
         registry: Registry,
         rotation: KeyRotation,
         keys: AgentKeyIndex,
-        issuers: Issuers,
-        pods: Pods,
+        registrations: Registrations,
         node_tokens: NodeTokens,
         tasks: TaskGroup,
     ) -> None:
         self._registry = registry
-        self._issuers = issuers
-        self._pods = pods
+        self._registrations = registrations
+        self._writes = WriteRate()
         self._node_tokens = node_tokens
         self._rotation = rotation
         self._keys = keys
@@ -69,6 +68,7 @@ class AgentCommands:
         """What the agent of this tunnel may ask."""
 
         async def replace_key(args: ReplaceKey) -> Nothing:
+            self._writes.take(tunnel)
             try:
                 await self._rotation.replace(tunnel.proven, args)
             except StoreError:
@@ -79,23 +79,13 @@ class AgentCommands:
         async def register_issuer(args: RegisterIssuer) -> Nothing:
             if tunnel.identity.role != ROLE_CLUSTER:
                 raise StreamReset("only a cluster's own agent registers its issuer", Code.FORBIDDEN)
-            try:
-                revision = await self._issuers.register(tunnel.identity.cluster_uid, args)
-            except StoreError:
-                logger.exception("a token issuer could not be registered")
-                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
-            if revision:
-                logger.info("token issuer registered", extra={"cluster": tunnel.identity.cluster_name})
+            await self._register(tunnel, self._registrations.issuer(tunnel.identity, args))
             return Nothing()
 
         async def register_pods(args: RegisterPods) -> Nothing:
             if tunnel.identity.role != ROLE_CLUSTER:
                 raise StreamReset("only a cluster's own agent registers pods", Code.FORBIDDEN)
-            try:
-                await self._pods.register(tunnel.identity.cluster_uid, args)
-            except StoreError:
-                logger.exception("pods could not be registered")
-                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+            await self._register(tunnel, self._registrations.pods(tunnel.identity, args))
             return Nothing()
 
         async def present_token(args: PresentToken) -> Nothing:
@@ -106,9 +96,9 @@ class AgentCommands:
                 fresh = self._node_tokens.identity(args.token.encode(), proven.challenge.hub_id)
             except CredentialRefused as exc:
                 raise StreamReset(exc.message, exc.code) from None
-            if dataclasses.replace(fresh, expires_at=None) != dataclasses.replace(tunnel.identity, expires_at=None):
+            if _without_token(fresh) != _without_token(tunnel.identity):
                 raise StreamReset("the token is another agent's", Code.FORBIDDEN)
-            proven.expires_at = fresh.expires_at
+            proven.expires_at, proven.rests_on = fresh.expires_at, fresh.rests_on
             return Nothing()
 
         return {
@@ -117,6 +107,17 @@ class AgentCommands:
             REGISTER_PODS: register_pods,
             PRESENT_TOKEN: present_token,
         }
+
+    async def _register(self, tunnel: Tunnel, work: Coroutine[Any, Any, None]) -> None:
+        """Raises StreamReset."""
+        try:
+            self._writes.take(tunnel)
+            await work
+        except StoreError:
+            logger.exception("a registration could not be stored", extra={"cluster": tunnel.identity.cluster_name})
+            raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+        finally:
+            work.close()
 
     def rotated(self, agent_id: str) -> None:
         """The agent has a new key: have every session prove it. What does not is cut when the old one dies."""
@@ -160,3 +161,8 @@ class AgentCommands:
                 if self._rotation.prove(tunnel.proven, key, proof):
                     return
             await asyncio.sleep(RENEW_AGAIN_S)
+
+
+def _without_token(identity: AgentIdentity) -> AgentIdentity:
+    """What must be the same with a fresher token: who it is and what it may, not when it ends and who signed it."""
+    return dataclasses.replace(identity, expires_at=None, rests_on="")

@@ -13,7 +13,10 @@ from typing import Final
 from hub.auth.agents import ROLE_CLUSTER, AgentIdentity
 from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession, nothing_proven
+from hub.auth.standing import Fault
 from hub.route import Asked, Candidate, Decision, Reason, Route
+from hub.tunnel.lastseen import LastSeen
+from hub.tunnel.limits import NODE_TUNNELS_MAX
 from hub.tunnel.route import QUESTION, decide
 from proto.aio.link import Link
 from proto.errors import Code
@@ -25,7 +28,7 @@ SPREAD_PER_S: Final = 50.0
 """Agents that a hub which goes away asks back per second (facts/tunnels.md §7.3)."""
 SPREAD_MAX_S: Final = 30.0
 INSTANCES_MAX: Final = 5
-"""P7: tunnels of one role of a cluster."""
+"""P7: tunnels of one role of a cluster, or of one node."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -118,22 +121,28 @@ class Registry:
         self,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        *,
+        node_tunnels_max: int = NODE_TUNNELS_MAX,
     ) -> None:
         self._now = now
         self._wall = wall
+        self._node_tunnels_max = node_tunnels_max
         self._tunnels: dict[str, list[Tunnel]] = {}
         self._nodes: dict[str, list[Tunnel]] = {}
         """Tunnels of role node, those that may serve and those that may not."""
         self._serving: dict[str, list[Candidate]] = {}
         """Of both, those that may serve: a cluster of a thousand nodes has three or so."""
-        self._seen: dict[str, datetime.datetime] = {}
-        self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+        self._seen: LastSeen[datetime.datetime] = LastSeen()
+        self._lost: LastSeen[tuple[float, datetime.datetime]] = LastSeen()
         """Of role cluster."""
-        self._fallback_lost: dict[str, float] = {}
+        self._fallback_lost: LastSeen[float] = LastSeen()
 
     def __iter__(self) -> Iterator[Tunnel]:
         everybody = (*self._tunnels.values(), *self._nodes.values())
         return iter([tunnel for tunnels in everybody for tunnel in tunnels])
+
+    def _everybody(self, cluster_uid: str) -> list[Tunnel]:
+        return [*self._tunnels.get(cluster_uid, ()), *self._nodes.get(cluster_uid, ())]
 
     def _of(self, identity: AgentIdentity) -> dict[str, list[Tunnel]]:
         return self._nodes if identity.role == ROLE_NODE else self._tunnels
@@ -149,10 +158,25 @@ class Registry:
         same = [tunnel for tunnel in peers if tunnel.instance == instance]
         if any(tunnel.epoch >= epoch for tunnel in same):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
+        if (
+            identity.role == ROLE_NODE
+            and not same
+            and self.node_tunnels(identity.cluster_uid) >= self._node_tunnels_max
+        ):
+            raise Refusal(
+                Code.OVERLOADED,
+                "too-many-nodes",
+                f"the cluster has {self._node_tunnels_max} tunnels of node agents, as many as the hub's setting"
+                " node_tunnels_max allows",
+            )
         others = {tunnel.instance for tunnel in peers} - {instance}
         if len(others) >= INSTANCES_MAX:
             what = "node" if identity.role == ROLE_NODE else "cluster"
             raise Refusal(Code.OVERLOADED, "too-many-instances", f"the {what} has {INSTANCES_MAX} agents of this role")
+
+    def node_tunnels(self, cluster_uid: str) -> int:
+        """How many tunnels of node agents a cluster has."""
+        return len(self._nodes.get(cluster_uid, ()))
 
     def add(self, tunnel: Tunnel) -> None:
         """Take a tunnel; an older session of the same instance ends at once (P7). Raises Refusal."""
@@ -174,11 +198,11 @@ class Registry:
         if not self._forget(tunnel):
             return
         uid = tunnel.identity.cluster_uid
-        self._seen[tunnel.identity.credential_id] = self._wall()
+        self._seen.note(tunnel.identity.credential_id, self._wall())
         if tunnel.identity.role != ROLE_NODE:
-            self._lost[uid] = (self._now(), self._wall())
+            self._lost.note(uid, (self._now(), self._wall()))
         elif tunnel.candidate.is_eligible:
-            self._fallback_lost[uid] = self._now()
+            self._fallback_lost.note(uid, self._now())
 
     def _forget(self, tunnel: Tunnel) -> bool:
         """Take a tunnel out of the books; whether it was there."""
@@ -263,33 +287,19 @@ class Registry:
         for tunnel in doomed:
             tunnel.link.close(code, "the credential or the cluster was revoked")
         if cluster_uid is not None:
-            self._lost.pop(cluster_uid, None)
-            self._fallback_lost.pop(cluster_uid, None)
+            self._lost.forget(cluster_uid)
+            self._fallback_lost.forget(cluster_uid)
         return len(doomed)
 
-    def cut_nodes(self, cluster_uid: str, fits: Callable[[AgentIdentity], bool]) -> int:
-        """End the sessions of node agents that would not be taken today as they were; how many. They come back as what
-        they are now: nobody gains or keeps a right without a new handshake."""
-        doomed = [tunnel for tunnel in self._nodes.get(cluster_uid, ()) if not fits(tunnel.identity)]
-        for tunnel in doomed:
-            tunnel.link.close(Code.CLOSED, "what this node agent may do has changed: connect again")
-        return len(doomed)
-
-    def cut_key(self, credential_id: str, key: bytes) -> int:
-        """End the sessions of an agent that have not proven the key that replaced this one; how many."""
-        doomed = [
-            tunnel for tunnel in self if tunnel.identity.credential_id == credential_id and tunnel.proven.key == key
-        ]
-        for tunnel in doomed:
-            tunnel.link.close(Code.CLOSED, "the key of this session was replaced by a newer one")
-        return len(doomed)
-
-    def cut_expired(self, before: float) -> int:
-        """End the sessions whose proof ended before this, in seconds since the epoch; how many."""
-        doomed = [t for t in self if t.proven.expires_at is not None and t.proven.expires_at < before]
-        for tunnel in doomed:
-            tunnel.link.close(Code.UNAUTHENTICATED, "the token of this session has expired and no fresher one came")
-        return len(doomed)
+    def cut_faulty(self, fault: Callable[[ProvenSession], Fault | None], *, cluster_uid: str | None = None) -> int:
+        """End the sessions, of one cluster when given, that `fault` finds something wrong with; how many."""
+        doomed = 0
+        for tunnel in self if cluster_uid is None else self._everybody(cluster_uid):
+            found = fault(tunnel.proven) if tunnel.link.is_open else None
+            if found is not None:
+                doomed += 1
+                tunnel.link.close(found.code, found.text)
+        return doomed
 
     def seen_when(self, credential_id: str) -> datetime.datetime | None:
         """When this process last had a session of an agent that it has none of now."""

@@ -17,6 +17,7 @@ from typing import Final
 from hub.auth.agents import AgentIdentity
 from hub.auth.nodes import ROLE_NODE
 from hub.route import Asked, Candidate, Decision, Reason, Route
+from hub.tunnel.limits import NODE_TUNNELS_MAX
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
 from hub.tunnel.route import QUESTION, decide
 from hub.workers import messages
@@ -49,8 +50,9 @@ class SharedRegistry(Registry):
         on_hop: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        node_tunnels_max: int = NODE_TUNNELS_MAX,
     ) -> None:
-        super().__init__(now, wall)
+        super().__init__(now, wall, node_tunnels_max=node_tunnels_max)
         self._worker = worker
         self._channel = channel
         self._limits = limits
@@ -93,6 +95,9 @@ class SharedRegistry(Registry):
             what = "node" if identity.role == ROLE_NODE else "cluster"
             raise Refusal(Code.OVERLOADED, "too-many-instances", f"the {what} has {INSTANCES_MAX} agents of this role")
         super().check(identity, instance, epoch)
+
+    def node_tunnels(self, cluster_uid: str) -> int:
+        return super().node_tunnels(cluster_uid) + len(self.directory.nodes_of(cluster_uid))
 
     def add(self, tunnel: Tunnel) -> None:
         super().add(tunnel)

@@ -108,6 +108,7 @@ class Worker:
             limits=settings.tunnel,
             budget=Budget(settings.buffer_bytes),
             on_hop=self._metrics.hops.inc,
+            node_tunnels_max=settings.node_tunnels_max,
         )
         shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets)
         hub = self._hub = Hub(settings, StoreView(self._channel), start.hub_id, shared)

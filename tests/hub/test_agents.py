@@ -13,6 +13,7 @@ from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from hub.tls import TlsFiles
 from proto import pins
+from proto.aio.tasks import TaskGroup
 from tests.hub.store.conformance import SettableClock
 
 NAMED = "sha256:" + "a" * 64
@@ -23,7 +24,7 @@ async def test_every_scheme_of_the_protocol_and_every_kind_that_belongs_to_a_clu
     indexes = AgentIndexes()
     follower = Follower(store, indexes.followed())
     admission = AgentAdmission(store, indexes, ClusterIndex(), follower, SettableClock(), frozenset)
-    assert set(admission.authenticator()._schemes) == {"bearer", "join", "signature", "service-account"}
+    assert set(admission.authenticator(TaskGroup("x"))._schemes) == {"bearer", "join", "signature", "service-account"}
     # What an index follows is swept with its cluster, and the other way round.
     assert {index.kind for index in indexes.followed()} == set(BOUND)
     await store.close()

@@ -12,7 +12,8 @@ from agent.uplink.credentials import Claims, Proven
 from agent.uplink.enrolment import Enrolment
 from agent.uplink.keyring import Keyring
 from agent.uplink.rotation import KeyRotation
-from hub.auth.agents import Challenge
+from hub.auth.agents import AgentTokenIndex, Challenge
+from hub.auth.issuers import IssuerIndex
 from hub.auth.revocation import Revocation
 from hub.auth.rotation import KeyRotation as HubRotation
 from hub.auth.rotation import ProvenSession
@@ -64,10 +65,11 @@ class HubSide:
         self.world, self.group = world, group
         self.registry = Registry()
         self.rotation = HubRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
-        self.commands = AgentCommands(self.registry, self.rotation, world.keys, None, None, None, group)
+        self.commands = AgentCommands(self.registry, self.rotation, world.keys, None, None, group)
         self.revocation = Revocation(
             tokens=enrolling.no_index(), grants=enrolling.no_index(), agent_tokens=enrolling.no_index(),
-            agent_keys=world.keys, sessions=self.registry, exchanges=enrolling.NoExchanges(), clock=world.clock,
+            agent_keys=world.keys, issuers=IssuerIndex(), fault=world.standing(AgentTokenIndex(), None).fault,
+            sessions=self.registry, exchanges=enrolling.NoExchanges(), clock=world.clock,
         )  # fmt: skip
         world.keys.on_rotated = self.commands.rotated
         self.nonces = iter(range(1, 1000))

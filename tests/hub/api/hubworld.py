@@ -20,6 +20,7 @@ from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import EVERY_CLUSTER, Authorizer, Grant, GrantIndex, Grants, Role
+from hub.auth.issuers import IssuerIndex
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.revocation import Revocation
@@ -94,10 +95,8 @@ class FakeSessions:
         assert code is Code.REVOKED
         self._cuts.append(("sessions of", cluster_uid or credential_id or ""))
 
-    def cut_expired(self, before: float) -> None: ...
-
-    def cut_key(self, credential_id: str, key: bytes) -> None:
-        self._cuts.append(("sessions with a key of", credential_id))
+    def cut_faulty(self, fault: object, *, cluster_uid: str | None = None) -> None:
+        self._cuts.append(("faulty sessions of", cluster_uid or ""))
 
 
 class FakeExchanges:
@@ -214,6 +213,8 @@ class HubWorld:
             grants=self.grants,
             agent_tokens=self.agent_tokens,
             agent_keys=self.agent_keys,
+            issuers=IssuerIndex(),
+            fault=lambda proven: None,
             sessions=FakeSessions(self.tunnels.cuts),
             exchanges=FakeExchanges(self.tunnels.cuts),
             clock=clock,

@@ -70,3 +70,19 @@ async def test_tokens_and_keys_end_with_their_cluster(world: HubWorld) -> None:
     for kind in ("join-token", "agent-key"):
         assert (await world.store.list(kind)).items == ()
     assert ("sessions of", uid) in world.tunnels.cuts
+
+
+async def test_a_revoked_token_leaves_its_name_taken_and_nothing_to_see(world: HubWorld) -> None:
+    """So that a join which waits for the disk cannot come after the answer; and nobody takes it for an agent."""
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    made = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json
+    with captured("riata.audit") as logged:
+        assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{made['id']}")).status == 204
+    assert [event["event"] for event in logged] == ["join-token-revoked"]
+    record = world.agent_keys.get(made["id"])
+    assert record is not None
+    assert record.is_barred
+    assert (await world.call("GET", "/v1/agents")).json == {"items": []}
+    for method, path in (("DELETE", ""), ("POST", "/rotate-key")):
+        assert (await world.call(method, f"/v1/agents/{made['id']}{path}")).status == 404
+    assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{made['id']}")).status == 404

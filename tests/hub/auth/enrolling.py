@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
-from hub.auth.agents import AgentAuthenticator, AgentIdentity, Challenge
+from hub.auth.agents import AgentAuthenticator, AgentIdentity, AgentTokenIndex, Challenge
 from hub.auth.enrol import JoinScheme, ProofCheck, SignatureScheme
 from hub.auth.jointokens import JoinToken, JoinTokenIndex, JoinTokens
+from hub.auth.nodes import NodeTokens
 from hub.auth.recordindex import RecordIndex
+from hub.auth.standing import Standing
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from proto import codec, credentials
@@ -36,8 +38,8 @@ class Names:
 class World:
     """A hub without network: `join` and `sign` are what an agent with `seed` would send."""
 
-    def __init__(self, store: SqliteStore, clock: SettableClock) -> None:
-        self.store, self.clock, self.names = store, clock, Names()
+    def __init__(self, store: SqliteStore, clock: SettableClock, tasks: TaskGroup) -> None:
+        self.store, self.clock, self.names, self.tasks = store, clock, Names(), tasks
         self.tokens, self.keys = JoinTokenIndex(), AgentKeyIndex()
         self.follower = Follower(store, [self.tokens, self.keys])
         self.token_writer, self.key_writer = JoinTokens(store, clock), AgentKeys(store, clock)
@@ -45,10 +47,13 @@ class World:
         self.check = check = ProofCheck(clock, lambda: self.pins)
         self.authenticator = AgentAuthenticator(
             {
-                "join": JoinScheme(check, self.tokens, self.keys, self.key_writer, self.names, self.follower),
+                "join": JoinScheme(check, self.tokens, self.keys, self.key_writer, self.names, self.follower, tasks),
                 "signature": SignatureScheme(check, self.keys, self.names),
             }
         )
+
+    def standing(self, tokens: AgentTokenIndex, nodes: NodeTokens) -> Standing:
+        return Standing(self.names, tokens, self.keys, nodes, self.clock)
 
     async def token(self, cluster: str = "uid-a", lifetime_s: float = 900.0) -> bytes:
         _, minted, revision = await self.token_writer.create(
@@ -111,8 +116,8 @@ class NoExchanges:
 async def world(directory: Path) -> AsyncIterator[World]:
     clock = SettableClock()
     store = await SqliteStore.open(directory / "hub.db", clock=clock)
-    made = World(store, clock)
-    async with TaskGroup("world") as tasks:
+    async with TaskGroup("world") as tasks, TaskGroup("enrolments") as enrolments:
+        made = World(store, clock, enrolments)
         await made.follower.load()
         tasks.spawn(made.follower.run(), name="follower")
         yield made

@@ -212,3 +212,80 @@ async def test_unknown_tokens_and_tokens_of_another_kind(world: World) -> None:
     token = await world.token()
     world.names.names.clear()
     await refusal(world, world.join(ONE, token))
+
+
+async def test_a_token_that_is_revoked_while_its_join_is_in_the_store_enrols_nobody(world: World) -> None:
+    """The join has passed every look and waits for the disk when the operator takes the token back."""
+    token = await world.token()
+    agent_id = token.decode().split("_")[1]
+    enrol, held = world.key_writer.enrol, asyncio.Event()
+
+    async def enrol_late(**fields: str) -> object:
+        await held.wait()
+        return await enrol(**fields)  # type: ignore[arg-type]
+
+    world.key_writer.enrol = enrol_late  # type: ignore[assignment,method-assign]
+    joining = world.tasks.spawn(world.show(world.join(ONE, token)), name="join")
+    await asyncio.sleep(0)
+    barred, is_ours = await world.key_writer.bar("uid-a", agent_id, by="admin")
+    assert is_ours
+    await world.token_writer.revoke("uid-a", agent_id)
+    await world.follower.reached(barred.revision)
+    held.set()
+    with pytest.raises(CredentialRefused, match="was revoked"):
+        await joining
+    await refusal(world, world.sign(ONE))
+    assert world.keys.by_key("uid-a", public_key(ONE)) is None
+
+
+async def test_a_token_whose_agent_was_faster_is_not_barred(world: World) -> None:
+    token = await world.token()
+    joined = await world.show(world.join(ONE, token))
+    record, is_ours = await world.key_writer.bar("uid-a", joined.credential_id, by="admin")
+    assert (record.is_barred, is_ours) == (False, False)
+    assert await world.show(world.sign(ONE)) == joined
+
+
+async def test_one_key_under_two_tokens_at_once_is_one_agent(world: World) -> None:
+    tokens = [await world.token() for _ in range(20)]
+    joined = await asyncio.gather(*(world.show(world.join(ONE, token)) for token in tokens))
+    assert len(set(joined)) == 1
+    assert len((await world.store.list("agent-key")).items) == 1
+    assert await world.show(world.sign(ONE)) == joined[0]
+    await world.revoke(joined[0].credential_id)
+    assert (await refusal(world, world.sign(ONE))).code is Code.REVOKED
+
+
+async def test_a_key_with_two_records_that_a_crash_left_is_dead_when_one_is_revoked(world: World) -> None:
+    ids = []
+    for _ in range(2):
+        token = await world.token()
+        ids.append(token.decode().split("_")[1])
+        record, _ = await world.key_writer.enrol(
+            agent_id=ids[-1], cluster_uid="uid-a", role="cluster", key=public_key(ONE), joined_from=""
+        )
+        await world.follower.reached(record.revision)
+    assert (await world.show(world.sign(ONE))).credential_id in ids
+    await world.revoke(ids[1])
+    assert (await refusal(world, world.sign(ONE))).code is Code.REVOKED
+
+
+async def test_a_handshake_that_is_cut_lets_its_join_end_whole(world: World) -> None:
+    """The handshake's ten seconds ended while the disk was slow: the key is enrolled and audited all the same."""
+    token = await world.token()
+    enrol, held = world.key_writer.enrol, asyncio.Event()
+
+    async def enrol_late(**fields: str) -> object:
+        await held.wait()
+        return await enrol(**fields)  # type: ignore[arg-type]
+
+    world.key_writer.enrol = enrol_late  # type: ignore[assignment,method-assign]
+    with captured("riata.audit") as logged:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await world.show(world.join(ONE, token))
+        held.set()
+        await world.tasks.wait()
+    assert [event["event"] for event in logged] == ["agent-joined"]
+    world.key_writer.enrol = enrol  # type: ignore[method-assign]
+    assert (await world.show(world.join(ONE, token))).credential_id == token.decode().split("_")[1]

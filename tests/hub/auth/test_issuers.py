@@ -31,15 +31,21 @@ async def test_registered_kept_and_replaced(tmp_path: Path) -> None:
     index, writer, cluster = IssuerIndex(), Issuers(store, clock), Cluster("uid-a")
     follower = Follower(store, [index])
     await follower.load()
-    assert await writer.register("uid-a", request(cluster)) > 0
-    assert await writer.register("uid-a", request(cluster)) == 0  # nothing new, nothing written
+    assert await writer.register("uid-a", "one", request(cluster)) > 0
+    assert await writer.register("uid-a", "one", request(cluster)) == 0  # nothing new, nothing written
     cluster.rotate()
-    assert await writer.register("uid-a", request(cluster)) > 0
+    assert await writer.register("uid-a", "one", request(cluster)) > 0
     await follower.load()
-    found = index.get("uid-a")
-    assert found is not None
+    (found,) = index.of_cluster("uid-a")
     assert (found.issuer, found.subjects, len(found.keys.keys)) == (ISSUER, {SUBJECT}, 2)
-    assert index.get("uid-b") is None
+    assert index.of_cluster("uid-b") == []
+    clock.now += 1
+    assert await writer.register("uid-a", "two", request(cluster)) > 0  # an agent's word of its own
+    await follower.load()
+    assert [issuer.registered_by for issuer in index.of_cluster("uid-a")] == ["two", "one"]
+    await writer.forget("uid-a", "two")
+    await follower.load()
+    assert [issuer.registered_by for issuer in index] == ["one"]
     await store.close()
 
 
@@ -50,13 +56,14 @@ async def test_registered_kept_and_replaced(tmp_path: Path) -> None:
         json.dumps({"keys": [OctKey.generate_key(256).as_dict(private=True)]}),
         json.dumps({"keys": [RSAKey.generate_key(2048).as_dict(private=True)]}),
         json.dumps({"keys": [RSAKey.generate_key(2048).as_dict(private=False)] * 17}),
+        json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "a"}).as_dict(private=False) for _ in "12"]}),
         json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]}),
     ],
 )  # fmt: skip
 async def test_what_is_no_public_key_set_is_refused(tmp_path: Path, jwks: str) -> None:
     store = await SqliteStore.open(tmp_path / "hub.db")
     with pytest.raises(StreamReset) as caught:
-        await Issuers(store, SettableClock()).register("u", request(Cluster("u"), jwks=jwks))
+        await Issuers(store, SettableClock()).register("u", "one", request(Cluster("u"), jwks=jwks))
     assert caught.value.code is Code.PROTOCOL
     assert (await store.list(issuers.KIND)).items == ()
     await store.close()
@@ -94,13 +101,13 @@ def test_only_the_curves_that_api_servers_sign_with() -> None:
 
 def test_an_unreadable_record_proves_nobody(caplog: pytest.LogCaptureFixture) -> None:
     index = IssuerIndex()
-    spec = {"issuer": ISSUER, "jwks": Cluster("u").jwks(), "subjects": [SUBJECT]}
+    spec = {"issuer": ISSUER, "jwks": Cluster("u").jwks(), "subjects": [SUBJECT], "registeredAt": 1.0}
     at = Key(issuers.KIND, "u", "self")
     index.apply(Event(Resource(at, spec), False))
-    assert index.get("u") is not None
+    assert index.of_cluster("u")
     index.apply(Event(Resource(at, {**spec, "jwks": "x"}), False))
-    assert index.get("u") is None
+    assert not index.of_cluster("u")
     assert "unreadable" in caplog.text
     index.reset([Resource(at, spec)])
     index.apply(Event(Resource(at, spec), True))
-    assert index.get("u") is None
+    assert not index.of_cluster("u")

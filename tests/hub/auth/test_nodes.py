@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hmac
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from joserfc.jwk import RSAKey
 
 from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
 from hub.auth.issuers import KIND as ISSUER_KIND
-from hub.auth.issuers import IssuerIndex
+from hub.auth.issuers import IssuerIndex, proof
 from hub.auth.nodes import DENIAL_KIND, DenialIndex, Denials, NodeTokens, NodeTokenScheme
 from hub.auth.pods import PodIndex
 from hub.store.index import Follower
@@ -34,13 +35,19 @@ class World:
         self.clock, self.names = SettableClock(), Names()
         self.issuers, self.denials, self.pods = IssuerIndex(), DenialIndex(), PodIndex()
         self.a, self.b = Cluster("uid-a", kind), Cluster("uid-b", kind)
-        self.tokens = NodeTokens(self.issuers, self.denials, self.pods, self.names, self.clock)
+        self.revoked: set[str] = set()
+        self.tokens = NodeTokens(
+            self.issuers, self.denials, self.pods, self.names, lambda uid, who: who not in self.revoked, self.clock
+        )
         for cluster in (self.a, self.b):
             self.register(cluster)
 
-    def register(self, cluster: Cluster, **changes: object) -> None:
-        spec = {"issuer": ISSUER, "jwks": cluster.jwks(), "subjects": [SUBJECT, f"{SUBJECT}-fallback"], **changes}
-        self.issuers.apply(Event(Resource(Key(ISSUER_KIND, cluster.uid, "self"), spec), False))
+    def register(self, cluster: Cluster, by: str = "agent", **changes: object) -> None:
+        spec = {
+            "issuer": ISSUER, "jwks": cluster.jwks(), "subjects": [SUBJECT, f"{SUBJECT}-fallback"],
+            "registeredAt": self.clock.now, **changes,
+        }  # fmt: skip
+        self.issuers.apply(Event(Resource(Key(ISSUER_KIND, cluster.uid, by), spec), False))
 
     def show(self, token: bytes) -> AgentIdentity:
         return self.tokens.identity(token, HUB_ID)
@@ -59,7 +66,7 @@ def test_a_good_token_names_cluster_and_node(kind: str) -> None:
     world = World(kind)
     assert world.show(world.token()) == AgentIdentity(
         "uid-a", "a", "a:node-1", "node", node="node-1", pod="pod-1", expires_at=world.clock.now + 600,
-        subject=SUBJECT,
+        subject=SUBJECT, rests_on=proof(ISSUER, world.a.keys[0], SUBJECT),
     )  # fmt: skip
 
 
@@ -82,7 +89,7 @@ def test_only_the_registered_fallback_may_serve(registered: dict[str, str], subj
     world.register(world.a, fallback="" if is_fallback else subject)  # its rights change either way …
     assert not world.tokens.still_holds(identity)
     world.register(world.a, subjects=["system:serviceaccount:x:y"])  # … or end
-    assert not world.tokens.still_holds(identity)
+    assert not world.tokens.vouches("uid-a", identity.rests_on)
 
 
 def test_a_fallback_that_is_no_text_lets_nobody_in() -> None:
@@ -97,7 +104,10 @@ def test_a_rotation_of_the_clusters_keys() -> None:
     world.a.rotate()
     assert world.refusal(world.token()).code is Code.UNAUTHENTICATED
     world.register(world.a)
-    assert world.show(world.token()) == world.show(old)
+    one, other = world.show(world.token()), world.show(old)
+    assert dataclasses.replace(one, rests_on="") == dataclasses.replace(other, rests_on="")
+    assert world.tokens.vouches("uid-a", one.rests_on)
+    assert world.tokens.vouches("uid-a", other.rests_on)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +226,9 @@ def test_before_kubernetes_1_32_the_registered_map_names_the_node() -> None:
     old = {"namespace": "riata-system", "pod": {"name": "p", "uid": "pod-1"}}
     assert "not told" in world.refusal(world.token(**{"kubernetes.io": old})).message
     spec = {"pods": {"pod-1": "node-9"}}
-    world.pods.apply(Event(Resource(Key("node-pods", "uid-b", "part-0"), spec), False))
+    world.pods.apply(Event(Resource(Key("node-pods", "uid-b", "agent.0"), spec), False))
     world.refusal(world.token(**{"kubernetes.io": old}))  # another cluster's map
-    world.pods.apply(Event(Resource(Key("node-pods", "uid-a", "part-0"), spec), False))
+    world.pods.apply(Event(Resource(Key("node-pods", "uid-a", "agent.0"), spec), False))
     assert world.show(world.token(**{"kubernetes.io": old})).node == "node-9"
     assert world.show(world.token()).node == "node-1"  # what the token says goes first
 
@@ -251,3 +261,36 @@ async def test_the_scheme_takes_role_and_node_from_the_token() -> None:
             await scheme.verify(auth(**changes), challenge)
     with pytest.raises(CredentialRefused):
         await scheme.verify(auth(), Challenge("hub-2", b"n" * 32, "x"))
+
+
+def test_what_a_revoked_agent_registered_proves_nobody() -> None:
+    """The attack: a stolen agent key registers signing keys of the thief's, and is revoked; its nodes stay."""
+    world = World()
+    thief = Cluster("uid-a")
+    good = world.token()
+    honest = world.show(good)
+    world.clock.now += 1
+    world.register(thief, by="thief")
+    evil = world.show(thief.token(world.clock.now))
+    assert evil.credential_id == honest.credential_id
+    assert not world.tokens.vouches("uid-a", honest.rests_on)
+    world.revoked.add("thief")
+    assert world.refusal(thief.token(world.clock.now)).code is Code.UNAUTHENTICATED
+    assert not world.tokens.vouches("uid-a", evil.rests_on)
+    # What another agent had said is in force again at once, without a word of it.
+    assert world.show(good) == honest
+    assert world.tokens.vouches("uid-a", honest.rests_on)
+    world.revoked.add("agent")
+    assert "was revoked" in world.refusal(good).message
+
+
+def test_a_pod_map_of_a_revoked_agent_counts_for_nothing() -> None:
+    world = World()
+    for agent, node in (("thief", "node-9"), ("agent", "node-2")):
+        spec = {"pods": {"pod-1": node}}
+        world.pods.apply(Event(Resource(Key("node-pods", "uid-a", f"{agent}.0"), spec), False))
+    unnamed = {name: value for name, value in KUBERNETES.items() if name != "node"}
+    token = world.token(**{"kubernetes.io": unnamed})
+    assert world.show(token).node == "node-9"
+    world.revoked.add("thief")
+    assert world.show(token).node == "node-2"

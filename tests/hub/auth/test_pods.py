@@ -14,23 +14,31 @@ from proto.commands import RegisterPods
 from proto.errors import Code, StreamReset
 
 
+def node_of(index: PodIndex, cluster_uid: str, pod: str) -> str:
+    return index.node_of(cluster_uid, pod, lambda uid, who: True)
+
+
 async def test_parts_come_change_and_go(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "hub.db")
     index, pods = PodIndex(), Pods(store)
     follower = Follower(store, [index])
     for number in range(3):
-        await pods.register("u", RegisterPods(part=number, parts=3, pods=(f"pod-{number} node-{number}",)))
-    await pods.register("v", RegisterPods(part=0, parts=1, pods=("pod-0 elsewhere",)))
+        await pods.register("u", "one", RegisterPods(part=number, parts=3, pods=(f"pod-{number} node-{number}",)))
+    await pods.register("v", "one", RegisterPods(part=0, parts=1, pods=("pod-0 elsewhere",)))
     await follower.load()
-    assert [index.node_of("u", f"pod-{number}") for number in range(4)] == ["node-0", "node-1", "node-2", ""]
-    assert index.node_of("v", "pod-0") == "elsewhere"
+    assert [node_of(index, "u", f"pod-{number}") for number in range(4)] == ["node-0", "node-1", "node-2", ""]
+    assert node_of(index, "v", "pod-0") == "elsewhere"
     revision = (await store.list(KIND)).revision
-    await pods.register("u", RegisterPods(part=0, parts=3, pods=("pod-0 node-0",)))
+    await pods.register("u", "one", RegisterPods(part=0, parts=3, pods=("pod-0 node-0",)))
     assert (await store.list(KIND)).revision == revision  # the same again is not written
-    await pods.register("u", RegisterPods(part=0, parts=1, pods=("pod-9 node-9",)))
+    await pods.register("u", "two", RegisterPods(part=0, parts=1, pods=("pod-8 node-8",)))  # a map of its own
+    await pods.register("u", "one", RegisterPods(part=0, parts=1, pods=("pod-9 node-9",)))
     await follower.load()
-    assert [index.node_of("u", pod) for pod in ("pod-0", "pod-2", "pod-9")] == ["", "", "node-9"]
-    assert index.node_of("v", "pod-0") == "elsewhere"
+    assert [node_of(index, "u", pod) for pod in ("pod-0", "pod-2", "pod-9")] == ["", "", "node-9"]
+    assert node_of(index, "u", "pod-8") == "node-8"
+    assert index.node_of("u", "pod-8", lambda uid, who: who == "one") == ""
+    assert index.registrants() == {("u", "one"), ("u", "two"), ("v", "one")}
+    assert node_of(index, "v", "pod-0") == "elsewhere"
     await store.close()
 
 
@@ -39,19 +47,19 @@ async def test_malformed_lines_keep_nothing(tmp_path: Path, pods: tuple[str, ...
     store = await SqliteStore.open(tmp_path / "hub.db")
     for request in (RegisterPods(part=0, parts=1, pods=pods), RegisterPods(part=1, parts=1)):
         with pytest.raises(StreamReset) as caught:
-            await Pods(store).register("u", request)
+            await Pods(store).register("u", "one", request)
         assert caught.value.code is Code.PROTOCOL
     assert (await store.list(KIND)).items == ()
     await store.close()
 
 
 def test_the_index_follows(caplog: pytest.LogCaptureFixture) -> None:
-    index, at = PodIndex(), Key(KIND, "u", "part-0")
+    index, at = PodIndex(), Key(KIND, "u", "one.0")
     index.apply(Event(Resource(at, {"pods": {"p": "n"}}), False))
-    assert index.node_of("u", "p") == "n"
+    assert node_of(index, "u", "p") == "n"
     index.apply(Event(Resource(at, {"pods": 7}), False))
-    assert index.node_of("u", "p") == ""
+    assert node_of(index, "u", "p") == ""
     assert "unreadable" in caplog.text
     index.reset([Resource(at, {"pods": {"p": "n"}})])
     index.apply(Event(Resource(at, {}), True))
-    assert index.node_of("u", "p") == ""
+    assert node_of(index, "u", "p") == ""

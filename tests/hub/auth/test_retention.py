@@ -6,11 +6,15 @@ from pathlib import Path
 
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
+from hub.auth.pods import PodIndex, Pods
 from hub.auth.retention import KEEP_S, Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
+from proto.commands import RegisterIssuer, RegisterPods
+from tests.hub.auth.issuing import Cluster
 from tests.hub.store.conformance import SettableClock
 
 
@@ -33,12 +37,23 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     await agent_keys.revoke("u", agent_ids[0], by="x")
     token_index, agent_token_index = TokenIndex(), AgentTokenIndex()
     join_token_index, agent_key_index = JoinTokenIndex(), AgentKeyIndex()
-    follower = Follower(store, [token_index, agent_token_index, join_token_index, agent_key_index])
+    issuer_index, pod_index, issuers, pods = IssuerIndex(), PodIndex(), Issuers(store, clock), Pods(store)
+    for by in (*agent_ids, "nobody", (await store.list("agent-token", cluster="u")).items[0].key.name):
+        await issuers.register("u", by, RegisterIssuer(issuer="i", jwks=Cluster("u", "ES256").jwks(), subjects=("s",)))
+        await pods.register("u", by, RegisterPods(part=0, parts=1, pods=("pod node",)))
+    follower = Follower(
+        store, [token_index, agent_token_index, join_token_index, agent_key_index, issuer_index, pod_index]
+    )
     await follower.load()
     retention = Retention(
         token_index, tokens, agent_token_index, agent_tokens, join_token_index, join_tokens, agent_key_index,
-        agent_keys, clock,
+        agent_keys, issuer_index, issuers, pod_index, pods, clock,
     )  # fmt: skip
+    # What a revoked agent and one that is no more registered: gone at once.
+    assert await retention.purge() == 2
+    await follower.load()
+    assert {issuer.registered_by for issuer in issuer_index} == {who for _, who in pod_index.registrants()}
+    assert len(pod_index.registrants()) == 2
     clock.now += KEEP_S - 1
     assert await retention.purge() == 0
     clock.now += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from hub.auth.agentkeys import AgentKeyIndex
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.nodes import DenialIndex, NodeTokens
 from hub.auth.pods import PodIndex, Pods
+from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.store.model import Resource
 from hub.tunnel.commands import AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.tasks import TaskGroup
 from proto.commands import PRESENT_TOKEN, VERBS, Fields, PresentToken, RegisterIssuer, RegisterPods, Verb
-from proto.errors import RiataError, StreamReset
+from proto.errors import Code, RiataError, StreamReset
 from tests.hub.auth import enrolling
 from tests.hub.auth.enrolling import CHALLENGE, World
 from tests.hub.auth.issuing import HUB_ID, ISSUER, SUBJECT, Cluster
@@ -42,25 +45,23 @@ class Scene:
         self.world = world
         self.a, self.b = Cluster("uid-a", "ES256"), Cluster("uid-b", "ES256")
         self.issuers, self.denials = IssuerIndex(), DenialIndex()
-        self.nodes = NodeTokens(self.issuers, self.denials, PodIndex(), world.names, world.clock)
+        self.nodes = NodeTokens(self.issuers, self.denials, PodIndex(), world.names, lambda uid, who: True, world.clock)
         self.rig = Rig()
         rotation = KeyRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
-        writer = Issuers(world.store, world.clock)
-        self.commands = AgentCommands(
-            self.rig.registry, rotation, world.keys, writer, Pods(world.store), self.nodes, tasks
-        )
+        writers = Registrations(Issuers(world.store, world.clock), Pods(world.store))
+        self.commands = AgentCommands(self.rig.registry, rotation, world.keys, writers, self.nodes, tasks)
 
     async def register(self) -> None:
         for cluster in (self.a, self.b):
             args = RegisterIssuer(issuer=ISSUER, jwks=cluster.jwks(), subjects=(SUBJECT,))
-            await Issuers(self.world.store, self.world.clock).register(cluster.uid, args)
+            await Issuers(self.world.store, self.world.clock).register(cluster.uid, "agent", args)
         self.issuers.reset((await self.world.store.list("token-issuer")).items)
 
     def node(self, cluster: Cluster, node: str) -> ProvenSession:
         bound = {"pod": {"uid": f"pod-of-{node}"}, "node": {"name": node}}
         token = cluster.token(self.world.clock.now, **{"kubernetes.io": bound})
         identity = self.nodes.identity(token, HUB_ID)
-        return ProvenSession(identity, CHALLENGE, b"i" * 16, 1, b"", identity.expires_at)
+        return ProvenSession(identity, CHALLENGE, b"i" * 16, 1, b"", identity.expires_at, identity.rests_on)
 
     def tunnel(self, proven: ProvenSession) -> Tunnel:
         tunnel, _ = self.rig.tunnel()
@@ -138,12 +139,50 @@ async def test_a_node_goes_on_with_its_own_fresher_token(tmp_path: Path) -> None
 def test_every_verb_of_agents_is_served_and_no_other(tmp_path: Path) -> None:
     rig = Rig()
     tunnel, _ = rig.tunnel()
-    commands = AgentCommands(rig.registry, None, None, None, None, None, None)  # type: ignore[arg-type] # asked for its table only
+    commands = AgentCommands(rig.registry, None, None, None, None, None)  # type: ignore[arg-type] # asked for its table only
     assert set(commands.handlers(tunnel)) == set(ASKED_BY_AGENTS)
 
 
 async def test_an_agent_that_is_not_connected_rotates_nothing() -> None:
-    commands = AgentCommands(Registry(), None, None, None, None, None, None)  # type: ignore[arg-type] # nobody is asked
+    commands = AgentCommands(Registry(), None, None, None, None, None)  # type: ignore[arg-type] # nobody is asked
     commands._keys = AgentKeyIndex()
     assert await commands.rotate_key("x") == "it is not connected"
     commands.rotated("x")
+
+
+async def test_a_node_goes_on_with_a_token_of_its_clusters_next_signing_key(tmp_path: Path) -> None:
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
+        rested_on = tunnel.proven.rests_on
+        scene.a.rotate()
+        await scene.register()
+        await scene.commands.handlers(tunnel)[PRESENT_TOKEN](scene.worst(PRESENT_TOKEN))
+        assert tunnel.proven.rests_on != rested_on
+        assert scene.nodes.vouches("uid-a", tunnel.proven.rests_on)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in ASKED_BY_AGENTS if verb is not PRESENT_TOKEN], ids=lambda v: v.name)
+async def test_a_cluster_whose_agents_write_in_a_loop_is_held_back(tmp_path: Path, verb: Verb) -> None:
+    """The attack: two maps that differ, told in turn for ever, and the one writer of the store serves nobody else."""
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        tunnel = scene.tunnel(await session(world, OLD))
+        scene.commands._writes = WriteRate(lambda: 100.0)
+        handler = scene.commands.handlers(tunnel)[verb]
+        outcomes = [await _outcome(handler(scene.worst(verb))) for _ in range(int(BURST) + 5)]
+        assert [code for code in outcomes[-5:] if code is not Code.OVERLOADED] == []
+        assert Code.OVERLOADED not in outcomes[: int(BURST)]
+        proven = await session(world, bytes(range(40, 72)), "uid-b")
+        other = dataclasses.replace(tunnel, identity=proven.identity, proven=proven)
+        assert await _outcome(scene.commands.handlers(other)[verb](scene.worst(verb))) is not Code.OVERLOADED
+
+
+async def _outcome(work: Awaitable[object]) -> Code | None:
+    try:
+        await work
+    except StreamReset as exc:
+        return exc.code
+    return None

@@ -10,7 +10,9 @@ import pytest
 
 from hub.auth.agents import AgentIdentity, Challenge
 from hub.auth.rotation import ProvenSession
+from hub.auth.standing import Fault
 from hub.route import Reason
+from hub.tunnel.lastseen import KEEP
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, may_serve
 from proto.aio.link import Link
 from proto.errors import Code
@@ -208,8 +210,8 @@ def test_node_tunnels_are_listed_and_cut_and_never_chosen() -> None:
     rig.registry.add(made)
     assert rig.registry.pick("uid-c1").route is None
     assert [(status.role, status.node) for status in rig.registry.status("uid-c1")] == [("node", "n1")]
-    assert rig.registry.cut_expired(500.0) == 0
-    assert rig.registry.cut_expired(500.1) == 1
+    assert rig.registry.cut_faulty(lambda proven: None) == 0
+    assert rig.registry.cut_faulty(lambda proven: Fault(Code.UNAUTHENTICATED, "expired")) == 1
     assert link.closed_with is Code.UNAUTHENTICATED
     lost = rig.registry.lost_at("uid-c1")
     rig.now += 1
@@ -271,10 +273,17 @@ def test_node_agents_whose_rights_have_changed_come_back_as_what_they_are_now() 
     rig = Rig()
     tunnel, link = rig.tunnel()
     one, two = FakeLink(), FakeLink()
-    rig.registry.add(as_node(tunnel, "n1", one))
-    rig.registry.add(as_node(tunnel, "n2", two, is_fallback=False))
-    assert rig.registry.cut_nodes("uid-c2", lambda identity: False) == 0
-    assert rig.registry.cut_nodes("uid-c1", lambda identity: not identity.is_fallback) == 1
+    for name, node_link, is_fallback in (("n1", one, True), ("n2", two, False)):
+        node = as_node(tunnel, name, node_link, is_fallback=is_fallback)
+        rig.registry.add(dataclasses.replace(node, proven=dataclasses.replace(tunnel.proven, identity=node.identity)))
+    changed = Fault(Code.CLOSED, "connect again")
+
+    def fault(proven: ProvenSession) -> Fault | None:
+        return changed if proven.identity.is_fallback else None
+
+    assert rig.registry.cut_faulty(lambda proven: changed, cluster_uid="uid-c2") == 0
+    assert rig.registry.cut_faulty(fault, cluster_uid="uid-c1") == 1
+    assert rig.registry.cut_faulty(fault) == 0  # it has ended
     assert (one.closed_with, two.closed_with, link.closed_with) == (Code.CLOSED, None, None)
 
 
@@ -303,6 +312,35 @@ def test_sessions_of_a_replaced_key_are_cut() -> None:
     old, old_link = rig.tunnel(1)
     new, new_link = rig.tunnel(2)
     new.proven.key = b"new"
-    assert rig.registry.cut_key("k", b"key") == 1
+    replaced = Fault(Code.CLOSED, "replaced")
+    assert rig.registry.cut_faulty(lambda proven: replaced if proven.key == b"key" else None) == 1
     assert (old_link.closed_with, new_link.closed_with) == (Code.CLOSED, None)
     assert old.proven.key == b"key"
+
+
+def test_the_node_tunnels_of_a_cluster_are_bounded_together() -> None:
+    """A cluster that invents nodes costs the hub so much and no more; a known instance still comes back."""
+    registry = Registry(lambda: 0.0, lambda: EPOCH, node_tunnels_max=3)
+    base, _ = Rig().tunnel()
+    made = [as_node(base, f"n{number}", instance=bytes([number]) * 16) for number in range(4)]
+    for tunnel in made[:3]:
+        registry.add(tunnel)
+    with pytest.raises(Refusal, match="node_tunnels_max") as caught:
+        registry.add(made[3])
+    assert (caught.value.code, caught.value.reason) == (Code.OVERLOADED, "too-many-nodes")
+    registry.add(dataclasses.replace(made[0], epoch=2))
+    other = dataclasses.replace(made[3], identity=dataclasses.replace(made[3].identity, cluster_uid="uid-c2"))
+    registry.add(other)
+    registry.add(base)  # of role cluster
+    registry.remove(made[1])
+    registry.add(made[3])
+
+
+def test_what_is_remembered_of_those_who_left_is_bounded() -> None:
+    rig = Rig()
+    for number in range(KEEP + 10):
+        tunnel, _ = rig.tunnel(credential=f"k{number}", cluster=f"c{number}")
+        rig.registry.remove(tunnel)
+    assert len(rig.registry._seen) == len(rig.registry._lost) == KEEP
+    assert rig.registry.seen_when("k0") is None
+    assert rig.registry.seen_when(f"k{KEEP + 9}") == EPOCH
