@@ -143,6 +143,8 @@ class Liveness:
         """Return when the session wants to be woken: the next beat, ping or verdict, whichever is first."""
         due = self._beat_at + self._limits.beat_s
         if self._unanswered:
+            if self.is_dead(now, has_streams=has_streams):
+                return now  # it became so since the session looked: a beat later would be a second later
             verdict = self._unanswered[0][1] + self._limits.pong_timeout_s
             verdict = min(verdict, self._silent_at(has_streams=has_streams, now=now))
             return min(due, verdict) if now < verdict else due

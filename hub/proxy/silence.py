@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hub.proxy.limits import ProxyLimits
 from hub.route import QUIET_S, Route
@@ -17,6 +17,11 @@ from proto.errors import Code
 if TYPE_CHECKING:
     from hub.proxy.exchange import Exchange
     from hub.proxy.relay import Routes
+
+
+SPEAKING_S: Final = 1.5
+"""How long a session that is heard may owe the answer to a ping before a question takes the next route: where only the
+way to the agent is dead its own pings and events still come, and a full way from it delays what it answers."""
 
 
 class _Held(NamedTuple):
@@ -36,6 +41,8 @@ class Silence:
         self._asked: dict[Exchange, float] = {}
         self._since: dict[Exchange, float] = {}
         """From when on an answer may be late: asking on another route does not begin anew."""
+        self._doubted: set[Exchange] = set()
+        """Those of them behind whose OPEN a ping was seen to."""
 
     def must_hold(self, exchange: Exchange, link: Route) -> bool:
         """Whether the OPEN has to wait: a change, and nobody knows whether the session lives."""
@@ -50,6 +57,7 @@ class Silence:
         """Its OPEN is on the way."""
         now = self._asked[exchange] = self._now()
         self._since.setdefault(exchange, now)
+        self._doubted.discard(exchange)
 
     def whole(self, exchange: Exchange) -> None:
         """The last byte of its body is on the way: only now can an answer be late."""
@@ -60,6 +68,7 @@ class Silence:
         """Its answer has begun, or it has ended."""
         self._asked.pop(exchange, None)
         self._since.pop(exchange, None)
+        self._doubted.discard(exchange)
         self._held.pop(exchange, None)
 
     def look(self) -> None:
@@ -74,9 +83,12 @@ class Silence:
             link = exchange.link
             if link is None or exchange not in self._asked:
                 continue
-            if now - max(asked_at, link.last_received_at) > self._limits.probe_after_s:
-                silent.add(link)
-                if self._is_mute(link, now) and exchange.may_move and self._has_other(exchange, link):
+            if now - asked_at > self._limits.probe_after_s:
+                is_silent = now - link.last_received_at > self._limits.probe_after_s
+                if is_silent or exchange not in self._doubted:  # once also where other bytes come: see SPEAKING_S
+                    silent.add(link)
+                    self._doubted.add(exchange)
+                if self._is_mute(link, now, is_silent) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue
             if exchange.is_overdue(now - self._since[exchange], self._limits.answer_timeout_s):
@@ -90,10 +102,10 @@ class Silence:
             del self._held[exchange]
             held.proceed(is_alive)
 
-    def _is_mute(self, link: Route, now: float) -> bool:
+    def _is_mute(self, link: Route, now: float, is_silent: bool) -> bool:
         """It did not even answer a ping: a slow API server is no silent session, and neither is a long way to it."""
         pinged_at = link.unanswered_ping_at
-        patience = max(self._limits.mute_after_s, 2 * (link.rtt_s or 0.0))
+        patience = max(self._limits.mute_after_s if is_silent else SPEAKING_S, 2 * (link.rtt_s or 0.0))
         return not link.is_open or (pinged_at is not None and now - pinged_at >= patience)
 
     def _has_other(self, exchange: Exchange, link: Route) -> bool:

@@ -116,6 +116,17 @@ def test_the_timer_is_the_next_beat_ping_or_verdict() -> None:
     assert made.next_at(has_streams=True, now=104.6) == 102.0  # overdue
 
 
+def test_a_verdict_that_falls_between_two_looks_is_not_put_off_by_a_beat() -> None:
+    """The timer comes a hair early, and the clock is read again when it is set anew."""
+    made = alive()
+    made.ping(100.0)
+    made.beat(104.9999)
+    assert not made.is_dead(104.9999)
+    assert made.next_at(has_streams=False, now=105.0001) == 105.0001
+    made.heard(4096, 105.0)
+    assert made.next_at(has_streams=False, now=105.1) == 105.9999  # bulk keeps it alive: looked at with each beat
+
+
 def test_a_gap_beyond_the_dead_interval_is_a_stall() -> None:
     made = alive()
     assert made.beat(106.0)

@@ -135,6 +135,39 @@ def test_a_slow_answer_on_a_session_that_lives_is_asked_for_once() -> None:
     finish(exchange)
 
 
+def test_a_question_is_asked_elsewhere_when_only_the_way_to_the_agent_is_dead() -> None:
+    """Its own pings and events still come."""
+    first, second = FakeLink(), FakeLink()
+    second.last_received_at = 2000.0
+    world = World(first, second)
+    _, exchange = world.begin()
+
+    def hear(seconds: float) -> None:
+        first.last_received_at = world.now + seconds
+        look(world, seconds)
+
+    hear(0.45)
+    assert first.probes == 1
+    first.unanswered_ping_at = world.now
+    hear(1.4)
+    assert (first.probes, first.opened[0][2].code) == (1, None)
+    hear(0.2)
+    assert first.opened[0][2].code is Code.CANCELLED
+    assert len(second.opened) == 1
+    finish(exchange)
+
+
+def test_a_slow_answer_brings_one_ping_while_its_session_is_heard() -> None:
+    link = FakeLink()
+    world = World(link)
+    _, exchange = world.begin()
+    for _ in range(20):
+        link.last_received_at = world.now + 0.5
+        look(world, 0.5)
+    assert link.probes == 1
+    finish(exchange)
+
+
 @pytest.mark.parametrize(
     ("line", "more", "body"),
     [(POST, "Content-Length: 3", b""), (POST, "Content-Length: 3", b"abc")],
