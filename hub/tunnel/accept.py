@@ -255,7 +255,10 @@ class TunnelEndpoint:
             "session": tunnel.session_id,
             "peer": transport.peer,
         }
-        logger.info("session opened", extra={**fields, "agent_version": tunnel.version})
+        if tunnel.identity.node:
+            fields["node"] = tunnel.identity.node
+        serves = tunnel.candidate.is_eligible
+        logger.info("session opened", extra={**fields, "agent_version": tunnel.version, "serves": serves})
         self._metrics.session_opened(tunnel.identity.role)
         try:
             async with TaskGroup(f"commands of {tunnel.link.name}") as group:

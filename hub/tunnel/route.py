@@ -63,7 +63,7 @@ def is_silent(link: Route, now: float) -> bool:
 
 def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: Collection[Route] = ()) -> Decision:
     """The route for a request that has tried some already. The order of `candidates` does not matter."""
-    usable = [each for each in candidates if _may_serve(each, now) and each.route not in tried]
+    usable = [each for each in candidates if _may_serve(each, now) and (not tried or each.route not in tried)]
     if not usable:
         return NOWHERE[_why_none(candidates, tried)]
     chosen = min(usable, key=lambda each: _rank(each, asked, now))
@@ -72,18 +72,23 @@ def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: C
 
 def _may_serve(candidate: Candidate, now: float) -> bool:
     route = candidate.route
-    return candidate.is_eligible and route.is_open and route.may_open and not is_dead(route, now)
+    if not (candidate.is_eligible and route.is_open and route.may_open):
+        return False
+    return route.unanswered_ping_at is None or not is_dead(route, now)
 
 
 def _rank(candidate: Candidate, asked: Asked, now: float) -> tuple[Any, ...]:
     """Smaller is better. One that we drain ourselves serves until its replacement is there."""
     route = candidate.route
-    is_node = candidate.role != ROLE_CLUSTER
-    first = (is_silent(route, now), is_node, route.is_draining, is_late(route, now))
-    if is_node:  # in the same order for everybody: load does not move them
-        return *first, not candidate.is_control_plane, candidate.node, candidate.is_remote, candidate.instance
+    late = silent = False
+    if route.unanswered_ping_at is not None:
+        late, silent = is_late(route, now), is_silent(route, now)
+    if candidate.role != ROLE_CLUSTER:  # in the same order for everybody: load does not move them
+        order = not candidate.is_control_plane, candidate.node, candidate.is_remote, candidate.instance
+        return silent, True, route.is_draining, late, order
     is_quiet = asked.is_mutation and now - route.last_received_at > QUIET_S
-    return *first, is_quiet, candidate.is_remote, *_load(route, asked.stream_class), candidate.instance
+    load = _load(route, asked.stream_class)
+    return silent, False, route.is_draining, late, is_quiet, candidate.is_remote, load, candidate.instance
 
 
 def _load(route: Route, cls: StreamClass) -> tuple[float, ...]:
@@ -96,7 +101,7 @@ def _load(route: Route, cls: StreamClass) -> tuple[float, ...]:
 
 def _why(chosen: Candidate, candidates: Iterable[Candidate], now: float, tried: Collection[Route]) -> Reason:
     rivals = [each.route for each in candidates if each.role == ROLE_CLUSTER and each is not chosen]
-    is_late_there = any(is_late(route, now) for route in rivals)
+    is_late_there = any([route.unanswered_ping_at is not None and is_late(route, now) for route in rivals])
     if chosen.role != ROLE_CLUSTER:
         if tried:
             return Reason.FALLBACK_RETRY
@@ -109,7 +114,7 @@ def _why(chosen: Candidate, candidates: Iterable[Candidate], now: float, tried: 
         return Reason.ONLY
     if is_late_there:
         return Reason.OTHER_LATE
-    return Reason.OTHER_DRAINING if any(route.is_draining for route in rivals) else Reason.HEALTHIEST
+    return Reason.OTHER_DRAINING if any([route.is_draining for route in rivals]) else Reason.HEALTHIEST
 
 
 def _why_none(candidates: Collection[Candidate], tried: Collection[Route]) -> Reason:

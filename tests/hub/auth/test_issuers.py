@@ -49,6 +49,43 @@ async def test_registered_kept_and_replaced(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_who_hears_that_an_issuer_is_another_one(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
+    index, writer, cluster, heard = IssuerIndex(), Issuers(store, clock), Cluster("uid-a"), list[str]()
+    index.on_changed = heard.append
+    await writer.register("uid-a", request(cluster, fallback=SUBJECT))
+    await Follower(store, [index]).load()
+    found = index.get("uid-a")
+    assert found is not None
+    assert (found.lets_serve(SUBJECT), found.lets_serve(""), found.lets_serve("x"), heard) == (
+        True,
+        False,
+        False,
+        ["uid-a"],
+    )
+    await writer.register("uid-a", request(cluster))  # by an agent that registers none
+    (resource,) = (await store.list(issuers.KIND)).items
+    index.apply(Event(resource, False))
+    found = index.get("uid-a")
+    assert found is not None
+    assert not found.lets_serve(SUBJECT)
+    index.apply(Event(resource, True))
+    index.reset([resource])
+    index.reset([])
+    assert heard == ["uid-a"] * 5
+    await store.close()
+
+
+async def test_the_fallback_is_one_of_the_node_agents(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    with pytest.raises(StreamReset, match="none of the subjects") as caught:
+        await Issuers(store, SettableClock()).register("u", request(Cluster("u"), fallback="system:serviceaccount:a:b"))
+    assert caught.value.code is Code.PROTOCOL
+    assert (await store.list(issuers.KIND)).items == ()
+    await store.close()
+
+
 @pytest.mark.parametrize(
     "jwks",
     [

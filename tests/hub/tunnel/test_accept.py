@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
 from hub.edge.application import Application
 from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
+from hub.route import Reason
 from hub.tunnel import greetings
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry, Tunnel
@@ -23,7 +25,7 @@ from proto.aio.owner import StreamOwner
 from proto.aio.websocket import WebSocketTransport
 from proto.errors import Code
 from proto.frames import FrameType
-from proto.handshake import AgentHandshake
+from proto.handshake import CONTROL_PLANE, AgentHandshake
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
 from proto.messages import AgentAuth, Credential, HttpRequest, Refused, StreamClass, StreamKind, TcpTarget, Welcome
 from proto.versions import SUBPROTOCOL
@@ -32,9 +34,11 @@ INSTANCE = b"i" * 16
 
 
 class FakeAuthenticator:
-    """`good` is a credential of c1."""
+    """`good` is a credential of c1, `node` one of a node agent there that may not serve."""
 
     async def authenticate(self, auth: AgentAuth, challenge: Challenge) -> AgentIdentity:
+        if auth.credential.value == b"node":
+            return AgentIdentity("uid-c1", "c1", "c1:n1", "node", node="n1")
         if auth.credential.value != b"good":
             code = Code.REVOKED if auth.credential.value == b"old" else Code.UNAUTHENTICATED
             raise CredentialRefused("no", code=code)
@@ -109,6 +113,21 @@ async def test_welcome_makes_a_tunnel_and_its_end_removes_it() -> None:
         await until_gone(hub)
         assert hub.registry.lost_at("uid-c1") is not None
         assert hub.count("sessions", role="cluster") == 0
+
+
+async def test_what_an_agent_says_of_its_node_orders_it_and_lets_it_do_nothing() -> None:
+    async with running() as hub, hub.connect() as socket:
+        handshake = agent()
+        handshake.receive_hello(await socket.receive_bytes())
+        auth = codec.decode(AgentAuth, frames.split(handshake.auth(Credential(scheme="bearer", value=b"node")))[0][3])
+        claims = {CONTROL_PLANE: True, "is_fallback": True, "fallback": True, "serves": True, "role": "cluster"}
+        lying = msgspec.structs.replace(auth, ext={**auth.ext, **claims})
+        await socket.send_bytes(frames.encode(FrameType.AUTH, 0, 0, codec.encode(lying)))
+        assert isinstance(handshake.receive_answer(await socket.receive_bytes()), Welcome)
+        (tunnel,) = hub.registry
+        assert tunnel.candidate.is_control_plane
+        assert not tunnel.candidate.is_eligible
+        assert hub.registry.pick("uid-c1").reason is Reason.NONE_ELIGIBLE
 
 
 async def until_gone(hub: Hub) -> None:

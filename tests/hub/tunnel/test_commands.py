@@ -136,6 +136,25 @@ async def test_a_node_goes_on_with_its_own_fresher_token(tmp_path: Path) -> None
         assert tunnel.proven.expires_at == ENDS
 
 
+async def test_no_token_makes_a_session_one_that_may_serve(tmp_path: Path) -> None:
+    """Eligibility comes with a handshake; a token that is presented later changes only when the session ends."""
+    fallback = f"{SUBJECT}-fallback"
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        args = RegisterIssuer(issuer=ISSUER, jwks=scene.a.jwks(), subjects=(SUBJECT, fallback), fallback=fallback)
+        await Issuers(world.store, world.clock).register("uid-a", args)
+        scene.issuers.reset((await world.store.list("token-issuer")).items)
+        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
+        bound = {"pod": {"uid": "pod-of-node-1"}, "node": {"name": "node-1"}}
+        better = scene.a.token(world.clock.now, exp=int(ENDS), sub=fallback, **{"kubernetes.io": bound})
+        assert scene.nodes.identity(better, HUB_ID).is_fallback
+        with pytest.raises(StreamReset, match="another agent's"):
+            await scene.commands.handlers(tunnel)[PRESENT_TOKEN](PresentToken(token=better.decode()))
+        assert not tunnel.identity.is_fallback
+        assert not tunnel.candidate.is_eligible
+        assert tunnel.proven.expires_at == ENDS - 100
+
+
 def test_every_verb_of_agents_is_served_and_no_other(tmp_path: Path) -> None:
     rig = Rig()
     tunnel, _ = rig.tunnel()
