@@ -54,21 +54,15 @@ async def test_who_hears_that_an_issuer_is_another_one(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
     index, writer, cluster, heard = IssuerIndex(), Issuers(store, clock), Cluster("uid-a"), list[str]()
     index.on_changed = heard.append
-    await writer.register("uid-a", request(cluster, fallback=SUBJECT))
+    await writer.register("uid-a", "one", request(cluster, fallback=SUBJECT))
     await Follower(store, [index]).load()
-    found = index.get("uid-a")
-    assert found is not None
-    assert (found.lets_serve(SUBJECT), found.lets_serve(""), found.lets_serve("x"), heard) == (
-        True,
-        False,
-        False,
-        ["uid-a"],
-    )
-    await writer.register("uid-a", request(cluster))  # by an agent that registers none
+    (found,) = index.of_cluster("uid-a")
+    assert [found.lets_serve(subject) for subject in (SUBJECT, "", "x")] == [True, False, False]
+    assert heard == ["uid-a"]
+    await writer.register("uid-a", "one", request(cluster))  # by an agent that registers none
     (resource,) = (await store.list(issuers.KIND)).items
     index.apply(Event(resource, False))
-    found = index.get("uid-a")
-    assert found is not None
+    (found,) = index.of_cluster("uid-a")
     assert not found.lets_serve(SUBJECT)
     index.apply(Event(resource, True))
     index.reset([resource])
@@ -80,7 +74,9 @@ async def test_who_hears_that_an_issuer_is_another_one(tmp_path: Path) -> None:
 async def test_the_fallback_is_one_of_the_node_agents(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "hub.db")
     with pytest.raises(StreamReset, match="none of the subjects") as caught:
-        await Issuers(store, SettableClock()).register("u", request(Cluster("u"), fallback="system:serviceaccount:a:b"))
+        await Issuers(store, SettableClock()).register(
+            "u", "one", request(Cluster("u"), fallback="system:serviceaccount:a:b")
+        )
     assert caught.value.code is Code.PROTOCOL
     assert (await store.list(issuers.KIND)).items == ()
     await store.close()

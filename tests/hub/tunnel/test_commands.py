@@ -142,7 +142,7 @@ async def test_no_token_makes_a_session_one_that_may_serve(tmp_path: Path) -> No
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
         scene = Scene(world, tasks)
         args = RegisterIssuer(issuer=ISSUER, jwks=scene.a.jwks(), subjects=(SUBJECT, fallback), fallback=fallback)
-        await Issuers(world.store, world.clock).register("uid-a", args)
+        await Issuers(world.store, world.clock).register("uid-a", "agent", args)
         scene.issuers.reset((await world.store.list("token-issuer")).items)
         tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
         bound = {"pod": {"uid": "pod-of-node-1"}, "node": {"name": "node-1"}}
