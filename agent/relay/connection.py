@@ -29,8 +29,13 @@ the read buffer: when the socket ends, the TLS layer delivers what fits and forg
 SOCKET_RECEIVE_BYTES: Final = 128 * 1024
 """Kernel buffer for a paused connection. The API server is near: more would not be faster, only fuller."""
 
+UNACKNOWLEDGED_MS: Final = 6_000
+"""For how long an API server may leave what was sent to it unacknowledged: the way to it is gone then, and whoever
+waits hears of it. Not behind a 101: a pod that does not read its stdin may close the window for ever."""
+
 _OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
@@ -103,6 +108,8 @@ class KubeConnection(asyncio.BufferedProtocol):
     def begin(self, user: ConnectionUser, request: bytes, *, head_only: bool, upgrade: str) -> None:
         """Write a request head (and perhaps all of its body) for `user` and read the response for it."""
         self._user = user
+        if upgrade:
+            _set(self._transport.get_extra_info("socket"), socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 0)
         self._reader.start(user, head_only=head_only, upgrade=upgrade)
         self._transport.write(request)
 
@@ -223,15 +230,16 @@ class KubeConnection(asyncio.BufferedProtocol):
 
 
 def _tune(sock: Any) -> None:
-    """Notice a dead API server, also behind a load balancer that forgot the connection; bound the kernel's buffer.
-
-    No TCP_USER_TIMEOUT as on the tunnel: a pod that does not read its stdin may close the window for ever.
-    """
+    """Notice a dead API server, also behind a load balancer that forgot the connection; bound the kernel's buffer."""
     for level, name, value in _OPTIONS:
-        option = getattr(socket, name, None)
-        if sock is not None and option is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(level, option, value)
+        _set(sock, level, name, value)
+
+
+def _set(sock: Any, level: int, name: str, value: int) -> None:
+    option = getattr(socket, name, None)
+    if sock is not None and option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(level, option, value)
 
 
 def _limit_tls_buffer(transport: asyncio.Transport, high: int) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import shutil
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from agent.fallback.choose import LABEL
 from deploy.helm import plain, render
 from hub.clusters.manifest import dump
-from proto.pins import pins_of_pem
 from tests import harness
 from tests.deploy.conftest import Archives
-from tests.harness import Cluster, Hub, Result, execute, kubectl, tools
-from tests.harness.node import BRIDGE
+from tests.e2e.waiting import until
+from tests.harness import Cluster, Hub, Result, execute, kubectl
+from tests.harness.control_plane import SERVICE_ADDRESS
+from tests.harness.node import NODE
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session")]
 
@@ -45,10 +47,33 @@ class Installed:
         """Through the hub."""
         return await kubectl(self.kubeconfig, *arguments, timeout=60)
 
-    async def pods(self) -> list[dict[str, Any]]:
-        arguments = ("get", "pods", "--namespace", NAMESPACE, "-l", "app.kubernetes.io/name=riata-agent", "-o", "json")
+    async def pods(self, component: str = "cluster") -> list[dict[str, Any]]:
+        arguments = (
+            "get",
+            "pods",
+            "--namespace",
+            NAMESPACE,
+            "-l",
+            f"app.kubernetes.io/component={component}",
+            "-o",
+            "json",
+        )
         found = json.loads((await self.cluster.kubectl(*arguments)).check().stdout)["items"]
         return [each for each in found if "deletionTimestamp" not in each["metadata"]]
+
+    async def node_agent(self) -> dict[str, Any]:
+        """The agent of the node, as the hub shows it once it is connected."""
+
+        async def connected() -> dict[str, Any] | None:
+            items = (await self.hub.api.call("GET", "/v1/agents"))["items"]
+            found = [each for each in items if (each["cluster"], each["node"]) == (NAME, NODE)]
+            return found[0] if found and found[0]["connected"] else None
+
+        return await until(connected, what="the node agent is connected", within=60, every=0.2)  # type: ignore[return-value]
+
+    async def serving(self) -> dict[str, Any]:
+        """What the hub says of the route to the cluster."""
+        return dict((await self.hub.api.call("GET", f"/v1/clusters/{NAME}"))["route"])
 
 
 async def rolled_out(cluster: Cluster, what: str, timeout_s: int = 120) -> None:
@@ -61,12 +86,14 @@ async def rolled_out(cluster: Cluster, what: str, timeout_s: int = 120) -> None:
         pytest.fail(f"{result.stderr}\n{described.stdout[-5000:]}\n{logs.stdout}{logs.stderr}")
 
 
-def agent_manifest(url: str, pin: str, ca: str, token: str) -> str:
-    """The chart's objects as plain manifests, as they are."""
+def agent_manifest(url: str, pin: str, ca: str, token: str, *, audience: str) -> str:
+    """The chart's objects as plain manifests, as they are. `token`: a join token."""
     values = {
         "namespace": {"create": True},
-        "hub": {"url": url, "caPins": [pin], "ca": ca},
+        "hub": {"url": url, "caPins": [pin], "ca": ca, "audience": audience},
         "token": {"value": token},
+        "enrolment": {"enabled": True},
+        "nodeAgents": {"enabled": True},
     }
     return dump(plain(render("riata-agent", values)))
 
@@ -78,9 +105,10 @@ async def installed(full_cluster: Cluster, archives: Archives) -> AsyncIterator[
     async with harness.hub(name="hub-of-pods") as hub:
         url = hub.url_on(full_cluster.hub_host)
         await full_cluster.allow_hub(int(url.rpartition(":")[2]))
-        await hub.api.create_cluster(NAME)
-        token = await hub.api.agent_token(NAME)
-        manifest = agent_manifest(url, hub.ca_pin, hub.ca_file.read_text(), token)
+        uid = (await hub.api.create_cluster(NAME))["uid"]
+        audience = f"riata:{json.loads((hub.directory / 'ready.json').read_text())['hub_id']}:{uid}"
+        token = await hub.api.join_token(NAME)
+        manifest = agent_manifest(url, hub.ca_pin, hub.ca_file.read_text(), token, audience=audience)
         applied = (await full_cluster.kubectl("apply", "-f", "-", stdin=manifest)).check()
         assert "Warning" not in applied.stderr, "Pod Security would refuse or warn here"
         try:
@@ -88,8 +116,11 @@ async def installed(full_cluster: Cluster, archives: Archives) -> AsyncIterator[
             yield Installed(hub, full_cluster, await harness.kubeconfig(hub, NAME))
         finally:
             # The namespace and the rights stay: agents of other tests use them.
-            for kind in ("deployment", "poddisruptionbudget", "networkpolicy"):
-                await full_cluster.kubectl("delete", kind, "riata-agent", "--namespace", NAMESPACE, "--wait")
+            kinds = "deployments,daemonsets,poddisruptionbudgets,networkpolicies,secrets,leases"
+            await full_cluster.kubectl(
+                "delete", kinds, "-l", "app.kubernetes.io/part-of=riata", "-n", NAMESPACE, "--wait"
+            )
+            await full_cluster.kubectl("label", "node", NODE, f"{LABEL}-")
             arguments = ("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=riata-agent", "--timeout=60s")
             await full_cluster.kubectl(*arguments, "--namespace", NAMESPACE, timeout=70)
 
@@ -172,103 +203,98 @@ async def test_another_version_rolls_out_under_load(installed: Installed) -> Non
     assert {pod["spec"]["containers"][0]["image"] for pod in await installed.pods()} == {"riata-agent:next"}
 
 
-# --- the hub as a pod ----------------------------------------------------------------------------------------------
-
-ADDRESS = "10.0.0.50"
-TOKEN = "import pathlib; f = pathlib.Path('/var/lib/riata/admin.token'); print(f.read_text(), end=''); f.unlink()"
-VOLUME = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolume",
-    "metadata": {"name": "hub"},
-    "spec": {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"]},
-}
+# --- node agents
 
 
-@dataclass
-class Inside:
-    """A cluster that runs the hub; everything is done from within its network, for nothing else reaches it."""
+async def test_the_labelled_node_runs_the_fallback_and_no_other_node_agent(installed: Installed) -> None:
+    async def there() -> bool:
+        fallback, others = await installed.pods("node-fallback"), await installed.pods("node")
+        return [pod["status"]["phase"] for pod in fallback] == ["Running"] and not others
 
-    cluster: Cluster
-    directory: Path
-
-    async def route(self) -> None:
-        """What kube-proxy would do: the Service's address leads to the hub's pod."""
-        arguments = ("get", "pod", "riata-hub-0", "--namespace", NAMESPACE, "-o", "jsonpath={.status.podIP}")
-        pod = (await self.cluster.kubectl(*arguments)).check().stdout
-        rules = "".join(
-            f"add chain ip hub {name} {{ type nat hook {name} priority {priority}; }}\n{rule}\n"
-            for name, priority, rule in (
-                ("prerouting", -101, f"add rule ip hub prerouting ip daddr {ADDRESS} tcp dport 443 dnat to {pod}:8443"),
-                ("output", -101, f"add rule ip hub output ip daddr {ADDRESS} tcp dport 443 dnat to {pod}:8443"),
-                ("postrouting", 99, f"add rule ip hub postrouting ip daddr {pod} ct status dnat masquerade"),
-            )
-        )
-        # Without it a program of the node itself would leave by the uplink, as the firewall sees it, and be dropped.
-        way = ["ip", "route", "replace", f"{ADDRESS}/32", "dev", BRIDGE]
-        (await execute([*self.cluster.command_prefix, *way], timeout=15)).check()
-        command = [*self.cluster.command_prefix, "nft", "-f", "-"]
-        text = f"add table ip hub\ndelete table ip hub\nadd table ip hub\n{rules}"
-        (await execute(command, stdin=text, timeout=15)).check()
-
-    async def in_hub(self, *command: str) -> str:
-        arguments = ("exec", "--namespace", NAMESPACE, "riata-hub-0", "--container", "hub", "--", *command)
-        return (await self.cluster.kubectl(*arguments)).check().stdout
-
-    async def riata(self, *arguments: str) -> str:
-        environment = {
-            "RIATA_HUB": f"https://{ADDRESS}",
-            "RIATA_CA_FILE": str(self.directory / "ca.crt"),
-            "RIATA_TOKEN_FILE": str(self.directory / "admin.token"),
-            "RIATA_CONFIG": str(self.directory / "config.yaml"),
-        }
-        command = [*self.cluster.command_prefix, *tools.console_script("riata", "ctl"), *arguments]
-        return (await execute(command, env=environment, timeout=90)).check().stdout
-
-    async def through_hub(self, *arguments: str) -> Result:
-        path = self.directory / "hub.kubeconfig"
-        return await kubectl(path, *arguments, prefix=self.cluster.command_prefix)
+    await until(there, what="the cluster agent has labelled the node and its DaemonSet follows", within=90, every=0.5)
+    await rolled_out(installed.cluster, "daemonset/riata-agent-node-fallback")
+    (pod,) = await installed.pods("node-fallback")
+    assert pod["spec"]["serviceAccountName"] == "riata-agent-node-fallback"
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    found = await installed.node_agent()
+    assert (found["role"], found["credential"]) == ("node", "service-account")
+    labels = (await installed.cluster.kubectl("get", "node", NODE, "-o", "jsonpath={.metadata.labels}")).check()
+    assert json.loads(labels.stdout)[LABEL] == "true"
+    refused = await kubectl(
+        installed.cluster.directory / "node.kubeconfig",
+        *("label", "node", NODE, f"{LABEL}=mine", "--overwrite"),
+        prefix=installed.cluster.command_prefix,
+    )
+    assert "is not allowed to modify labels" in refused.stderr
 
 
-@pytest.mark.timeout(400)
-async def test_the_hub_runs_as_a_pod_and_keeps_what_it_knows(archives: Archives, tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(harness.full("with-hub"))
-        inside = Inside(cluster, tmp_path)
-        for name in ("riata-hub", "riata-agent"):
-            await cluster.import_image(archives[name])
-        volume = cluster.directory / "hub-volume"
-        volume.mkdir()
-        shutil.chown(volume, 65532, 65532)
-        VOLUME["spec"]["hostPath"] = {"path": str(volume)}  # type: ignore[index]
-        await cluster.apply(json.dumps(VOLUME))
-        values = {
-            "namespace": {"create": True},
-            "publicUrl": f"https://{ADDRESS}",
-            "service": {"clusterIP": ADDRESS},
-            "tls": {"names": [ADDRESS]},
-            "drainDelaySeconds": 1,
-        }
-        await cluster.apply(dump(plain(render("riata-hub", values))))
-        await rolled_out(cluster, "statefulset/riata-hub")
-        await inside.route()
+async def test_a_node_agents_pod_that_is_deleted_comes_back(installed: Installed) -> None:
+    before = await installed.node_agent()
+    (pod,) = await installed.pods("node-fallback")
+    name = pod["metadata"]["name"]
+    (await installed.cluster.kubectl("delete", "pod", name, "--namespace", NAMESPACE, "--wait")).check()
+    started = time.monotonic()
 
-        (tmp_path / "admin.token").touch(mode=0o600)
-        (tmp_path / "admin.token").write_text(await inside.in_hub("python3", "-I", "-c", TOKEN))
-        look = "import pathlib; print(pathlib.Path('/var/lib/riata/hub/tls/ca.crt').read_text(), end='')"
-        (tmp_path / "ca.crt").write_text(await inside.in_hub("python3", "-I", "-c", look))
-        await inside.riata("clusters", "create", "self")
-        await inside.riata("agent-tokens", "create", "self", "--write-token", str(tmp_path / "agent.token"))
-        ca = (tmp_path / "ca.crt").read_text()
-        token = (tmp_path / "agent.token").read_text().strip()
-        await cluster.apply(agent_manifest(f"https://{ADDRESS}", pins_of_pem(ca.encode())[0], ca, token))
-        await rolled_out(cluster, "deployment/riata-agent")
-        await inside.riata("clusters", "wait", "self", "--timeout", "60s")
-        (tmp_path / "hub.kubeconfig").touch(mode=0o600)
-        (tmp_path / "hub.kubeconfig").write_text(await inside.riata("kubeconfig", "self"))
-        assert "riata-hub-0" in (await inside.through_hub("get", "pods", "--namespace", NAMESPACE)).check().stdout
+    async def another() -> bool:
+        return (await installed.node_agent())["instance"] != before["instance"]
 
-        (await cluster.kubectl("delete", "pod", "riata-hub-0", "--namespace", NAMESPACE, "--wait")).check()
-        await rolled_out(cluster, "statefulset/riata-hub")
-        await inside.route()
-        await inside.riata("clusters", "wait", "self", "--timeout", "60s")
-        assert "riata-hub-0" in (await inside.through_hub("get", "pods", "--namespace", NAMESPACE)).check().stdout
+    await until(another, what="another instance is connected", within=60, every=0.2)
+    print(f"\nthe node agent was back {time.monotonic() - started:.1f} s after its pod was gone")
+
+
+async def test_without_cluster_agents_the_node_agent_carries_kubectl(installed: Installed) -> None:
+    """Also while the Service of the API server is no way to it, as without kube-proxy."""
+    cluster = installed.cluster
+    scale = ("scale", "deployment/riata-agent", "--namespace", NAMESPACE)
+    try:
+        (await cluster.kubectl(*scale, "--replicas=0")).check()
+
+        async def alone() -> bool:
+            return (await installed.serving())["role"] == "node" and not await installed.pods()
+
+        await until(alone, what="the cluster agents are gone", within=60, every=0.2)
+        started = time.monotonic()
+        nodes = (await installed.kubectl("get", "nodes", "-o", "name")).check()
+        print(f"\nkubectl by the node agent: {time.monotonic() - started:.2f} s")
+        assert nodes.stdout.split() == [f"node/{NODE}"]
+        made = ("create", "configmap", "by-a-node-agent", "--from-literal=a=b")
+        (await installed.kubectl(*made)).check()
+        (pod,) = await installed.pods("node-fallback")
+        name = pod["metadata"]["name"]
+        command = ("exec", "--namespace", NAMESPACE, name, "--", "python3", "-I", "-c", "print(6 * 7)")
+        assert (await installed.kubectl(*command)).check().stdout == "42\n"
+
+        await without_service(cluster)
+        started = time.monotonic()
+        (await installed.kubectl("get", "configmap", "by-a-node-agent")).check()
+        print(f"kubectl by the node agent without the Service: {time.monotonic() - started:.2f} s")
+        (await installed.kubectl("delete", "configmap", "by-a-node-agent")).check()
+        logged = (await installed.kubectl("logs", name, "--namespace", NAMESPACE)).check().stdout
+        assert "Service is no way to it" in logged
+    finally:
+        await with_service(cluster)
+        (await cluster.kubectl(*scale, "--replicas=2")).check()
+
+    async def back() -> bool:
+        return (await installed.serving())["role"] == "cluster"
+
+    await until(back, what="a cluster agent serves again", within=60, every=0.2)
+    await rolled_out(cluster, "deployment/riata-agent")
+
+
+async def nft(cluster: Cluster, rules: str) -> None:
+    (await execute([*cluster.command_prefix, "nft", "-f", "-"], stdin=rules, timeout=15)).check()
+
+
+async def without_service(cluster: Cluster) -> None:
+    """Packets of pods to the Service vanish, those of connections that are open too."""
+    await nft(
+        cluster,
+        "add table ip gone\n"
+        "add chain ip gone raw { type filter hook prerouting priority -300; }\n"
+        f"add rule ip gone raw ip daddr {SERVICE_ADDRESS} drop\n",
+    )
+
+
+async def with_service(cluster: Cluster) -> None:
+    await nft(cluster, "add table ip gone\ndelete table ip gone\n")

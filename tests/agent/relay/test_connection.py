@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import importlib.util
+import socket
 import weakref
 
 import pytest
 
-from agent.relay.connection import KubeConnection
+from agent.relay.connection import UNACKNOWLEDGED_MS, KubeConnection
 from agent.relay.endpoint import KubeTrust
 from proto.aio import loop
 from tests.agent.apiserver import Pki, api_server
@@ -161,3 +162,21 @@ def test_a_lost_connection_is_freed_without_the_garbage_collector(tmp_path, run)
         gc.enable()
     assert user is None
     assert transport.get_extra_info("socket") is None, "the connection holds what it has lost"
+
+
+async def test_what_an_api_server_may_leave_unacknowledged_is_bounded_but_behind_an_upgrade(tmp_path):
+    """The kernel's own view of the socket."""
+    pki = Pki(tmp_path)
+
+    async def quiet(head, reader, writer):
+        await reader.read()
+
+    async with api_server(pki, quiet) as (_, port):
+        for upgrade, expected in (("", UNACKNOWLEDGED_MS), ("SPDY/3.1", 0)):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: KubeConnection(Owner()), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
+            )
+            connection.begin(User(), b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade=upgrade)
+            sock = connection._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
+            connection.abort()
