@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import kubeconfig, proof
-from agent.config import KubeSettings, Settings
+from agent.config import Settings
 from agent.health import Listener, Site
 from agent.kubeconfig import KubeAccess
 from agent.kubeversion import KubeVersion
@@ -22,8 +22,6 @@ from agent.metrics import CONTENT_TYPE, Counts, registry, render
 from agent.relay.addresses import Addresses
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
-from agent.relay.credential import TokenFile
-from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.policy import Policy
 from agent.relay.pool import Pool, PoolLimits
 from agent.uplink.connect import Uplink
@@ -98,7 +96,7 @@ async def _serve_until(
 ) -> int:
     instance = secrets.token_bytes(16)
     counts = Counts()
-    access = _kube_access(settings.kube)
+    access = kubeconfig.access(settings.kube)
     policy = Policy(settings.policy_file)
     addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
@@ -125,17 +123,6 @@ async def _serve_until(
         running.cancel()
         await pool.close()
         return EXIT_OK
-
-
-def _kube_access(settings: KubeSettings) -> KubeAccess:
-    if settings.kubeconfig is not None:
-        return kubeconfig.load(settings)
-    assert settings.token_file is not None  # KubeSettings has checked it
-    return KubeAccess(
-        endpoint=Endpoint.from_url(settings.url),
-        trust=KubeTrust(ca_file=settings.ca_file, allow_legacy_ca=settings.allow_legacy_ca),
-        credential=TokenFile(settings.token_file),
-    )
 
 
 def _uplink(

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from agent.config import (
     AGENT_TOKEN_FILE,
@@ -81,6 +81,8 @@ MODES: Final = {
     "cluster": "serve the hub's requests on this cluster's kube-apiserver",
     "node": "keep this node's own tunnel to the hub, proven by its pod's ServiceAccount token",
 }
+DOCTOR: Final = "doctor"
+_DOCTOR_HELP: Final = "check the way to the hub, the credential, the API server and the agent's rights there"
 CLUSTER_ONLY: Final = frozenset({"--key-file", "--key-secret", "--join-token-file", "--fallback-lease"})
 SWITCHES: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -112,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, a mode each for the Deployment and the DaemonSet."""
     top = _Parser(prog="riata-agent", description="Connects a Kubernetes cluster to a riata hub.")
     top.add_argument("--version", action="version", version=f"riata-agent {PRODUCT_VERSION}")
-    modes = top.add_subparsers(dest="mode", metavar="MODE", required=True)
+    modes = top.add_subparsers(dest="command", metavar="MODE", required=True)
     for mode, what in MODES.items():
         one = modes.add_parser(
             mode,
@@ -120,31 +122,49 @@ def parser() -> argparse.ArgumentParser:
             description="Each flag may be given as an environment variable: --hub-url is RIATA_AGENT_HUB_URL.",
             allow_abbrev=False,
         )
-        for flag, metavar, text in FLAGS:
-            if mode == "cluster" or flag not in CLUSTER_ONLY:
-                one.add_argument(flag, metavar=metavar, help=text)
-        for flag, text in SWITCHES:
-            if mode == "node" or flag not in NODE_ONLY:
-                one.add_argument(flag, action="store_true", default=None, help=text)
+        _add_flags(one, mode)
+    doctor = modes.add_parser(
+        DOCTOR,
+        help=_DOCTOR_HELP,
+        description="Takes the flags and variables of the agent it is to examine, and changes nothing.",
+        allow_abbrev=False,
+    )
+    doctor.add_argument("--mode", choices=tuple(MODES), default="cluster", help="which agent (default cluster)")
+    doctor.add_argument("-o", "--output", choices=("table", "json"), default="table", help="a line a check, or JSON")
+    _add_flags(doctor, DOCTOR)
     return top
+
+
+def _add_flags(one: argparse.ArgumentParser, mode: str) -> None:
+    """Those of a mode; the doctor takes all, because it examines either."""
+    for flag, metavar, text in FLAGS:
+        if mode != "node" or flag not in CLUSTER_ONLY:
+            one.add_argument(flag, metavar=metavar, help=text)
+    for flag, text in SWITCHES:
+        if mode != "cluster" or flag not in NODE_ONLY:
+            one.add_argument(flag, action="store_true", default=None, help=text)
 
 
 def settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Flags over environment over defaults. Raises ConfigError; SystemExit for --help and --version."""
-    values = vars(parser().parse_args(argv))
+    return _settings(vars(parser().parse_args(argv)), environ)
+
+
+def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    mode: Literal["cluster", "node"] = values.get("mode") or values["command"]
     given: dict[str, str] = {}
     for flag, _, _ in FLAGS:
-        if values["mode"] != "cluster" and flag in CLUSTER_ONLY:
+        if mode != "cluster" and flag in CLUSTER_ONLY:
             continue
         value = values[flag.removeprefix("--").replace("-", "_")]
         if value is None:
             value = environ.get(variable(flag))
         if value is not None:
             given[flag] = value
-    is_node = values["mode"] == "node"
+    is_node = mode == "node"
     switches = {flag: _switch(flag, values, environ) for flag, _ in SWITCHES if is_node or flag not in NODE_ONLY}
     return Settings(
-        mode=values["mode"],
+        mode=mode,
         hub=_hub(given, allow_legacy_ca=switches["--hub-legacy-ca"]),
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
         fallback=switches.get("--fallback", False),
@@ -252,11 +272,17 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the agent; returns the exit code."""
-    from agent import app  # after the arguments: --help and a wrong flag need not load the whole program
-
+    """Run the agent, or examine it; returns the exit code."""
     try:
-        return app.run(settings(argv, environ))
+        values = vars(parser().parse_args(argv))
+        # After the arguments: --help and a wrong flag need not load the whole program.
+        if values["command"] == DOCTOR:
+            from agent.doctor import report
+
+            return report.run(lambda: _settings(values, environ), values["output"])
+        from agent import app
+
+        return app.run(_settings(values, environ))
     except ConfigError as exc:
         print(f"riata-agent: {exc}", file=sys.stderr)
         return EXIT_USAGE

@@ -53,6 +53,7 @@ class KubeApi:
         self._access = access
         self._context: ssl.SSLContext | None = None
         self._client: Any = None
+        self._making = asyncio.Lock()
 
     async def get(self, path: str) -> Any:
         """The JSON document at `path`. Raises KubeError."""
@@ -65,6 +66,10 @@ class KubeApi:
     async def patch(self, path: str, changes: object) -> Any:
         """Merge `changes` into the object at `path` (RFC 7386: null takes a field away). Raises KubeError."""
         return await self._call("PATCH", path, changes)
+
+    async def post(self, path: str, document: object) -> Any:
+        """Make an object, or ask a question that is one (a review). Raises KubeError."""
+        return await self._call("POST", path, document)
 
     async def close(self) -> None:
         """Release the connections. Idempotent."""
@@ -112,11 +117,12 @@ class KubeApi:
 
     async def _ready(self) -> Any:
         """The library's client, made anew when the CA has changed."""
-        context = self._access.trust.context()
-        if self._client is None or context is not self._context:
-            await self.close()
-            self._client, self._context = await self._make(context), context
-        return self._client
+        async with self._making:  # calls come at once, and each would make one
+            context = self._access.trust.context()
+            if self._client is None or context is not self._context:
+                await self.close()
+                self._client, self._context = await self._make(context), context
+            return self._client
 
     async def _make(self, context: ssl.SSLContext) -> Any:
         load()

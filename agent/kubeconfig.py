@@ -37,6 +37,18 @@ class KubeAccess:
     credential: KubeCredential
 
 
+def access(settings: KubeSettings) -> KubeAccess:
+    """What the settings name, piece by piece or by a kubeconfig. Raises ConfigError."""
+    if settings.kubeconfig is not None:
+        return load(settings)
+    assert settings.token_file is not None  # KubeSettings has checked it
+    return KubeAccess(
+        endpoint=Endpoint.from_url(settings.url),
+        trust=KubeTrust(ca_file=settings.ca_file, allow_legacy_ca=settings.allow_legacy_ca),
+        credential=TokenFile(settings.token_file),
+    )
+
+
 def load(settings: KubeSettings) -> KubeAccess:
     """Endpoint, trust and credential of `settings.kubeconfig`; runs its exec plugin, if any. Raises ConfigError."""
     assert settings.kubeconfig is not None

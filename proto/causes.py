@@ -274,6 +274,34 @@ SESSION_CLOSED = Cause(
     "See the hub's log for the reason",
 )
 
+CREDENTIAL_NOT_JOINED = Cause(
+    "credential-not-joined",
+    Step.CREDENTIAL,
+    "the agent has not joined yet; its join token is there and was not tried, because trying it would use it up",
+    "Start the agent: it joins by itself. If it runs already, its log and /readyz say why it does not",
+    level=Level.WARN,
+)
+CLOCK_WRONG = Cause(
+    "clock-wrong",
+    "clock",
+    "this machine's clock is {seconds} s {side} the hub's",
+    "Set it right, here or at the hub (chrony, systemd-timesyncd): beyond 300 s no signature and no token is accepted",
+)
+CLOCK_OFF = Cause(
+    "clock-off",
+    "clock",
+    "this machine's clock is {seconds} s {side} the hub's",
+    "Let both follow a time server: beyond 300 s no signature is accepted",
+    level=Level.WARN,
+)
+CLOCK_UNKNOWN = Cause(
+    "clock-unknown",
+    "clock",
+    "the hub's answer has no date to compare with",
+    "What stands in front of the hub takes the Date header away; compare the clocks by hand",
+    level=Level.WARN,
+)
+
 
 def rows(module: Mapping[str, object]) -> tuple[Cause, ...]:
     """Every cause that a module defines (`rows(vars(module))`)."""

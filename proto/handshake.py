@@ -23,6 +23,8 @@ CONTROL_PLANE: Final = "control_plane"
 """Key in the `ext` of AUTH: true when the agent's node is one of the control plane. The hub tries such ones first."""
 PINGS: Final = "pings"
 """Key in `ext` of HELLO and AUTH: pings a second that the sender bears, where it is not 20."""
+TRIAL: Final = "trial"
+"""Key in the `ext` of HELLO and AUTH: the credential is checked and answered, and no session comes of it."""
 
 _W = TypeVar("_W", bound=messages.Wire)
 
@@ -103,7 +105,7 @@ class _Handshake:
 class HubHandshake(_Handshake):
     """The hub's side. `nonce` is 32 fresh random bytes, drawn by the caller."""
 
-    __slots__ = ("_build", "_hub_id", "_versions", "nonce")
+    __slots__ = ("_build", "_hub_id", "_versions", "is_trial", "nonce")
 
     def __init__(
         self,
@@ -120,6 +122,8 @@ class HubHandshake(_Handshake):
         self.nonce = nonce
         self._build = build
         self._versions = wire_versions
+        self.is_trial = False
+        """The agent asks what would come of its credential: answer, register nothing, close. Known after AUTH."""
 
     def hello(self) -> bytes:
         """Return the first message."""
@@ -129,7 +133,7 @@ class HubHandshake(_Handshake):
             versions=self._versions,
             limits=self.limits.offer(),
             build=self._build,
-            ext=_offer(self.limits, compresses=self._compresses),
+            ext=_offer(self.limits, compresses=self._compresses) | {TRIAL: True},
         )
         return self._send(FrameType.HELLO, SessionInput.HELLO, hello)
 
@@ -140,6 +144,7 @@ class HubHandshake(_Handshake):
         compresses = self._compresses and compression.is_spoken(auth.ext)
         agreed = bounds.merge(self.limits.offer(), auth.limits)
         self._negotiated = Negotiated(version, agreed, _pings(auth.ext), compresses)
+        self.is_trial = auth.ext.get(TRIAL) is True
         return auth
 
     def make_welcome(self, session_id: str, cluster: str, *, cluster_uid: str = "") -> messages.Welcome:
@@ -162,9 +167,12 @@ class HubHandshake(_Handshake):
 
 
 class AgentHandshake(_Handshake):
-    """The agent's side. `instance` is 16 random bytes of this process, `epoch` grows with each of its sessions."""
+    """The agent's side. `instance` is 16 random bytes of this process, `epoch` grows with each of its sessions.
 
-    __slots__ = ("_fields", "_hello", "_versions")
+    `is_trial`: only ask what would come of the credential. A hub that does not know this ends it before AUTH.
+    """
+
+    __slots__ = ("_fields", "_hello", "_is_trial", "_versions")
 
     def __init__(
         self,
@@ -178,9 +186,11 @@ class AgentHandshake(_Handshake):
         kubernetes: str = "",
         wire_versions: tuple[int, int] = versions.OURS,
         compresses: bool = False,
+        is_trial: bool = False,
     ) -> None:
         super().__init__(limits, compresses=compresses)
         self._versions = wire_versions
+        self._is_trial = is_trial
         self._hello: messages.HubHello | None = None
         self._fields = (role, instance, epoch, node, build, kubernetes)
 
@@ -188,6 +198,8 @@ class AgentHandshake(_Handshake):
         """Return the hub's HELLO; its nonce is what a signature signs. Raise ProtocolError, VersionMismatch."""
         hello = self._receive(message, FrameType.HELLO, SessionInput.HELLO, messages.HubHello)
         versions.negotiate(self._versions, hello.versions)
+        if self._is_trial and hello.ext.get(TRIAL) is not True:
+            raise errors.VersionMismatch("the hub is older than the trial of a credential: upgrade it")
         self._compresses = self._compresses and compression.is_spoken(hello.ext)
         self._hello = hello
         return hello
@@ -205,7 +217,7 @@ class AgentHandshake(_Handshake):
             node=node,
             build=build,
             kubernetes=kubernetes,
-            ext=_offer(self.limits, compresses=self._compresses),
+            ext=_offer(self.limits, compresses=self._compresses) | ({TRIAL: True} if self._is_trial else {}),
         )
         return self._send(FrameType.AUTH, SessionInput.AUTH, auth)
 

@@ -70,6 +70,16 @@ class Enrolment:
                 raise _unusable(str(exc)) from exc
             logger.warning("agent key not read again", extra={"place": ring.place, "error": str(exc) or "no answer"})
 
+    async def look(self) -> None:
+        """Load the key, and make none. Raises ConnectFailed when there is none to load."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                state = await self._ring.load()
+        except (KeyUnusable, TimeoutError) as exc:
+            raise _unusable(str(exc) or f"{self._ring.place} does not answer") from exc
+        if state is None:
+            raise _unusable(f"{self._ring.place} holds no key yet: the agent makes it when it starts")
+
     def present(self, hello: HubHello, claims: Claims) -> Credential:
         candidates = self._candidates()
         if not candidates:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -17,12 +18,31 @@ BODY_BYTES_MAX: Final = 256 * 1024
 _HEAD_BYTES_MAX: Final = 64 * 1024
 
 
-class _Answer:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+    date: str
+    """The Date header, or empty."""
+    tls: str
+    """Version of TLS."""
+    not_after: str
+    """The end of the certificate as OpenSSL writes it; empty on a connection that is not verified."""
+
+
+class _Callbacks:
     """httptools callbacks."""
 
     def __init__(self) -> None:
         self.body = bytearray()
+        self.date = ""
         self.is_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"date":
+            self.date = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -42,6 +62,23 @@ async def get(
     proxy: Proxy | None = None,
 ) -> tuple[int, bytes]:
     """Status and body. Raises OSError (TLS errors and time-outs are OSErrors too). Redirects are not followed."""
+    answer = await ask(
+        host, port, path, context=context, server_name=server_name, authorization=authorization, proxy=proxy
+    )
+    return answer.status, answer.body
+
+
+async def ask(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    context: ssl.SSLContext,
+    server_name: str = "",
+    authorization: bytes = b"",
+    proxy: Proxy | None = None,
+) -> Answer:
+    """As `get`, with what else is worth knowing of the connection."""
     async with asyncio.timeout(TIMEOUT):
         sock = await _through(proxy, host, port) if proxy is not None else None
         if sock is None:
@@ -55,13 +92,22 @@ async def get(
             if authorization:
                 request += b"\r\nauthorization: " + authorization
             writer.write(request + b"\r\n\r\n")
-            return await _read(reader)
+            status, callbacks = await _read(reader)
+            tls = writer.get_extra_info("ssl_object")
+            certificate = writer.get_extra_info("peercert") or {}
+            return Answer(
+                status,
+                bytes(callbacks.body),
+                callbacks.date,
+                tls.version() or "" if tls is not None else "",
+                str(certificate.get("notAfter", "")),
+            )
         finally:
             writer.transport.abort()
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    answer = _Answer()
+async def _read(reader: asyncio.StreamReader) -> tuple[int, _Callbacks]:
+    answer = _Callbacks()
     parser = httptools.HttpResponseParser(answer)
     seen = 0
     try:
@@ -75,7 +121,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
             parser.feed_data(data)
     except httptools.HttpParserError as exc:
         raise ConnectionError("the answer is not HTTP/1.1") from exc
-    return parser.get_status_code(), bytes(answer.body)
+    return parser.get_status_code(), answer
 
 
 async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:

@@ -71,10 +71,12 @@ class Opener:
         kubernetes: Callable[[], Awaitable[str]],
         session_limits: limits.Limits | None = None,
         compresses: bool = False,
+        is_trial: bool = False,
         dial: Dial = wsclient.open_transport,
     ) -> None:
         """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time. `compresses`:
-        whether answers may be compressed where the hub can read it."""
+        whether answers may be compressed where the hub can read it. `is_trial`: only learn whether the hub would take
+        the credential; the hub then closes, and what `open` returns is to be aborted."""
         self._settings = settings
         self._identity = identity
         self._trust = trust
@@ -85,6 +87,7 @@ class Opener:
             send_queue_bytes=SEND_QUEUE_BYTES, send_queue_low_bytes=SEND_QUEUE_BYTES // 2
         )
         self._compresses = compresses
+        self._is_trial = is_trial
         self._dial = dial
         self._epoch = 0
 
@@ -119,6 +122,7 @@ class Opener:
             self._limits,
             kubernetes=version,
             compresses=self._compresses,
+            is_trial=self._is_trial,
         )
         hello = handshake.receive_hello(await transport.receive())
         claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._pins_in_use(transport))

@@ -35,6 +35,7 @@ from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.aio.websocket import WebSocketTransport
 from proto.commands import Verb
+from proto.credentials import JOIN
 from proto.errors import Code
 from proto.handshake import CONTROL_PLANE, HubHandshake
 from proto.limits import Limits
@@ -164,7 +165,12 @@ class TunnelEndpoint:
                 await transport.send(handshake.hello())
                 auth = handshake.receive(await transport.receive())
                 challenge = Challenge(self._hub_id, handshake.nonce, transport.peer)
+                if handshake.is_trial and auth.credential.scheme == JOIN:
+                    raise wire.ProtocolError("a join cannot be tried: it would be the join")
                 identity = await self._authenticator.authenticate(auth, challenge)
+                if handshake.is_trial:
+                    await self._answer_trial(handshake, identity, transport)
+                    return None
                 tunnel = self._admit(handshake, auth, identity, transport, challenge)
                 welcome = handshake.make_welcome(
                     tunnel.session_id, identity.cluster_name, cluster_uid=identity.cluster_uid
@@ -192,6 +198,15 @@ class TunnelEndpoint:
         except (ConnectionError, EOFError):
             transport.abort()
         return None
+
+    async def _answer_trial(
+        self, handshake: HubHandshake, identity: AgentIdentity, transport: WebSocketTransport
+    ) -> None:
+        """Say that the credential is good, and end: nothing is registered, so no request and no list ever sees it."""
+        welcome = handshake.make_welcome("trial", identity.cluster_name, cluster_uid=identity.cluster_uid)
+        await transport.send(handshake.welcome(welcome))
+        await transport.close(1000, "trial")
+        logger.info("an agent's credential was tried", extra={"peer": transport.peer, "cluster": identity.cluster_name})
 
     def _admit(
         self,

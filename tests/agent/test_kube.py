@@ -1,5 +1,6 @@
 """The door to kubernetes_asyncio: deadlines, fresh credentials, no proxy, no secret in a log, and little memory."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -147,3 +148,14 @@ def test_loading_is_light_and_late():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.split() == ["False", "0"]
+
+
+async def test_calls_at_once_share_one_client(tmp_path):
+    """Each would make its own otherwise, and all but the last would stay open."""
+    pki, script = Pki(tmp_path), Api(json_answer(b'{"a":1}'))
+    async with api_server(pki, script) as (server, port):
+        api = KubeApi(access(tmp_path, pki, port))
+        assert await asyncio.gather(*(api.post("/reviews", {}) for _ in range(6))) == [{"a": 1}] * 6
+        assert server.connections <= 4
+        await api.close()
+    assert b"POST /reviews HTTP/1.1" in script.heads[0]

@@ -13,6 +13,7 @@ from tests.harness import tools
 from tests.harness.agent_pod import AgentPod
 from tests.harness.children import RUN_VARIABLE, Child
 from tests.harness.clusters import Cluster
+from tests.harness.commands import Result, execute
 from tests.harness.failures import HarnessError, tail
 from tests.harness.hubs import Hub, wait_ready_file
 from tests.harness.pki import write_private
@@ -59,6 +60,12 @@ class Agent:
         await self._start()
         await self.connected()
 
+    async def doctor(self, *options: str) -> Result:
+        """`riata-agent doctor` beside the agent, with its settings and in its surroundings; `options` win."""
+        command = _command(self.directory, self.pod, self.hub, "doctor", [*self.options, *options], self.environment)
+        variables = {**_environment(self.pod), **(self.environment or {})}
+        return await execute(["env", "-i", *(f"{k}={v}" for k, v in variables.items()), *command])
+
     async def connected(self, timeout_s: float = _CONNECTED_S) -> None:
         """Wait until the hub calls the cluster connected. Raises HarnessError with the agent's log."""
         loop = asyncio.get_running_loop()
@@ -97,17 +104,32 @@ def _spawn(
     options: Sequence[str],
     settings: Mapping[str, str] | None = None,
 ) -> Child:
-    command = [*pod.command_prefix, *tools.console_script("riata-agent", "agent"), "cluster"]
+    command = _command(directory, pod, hub, "cluster", options, settings)
+    command += ["--ready-file", str(ready_file)]
+    environment = {**_environment(pod), **(settings or {})}
+    return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
+
+
+def _environment(pod: AgentPod) -> dict[str, str]:
+    """Nothing of the test run's own surroundings: no proxy, no kubeconfig, no home."""
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
+
+
+def _command(
+    directory: Path,
+    pod: AgentPod,
+    hub: Hub,
+    mode: str,
+    options: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+) -> list[str]:
+    command = [*pod.command_prefix, *tools.console_script("riata-agent", "agent"), mode]
     command += ["--hub-url", hub.url_on(pod.hub_host)]
     if settings is None:
         command += ["--hub-ca-file", str(hub.ca_file), "--hub-ca-pin", hub.ca_pin, *_credential(directory, options)]
     command += ["--kube-ca-file", str(pod.ca_file), "--kube-token-file", str(pod.token_file)]
     command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-    command += ["--ready-file", str(ready_file), *options]
-    # Nothing of the test run's own surroundings: no proxy, no kubeconfig, no home.
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name, **pod.env}
-    environment |= settings or {}
-    return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
+    return [*command, *options]
 
 
 def _credential(directory: Path, options: Sequence[str]) -> list[str]:

@@ -149,6 +149,29 @@ async def test_a_bad_credential() -> None:
         assert hub.count("tunnel_refusals_total", reason="credential") == 1
 
 
+@pytest.mark.parametrize(("value", "answer"), [(b"good", Welcome), (b"bad", Refused)])
+async def test_a_trial_is_answered_and_leaves_no_trace(value: bytes, answer: type) -> None:
+    async with running() as hub, hub.connect() as session:
+        assert isinstance(await greet(session, agent()), Welcome)
+        async with hub.connect() as socket:  # of the same instance and a higher epoch: it would supersede
+            assert isinstance(await greet(socket, agent(9, is_trial=True), value), answer)
+            assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        (tunnel,) = hub.registry
+        assert tunnel.epoch == 1
+        assert hub.count("sessions", role="cluster") == 1
+
+
+async def test_a_join_is_never_tried() -> None:
+    """Its authenticator would enrol the key."""
+    async with running() as hub, hub.connect() as socket:
+        handshake = agent(is_trial=True)
+        handshake.receive_hello(await socket.receive_bytes())
+        await socket.send_bytes(handshake.auth(Credential(scheme="join", value=b"good")))
+        refused = handshake.receive_answer(await socket.receive_bytes())
+        assert isinstance(refused, Refused)
+        assert refused.code == Code.PROTOCOL
+
+
 async def test_a_revoked_credential_is_told_so() -> None:
     async with running() as hub, hub.connect() as socket:
         answer = await greet(socket, agent(), b"old")

@@ -1,0 +1,22 @@
+"""The cluster's rows: complete, and no id twice, also not one of the way to the hub."""
+
+import string
+
+import pytest
+
+from agent.doctor import causes, cluster, report
+from proto import causes as way
+from proto.causes import Cause
+
+
+@pytest.mark.parametrize("row", way.rows(vars(causes)), ids=lambda row: row.id)
+def test_a_row_is_complete(row: Cause):
+    assert row.check in {report.SETTINGS, cluster.KUBE, cluster.TOKEN, cluster.RBAC}
+    assert row.what
+    assert row.cure
+    fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}
+    assert fields <= {"said", "at", "status", "missing", "of", "profile", "rights", "account"}
+
+
+def test_ids_are_unique_over_both_tables():
+    way.by_id([*way.rows(vars(way)), *way.rows(vars(causes))])
