@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from ctl import errors, terminal
-from ctl.commands import about, agent_tokens, agents, clusters, demo, grants, join_tokens, kubeconfig, login, tokens
+from ctl.commands import (
+    about,
+    agent_tokens,
+    agents,
+    clusters,
+    demo,
+    doctor,
+    grants,
+    join_tokens,
+    kubeconfig,
+    login,
+    tokens,
+)
 from proto import versions
 
 
@@ -26,6 +38,7 @@ def build() -> App:
     for group in (clusters, agents, join_tokens, agent_tokens, grants, tokens):
         app.command(group.app)
     app.command(kubeconfig.kubeconfig)
+    app.command(doctor.doctor)
     app.command(demo.demo)
     app.command(about.version)
     app.command(about.completion_of(app))

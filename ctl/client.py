@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import ssl
 import types
 import urllib.parse
@@ -12,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import yarl
 
-from ctl import errors, logins, proxies, terminal, trust
+from ctl import diagnose, errors, logins, proxies, terminal, trust
 from proto import versions
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10, sock_connect=10, sock_read=30)
@@ -41,6 +40,20 @@ def target(*segments: str) -> str:
     return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in segments)
 
 
+def session(context: ssl.SSLContext | None, token: str = "") -> aiohttp.ClientSession:
+    """An HTTP client with nothing of the environment in it. `context` None: plain HTTP."""
+    headers = {"User-Agent": f"riata/{versions.PRODUCT_VERSION}", "Accept": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context or True, limit=8),
+        headers=headers,
+        timeout=TIMEOUT,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
 class HubClient:
     """A session with one hub: `async with HubClient(login) as hub: await hub.get(target("v1", "clusters"))`.
 
@@ -54,16 +67,7 @@ class HubClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {"User-Agent": f"riata/{versions.PRODUCT_VERSION}", "Accept": "application/json"}
-        if self.login.token:
-            headers["Authorization"] = f"Bearer {self.login.token}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._context or True, limit=8),
-            headers=headers,
-            timeout=TIMEOUT,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._session = session(self._context, self.login.token)
         return self
 
     async def __aexit__(
@@ -99,12 +103,13 @@ class HubClient:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as response:
-                return _parsed(self.login.hub, method, response, await _bounded(response))
+                return _parsed(self.login.hub, method, response, await bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise _unreachable(self.login.hub, self._proxy, exc) from exc
+            raise _unreachable(self.login, self._proxy, exc) from exc
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body, at most MAX_ANSWER_BYTES. Raises CommandError."""
     parts, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
@@ -148,41 +153,12 @@ def _nonsense(hub: str, why: str) -> errors.CommandError:
     )
 
 
-def _unreachable(hub: str, proxy: str | None, exc: BaseException) -> errors.CommandError:
-    what, cure = _diagnosis(exc)
+def _unreachable(login: logins.Login, proxy: str | None, exc: BaseException) -> errors.CommandError:
+    found = diagnose.explain(exc, login, proxy)
     way = "through the proxy of the environment" if proxy else "directly"
     return errors.CommandError(
-        f"cannot reach {hub}: {what}", means=f"tried {way}", cure=cure, exit_code=errors.Exit.UNREACHABLE
+        f"cannot reach {login.hub}: {terminal.clean(found.what)}",
+        means=f"tried {way}; riata doctor looks closer",
+        cure=found.cure,
+        exit_code=errors.Exit.UNREACHABLE,
     )
-
-
-def _diagnosis(exc: BaseException) -> tuple[str, str]:
-    """What went wrong in plain words, and the cure. The order matters: aiohttp's classes inherit from each other."""
-    match exc:
-        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as bad):
-            return (
-                f"its certificate is not trusted ({bad.verify_message})",
-                "give the hub's CA with `riata login --ca-file`; the name in the URL must be in the certificate",
-            )
-        case aiohttp.ClientConnectorDNSError():
-            return "its name does not resolve", "check the host in the URL, and your DNS"
-        case aiohttp.ClientHttpProxyError(status=status):
-            return f"the proxy refuses (HTTP {status})", "check HTTPS_PROXY, or add the hub's host to NO_PROXY"
-        case aiohttp.ClientProxyConnectionError():
-            return "the proxy does not answer", "check HTTPS_PROXY, or add the hub's host to NO_PROXY"
-        case aiohttp.ClientConnectorSSLError() | aiohttp.ClientSSLError() | ssl.SSLError():
-            return "no TLS there", "check the port; a hub started with --plain-http wants http:// and loopback"
-        case TimeoutError():
-            return "no answer in time", "check the network between here and the hub"
-        case aiohttp.ClientConnectorError(os_error=cause):
-            return _reason(cause), "check the host, the port, and that the hub is running"
-        case _:
-            return "the connection broke off", "repeat the command; look at the hub's log if it happens again"
-
-
-def _reason(cause: OSError) -> str:
-    if isinstance(cause, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(cause, socket.gaierror):
-        return "its name does not resolve"
-    return terminal.clean(cause.strerror or "the connection failed")

@@ -74,13 +74,20 @@ class Diagnosis:
         return f"{self.what}. {self.cure}"
 
 
-AGENT: Final = {"url": "--hub-url", "ca": "--hub-ca-file", "pin": "--hub-ca-pin", "legacy": "--hub-legacy-ca"}
+AGENT: Final = {
+    "url": "--hub-url",
+    "ca": "--hub-ca-file",
+    "pin": "--hub-ca-pin",
+    "legacy": "--hub-legacy-ca",
+    "trusted": "the pinned CA",
+}
 """What the agent calls the settings."""
 OPERATOR: Final = {
     "url": "the hub's URL (riata login --hub)",
     "ca": "the login's CA (riata login --ca-file)",
     "pin": "its pin (riata login --ca-pin)",
     "legacy": "a Python older than 3.13",
+    "trusted": "the CA of this login",
 }
 """What `riata` calls them."""
 
@@ -126,6 +133,12 @@ TCP_UNREACHABLE = Cause(
     "cannot reach {at} ({said})",
     "Check the route from here to the hub, or set HTTPS_PROXY",
 )
+TCP_BROKEN = Cause(
+    "tcp-broken",
+    Step.TCP,
+    "the connection to {at} broke off",
+    "Try again; if it breaks off again, look at the hub's log and at what stands in front of it",
+)
 TLS_NONE = Cause("tls-none", Step.TLS, "{at} does not speak TLS", "Give the port where the hub serves https")
 TLS_FAILED = Cause(
     "tls-failed",
@@ -154,7 +167,7 @@ TLS_FORM = Cause(
 PIN_OTHER_CA = Cause(
     "pin-other-ca",
     Step.PIN,
-    "the hub's certificate does not come from the pinned CA",
+    "the hub's certificate does not come from {trusted}",
     "If the hub's CA was replaced, give its new {pin} (and {ca}); if a TLS terminator or an inspecting proxy stands in"
     " front of the hub, give the pin of that one's CA; else somebody is in between",
     is_slow=True,

@@ -103,9 +103,9 @@ class _Handshake:
 
 
 class HubHandshake(_Handshake):
-    """The hub's side. `nonce` is 32 fresh random bytes, drawn by the caller."""
+    """The hub's side. `nonce` is 32 fresh random bytes, drawn by the caller. `tries`: it offers trials."""
 
-    __slots__ = ("_build", "_hub_id", "_versions", "is_trial", "nonce")
+    __slots__ = ("_build", "_hub_id", "_tries", "_versions", "is_trial", "nonce")
 
     def __init__(
         self,
@@ -116,9 +116,11 @@ class HubHandshake(_Handshake):
         build: str = versions.PRODUCT_VERSION,
         wire_versions: tuple[int, int] = versions.OURS,
         compresses: bool = False,
+        tries: bool = False,
     ) -> None:
         super().__init__(limits, compresses=compresses)
         self._hub_id = hub_id
+        self._tries = tries
         self.nonce = nonce
         self._build = build
         self._versions = wire_versions
@@ -133,7 +135,7 @@ class HubHandshake(_Handshake):
             versions=self._versions,
             limits=self.limits.offer(),
             build=self._build,
-            ext=_offer(self.limits, compresses=self._compresses) | {TRIAL: True},
+            ext=_offer(self.limits, compresses=self._compresses) | ({TRIAL: True} if self._tries else {}),
         )
         return self._send(FrameType.HELLO, SessionInput.HELLO, hello)
 
@@ -144,7 +146,7 @@ class HubHandshake(_Handshake):
         compresses = self._compresses and compression.is_spoken(auth.ext)
         agreed = bounds.merge(self.limits.offer(), auth.limits)
         self._negotiated = Negotiated(version, agreed, _pings(auth.ext), compresses)
-        self.is_trial = auth.ext.get(TRIAL) is True
+        self.is_trial = self._tries and auth.ext.get(TRIAL) is True
         return auth
 
     def make_welcome(self, session_id: str, cluster: str, *, cluster_uid: str = "") -> messages.Welcome:

@@ -17,6 +17,19 @@ SETTINGS_PIN = Cause(
 SETTINGS_WRONG = Cause(
     "settings-wrong", "settings", "{said}", "Mend the flag or its variable: riata-agent doctor --help lists both"
 )
+AGENT_UNREADY = Cause(
+    "agent-unready",
+    "agent",
+    "the agent runs here and is not connected; it says: {said}",
+    "The checks below look for the reason; what the hub knows of this agent: riata agents list",
+)
+AGENT_NONE = Cause(
+    "agent-none",
+    "agent",
+    "no agent listens at {at} (--health-listen)",
+    "Start it, or run the doctor where it runs; before the first start this is as it should be",
+    level=Level.WARN,
+)
 KUBE_UNREACHABLE = Cause(
     "kube-unreachable",
     "kube",

@@ -86,7 +86,7 @@ async def _rights(settings: Settings, access: KubeAccess, api: KubeApi) -> Findi
     except (ValueError, TokenUnavailable):
         account, namespace, name = "the user of --kubeconfig", "", ""
     try:
-        if settings.mode == "node" and name.endswith(SUFFIXES[0]):
+        if settings.mode == "node" and not settings.fallback and not name.endswith(SUFFIXES[1]):
             return good(RBAC, f"{account} needs no rights, and has none from the chart")
         profile, missing = await _profile(api)
         wanted = list(rights.PROFILES[profile])

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from agent import kubeconfig, proof
 from agent.config import Settings
-from agent.doctor import causes, cluster, way
+from agent.doctor import causes, cluster, running, way
 from agent.errors import ConfigError
 from agent.kube import KubeApi
 from proto import findings
@@ -36,14 +36,16 @@ async def examine(read: Callable[[], Settings]) -> list[Finding]:
         access = kubeconfig.access(settings.kube)
     except ConfigError as exc:
         cause = causes.SETTINGS_PIN if "--hub-ca-pin" in str(exc) else causes.SETTINGS_WRONG
-        others = (*way.CHECKS[:-1], way.CLOCK, way.CHECKS[-1], cluster.KUBE, cluster.TOKEN, cluster.RBAC)
+        others = (running.CHECK, *way.CHECKS[:-1], way.CLOCK, way.CHECKS[-1], cluster.KUBE, cluster.TOKEN, cluster.RBAC)
         wrong = findings.bad(cause, causes.NAMES, said=str(exc))
         return [wrong, *(findings.not_run(check, SETTINGS) for check in others)]
     async with contextlib.AsyncExitStack() as stack:
         api = KubeApi(access)
         stack.push_async_callback(api.close)
         credential, _ = proof.choose(settings, access, stack)
-        to_hub, here = await asyncio.gather(
-            way.examine(settings, credential, proof.wall_clock()), cluster.examine(settings, access, api)
+        agent, to_hub, here = await asyncio.gather(
+            running.examine(settings.serve.health_listen),
+            way.examine(settings, credential, proof.wall_clock()),
+            cluster.examine(settings, access, api),
         )
-    return [good(SETTINGS, f"mode {settings.mode}, hub {settings.hub.url}"), *to_hub, *here]
+    return [good(SETTINGS, f"mode {settings.mode}, hub {settings.hub.url}"), agent, *to_hub, *here]

@@ -159,7 +159,7 @@ class TunnelEndpoint:
     async def _greet(self, transport: WebSocketTransport) -> Tunnel | None:
         """HELLO, AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses)
+        handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses, tries=True)
         try:
             async with asyncio.timeout(self._handshake_timeout_s):
                 await transport.send(handshake.hello())

@@ -66,6 +66,16 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
+async def shown(host: str, port: int, context: ssl.SSLContext) -> tuple[str, str]:
+    """Version of TLS and the end of the certificate of a verified connection, which is dropped. Raises OSError."""
+    async with asyncio.timeout(TIMEOUT):
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+    tls = writer.get_extra_info("ssl_object")
+    certificate = writer.get_extra_info("peercert") or {}
+    writer.transport.abort()
+    return tls.version() or "", str(certificate.get("notAfter", ""))
+
+
 async def connect(host: str, port: int) -> float:
     """Open a TCP connection and drop it again; the seconds that it took. Raises OSError, UnicodeError."""
     loop = asyncio.get_running_loop()

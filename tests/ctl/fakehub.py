@@ -1,10 +1,13 @@
 """A fake hub on loopback: the /v1 API as the interface document gives it, kept in plain dictionaries."""
 
 import dataclasses
+import email.utils
 import json
 from typing import Any
 
 from aiohttp import web
+
+from proto import versions
 
 ADMIN = "riata_admin00000_" + "a" * 64
 CREATED = "2026-11-25T04:00:00Z"
@@ -26,6 +29,16 @@ class FakeHub:
     """When set, every request gets this."""
     made: int = 0
     shell: str | None = "sh <<'RIATA_END'\nRIATA_END\n"
+    version: str = "0.1.0"
+    date: float | None = None
+    """What its clock says, in seconds since the epoch; None: the time that it is."""
+    ends: str | None = None
+    """When the login's token ends."""
+    strips: bool = False
+    """Something in front takes the Upgrade away."""
+    subprotocols: tuple[str, ...] = (versions.SUBPROTOCOL,)
+    kubernetes: web.Response | None = None
+    """When set, the answer to everything below /k8s/."""
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._front])
@@ -45,6 +58,8 @@ class FakeHub:
         routes.add_get("/v1/clusters/{name}/join-tokens", _lister(self.join_tokens))
         routes.add_delete("/v1/clusters/{name}/join-tokens/{id}", _remover(self.join_tokens))
         routes.add_post("/v1/clusters/{name}/manifest", self._manifest)
+        routes.add_get("/v1/tunnel", self._tunnel)
+        routes.add_get("/k8s/clusters/{name}/{rest:.*}", self._kubernetes)
         for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
             routes.add_get(path, _lister(kept))
             routes.add_post(path, self._create_cluster if kept is self.clusters else _creator(kept))
@@ -58,15 +73,33 @@ class FakeHub:
         self.calls.append((request.method, request.raw_path, body))
         if self.answer is not None:
             return self.answer
-        if request.path != "/version" and request.headers.get("Authorization") != f"Bearer {ADMIN}":
+        if request.path not in {"/version", "/v1/tunnel"} and request.headers.get("Authorization") != f"Bearer {ADMIN}":
             return status(401, "the token is not valid")
         return await handler(request)
 
     async def _version(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": "0.1.0"})
+        headers = {} if self.date is None else {"Date": email.utils.formatdate(self.date, usegmt=True)}
+        return web.json_response({"version": self.version}, headers=headers)
+
+    async def _tunnel(self, request: web.Request) -> web.StreamResponse:
+        if self.strips or request.headers.get("Upgrade") != "websocket":
+            return status(400, "agents connect here by WebSocket")
+        socket = web.WebSocketResponse(protocols=self.subprotocols)
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    async def _kubernetes(self, request: web.Request) -> web.StreamResponse:
+        name, rest = request.match_info["name"], request.match_info["rest"]
+        if self.kubernetes is not None:
+            return self.kubernetes
+        if rest == "version" and name in self.clusters:
+            return web.json_response({"gitVersion": "v1.37.2"})
+        return status(403, "this is not allowed")
 
     async def _whoami(self, request: web.Request) -> web.Response:
-        return web.json_response({"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"})
+        who = {"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"}
+        return web.json_response({**who, **({"tokenExpiresAt": self.ends} if self.ends else {})})
 
     def token(self, prefix: str, body: dict[str, Any]) -> dict[str, Any]:
         self.made += 1

@@ -64,12 +64,12 @@ async def test_nobody_listening_is_unreachable() -> None:
         free.bind(("127.0.0.1", 0))
         error = await _fails(f"http://127.0.0.1:{free.getsockname()[1]}")
     assert error.exit_code == errors.Exit.UNREACHABLE
-    assert "connection refused" in error.what
+    assert "refused the connection" in error.what
 
 
 async def test_plain_http_where_tls_is_expected_is_unreachable(hub: str) -> None:
     error = await _fails(hub.replace("http:", "https:"))
-    assert (error.exit_code, "no TLS there" in error.what) == (errors.Exit.UNREACHABLE, True)
+    assert (error.exit_code, "does not speak TLS" in error.what) == (errors.Exit.UNREACHABLE, True)
 
 
 async def test_a_hub_that_hangs_up_is_unreachable() -> None:

@@ -90,5 +90,5 @@ async def test_a_proxy_that_refuses_is_unreachable_and_its_password_is_not_shown
         with pytest.raises(errors.CommandError) as caught:
             await hub.get("/v1/whoami")
     assert caught.value.exit_code == errors.Exit.UNREACHABLE
-    assert "the proxy refuses (HTTP 403)" in caught.value.what
+    assert "answered 403" in caught.value.what
     assert "secret" not in caught.value.render()

@@ -63,6 +63,7 @@ class Agent:
     async def doctor(self, *options: str) -> Result:
         """`riata-agent doctor` beside the agent, with its settings and in its surroundings; `options` win."""
         command = _command(self.directory, self.pod, self.hub, "doctor", [*self.options, *options], self.environment)
+        command += ["--health-listen", urlsplit(self.health_url).netloc]
         variables = {**_environment(self.pod), **(self.environment or {})}
         return await execute(["env", "-i", *(f"{k}={v}" for k, v in variables.items()), *command])
 

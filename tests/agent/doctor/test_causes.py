@@ -4,14 +4,14 @@ import string
 
 import pytest
 
-from agent.doctor import causes, cluster, report
+from agent.doctor import causes, cluster, report, running
 from proto import causes as way
 from proto.causes import Cause
 
 
 @pytest.mark.parametrize("row", way.rows(vars(causes)), ids=lambda row: row.id)
 def test_a_row_is_complete(row: Cause):
-    assert row.check in {report.SETTINGS, cluster.KUBE, cluster.TOKEN, cluster.RBAC}
+    assert row.check in {report.SETTINGS, running.CHECK, cluster.KUBE, cluster.TOKEN, cluster.RBAC}
     assert row.what
     assert row.cure
     fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}

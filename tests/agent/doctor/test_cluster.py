@@ -120,7 +120,7 @@ async def test_many_missing_rights_are_counted(tmp_path):
 
 async def test_node_agents(tmp_path):
     assert "needs no rights" in (await rbac(tmp_path, [], mode="node", name="riata-agent-node")).what
-    fallback = {"mode": "node", "name": "riata-agent-node-fallback"}
+    fallback = {"mode": "node", "name": "riata-agent-node-fallback"}  # as in its pod
     assert (await rbac(tmp_path, rights.PROFILES["impersonate"], **fallback)).level is Level.OK
     assert (await rbac(tmp_path, rights.PROFILES["impersonate"][1:], **fallback)).cause == "rbac-missing"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent import cli
-from agent.config import KubeSettings, Settings
+from agent.config import KubeSettings, ServeSettings, Settings
 from agent.doctor import report
 from proto.causes import Level
 from tests.agent.apiserver import Pki, api_server
@@ -14,7 +14,7 @@ from tests.agent.doctor.hub import Hub
 from tests.agent.uplink.hub import settings as hub_settings
 
 CHECKS = [
-    "settings", "proxy", "dns", "tcp", "tls", "pin", "http", "websocket", "session", "clock", "credential",
+    "settings", "agent", "proxy", "dns", "tcp", "tls", "pin", "http", "websocket", "session", "clock", "credential",
     "kube", "kube-token", "rbac",
 ]  # fmt: skip
 PIN = "sha256:" + "a" * 64
@@ -60,7 +60,8 @@ async def test_a_cluster_that_is_well(tmp_path):
     async with Hub().listening(pki) as hub_port, api_server(pki, test_cluster.Api()) as (_, port):
         (tmp_path / "kube-token").write_text(test_cluster.token("system:serviceaccount:ns:agent"))
         kube = KubeSettings(url=f"https://localhost:{port}", ca_file=pki.ca_file, token_file=tmp_path / "kube-token")
-        settings = Settings(hub=hub_settings(pki, hub_port, tmp_path), kube=kube)
+        serve = ServeSettings(health_listen="")
+        settings = Settings(hub=hub_settings(pki, hub_port, tmp_path), kube=kube, serve=serve)
         found = await report.examine(lambda: settings)
     assert [finding.check for finding in found] == CHECKS
     bad = {finding.check for finding in found if finding.level is Level.FAIL}

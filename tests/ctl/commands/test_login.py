@@ -56,7 +56,7 @@ async def test_another_ca_is_refused_before_the_token_is_sent(
 ) -> None:
     result = await riata("login", "--hub", tls, *_files(home, trustme.CA()))
     assert result.code == 5
-    assert "certificate is not trusted" in result.err
+    assert "does not come from the CA of this login" in result.err
     assert fake.calls == []
     assert not (home / ".config").exists()
 

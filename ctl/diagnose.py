@@ -1,0 +1,63 @@
+"""What keeps a command from its hub, in the words of the table that the agent uses too (proto.causes)."""
+
+import ssl
+import urllib.parse
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+
+from ctl import logins
+from proto import causes
+from proto.aio import reach
+from proto.causes import Diagnosis
+
+_SYSTEMS: Final = {**causes.OPERATOR, "trusted": "a CA that this machine trusts"}
+
+
+def names(login: logins.Login) -> Mapping[str, str]:
+    """What the settings are called for this login."""
+    return causes.OPERATOR if login.ca else _SYSTEMS
+
+
+def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagnosis:
+    """The row for what aiohttp or the system raised. The order matters: aiohttp's classes inherit from each other."""
+    host, port = place(login.hub)
+    known, through = names(login), address(proxy)
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return causes.PROXY_REFUSED.found(known, through=through, said=f"answered {exc.status}")
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        said = reach.cause_of(exc.os_error)[1]
+        return causes.PROXY_UNREACHABLE.found(known, through=through, said=said)
+    error = _system(exc)
+    if error is None:
+        return causes.TCP_BROKEN.found(known, at=f"{host}:{port}")
+    return reach.diagnose(error, host, port, through=through, names=known)
+
+
+def _system(exc: BaseException) -> OSError | None:
+    """The system's own error in what aiohttp raised."""
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        inner = exc.certificate_error
+        return inner if isinstance(inner, ssl.SSLCertVerificationError) else None
+    if isinstance(exc, TimeoutError):  # one of aiohttp's is a ClientError too
+        return TimeoutError()
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return exc.os_error
+    if isinstance(exc, aiohttp.ClientError) or not isinstance(exc, OSError):
+        return None
+    return exc
+
+
+def place(url: str) -> tuple[str, int]:
+    """Host and port of a hub's URL."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def address(proxy: str | None) -> str:
+    """A proxy's URL without what may be a password in it."""
+    if not proxy:
+        return ""
+    parts = urllib.parse.urlsplit(proxy)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

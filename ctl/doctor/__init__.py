@@ -1,0 +1,1 @@
+"""`riata doctor`: what keeps an operator from the hub, and the hub from its clusters, check by check."""

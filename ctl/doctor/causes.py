@@ -1,0 +1,103 @@
+"""What can be wrong on the operator's side, and the cure. The way to the hub is in proto.causes."""
+
+from typing import Final
+
+from proto.causes import Cause, Level
+
+LOGIN: Final = "login"
+CREDENTIAL: Final = "credential"
+VERSION: Final = "version"
+WEBSOCKET: Final = "websocket"
+CLUSTERS: Final = "clusters"
+KUBECONFIG: Final = "kubeconfig"
+
+LOGIN_NONE = Cause(
+    "login-none", LOGIN, "{said}", "riata login --hub https://HOST:PORT --ca-file FILE --token-file FILE"
+)
+LOGIN_UNUSABLE = Cause(
+    "login-unusable", LOGIN, "{said}", "Mend or remove the file or variable that is named, and run riata login again"
+)
+TOKEN_REFUSED = Cause(
+    "token-refused",
+    CREDENTIAL,
+    "the hub does not accept the login's token (401)",
+    "It has expired or was revoked: riata login with a new one (an administrator: riata tokens create)",
+)
+TOKEN_ENDS = Cause(
+    "token-ends",
+    CREDENTIAL,
+    "the login's token ends at {at}",
+    "Make another while it is good (riata tokens create), and riata login with it",
+    level=Level.WARN,
+)
+API_STRANGE = Cause(
+    "api-strange",
+    "http",
+    "{path} is not answered as by a riata hub (HTTP {status})",
+    "Check {url}; a proxy or another program may have answered",
+)
+VERSION_APART = Cause(
+    "version-apart",
+    VERSION,
+    "this command is {ours}, the hub {theirs}",
+    "Use a riata of the hub's version: the two may differ by one minor version",
+    level=Level.WARN,
+)
+WEBSOCKET_K8S = Cause(
+    "websocket-k8s",
+    WEBSOCKET,
+    "an upgrade below /k8s/ is not answered by the hub (HTTP {status})",
+    "kubectl exec needs it: let what stands in front of the hub pass every path below it, with Connection and Upgrade",
+)
+CLUSTER_AWAY = Cause(
+    "cluster-away",
+    CLUSTERS,
+    "no agent of cluster {name} is connected{since}",
+    "In that cluster: kubectl --namespace riata-system exec deploy/riata-agent -- riata-agent doctor; if there is no"
+    " such pod, look at the Deployment's events",
+)
+CLUSTER_NEW = Cause(
+    "cluster-new",
+    CLUSTERS,
+    "no agent of cluster {name} has joined since the hub started",
+    "riata clusters manifest {name} | kubectl apply -f -; if that was done: riata-agent doctor in the agent's pod",
+    level=Level.WARN,
+)
+CLUSTER_SILENT = Cause(
+    "cluster-silent",
+    CLUSTERS,
+    "cluster {name} is connected, and does not answer: {said}",
+    "Its API server may be down, or the agent cannot use it: riata-agent doctor in the agent's pod looks at both",
+)
+KUBECONFIG_NONE = Cause(
+    "kubeconfig-none",
+    KUBECONFIG,
+    "no kubeconfig that kubectl reads has a context of this hub",
+    "riata kubeconfig --all --merge",
+    level=Level.WARN,
+)
+KUBECONFIG_UNREADABLE = Cause(
+    "kubeconfig-unreadable",
+    KUBECONFIG,
+    "{said}",
+    "Repair the file, or take it out of KUBECONFIG",
+)
+KUBECONFIG_GONE = Cause(
+    "kubeconfig-gone",
+    KUBECONFIG,
+    "context {context}: the hub shows no cluster {name}",
+    "It was deleted, or your grant for it has ended: kubectl config delete-context {context}",
+    level=Level.WARN,
+)
+KUBECONFIG_TOKEN = Cause(
+    "kubeconfig-token",
+    KUBECONFIG,
+    "context {context}: the hub does not accept its token (401)",
+    "It has expired or was revoked: riata kubeconfig {name} --merge makes a new one",
+)
+KUBECONFIG_CA = Cause(
+    "kubeconfig-ca",
+    KUBECONFIG,
+    "context {context}: it trusts another CA than this login",
+    "The hub's CA was replaced, or the entry is an old one: riata kubeconfig {name} --merge",
+)

@@ -1,0 +1,168 @@
+"""What lies behind the hub: is each cluster connected, does it answer, and does kubectl's own file lead there?"""
+
+import asyncio
+import base64
+import binascii
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ctl import client, errors, files, logins
+from ctl.doctor import causes
+from ctl.kubeconfig import entries, location, yamltext
+from proto import findings, pins
+from proto.findings import Finding, good
+
+AT_ONCE: Final = 8
+"""Clusters asked at a time."""
+_NAMES: Final[dict[str, str]] = {}
+
+
+async def connected(hub: client.HubClient, wanted: Sequence[str]) -> list[Finding]:
+    """A finding for each cluster that is ill, and one for all that are well. Raises CommandError."""
+    listed = await hub.items(client.target("v1", "clusters"))
+    known = {str(each.get("name")): each for each in listed}
+    for name in wanted:
+        if name not in known:
+            await hub.get(client.target("v1", "clusters", name))  # says what the hub says of it
+    chosen = [known[name] for name in (wanted or sorted(known)) if name in known]
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def one(cluster: Mapping[str, Any]) -> Finding | None:
+        async with at_once:
+            return await _ill(hub, cluster, is_wanted=bool(wanted))
+
+    ill = [finding for finding in await asyncio.gather(*map(one, chosen)) if finding is not None]
+    well = len(chosen) - len(ill)
+    if not chosen:
+        return [good(causes.CLUSTERS, "the hub shows you none")]
+    return ([good(causes.CLUSTERS, f"{well} of {len(chosen)} connected, and they answer")] if well else []) + ill
+
+
+async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: bool) -> Finding | None:
+    name, lost = str(cluster.get("name")), cluster.get("lastLostAt")
+    if not cluster.get("connected"):
+        nodes = sum(1 for tunnel in cluster.get("tunnels") or [] if tunnel.get("role") == "node")
+        since = f" since {lost}" if lost else ""
+        since += f" (node agents: {nodes})" if nodes else ""
+        is_new = not lost and not nodes and not is_wanted
+        return findings.bad(causes.CLUSTER_NEW if is_new else causes.CLUSTER_AWAY, _NAMES, name=name, since=since)
+    try:
+        await hub.get(client.target("k8s", "clusters", name, "version"))
+    except errors.CommandError as exc:
+        if exc.exit_code is errors.Exit.FORBIDDEN:  # said by the API server: it answers
+            return None
+        return findings.bad(causes.CLUSTER_SILENT, _NAMES, name=name, said=exc.what)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One context of kubectl's that leads to a cluster of the hub."""
+
+    name: str
+    cluster: str
+    """Its name at the hub."""
+    token: str
+    ca: str
+    """PEM; empty: the system's store."""
+
+    def __repr__(self) -> str:
+        return f"Context({self.name!r})"
+
+
+async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[str, str]) -> list[Finding]:
+    """Findings for the contexts of this hub in the files that kubectl reads. `known`: clusters that the hub shows."""
+    try:
+        contexts = read(login.hub, env)
+    except (errors.CommandError, ValueError) as exc:
+        return [findings.bad(causes.KUBECONFIG_UNREADABLE, _NAMES, said=str(exc))]
+    if not contexts:
+        return [findings.bad(causes.KUBECONFIG_NONE, _NAMES)]
+    shown, accepted = set(known), {}
+    ill = []
+    for context in contexts:
+        if context.token and context.token not in accepted:
+            accepted[context.token] = await _is_accepted(login, context.token, env)
+        row = None
+        if context.token and not accepted[context.token]:
+            row = causes.KUBECONFIG_TOKEN
+        elif _pins(context.ca) != _pins(login.ca):
+            row = causes.KUBECONFIG_CA
+        elif context.cluster not in shown:
+            row = causes.KUBECONFIG_GONE
+        if row is not None:
+            ill.append(findings.bad(row, _NAMES, context=context.name, name=context.cluster))
+    well = len(contexts) - len(ill)
+    return (
+        [good(causes.KUBECONFIG, f"{well} of {len(contexts)} contexts of this hub are in order")] if well else []
+    ) + ill
+
+
+async def _is_accepted(login: logins.Login, token: str, env: Mapping[str, str]) -> bool:
+    async with client.HubClient(msgspec.structs.replace(login, token=token), env) as hub:
+        try:
+            await hub.get(client.target("v1", "whoami"))
+        except errors.CommandError as exc:
+            return exc.exit_code is not errors.Exit.UNAUTHORIZED
+    return True
+
+
+def read(hub: str, env: Mapping[str, str]) -> list[Context]:
+    """The contexts that lead to the hub, the first of a name as kubectl merges. Raises CommandError, ValueError."""
+    found: dict[str, dict[str, tuple[pathlib.Path, dict[str, Any]]]] = {section: {} for section in entries.SECTIONS}
+    for path in location.precedence(env):
+        if path.exists():
+            _load(path, found)
+    prefix = entries.server(hub, "")
+    contexts = []
+    for name, (_, body) in found["contexts"].items():
+        path, cluster = found["clusters"].get(str(body.get("cluster")), (pathlib.Path(), {}))
+        user_path, user = found["users"].get(str(body.get("user")), (pathlib.Path(), {}))
+        server = str(cluster.get("server", ""))
+        if server.startswith(prefix):
+            wanted = server.removeprefix(prefix).split("/")[0]
+            contexts.append(Context(name, wanted, _token(user_path, user), _ca(path, cluster)))
+    return contexts
+
+
+def _load(path: pathlib.Path, found: dict[str, dict[str, tuple[pathlib.Path, dict[str, Any]]]]) -> None:
+    try:
+        document = yamltext.load(files.read_text(str(path), what="kubeconfig"))
+    except ValueError as exc:
+        raise ValueError(f"the kubeconfig {path} cannot be read: {exc}") from exc
+    for section, key in entries.SECTIONS.items():
+        listed = document.get(section) if isinstance(document, dict) else None
+        for element in listed if isinstance(listed, list) else []:
+            body = element.get(key) if isinstance(element, dict) else None
+            if isinstance(body, dict):
+                found[section].setdefault(str(element.get("name")), (path, body))
+
+
+def _token(path: pathlib.Path, user: Mapping[str, Any]) -> str:
+    if user.get("tokenFile"):
+        return files.read_token(str(path.parent / str(user["tokenFile"])))
+    return str(user.get("token") or "")
+
+
+def _ca(path: pathlib.Path, cluster: Mapping[str, Any]) -> str:
+    if cluster.get("certificate-authority-data"):
+        try:
+            return base64.b64decode(str(cluster["certificate-authority-data"]), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError) as exc:
+            raise ValueError(
+                f"the kubeconfig {path} has a certificate-authority-data that is no base64 of PEM"
+            ) from exc
+    if cluster.get("certificate-authority"):
+        return files.read_ca(str(path.parent / str(cluster["certificate-authority"])))
+    return ""
+
+
+def _pins(ca: str) -> set[str]:
+    try:
+        return set(pins.pins_of_pem(ca.encode())) if ca else set()
+    except pins.PinError:
+        return {"unreadable"}

@@ -1,0 +1,50 @@
+"""All of `riata doctor`, in order."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ctl import client, errors, logins
+from ctl.doctor import causes, clusters, way
+from proto import findings
+from proto.causes import Level
+from proto.findings import Finding, good
+
+BEHIND = (causes.CLUSTERS, causes.KUBECONFIG)
+_NAMES: dict[str, str] = {}
+
+
+async def examine(
+    profile: str, wanted: Sequence[str], now: float, env: Mapping[str, str] = os.environ
+) -> list[Finding]:
+    """Every finding. `wanted`: names of clusters, all when empty. `now`: seconds since the epoch. Changes nothing.
+
+    Raises CommandError for a wanted cluster that the hub does not show.
+    """
+    try:
+        login = logins.resolve(env, profile)
+        login_finding = _login(login)
+    except errors.CommandError as exc:
+        is_none = exc.exit_code is errors.Exit.UNAUTHORIZED
+        said = f"{exc.what}; {exc.cure}" if exc.cure and not is_none else exc.what
+        bad = findings.bad(causes.LOGIN_NONE if is_none else causes.LOGIN_UNUSABLE, _NAMES, said=said)
+        return [bad, *(findings.not_run(check, causes.LOGIN) for check in (*way.CHECKS, *BEHIND))]
+    found = await way.Way(login, env, now).examine()
+    needed = {finding.check: finding for finding in found}[causes.CREDENTIAL]
+    if needed.level in {Level.FAIL, Level.NOT_RUN}:
+        first = next(finding.check for finding in found if finding.level is Level.FAIL)
+        return [login_finding, *found, *(findings.not_run(check, first) for check in BEHIND)]
+    async with client.HubClient(login, env) as hub:
+        behind = await clusters.connected(hub, wanted)
+        known = [str(each.get("name")) for each in await hub.items(client.target("v1", "clusters"))]
+    return [login_finding, *found, *behind, *(await clusters.kubeconfigs(login, known, env))]
+
+
+def _login(login: logins.Login) -> Finding:
+    """Raises CommandError for one that cannot be used."""
+    if not login.token:
+        raise errors.CommandError(f"the login for {login.hub} has no token", exit_code=errors.Exit.UNAUTHORIZED)
+    if login.hub.startswith("https:"):
+        from ctl import trust
+
+        trust.context(login)
+    return good(causes.LOGIN, login.hub)

@@ -1,0 +1,122 @@
+"""Clusters that are away, new or silent, and contexts of kubectl that lead nowhere."""
+
+import pathlib
+
+import pytest
+import trustme
+import yaml
+
+from ctl import client, errors, logins
+from ctl.doctor import clusters
+from ctl.kubeconfig import entries
+from tests.ctl.fakehub import ADMIN, FakeHub, status
+
+OTHER = "riata_other00000_" + "b" * 64
+
+
+def _clusters(fake: FakeHub) -> None:
+    fake.clusters["well"] = {"name": "well", "connected": True, "tunnels": [{"role": "cluster"}]}
+    fake.clusters["new"] = {"name": "new", "connected": False, "tunnels": []}
+    fake.clusters["lost"] = {"name": "lost", "connected": False, "lastLostAt": "2026-11-26T01:02:03Z"}
+    fake.clusters["nodes"] = {"name": "nodes", "connected": False, "tunnels": [{"role": "node"}]}
+
+
+async def _connected(hub: str, *wanted: str) -> list[tuple[str, str, str]]:
+    async with client.HubClient(logins.Login(hub=hub, token=ADMIN), {}) as api:
+        found = await clusters.connected(api, wanted)
+    return [(finding.level.value, finding.cause, finding.what) for finding in found]
+
+
+async def test_each_cluster_that_is_ill_has_its_line(hub: str, fake: FakeHub) -> None:
+    _clusters(fake)
+    assert await _connected(hub) == [
+        ("ok", "", "1 of 4 connected, and they answer"),
+        ("fail", "cluster-away", "no agent of cluster lost is connected since 2026-11-26T01:02:03Z"),
+        ("warn", "cluster-new", "no agent of cluster new has joined since the hub started"),
+        ("fail", "cluster-away", "no agent of cluster nodes is connected (node agents: 1)"),
+    ]
+
+
+async def test_a_cluster_that_is_asked_for_must_be_connected(hub: str, fake: FakeHub) -> None:
+    _clusters(fake)
+    assert await _connected(hub, "well") == [("ok", "", "1 of 1 connected, and they answer")]
+    assert (await _connected(hub, "new"))[0][:2] == ("fail", "cluster-away")
+    with pytest.raises(errors.CommandError) as caught:
+        await _connected(hub, "none")
+    assert caught.value.exit_code == errors.Exit.NOT_FOUND
+
+
+async def test_a_cluster_that_does_not_answer(hub: str, fake: FakeHub) -> None:
+    _clusters(fake)
+    fake.kubernetes = status(504, "the deadline passed before an answer came")
+    ((level, cause, what),) = await _connected(hub, "well")
+    assert (level, cause) == ("fail", "cluster-silent")
+    assert "the deadline passed" in what
+    fake.kubernetes = status(403, "you may not")
+    assert (await _connected(hub, "well"))[0][0] == "ok", "an API server that says no does answer"
+
+
+async def test_no_clusters(hub: str, fake: FakeHub) -> None:
+    assert await _connected(hub) == [("ok", "", "the hub shows you none")]
+
+
+def _file(path: pathlib.Path, hub: str, token: str, *names: str, ca: str = "") -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(entries.document(entries.build(hub, ca, token, names, "riata"), "riata-x")))
+
+
+async def _kubeconfigs(hub: str, home: pathlib.Path, *known: str, ca: str = "") -> list[tuple[str, str]]:
+    login = logins.Login(hub=hub, token=ADMIN, ca=ca)
+    found = await clusters.kubeconfigs(login, known, {"HOME": str(home)})
+    return [(finding.level.value, finding.cause or finding.what) for finding in found]
+
+
+async def test_contexts_in_order(hub: str, home: pathlib.Path) -> None:
+    _file(home / ".kube" / "config", hub, ADMIN, "a", "b")
+    assert await _kubeconfigs(hub, home, "a", "b") == [("ok", "2 of 2 contexts of this hub are in order")]
+
+
+async def test_a_context_of_a_cluster_that_is_gone(hub: str, home: pathlib.Path) -> None:
+    _file(home / ".kube" / "config", hub, ADMIN, "a", "b")
+    assert (await _kubeconfigs(hub, home, "a"))[1] == ("warn", "kubeconfig-gone")
+
+
+async def test_a_token_that_was_revoked(hub: str, home: pathlib.Path) -> None:
+    _file(home / ".kube" / "config", hub, OTHER, "a")
+    assert await _kubeconfigs(hub, home, "a") == [("fail", "kubeconfig-token")]
+
+
+async def test_another_ca(hub: str, home: pathlib.Path) -> None:
+    ours, other = (trustme.CA().cert_pem.bytes().decode() for _ in range(2))
+    _file(home / ".kube" / "config", hub, ADMIN, "a", ca=other)
+    assert await _kubeconfigs(hub, home, "a", ca=ours) == [("fail", "kubeconfig-ca")]
+    _file(home / ".kube" / "config", hub, ADMIN, "a", ca=ours)
+    assert (await _kubeconfigs(hub, home, "a", ca=ours))[0][0] == "ok"
+
+
+async def test_none_of_this_hub(hub: str, home: pathlib.Path) -> None:
+    assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-none")]
+    _file(home / ".kube" / "config", "https://other.test", ADMIN, "a")
+    assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-none")]
+
+
+async def test_a_file_that_cannot_be_read(hub: str, home: pathlib.Path) -> None:
+    _file(home / ".kube" / "config", hub, ADMIN, "a")
+    (home / ".kube" / "config").write_text("{")
+    assert await _kubeconfigs(hub, home) == [("fail", "kubeconfig-unreadable")]
+
+
+def test_files_are_merged_as_kubectl_does_and_secrets_stay_out_of_sight(home: pathlib.Path, hub: str) -> None:
+    one, two = home / "one", home / "two"
+    _file(one, hub, ADMIN, "a")
+    _file(two, hub, OTHER, "a", "b")
+    (home / "token").write_text(f"{OTHER}\n")
+    text = two.read_text().replace(f"token: {OTHER}", "tokenFile: token")
+    two.write_text(text)
+    found = clusters.read(hub, {"KUBECONFIG": f"{one}:{two}:{home / 'none'}"})
+    assert [(context.name, context.cluster, context.token) for context in found] == [
+        ("riata-a", "a", ADMIN),
+        ("riata-b", "b", OTHER),
+    ]
+    assert ADMIN not in repr(found)
+    assert all(context.ca == "" for context in found)

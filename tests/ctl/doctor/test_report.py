@@ -1,0 +1,53 @@
+"""The whole examination: what is there without a login, and what is left out when the hub is not reached."""
+
+import pathlib
+
+import pytest
+
+from ctl.doctor import report, way
+from proto.causes import Level
+from tests.ctl.fakehub import FakeHub
+
+CHECKS = ["login", *way.CHECKS, "clusters", "kubeconfig"]
+
+
+async def _examine(**env: str) -> list[tuple[str, str, str]]:
+    found = await report.examine("", (), 0.0, env)
+    assert [finding.check for finding in found] == CHECKS
+    return [(finding.check, finding.level.value, finding.cause) for finding in found]
+
+
+async def test_without_a_login_nothing_else_is_run(home: pathlib.Path) -> None:
+    first, *others = await _examine(HOME=str(home))
+    assert first == ("login", "fail", "login-none")
+    assert {level for _, level, _ in others} == {Level.NOT_RUN.value}
+
+
+@pytest.mark.parametrize("text", ["{", "hubs: 3\n"])
+async def test_a_configuration_file_that_is_broken(home: pathlib.Path, text: str) -> None:
+    (home / "config").write_text(text)
+    assert (await _examine(RIATA_CONFIG=str(home / "config")))[0] == ("login", "fail", "login-unusable")
+
+
+async def test_a_ca_file_that_is_none(home: pathlib.Path) -> None:
+    (home / "ca").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (home / "token").write_text("riata_x")
+    found = await _examine(
+        RIATA_HUB="https://h.test", RIATA_CA_FILE=str(home / "ca"), RIATA_TOKEN_FILE=str(home / "token")
+    )
+    assert found[0] == ("login", "fail", "login-unusable")
+
+
+async def test_a_login_without_a_token(home: pathlib.Path) -> None:
+    assert (await _examine(RIATA_HUB="https://h.test"))[0] == ("login", "fail", "login-none")
+
+
+async def test_behind_a_hub_that_refuses_nothing_is_run(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    (home / "other").write_text("riata_other")
+    found = await _examine(RIATA_HUB=hub, RIATA_TOKEN_FILE=str(home / "other"), HOME=str(home))
+    assert found[-2:] == [("clusters", "not-run", ""), ("kubeconfig", "not-run", "")]
+
+
+async def test_to_the_end(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    found = await _examine(RIATA_HUB=hub, RIATA_TOKEN_FILE=str(home / "token"), HOME=str(home))
+    assert found[-2:] == [("clusters", "ok", ""), ("kubeconfig", "warn", "kubeconfig-none")]

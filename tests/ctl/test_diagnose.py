@@ -1,0 +1,36 @@
+"""What aiohttp raises becomes a row of the table."""
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from ctl import diagnose, logins
+
+LOGIN = logins.Login(hub="https://hub.test:8443/riata", ca="PEM")
+KEY = ConnectionKey("hub.test", 8443, True, True, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("exc", "cause", "words"),
+    [
+        (TimeoutError(), "tcp-silent", "hub.test:8443 through the proxy http://p.test:1"),
+        (aiohttp.SocketTimeoutError(), "tcp-silent", "no answer"),
+        (aiohttp.ServerDisconnectedError(), "tcp-broken", "hub.test:8443 broke off"),
+        (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "x")), "tcp-refused", "refused"),
+        (aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")), "proxy-unreachable", "No route"),
+        (ConnectionResetError(104, "reset"), "tcp-unreachable", "reset"),
+    ],
+)
+def test_each_has_its_row(exc: BaseException, cause: str, words: str) -> None:
+    found = diagnose.explain(exc, LOGIN, "http://u:s3cret@p.test:1")
+    assert found.cause == cause
+    assert words in found.what
+    assert "s3cret" not in found.what
+
+
+def test_places_and_addresses() -> None:
+    assert diagnose.place("https://[fd00::1]") == ("fd00::1", 443)
+    assert diagnose.place("http://localhost/x") == ("localhost", 80)
+    assert diagnose.address(None) == ""
+    assert diagnose.names(LOGIN)["trusted"] == "the CA of this login"
+    assert diagnose.names(logins.Login(hub="https://h"))["trusted"] == "a CA that this machine trusts"

@@ -1,0 +1,120 @@
+"""Both doctors against a real hub, a real agent and a real API server: all is well, and faults made for real."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.doctor import rights
+from tests import harness
+from tests.e2e.line import Line
+from tests.e2e.waiting import until
+from tests.harness import Result, tools
+from tests.harness.agents import Agent
+from tests.harness.pki import write_private
+
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+
+def findings(done: Result) -> dict[str, tuple[str, str, str]]:
+    """By check: level, cause, and the whole of the words."""
+    listed = json.loads(done.stdout)["findings"]
+    return {each["check"]: (each["level"], each["cause"], f"{each['what']}. {each['cure']}") for each in listed}
+
+
+async def examined(agent: Agent, *options: str, rc: int) -> dict[str, tuple[str, str, str]]:
+    done = await agent.doctor("-o", "json", *options)
+    assert done.rc == rc, done.stdout + done.stderr
+    return findings(done)
+
+
+async def test_an_agent_that_is_well_and_keeps_its_session(hub_line: Line) -> None:
+    async with harness.agent(hub_line.hub, hub_line.light, name="patient", enrol=True) as agent:
+        before = (await hub_line.api.must("GET", "/v1/clusters/patient"))["tunnels"]
+        found = await examined(agent, rc=0)
+        assert {level for level, _, _ in found.values()} == {"ok"}, found
+        assert "the hub takes it for cluster patient" in found["credential"][2]
+        assert f"{len(rights.PROFILES['impersonate'])} rights of profile impersonate" in found["rbac"][2]
+        after = (await hub_line.api.must("GET", "/v1/clusters/patient"))["tunnels"]
+        assert [tunnel["instance"] for tunnel in after] == [tunnel["instance"] for tunnel in before]
+        assert after[0]["connectedSince"] == before[0]["connectedSince"]
+
+
+async def test_faults_of_an_agent(hub_line: Line, tmp_path: Path) -> None:
+    """Each beside an agent that works: a wrong pin, another CA, a closed port, a dead proxy's name, a wrong token."""
+    async with harness.agent(hub_line.hub, hub_line.light, name="ill") as agent:
+        (tmp_path / "token").write_text("riataagent_" + "a" * 10 + "_" + "0" * 64)
+        cases = (
+            (("--hub-ca-pin", "sha256:abc"), "settings", "settings-pin", "64 hex digits"),
+            (("--hub-ca-pin", "sha256:" + "0" * 64), "pin", "pin-no-ca", "riata-hub init"),
+            (("--hub-url", "https://hub.invalid"), "dns", "dns-unresolved", "resolv.conf"),
+            (("--hub-url", "https://127.0.0.1:1"), "tcp", "tcp-refused", "right port"),
+            (
+                ("--token-file", str(tmp_path / "token")),
+                "credential",
+                "credential-refused",
+                "riata agent-tokens create",
+            ),
+            (("--kube-ca-file", str(hub_line.hub.ca_file)), "kube", "kube-other-ca", "kube-root-ca.crt"),
+            (("--kube-token-file", str(tmp_path / "token")), "kube-token", "kube-unauthorized", "restart the pod"),
+        )
+        answers = await asyncio.gather(*(examined(agent, *options, rc=1) for options, *_ in cases))
+        for found, (_, check, cause, cure) in zip(answers, cases, strict=True):
+            level, found_cause, words = found[check]
+            assert (level, found_cause) == ("fail", cause), found
+            assert cure in words
+
+
+async def test_missing_rights_are_named(hub_line: Line, tmp_path: Path) -> None:
+    """With the token of a ServiceAccount that nobody gave anything."""
+    (await hub_line.light.kubectl("create", "serviceaccount", "nobody", "--namespace", "default")).check()
+    token = (await hub_line.light.kubectl("create", "token", "nobody", "--namespace", "default")).check()
+    write_private(tmp_path / "nobody", token.stdout.encode())
+    async with harness.agent(hub_line.hub, hub_line.light, name="powerless") as agent:
+        level, cause, words = (await examined(agent, "--kube-token-file", str(tmp_path / "nobody"), rc=1))["rbac"]
+    assert (level, cause) == ("fail", "rbac-missing")
+    for right in rights.PROFILES["impersonate"]:
+        assert str(right) in words
+    assert "system:serviceaccount:default:nobody" in words
+
+
+async def test_a_revoked_agent(hub_line: Line) -> None:
+    async with harness.agent(hub_line.hub, hub_line.light, name="revoked", enrol=True) as agent:
+        token_id = (agent.directory / "join.token").read_text().split("_")[1]
+        (agent.directory / "join.token").unlink()
+        await hub_line.api.must("DELETE", f"/v1/agents/{token_id}")
+
+        async def told() -> bool:
+            return "revoked" in (await agent.doctor()).stdout
+
+        await until(told, what="the agent to be told")
+        found = await examined(agent, rc=1)
+        assert found["credential"][:2] == ("fail", "credential-revoked")
+        assert found["agent"][:2] == ("fail", "agent-unready")
+        assert "was revoked at" in found["agent"][2]
+
+
+async def test_the_operators_side(hub_line: Line, tmp_path: Path) -> None:
+    """Through the whole line: login, WebSockets, clusters that answer, a cluster that is away, kubectl's own file."""
+    environment = {
+        "HOME": str(tmp_path), "KUBECONFIG": "", "XDG_CONFIG_HOME": "", "RIATA_HUB": hub_line.hub.url,
+        "RIATA_CA_FILE": str(hub_line.hub.ca_file), "RIATA_TOKEN_FILE": str(hub_line.hub.admin_token_file),
+    }  # fmt: skip
+
+    async def riata(*arguments: str) -> Result:
+        return await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=30)
+
+    name = hub_line.light.name
+    (await riata("kubeconfig", name, "--merge")).check()
+    done = await riata("doctor", name, "-o", "json")
+    found = findings(done)
+    assert done.rc == 0, done.stdout
+    assert {level for level, _, _ in found.values()} == {"ok"}, found
+    await hub_line.hub.api.create_cluster("never-there")
+    done = await riata("doctor", "never-there", "-o", "json")
+    assert done.rc == 1
+    assert findings(done)["clusters"][:2] == ("fail", "cluster-away")
+    environment["RIATA_CA_FILE"] = str(next(hub_line.light.directory.rglob("ca.crt")))
+    done = await riata("doctor", "-o", "json")
+    assert findings(done)["pin"][:2] == ("fail", "pin-other-ca"), done.stdout
