@@ -103,8 +103,10 @@ def key(namespace: str, name: str) -> tuple[Right, ...]:
 def nodes(namespace: str, agent: str) -> tuple[Right, ...]:
     """What the cluster agent does for node agents; `agent`: its name, which its lease has too."""
     return (
-        *(Right(verb, "", "pods", "", namespace) for verb in _READS),
+        Right("list", "", "pods", "", namespace),
         *(Right(verb, "coordination.k8s.io", "leases", agent, namespace) for verb in ("get", "update")),
-        *_each((*_READS, "patch"), "", ("nodes",)),
+        *(Right(verb, "", "configmaps", f"{agent}-endpoints", namespace) for verb in ("get", "update")),
+        Right("get", "discovery.k8s.io", "endpointslices", "kubernetes", "default"),
+        *_each(("get", "list", "patch"), "", ("nodes",)),
         *(Right("get", url=url) for url in ("/.well-known/openid-configuration", "/openid/v1/jwks")),
     )
