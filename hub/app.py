@@ -21,15 +21,9 @@ from hub.agents import AgentAdmission, AgentIndexes, HubPins
 from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
 from hub.api.services import Services, Visibility
-from hub.auth.agentkeys import AgentKeys
-from hub.auth.agents import AgentTokens
 from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
-from hub.auth.issuers import Issuers
-from hub.auth.jointokens import JoinTokens
 from hub.auth.nodes import credential_id
-from hub.auth.pods import Pods
-from hub.auth.retention import Retention
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
@@ -43,10 +37,10 @@ from hub.metrics import Metrics
 from hub.proxy.relay import Relay
 from hub.store.index import Follower
 from hub.store.interface import Store
-from hub.store.model import StoreUnavailable
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
+from hub.upkeep import make_retention, purge
 from proto import logs, pins
 from proto.aio.link import Link
 from proto.aio.shutdown import Shutdown
@@ -59,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 EXPIRY_SWEEP_S: Final = 5.0
 """How long a stream may outlive its token."""
-PURGE_S: Final = 3600.0
-"""How often tokens that expired long ago are looked for."""
 CERTIFICATE_SWEEP_S: Final = 30.0
 """How soon a replaced certificate file is noticed without SIGHUP."""
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
@@ -157,7 +149,7 @@ class Hub:
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
         if self._shared is None:
-            retention = make_retention(self._indexes, self._store)
+            retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
             self._tasks.spawn(purge(retention), name="retention")
             self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
 
@@ -170,6 +162,11 @@ class Hub:
     async def reached(self, revision: int) -> None:
         """Return when this process's indexes reflect the revision. Raises StoreUnavailable."""
         await self._indexes.follower.reached(revision)
+
+    async def rotate_own(self, agent_id: str) -> str | None:
+        """Have an agent that is connected to this process replace its key: why it did not, empty when it did, None when
+        it has no tunnel here."""
+        return await self._commands.rotate_own(agent_id)
 
     async def _listen(self) -> None:
         metrics, main = self._settings.metrics_listen, self._settings.listen
@@ -343,35 +340,6 @@ def make_registry(settings: Settings) -> Registry:
     return Registry(
         time.monotonic, lambda: datetime.datetime.now(datetime.UTC), node_tunnels_max=settings.node_tunnels_max
     )
-
-
-def make_retention(indexes: Indexes, store: Store) -> Retention:
-    agents = indexes.agents
-    return Retention(
-        indexes.tokens,
-        Tokens(store, wall_clock),
-        agents.tokens,
-        AgentTokens(store, wall_clock),
-        agents.join_tokens,
-        JoinTokens(store, wall_clock),
-        agents.keys,
-        AgentKeys(store, wall_clock),
-        agents.issuers,
-        Issuers(store, wall_clock),
-        agents.pods,
-        Pods(store),
-        wall_clock,
-    )
-
-
-async def purge(retention: Retention) -> None:
-    """Remove what expired long ago, for ever."""
-    while True:
-        await asyncio.sleep(PURGE_S)
-        try:
-            await retention.purge()
-        except StoreUnavailable:
-            logger.warning("expired tokens could not be removed")
 
 
 async def renew_certificate(settings: Settings, reload: Callable[[], None]) -> None:

@@ -127,6 +127,13 @@ class AgentCommands:
 
     async def rotate_key(self, agent_id: str) -> str:
         """Have a connected agent replace its key now; why it did not, or nothing."""
+        why = await self.rotate_own(agent_id)
+        if why is None:
+            why = await self._registry.rotate_elsewhere(agent_id)
+        return "it is not connected" if why is None else why
+
+    async def rotate_own(self, agent_id: str) -> str | None:
+        """The same over a tunnel of this process; None when there is none."""
         for tunnel in self._registry:
             if tunnel.identity.credential_id == agent_id and tunnel.link.may_open:
                 try:
@@ -134,15 +141,7 @@ class AgentCommands:
                 except (RiataError, TimeoutError) as exc:
                     return str(exc) or "it did not answer in time"
                 return ""
-        return (
-            "it is not connected to this worker of the hub" if self._is_elsewhere(agent_id) else "it is not connected"
-        )
-
-    def _is_elsewhere(self, agent_id: str) -> bool:
-        """Whether another worker has a session of it: that one answers when the request is repeated there."""
-        record = self._keys.get(agent_id)
-        statuses = self._registry.status(record.cluster_uid) if record is not None else ()
-        return any(status.credential_id == agent_id for status in statuses)
+        return None
 
     def _wanted(self, tunnel: Tunnel) -> bytes:
         """The key that the session still has to prove; empty when there is none."""

@@ -243,6 +243,11 @@ class Registry:
     async def refresh(self, cluster_uid: str = "") -> None:
         """Learn what `status` of a cluster, '' for all, has to know of elsewhere: here nothing."""
 
+    async def rotate_elsewhere(self, credential_id: str) -> str | None:
+        """Have an agent that is connected elsewhere replace its key: why it did not, empty when it did, None when it is
+        connected nowhere."""
+        return None
+
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         """What the management API shows, newest tunnel last."""
         now = self._now()

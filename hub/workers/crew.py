@@ -16,7 +16,7 @@ from hub.workers import messages, storeview
 from hub.workers.channel import Channel, ChannelLost
 from hub.workers.hoplimits import hop_limits
 from hub.workers.host import turn_away
-from hub.workers.messages import Done, Families, Lives, News, Opened, Question, Reply
+from hub.workers.messages import Done, Families, Lives, News, Opened, Outcome, Question, Reply
 from hub.workers.metrics import Sums
 from hub.workers.packets import pair
 from hub.workers.process import spawn
@@ -34,6 +34,8 @@ SILENT_S: Final = 10.0
 """A worker whose loop answers nothing for so long is killed: it holds its share of the connections."""
 ANSWER_S: Final = 2.0
 """For metrics and for looks at tunnels: who takes longer is left out."""
+ROTATE_S: Final = 20.0
+"""For an agent that makes a new key: as long as it may take to answer, and some."""
 STEADY_S: Final = 30.0
 """A worker that lived for so long is started again at once; the next failure counts as the first."""
 BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
@@ -297,6 +299,8 @@ class Crew:
             await self.reached(question.revision)
         elif isinstance(question, messages.Look):
             return await self._look(member, question)
+        elif isinstance(question, messages.RotateKey):
+            return await self._rotate_key(member, question)
         return Done()
 
     async def _look(self, member: Member, question: messages.Look) -> Lives:
@@ -308,6 +312,20 @@ class Crew:
         ]
         found = [reply for reply in await asyncio.gather(*asked) if isinstance(reply, Lives)]
         return Lives(tuple(live for lives in found for live in lives.tunnels))
+
+    async def _rotate_key(self, member: Member, question: messages.RotateKey) -> Outcome:
+        """Ask the others that have a tunnel of the agent, one after the other, until one has done it."""
+        outcome = Outcome(None)
+        for other in self._others(member):
+            if any(each.credential_id == question.agent_id for each in other.tunnels.values()):
+                reply = await self._ask(other, question, ROTATE_S)
+                if not isinstance(reply, Outcome):
+                    outcome = Outcome("the worker that has its tunnel did not answer in time")
+                elif reply.why is not None:
+                    outcome = reply
+                if outcome.why == "":
+                    break
+        return outcome
 
     async def _reached(self, member: Member, revision: int) -> None:
         channel, process = member.channel, member.process

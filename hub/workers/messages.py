@@ -121,6 +121,13 @@ class Look(Word, frozen=True):
     cluster_uid: str
 
 
+class RotateKey(Word, frozen=True):
+    """Have the agent that is known by this id replace its key; of a worker over a tunnel of its own, of the main
+    process at whichever other worker has one."""
+
+    agent_id: str
+
+
 # Answers.
 
 
@@ -148,6 +155,12 @@ class Live(Word, frozen=True):
 
 class Lives(Word, frozen=True):
     tunnels: tuple[Live, ...]
+
+
+class Outcome(Word, frozen=True):
+    """Why something was not done; empty when it was. None: nobody could be asked."""
+
+    why: str | None
 
 
 class Family(Word, frozen=True):
@@ -243,9 +256,9 @@ class Hop(Word, frozen=True):
 
 Question = (
     Get | List | Put | Delete | Changes | GrantLease | KeepLease | RevokeLease | ReachedEverywhere
-    | Reached | Ping | Measure | Drain | Look
+    | Reached | Ping | Measure | Drain | Look | RotateKey
 )  # fmt: skip
-Reply = Done | Number | Records | Lives | Families
+Reply = Done | Number | Records | Lives | Outcome | Families
 News = Hello | Start | Loaded | Serve | Stop | Reload | Opened | Draining | Closed | Gone | Hop
 
 

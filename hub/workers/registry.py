@@ -25,7 +25,7 @@ from hub.workers.channel import Channel, ChannelLost
 from hub.workers.directory import Directory, Remote, loses
 from hub.workers.hop import Hop
 from hub.workers.host import Host
-from hub.workers.messages import Live, Lives, Opened
+from hub.workers.messages import Live, Lives, Opened, Outcome
 from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code
@@ -230,6 +230,14 @@ class SharedRegistry(Registry):
         known = self._lives if cluster_uid else {}
         known.update({live.session_id: (now, live) for live in lives.tunnels})
         self._lives = known
+
+    async def rotate_elsewhere(self, credential_id: str) -> str | None:
+        try:
+            outcome = await self._channel.ask(messages.RotateKey(credential_id))
+        except ChannelLost:
+            return None
+        assert isinstance(outcome, Outcome)
+        return outcome.why
 
     def lost_at(self, cluster_uid: str) -> float | None:
         own, other = super().lost_at(cluster_uid), self.directory.lost_at(cluster_uid)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from hub import tls
-from hub.app import make_indexes, make_retention, open_data, purge, ready_document, renew_certificate, tls_files
+from hub.app import make_indexes, open_data, ready_document, renew_certificate, tls_files
 from hub.bootstrap import SetupError
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, Clusters
@@ -17,6 +17,7 @@ from hub.config import Settings, host_and_port, is_loopback
 from hub.exposition import MetricsServer
 from hub.metrics import Metrics
 from hub.store.sqlite import SqliteStore
+from hub.upkeep import make_retention, purge
 from hub.workers import messages
 from hub.workers.crew import Crew
 from hub.workers.metrics import measure
@@ -59,7 +60,9 @@ class Supervisor:
         await crew.start()
         if crew.failure.done():
             raise SetupError(crew.failure.result())
-        self._tasks.spawn(purge(make_retention(self._indexes, self._store)), name="retention")
+        self._tasks.spawn(
+            purge(make_retention(self._indexes.tokens, self._indexes.agents, self._store)), name="retention"
+        )
         self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
 
     async def drain(self) -> None:

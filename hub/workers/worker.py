@@ -130,6 +130,8 @@ class Worker:
                 await hub.drain_clients()
             elif isinstance(question, messages.Look):
                 return registry.live(question.cluster_uid)
+            elif isinstance(question, messages.RotateKey):
+                return messages.Outcome(await hub.rotate_own(question.agent_id))
         return Done()
 
     def _news(self, news: News, sockets: list[socket.socket]) -> None:

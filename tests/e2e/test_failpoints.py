@@ -17,6 +17,7 @@ import pytest
 from agent import proof
 from agent.config import HubSettings
 from agent.keys import KeyFile
+from agent.uplink.credentials import Proven
 from agent.uplink.diagnose import ConnectFailed
 from agent.uplink.enrolment import Enrolment
 from agent.uplink.keyring import Keyring
@@ -113,15 +114,21 @@ class Life:
         opened = await _open(opener)
         opened.transport.abort()
 
-    async def rotate(self) -> None:
+    @contextlib.asynccontextmanager
+    async def agent(self) -> AsyncIterator[tuple[KeyRotation, Link, Proven]]:
+        """An agent that is connected and does what it is asked."""
         opener, enrolment, rotation = self.opener()
         opened = await _open(opener)
         async with TaskGroup("agent") as group:
             link = Link(opened.session, opened.transport, name="agent", on_open=lambda s, k, c, m: server.on_open(s, m))
             server = CommandServer(enrolment.handlers(link, opened.proven), group)
             group.spawn(link.run(), name="link")
+            yield rotation, link, opened.proven
+
+    async def rotate(self) -> None:
+        async with self.agent() as (rotation, link, proven):
             rotation._is_wished = True
-            await rotation.rotate(link, opened.proven)
+            await rotation.rotate(link, proven)
 
     async def delete(self) -> None:
         try:
@@ -202,3 +209,21 @@ async def test_a_cluster_lives_and_dies_the_same_over_several_workers() -> None:
             assert await live(a_life) == 0
             (a_life.directory / "agent.key").unlink()
         assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []
+
+
+async def test_any_worker_has_a_key_replaced() -> None:
+    """The agent's session is with one of three workers, and each call of the API meets any of them: whichever it is, it
+    is the agent that answers."""
+    async with life("any-worker") as a_life:
+        await a_life.serve("0:", "--workers", "3")
+        await a_life.create()
+        await a_life.make_token()
+        async with a_life.agent():
+            (shown,) = (await a_life.api.call("GET", "/v1/agents"))["items"]
+            path = f"/v1/agents/{shown['id']}/rotate-key"
+            await a_life.api.call("POST", path)
+            for _ in range(12):
+                with pytest.raises(HarnessError, match="the last rotation is not over yet"):
+                    await a_life.api.call("POST", path)
+            (after,) = (await a_life.api.call("GET", "/v1/agents"))["items"]
+            assert after["instance"] == shown["instance"]

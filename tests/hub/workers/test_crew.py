@@ -29,7 +29,9 @@ class Played:
         self.news: list[News] = []
         self.questions: list[Question] = []
         self.hold: asyncio.Event | None = None
-        """Answers to Reached wait for it."""
+        """Answers to Reached and RotateKey wait for it."""
+        self.why: str | None = ""
+        """Why it replaces no agent's key."""
         self._ended = asyncio.Event()
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
@@ -37,9 +39,9 @@ class Played:
 
     async def _answer(self, question: Question) -> Reply:
         self.questions.append(question)
-        if self.hold is not None and isinstance(question, messages.Reached):
+        if self.hold is not None and isinstance(question, messages.Reached | messages.RotateKey):
             await self.hold.wait()
-        return Done()
+        return messages.Outcome(self.why) if isinstance(question, messages.RotateKey) else Done()
 
     def _news(self, news: News, sockets: list[socket.socket]) -> None:
         self.news.append(news)
@@ -215,3 +217,34 @@ async def test_a_drain_waits_for_all_and_replaces_nobody(rig: Rig) -> None:
     assert (one.returncode, two.returncode) == (0, 0)
     await asyncio.sleep(0.01)
     assert len(rig.started) == 2
+
+
+def announced(worker: int, agent: str) -> Opened:
+    return Opened(worker, f"s-{worker}-{agent}", "uid-a", "a", "cluster", b"i" * 16, 1, "x", "v", "", 0.0, False, agent)
+
+
+async def test_a_key_is_replaced_by_the_worker_that_has_the_agent(rig: Rig) -> None:
+    one, two = await rig.serving()
+    two.channel.tell(announced(2, "agent"))
+    asked = messages.RotateKey("agent")
+    await until(lambda: bool(one.heard(Opened)))
+    assert await one.channel.ask(asked) == messages.Outcome("")
+    assert two.questions.count(asked) == 1
+    two.why = "the last rotation is not over yet"
+    assert await one.channel.ask(asked) == messages.Outcome(two.why)
+    two.why = None  # its session has ended meanwhile
+    assert await one.channel.ask(asked) == messages.Outcome(None)
+    assert await one.channel.ask(messages.RotateKey("stranger")) == messages.Outcome(None)
+    assert messages.RotateKey("stranger") not in two.questions
+
+
+async def test_a_worker_that_replaces_no_key_in_time_is_told_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crews, "ROTATE_S", 0.05)
+    one, two = await rig.serving()
+    two.channel.tell(announced(2, "agent"))
+    await until(lambda: bool(one.heard(Opened)))
+    two.hold = asyncio.Event()
+    reply = await one.channel.ask(messages.RotateKey("agent"))
+    assert isinstance(reply, messages.Outcome)
+    assert "in time" in str(reply.why)
+    two.hold.set()

@@ -41,6 +41,8 @@ class Main:
     async def ask(self, question: Question) -> Reply:
         if self.is_lost:
             raise ChannelLost("gone")
+        if isinstance(question, messages.RotateKey):
+            return messages.Outcome(f"asked for {question.agent_id}")
         assert isinstance(question, messages.Look)
         others = [each.live(question.cluster_uid) for number, each in self._crew.items() if number != self._number]
         return Lives(tuple(live for lives in others for live in lives.tunnels)) if others else Done()
@@ -200,6 +202,24 @@ async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     await rig.crew[1].refresh()
     assert len(rig.crew[1].status("uid-alpha")) == 2
     assert other.is_open
+
+
+async def test_a_key_is_replaced_by_whoever_has_the_agent(rig: Rig) -> None:
+    assert await rig.crew[1].rotate_elsewhere("agent") == "asked for agent"
+    rig.mains[1].is_lost = True
+    assert await rig.crew[1].rotate_elsewhere("agent") is None
+
+
+async def test_the_node_tunnels_of_a_cluster_are_counted_over_all_workers(rig: Rig) -> None:
+    rig.crew[1]._node_tunnels_max = 2
+    for worker in (1, 2):
+        made, _ = rig.connect(worker, instance=worker)
+        rig.crew[worker].remove(made)
+        rig.crew[worker].add(as_node(made, worker))
+    rig.deliver()
+    made, _ = rig.connect(1, instance=3)
+    with pytest.raises(Refusal, match="node_tunnels_max"):
+        rig.crew[1].add(as_node(made, 3))
 
 
 def as_node(made: Tunnel, number: int) -> Tunnel:
