@@ -121,6 +121,26 @@ def test_switches_take_words_in_the_environment():
         settings(*HUB, RIATA_AGENT_HUB_LEGACY_CA="perhaps", **POD)
 
 
+@pytest.mark.parametrize(
+    ("mode", "flags", "environ", "serves"),
+    [
+        ("cluster", (), {}, True),
+        ("node", (), {}, False),
+        ("node", ("--fallback",), {}, True),
+        ("node", (), {"RIATA_AGENT_FALLBACK": "true"}, True),
+        ("node", (), {"RIATA_AGENT_FALLBACK": ""}, False),
+    ],
+)
+def test_a_node_agent_serves_only_if_it_is_told_to(mode, flags, environ, serves):
+    assert cli.settings([mode, *HUB, *flags], {**POD, **environ}).serves is serves
+
+
+def test_a_cluster_agent_is_no_fallback():
+    assert not settings(*HUB, **POD, RIATA_AGENT_FALLBACK="true").fallback
+    with pytest.raises(ConfigError, match="--fallback"):
+        settings(*HUB, "--fallback", **POD)
+
+
 @pytest.mark.parametrize("argv", [[], ["node"], ["authn"], ["cluster", "extra"]])
 def test_other_modes_are_not_offered(argv):
     with pytest.raises(ConfigError):

@@ -166,6 +166,17 @@ def test_the_two_daemonsets_share_the_nodes_out() -> None:
         ]
 
 
+def test_only_the_second_daemonset_serves_requests() -> None:
+    serving = {}
+    for each in render("riata-agent", matrix.nodes()):
+        if each["kind"] in {"DaemonSet", "Deployment"}:
+            (container,) = each["spec"]["template"]["spec"]["containers"]
+            environ = {variable["name"]: variable["value"] for variable in container["env"]}
+            environ["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
+            serving[each["metadata"]["name"]] = cli.settings(container["args"], environ).serves
+    assert serving == {"riata-agent": True, "riata-agent-node": False, "riata-agent-node-fallback": True}
+
+
 def test_an_agent_that_enrols_keeps_its_key_in_the_secret_that_its_role_names() -> None:
     documents = render("riata-agent", matrix.AGENT["enrolment"])
     (pod,) = pods(documents)
