@@ -42,7 +42,7 @@ class KubeVersion:
     async def _ask(self, now: float) -> str:
         endpoint = self._access.endpoint
         context = self._access.trust.context()
-        status, body = await fetch.get(
+        answer = await fetch.ask(
             endpoint.host,
             endpoint.port,
             f"{endpoint.base_path.decode()}/version",
@@ -50,9 +50,9 @@ class KubeVersion:
             server_name=endpoint.server_name,
             authorization=self._access.credential.authorization(now),
         )
-        if status != 200:
-            raise ValueError(f"status {status}")
-        version = json.loads(body)["gitVersion"]
+        if answer.status != 200:
+            raise ValueError(f"status {answer.status}")
+        version = json.loads(answer.body)["gitVersion"]
         if not isinstance(version, str) or not version.isprintable():
             raise ValueError("no gitVersion")
         return version[:TEXT_MAX]

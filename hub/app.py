@@ -29,7 +29,7 @@ from hub.auth.tokens import TokenIndex, Tokens
 from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
-from hub.config import Settings, host_and_port, is_loopback
+from hub.config import Settings, host_and_port
 from hub.edge.server import EdgeServer
 from hub.exposition import MetricsServer
 from hub.memory import buffer_budget
@@ -171,12 +171,7 @@ class Hub:
     async def _listen(self) -> None:
         metrics, main = self._settings.metrics_listen, self._settings.listen
         if metrics and self._shared is None:
-            if not is_loopback(host_and_port(metrics)[0]):
-                logger.warning("metrics are served beyond this host without authentication", extra={"at": metrics})
-            try:
-                self._metrics_bound = await self._metrics_server.start(*host_and_port(metrics))
-            except OSError as exc:
-                raise SetupError(f"cannot listen on {metrics} for metrics: {exc.strerror or exc}") from exc
+            self._metrics_bound = await self._metrics_server.start(metrics)
         try:
             self._bound = await self._edge.start()
         except OSError as exc:

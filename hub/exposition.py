@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+
+from hub.bootstrap import SetupError
+from hub.config import host_and_port, is_loopback
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,15 +28,17 @@ class MetricsServer:
         app.router.add_get("/metrics", self._serve)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the bound address. Raises OSError."""
+    async def start(self, address: str) -> tuple[str, int]:
+        """Listen on HOST:PORT; the bound address. Raises SetupError."""
+        host, port = host_and_port(address)
+        if not is_loopback(host):
+            logger.warning("metrics are served beyond this host without authentication", extra={"at": address})
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
         try:
-            await site.start()
-        except OSError:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as exc:
             await self._runner.cleanup()
-            raise
+            raise SetupError(f"cannot listen on {address} for metrics: {exc.strerror or exc}") from exc
         bound = self._runner.addresses[0]
         return str(bound[0]), int(bound[1])
 

@@ -51,23 +51,6 @@ class _Callbacks:
         self.is_complete = True
 
 
-async def get(
-    host: str,
-    port: int,
-    path: str,
-    *,
-    context: ssl.SSLContext,
-    server_name: str = "",
-    authorization: bytes = b"",
-    proxy: Proxy | None = None,
-) -> tuple[int, bytes]:
-    """Status and body. Raises OSError (TLS errors and time-outs are OSErrors too). Redirects are not followed."""
-    answer = await ask(
-        host, port, path, context=context, server_name=server_name, authorization=authorization, proxy=proxy
-    )
-    return answer.status, answer.body
-
-
 async def ask(
     host: str,
     port: int,
@@ -78,7 +61,7 @@ async def ask(
     authorization: bytes = b"",
     proxy: Proxy | None = None,
 ) -> Answer:
-    """As `get`, with what else is worth knowing of the connection."""
+    """GET. Raises OSError (TLS errors and time-outs are OSErrors too). Redirects are not followed."""
     async with asyncio.timeout(TIMEOUT):
         sock = await _through(proxy, host, port) if proxy is not None else None
         if sock is None:

@@ -94,13 +94,11 @@ async def _fetch_ca(settings: HubSettings, proxy: Proxy | None) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    status, body = await fetch.get(
-        settings.host, settings.port, f"{settings.prefix}/v1/ca", context=context, proxy=proxy
-    )
-    if status != 200:
-        raise ConnectFailed(of_cause(causes.HTTP_NO_CA, status=status))
-    logger.info("fetched the hub's CA", extra={"bytes": len(body)})
-    return body
+    answer = await fetch.ask(settings.host, settings.port, f"{settings.prefix}/v1/ca", context=context, proxy=proxy)
+    if answer.status != 200:
+        raise ConnectFailed(of_cause(causes.HTTP_NO_CA, status=answer.status))
+    logger.info("fetched the hub's CA", extra={"bytes": len(answer.body)})
+    return answer.body
 
 
 def _no_ca(what: str) -> ConnectFailed:

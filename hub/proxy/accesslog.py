@@ -12,6 +12,7 @@ from hub import errors
 from hub.edge.framing import Request
 from proto.directlog import DirectLog
 from proto.redaction import redact_text
+from proto.window import Bucket
 
 NAME: Final = "riata.access"
 PATH_BYTES_MAX: Final = 512
@@ -27,9 +28,7 @@ class AccessLog:
     def __init__(self, now: Callable[[], float], lines_per_s: float, direct: DirectLog | None = None) -> None:
         self._log = logging.getLogger(NAME)
         self._now = now
-        self._rate = lines_per_s
-        self._tokens = lines_per_s
-        self._filled_at = now()
+        self._bucket = Bucket(lines_per_s, lines_per_s)
         self._suppressed = 0
         self._direct = direct
 
@@ -52,23 +51,16 @@ class AccessLog:
 
     def malformed(self, request_id: str, peer: str, error: errors.HubError) -> None:
         """A request that ended at the edge. What the client sent is not repeated."""
-        if not self._take():
+        now = self._now()
+        if self._bucket.is_empty(now):
             self._suppressed += 1
             return
+        self._bucket.spend(now)
         suppressed, self._suppressed = self._suppressed, 0
         fields = {"request_id": request_id, "peer": peer, "status": error.http_status, "reason": error.message}
         if suppressed:
             fields["suppressed"] = suppressed
         self._log.info("request refused", extra=fields)
-
-    def _take(self) -> bool:
-        now = self._now()
-        self._tokens = min(self._rate, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 def safe_path(request: Request) -> str:

@@ -13,7 +13,7 @@ from hub.app import make_indexes, open_data, ready_document, renew_certificate, 
 from hub.bootstrap import SetupError
 from hub.clock import wall_clock
 from hub.clusters.records import Cluster, Clusters
-from hub.config import Settings, host_and_port, is_loopback
+from hub.config import Settings, host_and_port
 from hub.exposition import MetricsServer
 from hub.metrics import Metrics
 from hub.store.sqlite import SqliteStore
@@ -55,7 +55,8 @@ class Supervisor:
         await Clusters(self._store, wall_clock).sweep()
         await self._indexes.follower.load()
         self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
-        await self._show_metrics()
+        if self._settings.metrics_listen:
+            self._metrics_bound = await self._metrics_server.start(self._settings.metrics_listen)
         crew = self._crew = self._hire()
         await crew.start()
         if crew.failure.done():
@@ -113,17 +114,6 @@ class Supervisor:
             self._metrics,
             settings.tunnel,
         )
-
-    async def _show_metrics(self) -> None:
-        metrics = self._settings.metrics_listen
-        if not metrics:
-            return
-        if not is_loopback(host_and_port(metrics)[0]):
-            logger.warning("metrics are served beyond this host without authentication", extra={"at": metrics})
-        try:
-            self._metrics_bound = await self._metrics_server.start(*host_and_port(metrics))
-        except OSError as exc:
-            raise SetupError(f"cannot listen on {metrics} for metrics: {exc.strerror or exc}") from exc
 
     async def _page(self) -> bytes:
         if self._crew is None:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from hub.bootstrap import SetupError
 from hub.exposition import MetricsServer
 
 
@@ -27,7 +28,7 @@ async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() ->
         return b"x 1\n"
 
     server = MetricsServer(lambda: asyncio.to_thread(render))
-    _, port = await server.start("127.0.0.1", 0)
+    _, port = await server.start("127.0.0.1:0")
     try:
         answers = await asyncio.gather(get(port, "/metrics"), get(port, "/metrics"))
         assert all(answer.endswith(b"\r\n\r\nx 1\n") for answer in answers)
@@ -35,8 +36,8 @@ async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() ->
         assert threading.main_thread().name not in threads
         assert (await get(port, "/")).startswith(b"HTTP/1.1 404")
         second = MetricsServer(lambda: asyncio.to_thread(render))
-        with pytest.raises(OSError, match="in use"):
-            await second.start("127.0.0.1", port)
+        with pytest.raises(SetupError, match=f"cannot listen on 127.0.0.1:{port} for metrics: .* in use"):
+            await second.start(f"127.0.0.1:{port}")
         await second.close()
     finally:
         await server.close()

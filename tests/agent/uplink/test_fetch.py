@@ -14,7 +14,10 @@ async def script(head, reader, writer):
 
 
 async def get(pki, port, **more):
-    return await fetch.get("localhost", port, "/x", context=KubeTrust(ca_file=pki.ca_file).context(), **more)
+    answer = await fetch.ask("localhost", port, "/x", context=KubeTrust(ca_file=pki.ca_file).context(), **more)
+    assert answer.tls.startswith("TLSv1")
+    assert answer.not_after.endswith("GMT")
+    return answer.status, answer.body
 
 
 async def test_directly(tmp_path):

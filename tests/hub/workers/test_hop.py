@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,14 +10,6 @@ from hub.workers import hop as hops
 from proto.messages import HttpHead
 from tests.hub.workers.fakes import GET, POST, until
 from tests.hub.workers.tworig import Rig
-
-
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    made = Rig()
-    yield made
-    await made.tasks.aclose()
-    await made.host.aclose()
 
 
 async def test_requests_share_one_session(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,14 +12,6 @@ from proto.errors import Code
 from proto.messages import HttpHead
 from tests.hub.workers.fakes import POST, until
 from tests.hub.workers.tworig import Rig
-
-
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    made = Rig()
-    yield made
-    await made.tasks.aclose()
-    await made.host.aclose()
 
 
 async def test_a_slow_reader_is_felt_at_the_tunnel(rig: Rig) -> None:
