@@ -68,7 +68,7 @@ async def _cluster(
     else:
         steps.note(f"{each.name}: you may not bind the hub's administrators there; expect 403 until somebody does")
     await api.post(client.target("v1", "clusters"), {"name": each.name, "labels": {"demo": "yours"}})
-    made = await api.post(client.target("v1", "clusters", each.name, "agent-tokens"), {"name": "demo"})
+    made = await api.post(client.target("v1", "clusters", each.name, "join-tokens"), {})
     token_file = started.directory / f"agent-{each.name}.token"
     files.write_secret(token_file, str(made["token"]))
     agent = await stack.enter_async_context(_agent(started, each, kubeconfig, token_file))
@@ -87,7 +87,8 @@ def _agent(
 ) -> contextlib.AbstractAsyncContextManager[children.Child]:
     command = [*children.program("riata-agent", "agent"), "cluster"]
     command += ["--hub-url", started.hub_url, "--hub-ca-file", str(started.ca_file), "--hub-ca-pin", started.ca_pin]
-    command += ["--token-file", str(token_file), "--kubeconfig", str(kubeconfig.resolve()), "--context", each.context]
+    command += ["--join-token-file", str(token_file), "--key-file", str(started.directory / f"agent-{each.name}.key")]
+    command += ["--kubeconfig", str(kubeconfig.resolve()), "--context", each.context]
     command += ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
     return children.child(f"riata-agent of {each.name}", command, log=started.directory / f"agent-{each.name}.log")
 

@@ -56,6 +56,9 @@ async def demo(
 ) -> AsyncIterator[running.Running]:
     """Three clusters with workloads, a hub, and an agent for each, connected.
 
+    Each way in is the one of docs/operate/join.md: a cluster at the hub, its manifest applied, and an agent with what
+    that gives it (ServiceAccount, Secrets, ConfigMap). Only its process is ours: no image has to be built for a demo.
+
     `keep`: their logs stay behind. `light`: no full cluster, even where one can be made.
     """
     loaded = harness()
@@ -77,7 +80,7 @@ async def demo(
         pids = {"hub": hub.pid}
         for cluster in clusters:
             with steps.step(f"agent of {cluster.name}"):
-                agent = await stack.enter_async_context(loaded.agent(hub, cluster))
+                agent = await stack.enter_async_context(loaded.applied_agent(hub, cluster))
             pids[f"{cluster.name}/agent"] = agent.pid
             pids |= {f"{cluster.name}/{role}": pid for role, pid in cluster.pids.items()}
         yield running.Running(

@@ -1,6 +1,7 @@
 """`riata demo` as a script starts it: ready in time, worth trying, and gone afterwards, also after a SIGKILL."""
 
 import asyncio
+import json
 import pathlib
 import signal
 
@@ -30,6 +31,7 @@ async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(
         for cluster in demo.made["clusters"]:
             ready = (await demo.kubectl(cluster["context"], "get", "deployment", "hello", "-o", "name")).check()
             assert ready.stdout == "deployment.apps/hello\n"
+            await _came_in_by_its_manifest(demo, cluster["context"])
         if full:
             await _pods_are_real(demo)
             await _network_can_be_entered(demo)
@@ -39,6 +41,17 @@ async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(
         demo.assert_gone()
         assert not survey(run).lives()
         assert not (state_root() / run).exists()
+
+
+async def _came_in_by_its_manifest(demo: Demo, context: str) -> None:
+    """It was applied, and the agent has put its own key into the Secret, with the rights that it got."""
+    get = ("get", "secret,deployment", "--namespace=riata-system", "-o", "json")
+    items = json.loads((await demo.kubectl(context, *get)).check().stdout)["items"]
+    found = {(item["kind"], item["metadata"]["name"]): item for item in items}
+    assert found["Secret", "riata-agent-key"]["data"]
+    uids = {item["metadata"]["labels"]["riata.io/cluster-uid"] for item in items}
+    assert len(uids) == 1
+    assert ("Deployment", "riata-agent") in found
 
 
 async def _pods_are_real(demo: Demo) -> None:
