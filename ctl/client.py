@@ -90,8 +90,9 @@ class HubClient:
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
         return await self._call("POST", path, body)
 
-    async def delete(self, path: str) -> None:
-        await self._call("DELETE", path)
+    async def delete(self, path: str) -> Any:
+        """What the hub says of it, None when there is nothing to say."""
+        return await self._call("DELETE", path)
 
     async def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         assert self._session is not None

@@ -95,6 +95,7 @@ def _variants() -> dict[str, Any]:
                 "caPins": [manifest.Placeholder.CA_PINS],
                 "ca": manifest.Placeholder.CA if with_ca else "",
                 "audience": manifest.Placeholder.AUDIENCE,
+                "clusterUid": manifest.Placeholder.CLUSTER_UID,
             },
             "enrolment": {"enabled": True},
             "token": {"value": manifest.Placeholder.TOKEN},

@@ -28,6 +28,7 @@ from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
 from hub.clock import wall_clock
+from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
 from hub.config import Settings, host_and_port
 from hub.edge.server import EdgeServer
@@ -39,8 +40,9 @@ from hub.store.index import Follower
 from hub.store.interface import Store
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.cleanups import Cleaner
 from hub.tunnel.registry import Registry
-from hub.upkeep import make_retention, purge
+from hub.upkeep import make_retention, purge, tidy
 from proto import logs, pins
 from proto.aio.link import Link
 from proto.aio.shutdown import Shutdown
@@ -66,13 +68,15 @@ class Indexes:
     tokens: TokenIndex
     agents: AgentIndexes
     grants: GrantIndex
+    clean_ups: CleanUpIndex
     follower: Follower
 
 
 def make_indexes(store: Store) -> Indexes:
     clusters, tokens, agents, grants = ClusterIndex(), TokenIndex(), AgentIndexes(), GrantIndex()
-    follower = Follower(store, [clusters, tokens, *agents.followed(), grants])
-    return Indexes(clusters, tokens, agents, grants, follower)
+    clean_ups = CleanUpIndex()
+    follower = Follower(store, [clusters, tokens, *agents.followed(), grants, clean_ups])
+    return Indexes(clusters, tokens, agents, grants, clean_ups, follower)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,6 +131,10 @@ class Hub:
             self._pins,
         )
         self._commands = self._admission.commands(self._registry, self._tasks)
+        self._clean_ups = CleanUps(store, wall_clock)
+        self._cleaner = Cleaner(
+            self._indexes.clean_ups, self._clean_ups, self._registry, self._tasks, self._clusters.sweep
+        )
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
         self._histories = Histories(settings.compression_bytes)
         self._relay = self._make_relay()
@@ -143,7 +151,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))  # called by the rendering thread
         if self._shared is None:
-            await self._clusters.sweep()
+            await tidy(self._store)
         await self.load()
         self._relay.start()
         await self._listen()
@@ -253,6 +261,7 @@ class Hub:
         )
 
         def cluster_gone(cluster: Cluster) -> None:
+            self._cleaner.cluster_gone(cluster)
             revocation.cluster_gone(cluster.uid)
             self._metrics.forget_cluster(cluster.name)
 
@@ -313,6 +322,8 @@ class Hub:
             denials=self._admission.denials,
             grant_index=self._indexes.grants,
             clusters=self._clusters,
+            clean_up_index=self._indexes.clean_ups,
+            clean_ups=self._clean_ups,
             tokens=self._tokens,
             agent_tokens=self._admission.tokens,
             join_tokens=self._admission.join_tokens,
@@ -328,6 +339,7 @@ class Hub:
             await asyncio.sleep(EXPIRY_SWEEP_S)
             self._revocation.cut_expired()
             audit.tell_suppressed()
+            await self._cleaner.expire(cluster.uid for cluster in self._indexes.clusters)
 
 
 def make_registry(settings: Settings) -> Registry:

@@ -1,4 +1,4 @@
-"""What one process of a hub does beside serving: old credentials leave the store."""
+"""What one process of a hub does beside serving: what is over, or was left half done, leaves the store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from hub.auth.pods import Pods
 from hub.auth.retention import Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import wall_clock
+from hub.clusters import records
+from hub.clusters.cleanups import CleanUps
 from hub.store.interface import Store
 from hub.store.model import StoreUnavailable
 
@@ -22,6 +24,13 @@ logger = logging.getLogger(__name__)
 
 PURGE_S: Final = 3600.0
 """How often what is over is looked for."""
+
+
+async def tidy(store: Store) -> None:
+    """When a hub starts: what a crash left half done. Raises StoreError."""
+    live = [item.uid for item in (await store.list(records.KIND)).items]
+    await CleanUps(store, wall_clock).recover(live)
+    await records.Clusters(store, wall_clock).sweep()
 
 
 def make_retention(tokens: TokenIndex, agents: AgentIndexes, store: Store) -> Retention:

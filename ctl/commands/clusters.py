@@ -5,12 +5,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ctl import client, durations, errors, joining, options, output, terminal
+from ctl import cleanups, client, durations, errors, joining, options, output, terminal
 
 _POLL_S = 0.5
-
-CLEAN_UP = "kubectl delete namespaces,clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=riata"
-"""Every object of the agent's manifest has this label, and nothing else has it."""
 
 app = App(name="clusters", help="The clusters a hub knows.")
 
@@ -129,19 +126,65 @@ async def manifest(
 
 
 @app.command(name="list")
-async def list_(*, common: options.Common = options.COMMON) -> None:
+async def list_(
+    *,
+    all_: Annotated[
+        bool, Parameter(name="--all", negative="", help="Also deleted ones in which something of riata may be left.")
+    ] = False,
+    common: options.Common = options.COMMON,
+) -> None:
     """List the clusters you may use."""
     async with common.hub() as hub:
-        found = await hub.items(client.target("v1", "clusters"))
-    KIND.show_all(sorted(found, key=lambda c: str(c.get("name"))), common.output)
+        found = sorted(await hub.items(client.target("v1", "clusters")), key=lambda c: str(c.get("name")))
+        left = await hub.items(client.target("v1", "clean-ups")) if all_ else []
+    if all_ and common.output in {"json", "yaml"}:
+        output.document({"items": found, "cleanUps": left}, common.output)
+        return
+    KIND.show_all(found, common.output)
+    if left and common.output == "table":
+        terminal.data("")
+        cleanups.KIND.show_all(left, common.output)
 
 
 @app.command
 async def show(name: Name, /, *, common: options.Common = options.COMMON) -> None:
-    """Show one cluster, and which route a request would take now. json and yaml have all of it, its tunnels too."""
+    """Show one cluster, and which route a request would take now. json and yaml have all of it, its tunnels too.
+
+    For a deleted one in which something of riata may be left: what, and how to remove it.
+    """
     async with common.hub() as hub:
-        found = await hub.get(client.target("v1", "clusters", name))
+        try:
+            found = await hub.get(client.target("v1", "clusters", name))
+        except errors.CommandError as exc:
+            left = await cleanups.named(hub, name) if exc.exit_code == errors.Exit.NOT_FOUND else []
+            if not left:
+                raise
+            cleanups.KIND.show_all(left, common.output)
+            for each in left:
+                terminal.say(cleanups.advice(each))
+            return
     ONE.show_one(found, common.output)
+
+
+@app.command
+async def forget(
+    name: Annotated[str, Parameter(help="Name of the deleted cluster, or its uid.")],
+    /,
+    *,
+    profile: options.Profile = "",
+) -> None:
+    """Take a deleted cluster off the list: what riata made there was removed by hand, or the cluster is no more."""
+    async with options.Common(profile=profile).hub() as hub:
+        left = await cleanups.named(hub, name)
+        if not left:
+            raise errors.CommandError(
+                f"no deleted cluster {name} has anything left to clean up",
+                cure="riata clusters list --all",
+                exit_code=errors.Exit.NOT_FOUND,
+            )
+        for each in left:
+            await hub.delete(client.target("v1", "clean-ups", str(each.get("id"))))
+    terminal.say(f"{len(left)} clean-up of {name} forgotten" if len(left) == 1 else f"{len(left)} clean-ups forgotten")
 
 
 @app.command
@@ -176,13 +219,17 @@ async def delete(
 ) -> None:
     """Delete a cluster at the hub: its agents are cut off, their keys and tokens and its grants end.
 
-    What the agent's manifest made in the cluster stays: the command to remove it is printed. A new cluster of this name
-    inherits nothing.
+    What the agent's manifest made in the cluster is removed while an agent is connected, in your name and with your
+    rights there; nothing else is. If it is not, the command to remove it is printed and kept: `riata clusters list
+    --all`. A new cluster of this name inherits nothing.
     """
     if not yes:
         terminal.confirm(f"Delete cluster {name}, its agents' keys and tokens, and its grants?")
     async with options.Common(profile=profile).hub() as hub:
-        await hub.delete(client.target("v1", "clusters", name))
-    terminal.say(
-        f"cluster {name} deleted; what its manifest made is still there; to remove it, in that cluster: {CLEAN_UP}"
-    )
+        begun = await hub.delete(client.target("v1", "clusters", name))
+        terminal.say(f"cluster {name} deleted")
+        left = await cleanups.settled(hub, begun) if begun else None
+    if left is not None:
+        terminal.say(cleanups.advice(left))
+    elif begun:
+        terminal.say("what riata made there is removed")

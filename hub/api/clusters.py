@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from hub import audit
 from hub.api import models
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
+from hub.audit import Audit
 from hub.auth.agents import AgentToken
 from hub.auth.nodes import ROLE_NODE
 from hub.auth.principal import Principal
 from hub.clock import rfc3339
+from hub.clusters.cleanups import CleanUp
 from hub.clusters.records import Cluster
 from hub.errors import Conflict, NotFound, PermissionDenied
 
@@ -51,13 +54,45 @@ async def get_cluster(call: Call) -> Reply:
 
 
 async def delete_cluster(call: Call) -> Reply:
-    name = call.path["cluster"]
-    visible_cluster(call.services, call.caller, name)
-    revision = await call.services.clusters.delete(name)
+    """What riata made in the cluster is written down before anything is deleted: nobody could find it out later."""
+    services, name = call.services, call.path["cluster"]
+    cluster = visible_cluster(services, call.caller, name)
+    clean_up = await _clean_up(services, cluster, call.caller)
+    revision = await services.clusters.delete(name, uid=cluster.uid)
     if revision is None:
         raise NotFound("there is no such cluster", kind="clusters", name=name)
-    await call.services.follower.reached(revision)
-    return Reply(None, 204)
+    audit.record(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid, user=call.caller.user)
+    await services.follower.reached(revision)
+    return Reply(None, 204) if clean_up is None else Reply(shown_clean_up(clean_up), 200)
+
+
+async def _clean_up(services: Services, cluster: Cluster, caller: Principal) -> CleanUp | None:
+    """None for a cluster that nobody was ever given anything for."""
+    uid = cluster.uid
+    if not (
+        services.join_token_index.of_cluster(uid)
+        or services.agent_token_index.of_cluster(uid)
+        or services.agent_key_index.of_cluster(uid)
+    ):
+        return None
+    instance = services.tunnels.route_now(uid).instance
+    return await services.clean_ups.begin(
+        uid=uid, cluster=cluster.name, user=caller.user, groups=caller.groups, instance=instance
+    )
+
+
+def shown_clean_up(clean_up: CleanUp) -> models.CleanUp:
+    """As the API shows it."""
+    return models.CleanUp(
+        id=clean_up.id,
+        cluster=clean_up.cluster,
+        deleted_at=rfc3339(clean_up.deleted_at),
+        deleted_by=clean_up.deleted_by,
+        state=clean_up.state.value,
+        since=rfc3339(clean_up.since),
+        reason=clean_up.reason,
+        command=clean_up.command,
+    )
 
 
 async def list_agent_tokens(call: Call) -> Reply:
@@ -161,8 +196,8 @@ ROUTES = (
     ),
     Route(
         method="DELETE", path=_ONE, name="deleteCluster", who=Who.HUB_ADMIN, handler=delete_cluster,
-        summary="Forget a cluster: its agent tokens and grants end, its sessions and what runs over them are cut.",
-        replies={204: None}, errors=(NotFound,),
+        summary="Delete a cluster: keys, tokens, grants and sessions end; what riata made there is removed, or noted.",
+        replies={200: models.CleanUp, 204: None}, errors=(NotFound, Conflict),
     ),
     Route(
         method="GET", path=_TOKENS, name="listAgentTokens", who=Who.HUB_ADMIN, handler=list_agent_tokens,

@@ -81,6 +81,7 @@ def values_of(services: Services, cluster: Cluster, body: models.ManifestRequest
             ca_pins=tuple(known[:2]),
             token=_NO_TOKEN,
             image=body.image or services.settings.agent_image,
+            cluster_uid=cluster.uid,
             ca_pem=pins.keep_pinned(ca, known[:2]).decode("ascii") if is_ours else "",
             audience=audience(services.hub_id, cluster.uid),
             node_agents=body.node_agents,

@@ -189,6 +189,17 @@ class Cluster(Answer):
     )
 
 
+class CleanUp(Answer):
+    id: str = Field(description="Uid of the deleted cluster.")
+    cluster: str = Field(description="Its name, which another cluster may have by now.")
+    deleted_at: Time
+    deleted_by: str
+    state: Literal["running", "pending"] = Field(description="pending: a person has to do it.")
+    since: Time
+    reason: str = Field(description="Why it is pending.")
+    command: str = Field(description="What removes it, with kubectl, in that cluster.")
+
+
 class Agent(Answer):
     id: str = Field(description="The id of the join token with which it joined; CLUSTER:NODE for the role node.")
     cluster: str
@@ -279,6 +290,10 @@ class Grant(Answer):
 
 class ClusterList(Answer):
     items: list[Cluster]
+
+
+class CleanUpList(Answer):
+    items: list[CleanUp]
 
 
 class AgentList(Answer):

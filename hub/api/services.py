@@ -16,6 +16,7 @@ from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
+from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
@@ -111,6 +112,8 @@ class Services:
     denials: Denials
     grant_index: GrantIndex
     clusters: Clusters
+    clean_up_index: CleanUpIndex
+    clean_ups: CleanUps
     tokens: Tokens
     agent_tokens: AgentTokens
     join_tokens: JoinTokens

@@ -47,6 +47,12 @@ def identity(principal: Principal, access: Access, claims: Sequence[Pair], reque
     return (*pairs, (REQUEST_ID, request_id.encode("ascii")))
 
 
+def administrator(user: str, groups: tuple[str, ...], request_id: str) -> tuple[Pair, ...]:
+    """The identity headers of somebody who administers the hub, for what the hub does in their name. Raises
+    PermissionDenied for a name that may not exist."""
+    return (*_pairs(user, groups, True), (REQUEST_ID, request_id.encode("ascii")))
+
+
 @functools.lru_cache(maxsize=4096)
 def _pairs(user: str, groups: tuple[str, ...], is_admin: bool) -> tuple[Pair, ...]:
     try:

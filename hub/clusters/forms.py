@@ -64,6 +64,7 @@ def helm(values: ManifestValues) -> str:
             "caPins": list(values.ca_pins),
             "ca": values.ca_pem,
             "audience": values.audience,
+            "clusterUid": values.cluster_uid,
         },
         "enrolment": {"enabled": True},
         "token": {"value": values.token},

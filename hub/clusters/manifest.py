@@ -24,6 +24,8 @@ NAMESPACE: Final = "riata-system"
 Profile = Literal["impersonate", "constrained", "read-only"]
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 CLUSTER_ADMINS: Final = "riata-agent-cluster-admins"
+OWNER_LABEL: Final = "riata.io/cluster-uid"
+"""On every object, with the cluster's uid: what has it is removed when the cluster is deleted."""
 
 Document = dict[str, Any]
 
@@ -37,6 +39,7 @@ _IMAGE: Final = re.compile(
 )
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
 _AUDIENCE: Final = re.compile(r"riata:[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
+_UID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\r\n -]+-----END CERTIFICATE-----\s*")
 
 
@@ -51,6 +54,7 @@ class Placeholder:
     CA_PINS: Final = "sha256:" + "5" * 64
     CA: Final = "-----BEGIN CERTIFICATE-----\nplaceholder\n-----END CERTIFICATE-----\n"
     AUDIENCE: Final = "riata:placeholder:placeholder"
+    CLUSTER_UID: Final = "placeholder-uid"
     TOKEN: Final = "placeholder-token"  # noqa: S105 - no secret
     IMAGE: Final = "registry.invalid/riata-agent:placeholder"
 
@@ -67,6 +71,8 @@ class ManifestValues:
     """A join token: what the cluster agent enrols its key with."""
     image: str
     """Reference of the agent's image."""
+    cluster_uid: str
+    """The owner label of every object."""
     ca_pem: str = ""
     """The hub's CA; empty: the agents fetch it and compare it with the pin."""
     audience: str = ""
@@ -80,6 +86,7 @@ class ManifestValues:
         _match("hub_url", _URL, self.hub_url)
         _match("token", _TOKEN, self.token, show=False)
         _match("image", _IMAGE, self.image)
+        _match("cluster_uid", _UID, self.cluster_uid)
         if self.ca_pem:
             _match("ca_pem", _PEM, self.ca_pem, show=False)
         if self.audience or self.node_agents:
@@ -130,6 +137,7 @@ def documents(values: ManifestValues) -> list[Document]:
         Placeholder.CA_PINS: ",".join(map(parse_pin, values.ca_pins)),
         Placeholder.CA: values.ca_pem,
         Placeholder.AUDIENCE: values.audience,
+        Placeholder.CLUSTER_UID: values.cluster_uid,
         Placeholder.TOKEN: values.token,
         Placeholder.IMAGE: values.image,
     }

@@ -126,12 +126,13 @@ class Clusters:
             else:
                 return Cluster.of(stored), stored.revision, True
 
-    async def delete(self, name: str) -> int | None:
-        """Delete the cluster, then what was bound to its uid. The last revision; None if there was no such cluster."""
+    async def delete(self, name: str, *, uid: str = "") -> int | None:
+        """Delete the cluster, then what was bound to its uid. The last revision; None if there was no such cluster, or
+        the name is another one's by now than that of `uid`. Raises RevisionConflict."""
         found = await self._store.get(Key(KIND, "", name))
-        if found is None:
+        if found is None or (uid and found.uid != uid):
             return None
-        revision = await self._store.delete(found.key)
+        revision = await self._store.delete(found.key, revision=found.revision)
         if revision is None:
             return None
         return max(revision, await self.sweep())

@@ -136,6 +136,8 @@ class Registry:
         self._lost: LastSeen[tuple[float, datetime.datetime]] = LastSeen()
         """Of role cluster."""
         self._fallback_lost: LastSeen[float] = LastSeen()
+        self._spared: set[Tunnel] = set()
+        """Of deleted clusters, to carry their clean-up (hub.tunnel.cleanups)."""
 
     def __iter__(self) -> Iterator[Tunnel]:
         everybody = (*self._tunnels.values(), *self._nodes.values())
@@ -286,8 +288,11 @@ class Registry:
         doomed = [
             tunnel
             for tunnel in self
-            if (cluster_uid is not None and tunnel.identity.cluster_uid == cluster_uid)
-            or (credential_id is not None and tunnel.identity.credential_id == credential_id)
+            if tunnel not in self._spared
+            and (
+                (cluster_uid is not None and tunnel.identity.cluster_uid == cluster_uid)
+                or (credential_id is not None and tunnel.identity.credential_id == credential_id)
+            )
         ]
         for tunnel in doomed:
             tunnel.link.close(code, "the credential or the cluster was revoked")
@@ -296,11 +301,26 @@ class Registry:
             self._fallback_lost.forget(cluster_uid)
         return len(doomed)
 
+    def spare(self, cluster_uid: str, instance: str) -> Tunnel | None:
+        """A tunnel that `cut` shall leave alone until `cut_spared`; None if it is not of this process, or not alive.
+        `instance` in hexadecimal."""
+        for tunnel in self:
+            if tunnel.identity.cluster_uid == cluster_uid and tunnel.instance.hex() == instance and tunnel.link.is_open:
+                self._spared.add(tunnel)
+                return tunnel
+        return None
+
+    def cut_spared(self, tunnel: Tunnel, code: Code) -> None:
+        """End the session of a spared tunnel now."""
+        self._spared.discard(tunnel)
+        tunnel.link.close(code, "the cluster was deleted")
+
     def cut_faulty(self, fault: Callable[[ProvenSession], Fault | None], *, cluster_uid: str | None = None) -> int:
         """End the sessions, of one cluster when given, that `fault` finds something wrong with; how many."""
         doomed = 0
         for tunnel in self if cluster_uid is None else self._everybody(cluster_uid):
-            found = fault(tunnel.proven) if tunnel.link.is_open else None
+            is_looked_at = tunnel.link.is_open and tunnel not in self._spared
+            found = fault(tunnel.proven) if is_looked_at else None
             if found is not None:
                 doomed += 1
                 tunnel.link.close(found.code, found.text)

@@ -11,13 +11,12 @@ import logging
 from hub import tls
 from hub.app import make_indexes, open_data, ready_document, renew_certificate, tls_files
 from hub.bootstrap import SetupError
-from hub.clock import wall_clock
-from hub.clusters.records import Cluster, Clusters
+from hub.clusters.records import Cluster
 from hub.config import Settings, host_and_port
 from hub.exposition import MetricsServer
 from hub.metrics import Metrics
 from hub.store.sqlite import SqliteStore
-from hub.upkeep import make_retention, purge
+from hub.upkeep import make_retention, purge, tidy
 from hub.workers import messages
 from hub.workers.crew import Crew
 from hub.workers.metrics import measure
@@ -52,7 +51,7 @@ class Supervisor:
         """Return when every worker serves. Raises StoreError, SetupError; call `close` in any case."""
         loop = asyncio.get_running_loop()
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
-        await Clusters(self._store, wall_clock).sweep()
+        await tidy(self._store)
         await self._indexes.follower.load()
         self._following = self._tasks.spawn(self._indexes.follower.run(), name="follower")
         if self._settings.metrics_listen:

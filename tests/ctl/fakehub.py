@@ -24,6 +24,10 @@ class FakeHub:
     agent_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     join_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    clean_ups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    clean_up: dict[str, Any] | None = None
+    """What the deletion of a cluster answers with."""
+    clean_up_ends: bool = True
     calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
     answer: web.Response | None = None
     """When set, every request gets this."""
@@ -60,11 +64,14 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/manifest", self._manifest)
         routes.add_get("/v1/tunnel", self._tunnel)
         routes.add_get("/k8s/clusters/{name}/{rest:.*}", self._kubernetes)
+        routes.add_get("/v1/clean-ups", _lister(self.clean_ups))
+        routes.add_get("/v1/clean-ups/{id}", self._clean_up)
+        routes.add_delete("/v1/clean-ups/{id}", _remover(self.clean_ups))
         for path, kept in (("/v1/clusters", self.clusters), ("/v1/grants", self.grants)):
             routes.add_get(path, _lister(kept))
             routes.add_post(path, self._create_cluster if kept is self.clusters else _creator(kept))
             routes.add_get(path + "/{id}", _getter(kept))
-            routes.add_delete(path + "/{id}", _remover(kept))
+            routes.add_delete(path + "/{id}", self._delete_cluster if kept is self.clusters else _remover(kept))
         return app
 
     @web.middleware
@@ -119,6 +126,25 @@ class FakeHub:
 
     async def _create_join_token(self, request: web.Request) -> web.Response:
         return self._keep(self.join_tokens, self.token("riatajoin", await request.json()))
+
+    async def _delete_cluster(self, request: web.Request) -> web.Response:
+        answer: web.Response = await _remover(self.clusters)(request)
+        if answer.status != 204 or self.clean_up is None:
+            return answer
+        self.clean_ups[self.clean_up["id"]] = dict(self.clean_up)
+        return web.json_response(self.clean_up)
+
+    async def _clean_up(self, request: web.Request) -> web.Response:
+        """Running at the first look, settled at the second."""
+        found = self.clean_ups.get(request.match_info["id"])
+        if found is None:
+            return status(404, "nothing is left")
+        answer = web.json_response(found)
+        if self.clean_up_ends:
+            del self.clean_ups[found["id"]]
+        else:
+            found |= {"state": "pending", "reason": "it changes all the time"}
+        return answer
 
     async def _create_cluster(self, request: web.Request) -> web.Response:
         wanted = (await request.json()).get("manifest") is not None

@@ -39,7 +39,11 @@ async def test_an_operators_day(tmp_path: pathlib.Path) -> None:
         await _agent_tokens(riata)
         await _kubeconfigs(riata, tmp_path)
         await _somebody_else(riata, hub, tmp_path)
-        await riata("clusters", "delete", "a", "--yes")
+        deleted = await riata("clusters", "delete", "a", "--yes")
+        assert "no agent of the cluster was connected" in deleted.stderr
+        assert "riata.io/cluster-uid=" in (await riata("clusters", "show", "a")).stderr
+        assert "pending" in (await riata("clusters", "list", "--all")).stdout
+        await riata("clusters", "forget", "a")
         await riata("clusters", "show", "a", rc=4)
     unreachable = await riata("clusters", "list", rc=5)
     assert "refused the connection" in unreachable.stderr
@@ -47,7 +51,8 @@ async def test_an_operators_day(tmp_path: pathlib.Path) -> None:
 
 async def _clusters(riata: Riata) -> None:
     await riata("clusters", "create", "a", "--label", "tier=prod")
-    await riata("clusters", "create", "a", "--label", "tier=prod")
+    again = await riata("clusters", "create", "a", "--label", "tier=prod")
+    assert "sh <<'RIATA_END'\n" in again.stdout
     await riata("clusters", "create", "a", "--label", "tier=test", rc=7)
     await riata("clusters", "create", "b")
     await riata("clusters", "create", "Not-A-Name", rc=1)

@@ -38,8 +38,9 @@ from tests.harness.runs import Run
 
 pytestmark = [pytest.mark.timeout(120)]
 
-WRITES = 7
-"""Creation, join token, join, rotation, and the deletion of cluster, join token and agent key."""
+WRITES = 9
+"""Creation, join token, join, rotation, the clean-up's record, the deletion of cluster, join token and agent key, and
+the end of that record."""
 
 
 @dataclass
@@ -137,6 +138,11 @@ class Life:
             if " 404 " not in str(exc):
                 raise
 
+    async def forget(self) -> None:
+        for each in (await self.api.call("GET", "/v1/clean-ups"))["items"]:
+            assert each["state"] == "pending"
+            await self.api.call("DELETE", f"/v1/clean-ups/{each['id']}")
+
 
 async def _open(opener: Opener) -> Opened:
     """As the uplink does: what is refused and has something else to show is tried again at once."""
@@ -166,7 +172,7 @@ BROKEN = (OSError, aiohttp.ClientError, HarnessError, ConnectFailed, RiataError,
 async def live(a_life: Life) -> int:
     """Every step once, repeated where the hub died under it; how often it did."""
     deaths = 0
-    for step in (a_life.create, a_life.make_token, a_life.join, a_life.rotate, a_life.delete):
+    for step in (a_life.create, a_life.make_token, a_life.join, a_life.rotate, a_life.delete, a_life.forget):
         for _ in range(3):
             try:
                 async with asyncio.timeout(20):

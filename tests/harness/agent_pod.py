@@ -84,7 +84,8 @@ class AgentPod:
         """
         for manifest in cluster.manifests() if apply else ():
             (await cluster.kubectl("apply", "-f", str(manifest))).check()
-        created = (await cluster.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(_POD))).check()
+        draft = _POD if apply else {**_POD, "metadata": {**_POD["metadata"], "ownerReferences": await _owner(cluster)}}
+        created = (await cluster.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(draft))).check()
         metadata = json.loads(created.stdout)["metadata"]
         request = commands.kubectl_command(
             cluster.admin_kubeconfig,
@@ -135,3 +136,10 @@ class AgentPod:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=_REQUEST_S)
+
+
+async def _owner(cluster: "Cluster") -> list[dict[str, str]]:
+    """Whose the pod is: the Deployment's, as through a ReplicaSet."""
+    arguments = ("get", "deployment", SERVICE_ACCOUNT, "--namespace", NAMESPACE, "-o", "jsonpath={.metadata.uid}")
+    uid = (await cluster.kubectl(*arguments)).check().stdout
+    return [{"apiVersion": "apps/v1", "kind": "Deployment", "name": SERVICE_ACCOUNT, "uid": uid}]

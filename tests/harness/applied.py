@@ -78,7 +78,7 @@ async def _files(cluster: Cluster, volume: Mapping[str, Any]) -> dict[str, bytes
     """What a volume holds; None for the projected one, which AgentPod lays out as the kubelet would."""
     if "configMap" in volume:
         source = volume["configMap"]
-        data = (await _object(cluster, "configmap", source["name"]))["data"]
+        data = (await _object(cluster, "configmap", source["name"])).get("data", {})
         held = {key: text.encode() for key, text in data.items()}
     elif "secret" in volume:
         source = volume["secret"]

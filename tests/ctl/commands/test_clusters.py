@@ -87,7 +87,7 @@ async def test_a_different_cluster_of_that_name_is_a_conflict(riata: Riata, hub:
 async def test_a_missing_cluster_is_not_found_and_its_name_is_quoted(riata: Riata, hub: str, fake: FakeHub) -> None:
     result = await riata("clusters", "show", "../tokens?x")
     assert result.code == 4
-    assert fake.calls[-1][1] == "/v1/clusters/..%2Ftokens%3Fx"
+    assert [path for _, path, _ in fake.calls] == ["/v1/clusters/..%2Ftokens%3Fx", "/v1/clean-ups"]
 
 
 async def test_delete_asks_and_without_a_terminal_wants_yes(riata: Riata, hub: str, fake: FakeHub) -> None:
@@ -95,11 +95,45 @@ async def test_delete_asks_and_without_a_terminal_wants_yes(riata: Riata, hub: s
     assert (await riata("clusters", "delete", "beta")).code == 2
     assert "beta" in fake.clusters
     deleted = await riata("clusters", "delete", "beta", "--yes")
-    assert deleted.code == 0
-    assert (
-        "kubectl delete namespaces,clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=riata" in deleted.err
-    )
+    assert (deleted.code, deleted.err) == (0, "cluster beta deleted\n")
     assert "beta" not in fake.clusters
+
+
+CLEAN_UP = {
+    "id": "u1", "cluster": "beta", "deletedAt": CREATED, "deletedBy": "ann", "state": "running", "since": CREATED,
+    "reason": "", "command": "kubectl delete namespaces -l riata.io/cluster-uid=u1",
+}  # fmt: skip
+
+
+async def test_delete_tells_what_became_of_what_riata_made_there(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    fake.clean_up = CLEAN_UP
+    done = await riata("clusters", "delete", "beta", "--yes")
+    assert (done.code, done.err) == (0, "cluster beta deleted\nwhat riata made there is removed\n")
+    fake.clean_up_ends = False
+    left = await riata("clusters", "delete", "alpha", "--yes")
+    assert left.code == 0
+    assert "is left: it changes all the time" in left.err
+    assert "kubectl delete namespaces -l riata.io/cluster-uid=u1" in left.err
+    assert "riata clusters forget u1" in left.err
+
+
+async def test_what_is_left_is_listed_shown_and_forgotten(riata: Riata, hub: str, fake: FakeHub) -> None:
+    fake.clean_ups["u1"] = {**CLEAN_UP, "state": "pending", "reason": "no agent was connected"}
+    assert (await riata("clusters", "list")).out.splitlines()[1:] == []
+    listed = await riata("clusters", "list", "--all")
+    assert "beta              u1    2026-11-25T04:00:00Z   pending    no agent was connected" in listed.out
+    assert (
+        dumps({"items": [], "cleanUps": [fake.clean_ups["u1"]]})
+        == (await riata("clusters", "list", "--all", "-o", "json")).out
+    )
+    shown = await riata("clusters", "show", "beta")
+    assert (shown.code, "pending" in shown.out) == (0, True)
+    assert "kubectl delete" in shown.err
+    assert (await riata("clusters", "show", "other")).code == 4
+    assert (await riata("clusters", "forget", "other")).code == 4
+    assert (await riata("clusters", "forget", "beta")).code == 0
+    assert fake.clean_ups == {}
 
 
 async def test_wait_ends_when_an_agent_is_there_or_the_time_is_up(

@@ -25,6 +25,7 @@ from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
+from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
@@ -159,10 +160,12 @@ class HubWorld:
         self.clusters, self.tokens = ClusterIndex(), TokenIndex()
         self.agent_tokens, self.grants = AgentTokenIndex(), GrantIndex()
         self.join_tokens, self.agent_keys, self.denials = JoinTokenIndex(), AgentKeyIndex(), DenialIndex()
+        self.clean_ups = CleanUpIndex()
         self.follower = Follower(
             store,
             [
                 self.clusters,
+                self.clean_ups,
                 self.tokens,
                 self.agent_tokens,
                 self.join_tokens,
@@ -199,6 +202,8 @@ class HubWorld:
             denials=Denials(store, clock),
             grant_index=self.grants,
             clusters=Clusters(store, clock),
+            clean_up_index=self.clean_ups,
+            clean_ups=CleanUps(store, clock),
             tokens=self.token_writer,
             agent_tokens=AgentTokens(store, clock),
             join_tokens=JoinTokens(store, clock),

@@ -144,7 +144,7 @@ async def test_deletion_ends_what_was_bound_to_the_cluster(world: HubWorld) -> N
     await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})
     await world.call("POST", "/v1/grants", {"name": "g", "user": "jane", "cluster": "a"})
     scoped = await world.mint("jane", scope=("a",))
-    assert (await world.call("DELETE", "/v1/clusters/a")).status == 204
+    assert (await world.call("DELETE", "/v1/clusters/a")).status == 200
     assert ("sessions of", uid) in world.tunnels.cuts
     assert ("exchanges of", uid) in world.tunnels.cuts
     assert [item["name"] for item in (await world.call("GET", "/v1/grants")).json["items"]] == ["hub-admin"]

@@ -13,6 +13,7 @@ from deploy.helm import plain, render
 from hub import tls
 from hub.clusters.manifest import (
     CLUSTER_ADMINS,
+    OWNER_LABEL,
     PROFILES,
     ManifestError,
     ManifestValues,
@@ -20,6 +21,7 @@ from hub.clusters.manifest import (
     documents,
     dump,
 )
+from hub.clusters.removal import ANCHOR, KINDS
 from proto.pins import pins_of_pem
 from tests.deploy.hostile import HOSTILE
 
@@ -40,6 +42,7 @@ def values(ca: str, **others: Any) -> ManifestValues:
         "ca_pem": ca,
         "token": "riata-join.abc_DEF-1",
         "image": IMAGE,
+        "cluster_uid": "0f1e-2d3c",
         "audience": "riata:hub-1:0f1e",
     }
     return ManifestValues(**base | others)
@@ -59,6 +62,7 @@ def by_chart(given: ManifestValues) -> list[dict[str, Any]]:
                 "caPins": list(given.ca_pins),
                 "ca": given.ca_pem,
                 "audience": given.audience,
+                "clusterUid": given.cluster_uid,
             },
             "enrolment": {"enabled": True},
             "token": {"value": given.token},
@@ -94,7 +98,9 @@ def test_two_pins_are_written_as_the_agent_reads_them(ca: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("field", ["hub_url", "token", "image", "audience", "ca_pem", "ca_pins", "profile"])
+@pytest.mark.parametrize(
+    "field", ["hub_url", "token", "image", "audience", "cluster_uid", "ca_pem", "ca_pins", "profile"]
+)
 def test_hostile_values_are_refused_or_stay_values(ca: str, field: str, text: str) -> None:
     """Alone, and behind what would be well-formed."""
     good = values(ca, node_agents=True)
@@ -152,3 +158,13 @@ def _shape(node: Any) -> Any:
     if isinstance(node, list):
         return [_shape(inner) for inner in node]
     return type(node).__name__
+
+
+def test_every_object_has_the_owner_label(ca: str) -> None:
+    """Without it, it would stay behind when the cluster is deleted; and each kind is one that is looked for."""
+    for each in documents(values(ca, node_agents=True)):
+        assert each["metadata"]["labels"][OWNER_LABEL] == "0f1e-2d3c", each["metadata"]["name"]
+        assert KINDS[each["apiVersion"], each["kind"]][1] is ("namespace" in each["metadata"])
+    assert ANCHOR in {
+        each["metadata"]["name"] for each in documents(values(ca)) if each["kind"] == "ClusterRoleBinding"
+    }

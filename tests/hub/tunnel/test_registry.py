@@ -55,9 +55,15 @@ class Rig:
         self.registry = Registry(lambda: self.now, lambda: EPOCH)
 
     def tunnel(
-        self, instance: int = 1, epoch: int = 1, *, cluster: str = "c1", credential: str = "k"
+        self,
+        instance: int = 1,
+        epoch: int = 1,
+        *,
+        cluster: str = "c1",
+        credential: str = "k",
+        link: FakeLink | None = None,
     ) -> tuple[Tunnel, FakeLink]:
-        link = FakeLink()
+        link = link or FakeLink()
         tunnel = Tunnel(
             identity=AgentIdentity(f"uid-{cluster}", cluster, credential, "cluster"),
             instance=bytes([instance]) * 16,
@@ -103,6 +109,21 @@ def test_a_single_tunnel_must_be_usable(fault: str) -> None:
     link.is_draining = link.has_left = fault == "draining"
     link.unanswered_ping_at = 95.0 if fault == "dead" else None
     assert rig.registry.pick("uid-c1").route is None
+
+
+def test_a_spared_tunnel_outlives_its_cluster_and_key_until_it_is_cut() -> None:
+    rig = Rig()
+    tunnel, link = rig.tunnel()
+    _, other = rig.tunnel(2)
+    assert rig.registry.spare("uid-c2", "01" * 16) is None
+    assert rig.registry.spare("uid-c1", "03" * 16) is None
+    assert rig.registry.spare("uid-c1", "01" * 16) is tunnel
+    rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED)
+    rig.registry.cut(credential_id="k", code=Code.REVOKED)
+    rig.registry.cut_faulty(lambda proven: Fault(Code.UNAUTHENTICATED, "the key is gone"))
+    assert (link.is_open, other.closed_with) == (True, Code.REVOKED)
+    rig.registry.cut_spared(tunnel, Code.REVOKED)
+    assert link.closed_with is Code.REVOKED
 
 
 def test_a_draining_agent_counts_as_lost_just_now() -> None:

@@ -22,6 +22,9 @@ app.kubernetes.io/name: {{ include "riata-agent.name" . | toJson }}
 app.kubernetes.io/instance: {{ .Release.Name | toJson }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | toJson }}
 app.kubernetes.io/part-of: riata
+{{- with .Values.hub.clusterUid }}
+riata.io/cluster-uid: {{ . | toJson }}
+{{- end }}
 app.kubernetes.io/managed-by: {{ .Release.Service | toJson }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | toJson }}
 {{- end -}}

@@ -1,0 +1,52 @@
+"""Deleted clusters in which something of riata may be left."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ctl import client, errors, output
+
+_POLL_S: Final = 0.2
+_WAIT_S: Final = 20.0
+"""A clean-up has a limit of its own at the hub; this is longer."""
+
+KIND: Final = output.Kind(
+    "id",
+    {
+        "DELETED-CLUSTER": lambda c: c.get("cluster"),
+        "UID": lambda c: c.get("id"),
+        "DELETED": lambda c: c.get("deletedAt"),
+        "CLEAN-UP": lambda c: c.get("state"),
+        "REASON": lambda c: c.get("reason"),
+    },
+)
+
+
+async def named(hub: client.HubClient, name: str) -> list[dict[str, Any]]:
+    """Those of a cluster's name, or the one of a uid."""
+    found = await hub.items(client.target("v1", "clean-ups"))
+    return [dict(each) for each in found if name in (each.get("cluster"), each.get("id"))]
+
+
+async def settled(hub: client.HubClient, clean_up: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The clean-up when it no longer runs; None when everything was removed."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _WAIT_S
+    while clean_up.get("state") == "running" and loop.time() < deadline:
+        await asyncio.sleep(_POLL_S)
+        try:
+            clean_up = await hub.get(client.target("v1", "clean-ups", str(clean_up.get("id"))))
+        except errors.CommandError as exc:
+            if exc.exit_code != errors.Exit.NOT_FOUND:
+                raise
+            return None
+    return clean_up
+
+
+def advice(clean_up: Mapping[str, Any]) -> str:
+    """What a person does about it."""
+    return (
+        f"what riata made there is left: {clean_up.get('reason') or clean_up.get('state')}\n"
+        f"  to remove it, in that cluster:  {clean_up.get('command')}\n"
+        f"  then, here:                     riata clusters forget {clean_up.get('id')}"
+    )

@@ -1,0 +1,141 @@
+"""Who removes a deleted cluster's objects: the process that has the session which the record names.
+
+Everything else of the cluster is cut in the tick that learns of the deletion. This one session is spared to carry the
+clean-up and nothing else: no request can choose it, since the cluster is no more. It ends with the clean-up, or within
+a second when the agent does not answer. The records are hub.clusters.cleanups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from hub import audit
+from hub.audit import Audit
+from hub.auth import impersonate
+from hub.clusters.cleanups import LIMIT_S, CleanUp, CleanUpIndex, CleanUps, State
+from hub.clusters.records import Cluster
+from hub.clusters.removal import NotRemoved, Removal
+from hub.store.model import StoreError
+from hub.tunnel.ask import ask
+from hub.tunnel.registry import Registry, Tunnel
+from proto.aio.tasks import TaskGroup
+from proto.errors import Code, RiataError
+from proto.messages import Headers
+from proto.versions import PRODUCT_VERSION
+
+logger = logging.getLogger(__name__)
+
+FIRST_S: Final = 0.8
+"""An agent that has answered nothing by then is cut, within the second in which sessions of a deleted cluster end."""
+_PATCH: Final = b"application/merge-patch+json"
+_JSON: Final = b"application/json"
+
+
+class Cleaner:
+    """Hears of deleted clusters and does what their records ask of this process."""
+
+    def __init__(
+        self,
+        index: CleanUpIndex,
+        clean_ups: CleanUps,
+        registry: Registry,
+        tasks: TaskGroup,
+        sweep: Callable[[], Awaitable[object]],
+    ) -> None:
+        """`sweep` removes from the store what belongs to no cluster."""
+        self._index = index
+        self._clean_ups = clean_ups
+        self._registry = registry
+        self._tasks = tasks
+        self._sweep = sweep
+
+    def cluster_gone(self, cluster: Cluster) -> None:
+        """Call it before the cluster's sessions are cut."""
+        clean_up = self._index.get(cluster.uid)
+        if clean_up is None or clean_up.state is not State.RUNNING:
+            return
+        tunnel = self._registry.spare(cluster.uid, clean_up.instance)
+        if tunnel is not None:
+            self._tasks.spawn(self._run(clean_up, tunnel), name=f"clean-up-{cluster.name}")
+
+    async def expire(self, live: Iterable[str]) -> None:
+        """Settle those that nobody works on any more; `live`: uids of the clusters that exist. Call it now and then."""
+        try:
+            await self._clean_ups.expire(self._index, live)
+        except StoreError:
+            logger.warning("clean-ups could not be looked through")
+
+    async def _run(self, clean_up: CleanUp, tunnel: Tunnel) -> None:
+        reason = ""
+        removed: list[str] = []
+        kept: list[str] = []
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                removed, kept = await self._removed(clean_up, tunnel)
+        except NotRemoved as exc:
+            reason = str(exc)
+        except TimeoutError:
+            reason = f"it was not done within {LIMIT_S:g} s"
+        except RiataError as exc:
+            reason = f"the agent's session failed ({exc.code.name.lower()})"
+        finally:
+            self._registry.cut_spared(tunnel, Code.REVOKED)
+        await self._told(clean_up, reason, removed, kept)
+
+    async def _told(self, clean_up: CleanUp, reason: str, removed: list[str], kept: list[str]) -> None:
+        fields: dict[str, Any] = {"cluster": clean_up.cluster, "cluster_uid": clean_up.id, "user": clean_up.deleted_by}
+        try:
+            if reason:
+                await self._clean_ups.pending(clean_up, reason)
+                audit.record(Audit.CLEAN_UP_PENDING, **fields, reason=reason)
+            else:
+                await self._clean_ups.forget(clean_up.id)
+                audit.record(Audit.CLEAN_UP_DONE, **fields, removed=removed, kept=kept)
+            await self._sweep()  # whatever the agent registered while its session was spared
+        except StoreError:
+            logger.exception("a clean-up's end could not be stored")
+
+    async def _removed(self, clean_up: CleanUp, tunnel: Tunnel) -> tuple[list[str], list[str]]:
+        heard = asyncio.Event()
+        headers = (
+            *impersonate.administrator(clean_up.deleted_by, clean_up.groups, f"clean-up-{clean_up.id[:8]}"),
+            (b"user-agent", f"riata-hub/{PRODUCT_VERSION}".encode()),
+        )
+
+        async def asked(method: str, path: str, accept: str, body: object) -> tuple[int, Any]:
+            return await _asked(tunnel, headers, method, path, accept, body, heard)
+
+        async def outcome() -> tuple[list[str], list[str]] | NotRemoved | RiataError:
+            try:
+                return await Removal(asked, clean_up.id).run()
+            except (NotRemoved, RiataError) as exc:
+                return exc
+
+        async with TaskGroup("clean-up") as group:
+            work = group.spawn(outcome(), name="removal")
+            first = group.spawn(heard.wait(), name="first answer")
+            await asyncio.wait((work, first), timeout=FIRST_S, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not heard.is_set():
+                raise NotRemoved("the agent did not answer in time")
+            found = await work
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+async def _asked(
+    tunnel: Tunnel, headers: Headers, method: str, path: str, accept: str, body: object, heard: asyncio.Event
+) -> tuple[int, Any]:
+    content = b"" if body is None else json.dumps(body).encode()
+    kind = _PATCH if method == "PATCH" else _JSON
+    fields = (*headers, (b"accept", accept.encode()), *(((b"content-type", kind),) if content else ()))
+    answer = await ask(tunnel.link, method, path, fields, content)
+    heard.set()
+    try:
+        return answer.status, json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return answer.status, None

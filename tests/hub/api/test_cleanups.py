@@ -1,0 +1,60 @@
+"""`/v1/clean-ups`: what a deletion answers, and what is left of it."""
+
+from __future__ import annotations
+
+from tests.hub.api.hubworld import FakeTunnel, HubWorld
+
+
+async def used(world: HubWorld, name: str = "a") -> str:
+    """A cluster that somebody was given a join token for; its uid."""
+    uid = str((await world.call("POST", "/v1/clusters", {"name": name})).json["uid"])
+    await world.call("POST", f"/v1/clusters/{name}/join-tokens", {})
+    return uid
+
+
+async def test_nothing_is_left_of_a_cluster_that_nobody_used(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    assert (await world.call("DELETE", "/v1/clusters/a")).status == 204
+    assert (await world.call("GET", "/v1/clean-ups")).json == {"items": []}
+
+
+async def test_without_an_agent_it_is_pending_with_the_command(world: HubWorld) -> None:
+    uid = await used(world)
+    deleted = await world.call("DELETE", "/v1/clusters/a")
+    assert (deleted.status, deleted.json["state"], deleted.json["deletedBy"]) == (200, "pending", "admin")
+    assert deleted.json["command"].endswith(f"-l riata.io/cluster-uid={uid}")
+    assert (await world.call("GET", "/v1/clean-ups")).json == {"items": [deleted.json]}
+    assert (await world.call("GET", f"/v1/clean-ups/{uid}")).json == deleted.json
+    assert (await world.call("GET", "/v1/clusters/a")).status == 404
+    assert (await world.call("DELETE", f"/v1/clean-ups/{uid}")).status == 204
+    for method in ("GET", "DELETE"):
+        assert (await world.call(method, f"/v1/clean-ups/{uid}")).status == 404
+
+
+async def test_the_name_is_free_at_once_and_both_are_told_apart(world: HubWorld) -> None:
+    old = await used(world)
+    await world.call("DELETE", "/v1/clusters/a")
+    new = await used(world)
+    assert new != old
+    await world.call("DELETE", "/v1/clusters/a")
+    items = (await world.call("GET", "/v1/clean-ups")).json["items"]
+    assert [(each["cluster"], each["id"]) for each in items] == [("a", old), ("a", new)]
+
+
+async def test_with_an_agent_it_runs_over_the_route_of_now(world: HubWorld) -> None:
+    uid = await used(world)
+    world.tunnels.live[uid] = [FakeTunnel(instance="cd" * 16)]
+    deleted = await world.call("DELETE", "/v1/clusters/a")
+    assert deleted.json["state"] == "running"
+    found = world.clean_ups.get(uid)
+    assert found is not None
+    assert (found.instance, found.deleted_by) == ("cd" * 16, "admin")
+    assert ("sessions of", uid) in world.tunnels.cuts
+
+
+async def test_it_is_for_hub_administrators(world: HubWorld) -> None:
+    uid = await used(world)
+    await world.call("DELETE", "/v1/clusters/a")
+    jane = await world.mint("jane")
+    for method, path in (("GET", ""), ("GET", f"/{uid}"), ("DELETE", f"/{uid}")):
+        assert (await world.call(method, f"/v1/clean-ups{path}", token=jane)).status == 403

@@ -1,0 +1,83 @@
+"""The records of clean-ups: each way through their states, also when two move at once and when one is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.clusters.cleanups import LATE_S, NOT_CONNECTED, CleanUp, CleanUpIndex, CleanUps, State
+from hub.store.sqlite import SqliteStore
+from tests.hub.store.conformance import SettableClock
+
+
+class World:
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.clock, self.index = store, SettableClock(), CleanUpIndex()
+        self.clean_ups = CleanUps(store, self.clock)
+
+    async def begin(self, uid: str = "u1", *, instance: str = "ab") -> CleanUp:
+        return await self.clean_ups.begin(uid=uid, cluster="berlin", user="ann", groups=("ops",), instance=instance)
+
+    async def now(self, uid: str = "u1") -> CleanUp | None:
+        self.index.reset((await self.store.list("clean-up")).items)
+        return self.index.get(uid)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    yield World(store)
+    await store.close()
+
+
+async def test_with_an_agent_it_runs_and_without_it_is_pending(world: World) -> None:
+    begun = await world.begin()
+    assert await world.now() == begun
+    assert (begun.state, begun.reason, begun.groups) == (State.RUNNING, "", ("ops",))
+    away = await world.begin("u2", instance="")
+    assert (away.state, away.reason) == (State.PENDING, NOT_CONNECTED)
+    assert away.command.endswith(" -l riata.io/cluster-uid=u2")
+
+
+async def test_what_was_begun_and_not_done_may_begin_again(world: World) -> None:
+    await world.begin()
+    world.clock.now += 1
+    again = await world.begin(instance="")
+    assert await world.now() == again
+
+
+async def test_it_ends_once(world: World) -> None:
+    begun = await world.begin()
+    await world.clean_ups.pending(begun, "first")
+    await world.clean_ups.pending(begun, "second")
+    found = await world.now()
+    assert found is not None
+    assert (found.state, found.reason) == (State.PENDING, "first")
+    assert await world.clean_ups.forget("u1") is not None
+    await world.clean_ups.pending(found, "too late")
+    assert await world.now() is None
+    assert await world.clean_ups.forget("u1") is None
+
+
+async def test_one_that_nobody_works_on_any_more_is_pending(world: World) -> None:
+    begun = await world.begin()
+    world.clock.now += LATE_S - 1
+    await world.clean_ups.expire([begun], [])
+    assert await world.now() == begun
+    world.clock.now += 1
+    await world.clean_ups.expire([begun], [])
+    found = await world.now()
+    assert found is not None
+    assert found.state is State.PENDING
+    world.clock.now += LATE_S
+    await world.clean_ups.expire([found], [])
+    assert await world.now() == found
+
+
+async def test_one_of_a_cluster_that_lives_is_of_no_deletion(world: World) -> None:
+    begun = await world.begin()
+    world.clock.now += LATE_S
+    await world.clean_ups.expire([begun], ["u1"])
+    assert await world.now() is None

@@ -1,0 +1,211 @@
+"""Who cleans up after a deleted cluster: the process with the session that the record names, over that session alone,
+within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.clusters.cleanups import CleanUp, CleanUpIndex, CleanUps, State
+from hub.clusters.records import Cluster
+from hub.store.sqlite import SqliteStore
+from hub.tunnel import cleanups
+from hub.tunnel.cleanups import Cleaner
+from hub.tunnel.registry import Tunnel
+from proto.aio.owner import StreamOwner
+from proto.aio.tasks import TaskGroup
+from proto.errors import Code, SessionLost
+from proto.messages import HttpHead, HttpRequest
+from tests.hub.clusters.test_removal import Kube
+from tests.hub.proxy.fakes import FakeStream
+from tests.hub.store.conformance import SettableClock
+from tests.hub.tunnel.test_registry import FakeLink, Rig
+
+UID = "uid-berlin"
+CLUSTER = Cluster("berlin", UID, {}, 0.0, "ann")
+
+
+class KubeStream(FakeStream):
+    """Asks the API server in memory once the request is whole."""
+
+    def __init__(self, kube: Kube, message: HttpRequest, owner: StreamOwner) -> None:
+        super().__init__()
+        self._answer = (kube, message, owner)
+
+    def send(self, data: bytes, *, end: bool = False) -> bool:
+        super().send(data, end=end)
+        self.ask()
+        return True
+
+    def ask(self) -> None:
+        kube, message, owner = self._answer
+        body = json.loads(self.sent) if self.sent else None
+        asked = kube.ask(message.method, message.path.decode(), "", body)
+        self._task = asyncio.get_running_loop().create_task(self._tell(owner, asked), name="kube")
+
+    def reset(self, code: Code, text: str = "") -> None:
+        super().reset(code, text)
+        self._task.cancel()
+
+    async def _tell(self, owner: StreamOwner, asked: Any) -> None:
+        status, document = await asked
+        if self.code is None:
+            owner.head(HttpHead(status=status, headers=()))
+            owner.data(memoryview(b"" if document is None else json.dumps(document).encode()))
+            owner.end()
+
+
+class KubeLink(FakeLink):
+    """A link of an agent whose API server is `kube`; None: it never answers."""
+
+    compresses = False
+    name = "link"
+
+    def __init__(self, kube: Kube | None) -> None:
+        super().__init__()
+        self.kube = kube
+        self.messages: list[HttpRequest] = []
+
+    def open(self, message: HttpRequest, owner: StreamOwner, *, end: bool = False, **_: object) -> FakeStream:
+        if not self.is_open:
+            raise SessionLost("closed")
+        self.messages.append(message)
+        if self.kube is None:
+            return FakeStream()
+        stream = KubeStream(self.kube, message, owner)
+        if end:
+            stream.ask()
+        return stream
+
+
+class World:
+    def __init__(self, store: SqliteStore, tasks: TaskGroup) -> None:
+        self.store, self.index, self.rig, self.sweeps = store, CleanUpIndex(), Rig(), 0
+        self.clean_ups = CleanUps(store, SettableClock())
+        self.cleaner = Cleaner(self.index, self.clean_ups, self.rig.registry, tasks, self._sweep)
+        self.tasks = tasks
+
+    async def _sweep(self) -> None:
+        self.sweeps += 1
+
+    def connect(self, kube: Kube | None, instance: int = 1) -> tuple[Tunnel, KubeLink]:
+        link = KubeLink(kube)
+        tunnel, _ = self.rig.tunnel(instance, cluster="berlin", credential=f"k{instance}", link=link)
+        return tunnel, link
+
+    async def delete(self, tunnel: Tunnel) -> None:
+        """As hub.app does when the cluster's record is gone."""
+        await self.clean_ups.begin(
+            uid=UID, cluster="berlin", user="ann", groups=("ops",), instance=tunnel.instance.hex()
+        )
+        await self.look()
+        self.cleaner.cluster_gone(CLUSTER)
+        self.rig.registry.cut(cluster_uid=UID, code=Code.REVOKED)
+        self.rig.registry.cut(credential_id=tunnel.identity.credential_id, code=Code.REVOKED)
+
+    async def look(self) -> CleanUp | None:
+        self.index.reset((await self.store.list("clean-up")).items)
+        return self.index.get(UID)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    async with TaskGroup("world") as tasks:
+        yield World(store, tasks)
+    await store.close()
+
+
+@pytest.fixture
+def kube() -> Kube:
+    made = Kube()
+    for kind in ("Namespace", "ClusterRole", "ClusterRoleBinding", "Deployment"):
+        made.add(kind, "riata-agent-impersonate", owner=UID)
+    made.add("ClusterRole", "stranger", owner=None)
+    return made
+
+
+async def test_one_session_is_spared_until_everything_is_removed(world: World, kube: Kube) -> None:
+    tunnel, link = world.connect(kube)
+    _, other = world.connect(kube, instance=2)
+    await world.delete(tunnel)
+    assert (link.is_open, other.closed_with) == (True, Code.REVOKED)
+    await world.tasks.wait()
+    assert link.closed_with is Code.REVOKED
+    assert kube.names() == {"stranger"}
+    assert await world.look() is None
+    assert world.sweeps == 1
+
+
+async def test_it_is_done_in_the_name_of_who_deleted_it(world: World, kube: Kube) -> None:
+    tunnel, link = world.connect(kube)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    for message in link.messages:
+        said = [pair for pair in message.headers if pair[0].startswith(b"impersonate-")]
+        assert said == [
+            (b"impersonate-user", b"riata:ann"),
+            (b"impersonate-group", b"riata:ops"),
+            (b"impersonate-group", b"riata:hub:cluster-admins"),
+            (b"impersonate-extra-riata.io%2frequest-id", b"clean-up-uid-berl"),
+        ]
+
+
+async def test_what_the_cluster_refuses_is_pending_with_its_reason(world: World, kube: Kube) -> None:
+    tunnel, link = world.connect(kube)
+    kube.status["PATCH", "deployments"] = 403
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert (found.state, "does not let" in found.reason) == (State.PENDING, True)
+    assert link.closed_with is Code.REVOKED
+
+
+async def test_an_agent_that_does_not_answer_is_cut_within_the_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cleanups.FIRST_S < 1
+    monkeypatch.setattr(cleanups, "FIRST_S", 0.01)
+    tunnel, link = world.connect(None)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert "did not answer" in found.reason
+    assert link.closed_with is Code.REVOKED
+
+
+async def test_one_that_is_too_slow_is_cut_too(world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanups, "LIMIT_S", 0.05)
+
+    async def slow(*arguments: Any) -> tuple[int, Any]:
+        if arguments[0] == "PATCH":
+            await asyncio.Event().wait()
+        return await Kube.ask(kube, *arguments)
+
+    monkeypatch.setattr(kube, "ask", slow)
+    tunnel, link = world.connect(kube)
+    await world.delete(tunnel)
+    await asyncio.wait([task for task in asyncio.all_tasks() if "clean-up-berlin" in task.get_name()])
+    found = await world.look()
+    assert found is not None
+    assert "within" in found.reason
+    assert link.closed_with is Code.REVOKED
+
+
+async def test_another_processs_session_is_not_ours_to_spare(world: World, kube: Kube) -> None:
+    tunnel, link = world.connect(kube)
+    await world.clean_ups.begin(uid=UID, cluster="berlin", user="ann", groups=(), instance="ff" * 16)
+    await world.look()
+    world.cleaner.cluster_gone(CLUSTER)
+    world.rig.registry.cut(cluster_uid=UID, code=Code.REVOKED)
+    assert link.closed_with is Code.REVOKED
+    assert kube.writes() == []
+    assert len(world.tasks) == 0
+    assert tunnel.identity.cluster_uid == UID
