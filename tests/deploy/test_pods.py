@@ -136,6 +136,27 @@ async def test_two_agents_run_as_restricted_pods(installed: Installed) -> None:
     assert json.loads(namespace.check().stdout)["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+async def test_the_doctor_finds_nothing_in_the_pods(installed: Installed) -> None:
+    """As its page says to call it: by kubectl exec, with the pod's own settings, credential and rights."""
+
+    async def findings(pod: dict[str, Any], *options: str) -> dict[str, dict[str, str]]:
+        exec_ = ("exec", pod["metadata"]["name"], "--namespace", NAMESPACE, "--", "riata-agent", "doctor", "-o", "json")
+        done = await installed.cluster.kubectl(*exec_, *options)
+        assert done.rc == 0, done.stdout + done.stderr
+        return {each["check"]: each for each in json.loads(done.stdout)["findings"]}
+
+    async def node_pods() -> list[dict[str, Any]]:
+        return [*await installed.pods("node"), *await installed.pods("node-fallback")]
+
+    await installed.node_agent()
+    found = await findings((await installed.pods())[0])
+    assert {each["level"] for each in found.values()} == {"ok"}, found
+    assert f"the hub takes it for cluster {NAME}" in found["credential"]["what"]
+    assert "runs here, connected" in found["agent"]["what"]
+    found = await findings((await node_pods())[0], "--mode", "node")
+    assert {each["level"] for each in found.values()} == {"ok"}, found
+
+
 async def test_kubectl_through_the_hub_reaches_the_cluster(installed: Installed) -> None:
     who = (await installed.kubectl("auth", "whoami", "-o", "json")).check()
     assert json.loads(who.stdout)["status"]["userInfo"]["groups"][-2:] == [

@@ -1,16 +1,22 @@
 """Both doctors against a real hub, a real agent and a real API server: all is well, and faults made for real."""
 
 import asyncio
+import contextlib
 import json
+import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from agent.doctor import rights
+from proto import pins
 from tests import harness
 from tests.e2e.line import Line
 from tests.e2e.waiting import until
-from tests.harness import Result, tools
+from tests.harness import Hub, Result, tools
 from tests.harness.agents import Agent
 from tests.harness.pki import write_private
 
@@ -64,6 +70,45 @@ async def test_faults_of_an_agent(hub_line: Line, tmp_path: Path) -> None:
             level, found_cause, words = found[check]
             assert (level, found_cause) == ("fail", cause), found
             assert cure in words
+
+
+@contextlib.asynccontextmanager
+async def front(hub: Hub, directory: Path) -> AsyncIterator[list[str]]:
+    """A load balancer that ends TLS and passes no upgrade; yields the options that lead an agent through it."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(directory / "front.crt"))
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(shown)
+    there = urlsplit(hub.url)
+    trusted = ssl.create_default_context(cafile=hub.ca_file)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+            kept = [line for line in head if not line.lower().startswith((b"upgrade:", b"connection:"))]
+            back, out = await asyncio.open_connection(there.hostname, there.port, ssl=trusted)
+            out.write(b"\r\n".join(kept).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            writer.write(await back.read())
+            await writer.drain()
+            out.transport.abort()
+        writer.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=shown)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pin = pins.pins_of_pem(ca.cert_pem.bytes())[0]
+        yield ["--hub-url", url, "--hub-ca-file", str(directory / "front.crt"), "--hub-ca-pin", pin]
+
+
+async def test_a_load_balancer_that_passes_no_upgrade(hub_line: Line, tmp_path: Path) -> None:
+    async with (
+        harness.agent(hub_line.hub, hub_line.light, name="stripped") as agent,
+        front(hub_line.hub, tmp_path) as options,
+    ):
+        found = await examined(agent, *options, rc=1)
+    assert found["websocket"][:2] == ("fail", "websocket-stripped"), found
+    assert "Connection and Upgrade" in found["websocket"][2]
+    assert [found[check][0] for check in ("tls", "pin", "http", "clock", "credential")] == ["ok"] * 4 + ["not-run"]
 
 
 async def test_missing_rights_are_named(hub_line: Line, tmp_path: Path) -> None:

@@ -360,6 +360,13 @@ async def test_turned_away_before_the_websocket(options: dict[str, object], stat
         assert caught.value.status == status
 
 
+async def test_a_request_whose_upgrade_was_taken_away() -> None:
+    """The doctors know this answer: something on the way does not pass WebSockets."""
+    async with running() as hub, hub.session.get(f"http://127.0.0.1:{hub.port}/v1/tunnel") as answer:
+        assert answer.status == 400
+        assert "by WebSocket" in (await answer.json())["message"]
+
+
 async def test_compression_is_not_negotiated() -> None:
     """D12."""
     async with running() as hub, hub.connect(compress=15) as socket:
