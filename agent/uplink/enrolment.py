@@ -77,8 +77,10 @@ class Enrolment:
                 state = await self._ring.load()
         except (KeyUnusable, TimeoutError) as exc:
             raise _unusable(str(exc) or f"{self._ring.place} does not answer") from exc
+        if state is None and self._token():
+            raise ConnectFailed(of_cause(causes.CREDENTIAL_NOT_JOINED))
         if state is None:
-            raise _unusable(f"{self._ring.place} holds no key yet: the agent makes it when it starts")
+            raise _unusable(f"{self._ring.place} holds no key, and there is no join token")
 
     def present(self, hello: HubHello, claims: Claims) -> Credential:
         candidates = self._candidates()

@@ -42,9 +42,12 @@ async def test_a_join_token_is_left_alone(tmp_path):
     assert agent.file.read_bytes().strip() == TOKEN
 
 
-async def test_no_key_is_made(tmp_path):
-    with pytest.raises(ConnectFailed, match="holds no key yet"):
-        await shown(Agent(tmp_path))
+@pytest.mark.parametrize(("token", "cause"), [(TOKEN, "credential-not-joined"), (b"", "credential-none")])
+async def test_no_key_is_made(tmp_path, token, cause):
+    """Before the first start a join token is enough; without either there is nothing to show."""
+    with pytest.raises(ConnectFailed) as caught:
+        await shown(Agent(tmp_path, token=token))
+    assert caught.value.diagnosis.cause == cause
 
 
 async def test_a_place_that_cannot_be_read(tmp_path):
