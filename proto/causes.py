@@ -294,6 +294,13 @@ CREDENTIAL_NOT_JOINED = Cause(
     "Start the agent: it joins by itself. If it runs already, its log and /readyz say why it does not",
     level=Level.WARN,
 )
+CREDENTIAL_UNTRIED = Cause(
+    "credential-untried",
+    Step.CREDENTIAL,
+    "the hub is too old to say what it thinks of a credential without opening a session",
+    "Upgrade the hub; whether it takes the credential is in the running agent's /readyz",
+    level=Level.WARN,
+)
 CLOCK_WRONG = Cause(
     "clock-wrong",
     "clock",

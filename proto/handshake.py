@@ -29,6 +29,10 @@ TRIAL: Final = "trial"
 _W = TypeVar("_W", bound=messages.Wire)
 
 
+class TrialNotOffered(errors.ProtocolError):
+    """The hub would take a trial for a session: nothing was said to it. No fault of either side."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Negotiated:
     """What both sides keep to for the life of the session."""
@@ -197,11 +201,12 @@ class AgentHandshake(_Handshake):
         self._fields = (role, instance, epoch, node, build, kubernetes)
 
     def receive_hello(self, message: bytes) -> messages.HubHello:
-        """Return the hub's HELLO; its nonce is what a signature signs. Raise ProtocolError, VersionMismatch."""
+        """Return the hub's HELLO; its nonce is what a signature signs. Raise ProtocolError, VersionMismatch,
+        TrialNotOffered."""
         hello = self._receive(message, FrameType.HELLO, SessionInput.HELLO, messages.HubHello)
         versions.negotiate(self._versions, hello.versions)
         if self._is_trial and hello.ext.get(TRIAL) is not True:
-            raise errors.VersionMismatch("the hub is older than the trial of a credential: upgrade it")
+            raise TrialNotOffered("the hub is older than the trial of a credential", errors.Code.VERSION)
         self._compresses = self._compresses and compression.is_spoken(hello.ext)
         self._hello = hello
         return hello

@@ -23,7 +23,7 @@ from agent.uplink.trust import HubTrust
 from proto import causes, limits
 from proto.aio.transport import Transport
 from proto.errors import ProtocolError, VersionMismatch, code_of
-from proto.handshake import AgentHandshake
+from proto.handshake import AgentHandshake, TrialNotOffered
 from proto.messages import Refused, Welcome
 from proto.session import Role, Session
 
@@ -152,6 +152,8 @@ class Opener:
 def _of_handshake(error: Exception) -> Diagnosis:
     if isinstance(error, TimeoutError):
         return of_cause(causes.SESSION_SLOW)
+    if isinstance(error, TrialNotOffered):
+        return of_cause(causes.CREDENTIAL_UNTRIED)
     if isinstance(error, VersionMismatch):
         return of_versions(error.text)
     if isinstance(error, ProtocolError):

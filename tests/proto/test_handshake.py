@@ -4,7 +4,7 @@ import pytest
 from proto import codec, errors, frames, limits, messages
 from proto.errors import Code
 from proto.frames import FrameType
-from proto.handshake import AgentHandshake, HubHandshake
+from proto.handshake import AgentHandshake, HubHandshake, TrialNotOffered
 from proto.limits import Limits
 from proto.transitions import SessionState
 from tests.proto.pair import INSTANCE, NONCE, shake
@@ -201,7 +201,7 @@ def test_a_trial_is_asked_of_a_hub_that_offers_it(is_trial: bool) -> None:
 
 def test_a_hub_that_would_take_a_trial_for_a_session_is_told_nothing() -> None:
     hub, agent = HubHandshake("hub-1", NONCE, Limits()), AgentHandshake("node", INSTANCE, 1, Limits(), is_trial=True)
-    with pytest.raises(errors.VersionMismatch, match="older than the trial"):
+    with pytest.raises(TrialNotOffered, match="older than the trial"):
         agent.receive_hello(hub.hello())
 
 

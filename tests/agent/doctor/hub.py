@@ -20,12 +20,12 @@ def whole(pki, port, tmp_path, *, proxies=None, **more):
 class Hub:
     """What it was asked, and how it answers."""
 
-    def __init__(self, *, refuse=None, strips=False, date=NOW, status=None):
+    def __init__(self, *, refuse=None, strips=False, date=NOW, status=None, tries=True):
         self.refuse, self.strips, self.date, self.status = refuse, strips, date, status
-        self.seen = []
+        self.seen, self.tries = [], tries
 
     async def serve(self, connection):
-        await welcome(ServerTransport(connection), refuse=self.refuse, seen=self.seen)
+        await welcome(ServerTransport(connection), refuse=self.refuse, seen=self.seen, tries=self.tries)
 
     def answer(self, connection, request):
         """What is no tunnel; and what a proxy makes of one that takes the Upgrade away."""

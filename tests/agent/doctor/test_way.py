@@ -192,6 +192,16 @@ async def test_a_hub_that_refuses_the_session(tmp_path):
         failed(await examine(whole(pki, port, tmp_path)), "session", "session-refused", "pass")
 
 
+async def test_a_hub_of_the_version_before_is_told_nothing(tmp_path):
+    """It would take the trial for a session, and send requests there."""
+    pki, hub = Pki(tmp_path), Hub(tries=False)
+    async with hub.listening(pki) as port:
+        found = await examine(whole(pki, port, tmp_path))
+    assert (found["credential"].level, found["credential"].cause) == (Level.WARN, "credential-untried")
+    assert hub.seen == []
+    assert {found[check].level for check in ORDER[:-1]} == {Level.OK}
+
+
 async def test_no_token_hides_nothing_else(tmp_path):
     pki = Pki(tmp_path)
     async with Hub().listening(pki) as port:

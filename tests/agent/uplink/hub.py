@@ -18,9 +18,9 @@ from proto.versions import SUBPROTOCOL
 TOKEN = "riataagent_abcdefghij_" + "0" * 64
 
 
-async def welcome(transport, *, refuse=None, seen=None, compresses=False):
+async def welcome(transport, *, refuse=None, seen=None, compresses=False, tries=True):
     """Play the hub until WELCOME; returns the hub's link, not yet running."""
-    handshake = HubHandshake("hub-1", b"n" * 32, limits.Limits(), compresses=compresses, tries=True)
+    handshake = HubHandshake("hub-1", b"n" * 32, limits.Limits(), compresses=compresses, tries=tries)
     await transport.send(handshake.hello())
     auth = handshake.receive(await transport.receive())
     if seen is not None:
