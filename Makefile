@@ -12,6 +12,7 @@ SYNCED := $(VENV)/.synced
 ARGS ?=
 FUZZ_SECONDS ?= 60
 KILLS ?= 1000
+ROLLOUTS ?= 10
 LONG_WAY_MINUTES ?= 30
 PROOF_MINUTES ?= 60
 QUIETLY := --disable-pip-version-check --root-user-action=ignore
@@ -133,9 +134,9 @@ e2e-workers: sync kube node-packages ## the tests on real clusters, against a hu
 
 # Parts of it by name: ARGS="-k partition"; again as it was: RIATA_FAULTS_SEED=… in the environment.
 .PHONY: faults
-faults: sync kube ## every fault at length: KILLS=1000, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
+faults: sync kube ## every fault at length: KILLS=1000, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
 	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
-	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=4000 \
+	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=4000 \
 	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \
 	RIATA_FAULTS_PROOF_SECONDS=$$(( $(PROOF_MINUTES) * 60 )) $(PY) -m pytest tests/faults -s $(ARGS)
 

@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-DRAIN_DEADLINE: Final = 8.0
-"""Seconds that requests under way get after SIGTERM; what lives longer (watch, exec) is cut then."""
 BEAT_INTERVAL: Final = 1.0
 """Seconds between two beats of the event loop."""
 BEAT_MAX: Final = 20.0
@@ -119,7 +117,7 @@ async def _serve_until(
         if not leaving.done():
             logger.error("the uplink ended: a bug")
             return EXIT_FAILED
-        await uplink.drain(DRAIN_DEADLINE)
+        await uplink.drain(settings.drain_grace)
         running.cancel()
         await pool.close()
         return EXIT_OK

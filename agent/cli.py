@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, NoReturn
 from agent.config import (
     AGENT_TOKEN_FILE,
     COMPRESSION_BYTES,
+    DRAIN_GRACE,
+    DRAIN_GRACE_MAX,
     HEALTH_LISTEN,
     METRICS_LISTEN,
     SERVICE_ACCOUNT,
@@ -70,6 +72,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "--compression-bytes",
         "BYTES",
         f"memory for compressing answers on the tunnel, 16 KiB each (default {COMPRESSION_BYTES}, 0: off)",
+    ),
+    (
+        "--drain-grace",
+        "SECONDS",
+        f"what requests under way get after SIGTERM (default {DRAIN_GRACE:g}); keep it below the pod's grace period",
     ),
     ("--health-listen", "HOST:PORT", "/livez and /readyz (default 127.0.0.1:8081, empty: off)"),
     ("--metrics-listen", "HOST:PORT", "/metrics (default 127.0.0.1:9081, empty: off)"),
@@ -171,6 +178,7 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         fallback_lease=given.get("--fallback-lease", ""),
         policy_file=_path(given, "--policy-file"),
         compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
+        drain_grace=_seconds(given, "--drain-grace", DRAIN_GRACE, DRAIN_GRACE_MAX),
         serve=ServeSettings(
             health_listen=given.get("--health-listen", HEALTH_LISTEN),
             metrics_listen=given.get("--metrics-listen", METRICS_LISTEN),
@@ -255,6 +263,13 @@ def _bytes(given: Mapping[str, str], flag: str, default: int) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text):
         raise ConfigError(f"{flag} {text!r}: give a number of bytes, 0 or more")
     return int(text)
+
+
+def _seconds(given: Mapping[str, str], flag: str, default: float, most: float) -> float:
+    text = given.get(flag, f"{default:g}")
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) > most:
+        raise ConfigError(f"{flag} {text!r}: give seconds, 0 to {most:g}")
+    return float(text)
 
 
 def _path(given: Mapping[str, str], flag: str) -> Path | None:

@@ -17,6 +17,8 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HEALTH_LISTEN: Final = "127.0.0.1:8081"
 METRICS_LISTEN: Final = "127.0.0.1:9081"
 AGENT_TOKEN_FILE: Final = Path("/var/run/secrets/riata/token")
+DRAIN_GRACE: Final = 25.0
+DRAIN_GRACE_MAX: Final = 3600.0
 COMPRESSION_BYTES: Final = 16 * 1024 * 1024
 """1,024 compressed answers at once, of 16 KiB each."""
 PINS_MAX: Final = 2
@@ -179,6 +181,9 @@ class Settings:
     """TOML: `users` and `groups` that need not begin with `riata:`."""
     compression_bytes: int = COMPRESSION_BYTES
     """Memory for compressing answers on the tunnel; what finds no room goes uncompressed. 0 = off."""
+    drain_grace: float = DRAIN_GRACE
+    """Seconds that requests under way get after SIGTERM; what lives longer (exec, logs -f) is cut then. Watches are
+    ended by the hub between two events."""
     serve: ServeSettings = field(default_factory=ServeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     proxy_environment: Mapping[str, str] = field(default_factory=dict, repr=False)

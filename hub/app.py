@@ -195,6 +195,7 @@ class Hub:
         self._is_draining = True
         if self._settings.drain_delay_s:
             await asyncio.sleep(self._settings.drain_delay_s)
+        await self._edge.leave()
         self._relay.drain()
         await self._edge.drain(self._settings.drain_grace_s)
 

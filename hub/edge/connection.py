@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from hub import errors
 from hub.edge import response
@@ -30,6 +30,8 @@ from hub.edge.pace import BodyPace
 logger = logging.getLogger(__name__)
 
 RELAY_PREFIX = b"/k8s/"
+YOUNG_LEAVE_S: Final = 1.0
+"""What a connection without a request gets to make one while the hub goes away."""
 
 
 class Host(Protocol):
@@ -38,6 +40,8 @@ class Host(Protocol):
     limits: EdgeLimits
     application: Application
     host_names: frozenset[bytes] | None
+    is_leaving: bool
+    """Answers end their connection."""
     is_draining: bool
 
     def opened(self, connection: EdgeConnection) -> None: ...
@@ -217,6 +221,8 @@ class EdgeConnection(asyncio.Protocol):
         self._host.hand_over(self, transport, request, received, head_bytes)
 
     def _begin(self, request: Request) -> None:
+        if self._host.is_leaving:
+            request.is_keep_alive = False
         self._request = request
         self.deadline = math.inf
         if request.length:
@@ -373,8 +379,13 @@ class EdgeConnection(asyncio.Protocol):
             self._transport.abort() if is_over else self._transport.close()
 
     def drain(self) -> None:
-        """Close if idle; a connection with a request under way closes behind the response."""
-        if self.state is State.HEAD and not self._buffer:
+        """Close if idle; a connection with a request under way closes behind the response. One that has asked nothing
+        yet is about to: what it sends now would meet a closed door, and a change must not be sent again."""
+        if self.state is not State.HEAD or self._buffer:
+            return
+        if self.is_young:
+            self.deadline = min(self.deadline, self._loop.time() + YOUNG_LEAVE_S)
+        else:
             self._close()
 
     def shut(self) -> None:

@@ -111,6 +111,16 @@ class Listener:
         if not self._is_closed and not self._is_accepting and not self._is_full():
             self._resume()
 
+    async def drain(self) -> None:
+        """Close the listening sockets, but greet first who has knocked: the kernel would reset them. Returns when no
+        handshake is under way; cancelling it ends none."""
+        if not self._is_closed:
+            for sock in self._sockets:
+                while self._accept(sock):
+                    pass
+            self.stop()
+        await self._tasks.wait()
+
     def stop(self) -> None:
         """Close the listening sockets; connections live on. Idempotent."""
         self._pause()
@@ -137,22 +147,24 @@ class Listener:
             for sock in self._sockets:
                 self._loop.remove_reader(sock.fileno())
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> bool:
+        """Take who waits there; whether there may be more."""
         for _ in range(_ACCEPTS_PER_TURN):
             if self._is_full():
                 self._complain("too many connections, accepting pauses")
                 self._pause()
-                return
+                return False
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 self._complain("accepting failed", error=error)
                 self._pause()
                 self._loop.call_later(_RETRY_S, self.room)
-                return
+                return False
             self._take(sock, address)
+        return True
 
     def _take(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)

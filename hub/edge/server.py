@@ -23,6 +23,10 @@ from proto.aio import tasks
 _TUNNEL_PATH: Final = TUNNEL_PATH.encode()
 
 
+LEAVE_S: Final = 0.3
+"""Longer than busy clients leave a connection idle."""
+
+
 class EdgeServer:
     """Serves requests under /k8s/ through `application`, agents through `tunnels`, all others through `aiohttp_app`.
 
@@ -46,7 +50,7 @@ class EdgeServer:
         self.limits = limits or EdgeLimits()
         self.application = application
         self.host_names = None if host_names is None else frozenset(name.lower().encode() for name in host_names)
-        self.is_draining = False
+        self.is_leaving = self.is_draining = False
         self._listen = list(listen)
         self._sockets = sockets
         self._tls = tls
@@ -85,22 +89,29 @@ class EdgeServer:
         self._tasks.spawn(self._sweep(), name="sweep")
         return self._listener.addresses
 
+    async def leave(self) -> None:
+        """Serve on, but let every answer end its connection: for LEAVE_S, if anybody is there. A connection that is
+        closed while its client sends the next request costs that client an error (RFC 9112 §9.5)."""
+        self.is_leaving = True
+        if self._connections:
+            await asyncio.sleep(LEAVE_S)
+
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing more, close idle connections, wait at most `deadline_s` for the requests under way."""
-        self.is_draining = True
-        if self._listener is not None:
-            self._listener.stop()
-        for connection in tuple(self._connections):
-            connection.drain()
+        self.is_leaving = self.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
+                if self._listener is not None:
+                    await self._listener.drain()
+                for connection in tuple(self._connections):
+                    connection.drain()
                 while self._connections:
                     self._all_idle.clear()
                     await self._all_idle.wait()
 
     async def close(self) -> None:
         """End everything now: relayed requests break off, sessions and aiohttp get their time to say goodbye."""
-        self.is_draining = True
+        self.is_leaving = self.is_draining = True
         if self._listener is not None:
             await self._listener.aclose()
         for connection in tuple(self._connections):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from agent import app, cli
+from agent.config import DRAIN_GRACE
 from agent.metrics import Counts, registry, render
 from agent.relay.pool import MUTATION_IDLE_MAX, PoolLimits
 from agent.uplink.diagnose import Step
@@ -59,5 +60,5 @@ def test_numbers():
     assert f"| {limits.idle_connections}, {limits.idle_timeout:g} s; " in PAGE
     assert f"idle for more than {MUTATION_IDLE_MAX:g} s" in PAGE
     assert f"| {SEND_QUEUE_BYTES // 1024} KiB a stream" in PAGE
-    assert f"gives requests under way {app.DRAIN_DEADLINE:g} seconds" in PAGE
+    assert f"| `RIATA_AGENT_DRAIN_GRACE` | {DRAIN_GRACE:g} |" in PAGE
     assert f"503 after {app.BEAT_MAX:g} s without" in PAGE

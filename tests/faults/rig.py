@@ -3,6 +3,7 @@ place of each cluster's API server."""
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -256,7 +257,8 @@ class Client:
                         kept.append(piece)
                 answer.text = b"".join(kept).decode(errors="replace")
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            answer.error = f"{type(exc).__name__}: {exc}"
+            number = getattr(exc, "errno", None)
+            answer.error = f"{type(exc).__name__} {errno.errorcode.get(number or 0, '')}: {exc}"
         answer.ended_at = time.monotonic()
         answer.sha256 = digester.hexdigest()
         return answer

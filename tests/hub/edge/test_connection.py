@@ -9,7 +9,7 @@ import pytest
 
 from hub import errors
 from hub.edge.application import Front
-from hub.edge.connection import EdgeConnection, State
+from hub.edge.connection import YOUNG_LEAVE_S, EdgeConnection, State
 from hub.edge.framing import Request
 from hub.edge.limits import EdgeLimits
 
@@ -87,7 +87,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.limits = EdgeLimits(pipelined_bytes_max=100)
         self.host_names: frozenset[bytes] | None = None
-        self.is_draining = False
+        self.is_leaving = self.is_draining = False
         self.exchanges: list[FakeExchange] = []
         self.refusals: list[errors.HubError] = []
         self.handed: list[bytes] = []
@@ -348,8 +348,21 @@ async def test_a_drain_closes_what_is_idle_and_the_rest_behind_its_answer(is_dra
     wire.answer()
     assert wire.transport.is_eof is is_draining
     idle = Wire()
+    idle.feed(GET)
+    idle.answer()
     idle.connection.drain()
     assert idle.transport.is_eof
+
+
+async def test_who_has_asked_nothing_yet_may_still_ask_when_the_hub_goes_away() -> None:
+    wire = Wire()
+    wire.host.is_leaving = wire.host.is_draining = True
+    wire.connection.drain()
+    assert not wire.transport.is_eof
+    assert wire.connection.deadline <= asyncio.get_running_loop().time() + YOUNG_LEAVE_S
+    assert not wire.feed(GET).request.is_keep_alive
+    wire.answer()
+    assert wire.transport.is_eof
 
 
 async def test_continue_is_said_once_and_not_to_those_who_did_not_wait() -> None:

@@ -49,8 +49,11 @@ async def test_several_addresses() -> None:
 async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> None:
     async with rig.line() as line:
         agent = await line.add_agent()
-        agent.script = lambda seen: None
         busy, idle = await line.connect(), await line.connect()
+        await idle.send(rig.get())
+        assert (await idle.response()).endswith(b"ok")
+        await agent.next()
+        agent.script = lambda seen: None
         await busy.send(rig.get())
         seen = await agent.next()
         draining = line.tasks.spawn(line.edge.drain(5.0), name="drain")

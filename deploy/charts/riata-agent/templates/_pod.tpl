@@ -50,6 +50,8 @@ env:
     value: {{ if .hostNetwork }}"127.0.0.1:8081"{{ else }}"0.0.0.0:8081"{{ end }}
   - name: RIATA_AGENT_METRICS_LISTEN
     value: {{ if .hostNetwork }}""{{ else }}"0.0.0.0:9081"{{ end }}
+  - name: RIATA_AGENT_DRAIN_GRACE
+    value: {{ $values.drainGraceSeconds | toString | toJson }}
   - name: RIATA_AGENT_LOG_LEVEL
     value: {{ $values.log.level | toJson }}
   - name: RIATA_AGENT_LOG_FORMAT
