@@ -341,6 +341,37 @@ async def test_a_node_agent_reaches_the_api_server_while_the_service_is_no_way_t
         assert page["riata_agent_kube_around_service"] == 1
 
 
+async def test_a_node_agent_carries_what_the_cluster_agent_has_no_way_for(hub_line: Line) -> None:
+    """The cluster agent is connected, but its way to the API server is broken: no request fails for that."""
+    name = "no-way"
+    async with node_agent(hub_line, name, is_fallback=True) as node, hub_line.entry(name).session() as session:
+        await node.connected()
+        agent = node.agent
+        agent.kill()
+        await node.agent_gone()
+        write_private(agent.directory / "agent.token", (await hub_line.hub.api.agent_token(name)).encode())
+        agent.options[:] = ["--kube-url", "https://127.0.0.1:1"]
+        await agent.restart()
+        entry = hub_line.entry(name)
+        started = time.monotonic()
+        assert await Ask(entry, session).route() == f"node/{node.node}; reason=fallback-retry; attempts=2"
+        took = time.monotonic() - started
+        print(f"\nanswered by the next route after {took * 1000:.0f} ms")
+        maps = entry.at("/api/v1/namespaces/default/configmaps")
+        document = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "no-way"},
+            "data": {"x": "y" * 10_000},
+        }
+        async with session.post(maps, json=document) as made:
+            assert (made.status, made.headers["Riata-Route"][-10:]) == (201, "attempts=2"), await made.text()
+        async with session.delete(f"{maps}/no-way") as gone:
+            assert gone.status == 200
+        page = await measures.scrape(hub_line.hub.metrics_url)
+        assert page["riata_hub_reroutes_total"] >= 3
+
+
 @dataclass
 class Ask:
     """Small requests by somebody who administers the cluster."""
