@@ -72,7 +72,7 @@ def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: C
 
 def _may_serve(candidate: Candidate, now: float) -> bool:
     route = candidate.route
-    if not (candidate.is_eligible and route.is_open and route.may_open):
+    if not (candidate.is_eligible and route.may_open):
         return False
     return route.unanswered_ping_at is None or not is_dead(route, now)
 

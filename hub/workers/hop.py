@@ -90,7 +90,10 @@ class Hop:
 
     @property
     def may_open(self) -> bool:
-        return self.remote.is_open and (self._link is None or not self._link.is_open or self._link.may_open)
+        """One whose own session closes, since it was idle, opens another; one whose agent goes away takes nothing."""
+        if self.remote.is_draining or not self.remote.is_open:
+            return False
+        return self._link is None or not self._link.is_open or self._link.may_open
 
     @property
     def is_draining(self) -> bool:

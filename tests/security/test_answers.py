@@ -221,8 +221,9 @@ async def test_retry_after_only_while_the_loss_is_fresh() -> None:
         agent.transport.abort()
         await asyncio.sleep(0.02)
         assert b"retry-after: 1\r\n" in await line.ask(rig.get(b"/k8s/clusters/c1/api", CLOSE))
-        lost_at, when = line.registry._lost["uid-c1"]
-        line.registry._lost["uid-c1"] = (lost_at - 30.0, when)
+        lost = line.registry._lost.get("uid-c1")
+        assert lost is not None
+        line.registry._lost.note("uid-c1", (lost[0] - 30.0, lost[1]))
         assert b"retry-after" not in await line.ask(rig.get(b"/k8s/clusters/c1/api", CLOSE))
 
 

@@ -191,7 +191,7 @@ questions = st.builds(Question, st.booleans(), st.sampled_from(StreamClass))
 
 
 def can(each: Candidate) -> bool:
-    return each.is_eligible and each.route.is_open and each.route.may_open and not is_dead(each.route, NOW)
+    return each.is_eligible and each.route.may_open and not is_dead(each.route, NOW)
 
 
 @given(candidates(), questions, st.sets(st.integers(0, 5)), st.randoms(use_true_random=False))

@@ -289,3 +289,30 @@ async def test_a_copied_instance_id_supersedes_nobody_elsewhere(rig: Rig) -> Non
     rig.deliver()
     assert own.is_open
     assert link.is_open
+
+
+async def test_a_hop_that_is_just_closing_since_it_was_idle_serves_and_one_whose_agent_goes_away_does_not(
+    rig: Rig,
+) -> None:
+    _, link = rig.connect(2)
+    rig.deliver()
+    hop = rig.crew[1].pick("uid-alpha").route
+    assert isinstance(hop, Hop)
+    for number in (1, 2):
+        owner = FakeOwner()
+        hop.open(GET, owner, kind=StreamKind.HTTP, cls=StreamClass.NORMAL, end=True)
+        await until(lambda: len(link.made) == number)  # noqa: B023
+        half = link.made[-1].owner
+        assert half is not None
+        half.head(HttpHead(status=204, headers=()))
+        half.end()
+        await until(lambda: owner.told[-1:] == ["end"])  # noqa: B023
+        rig.time += 60
+        hop.close_if_idle()
+        rig.time += 60
+        hop.close_if_idle()
+        assert rig.crew[1].pick("uid-alpha").route is hop
+    rig.crew[2].draining(link)  # type: ignore[arg-type]
+    rig.deliver()
+    assert rig.crew[1].pick("uid-alpha").reason is Reason.NONE_ANSWERING
+    assert rig.crew[1].lost_at("uid-alpha") == rig.time
