@@ -19,6 +19,7 @@ from hub.clusters import manifest
 REPOSITORY: Final = ROOT.parent
 EXAMPLE_URL: Final = "https://hub.example.org:8443"
 EXAMPLE_PIN: Final = "sha256:" + "0" * 64
+EXAMPLE_AUDIENCE: Final = "riata:HUB-ID:CLUSTER-UID"
 
 _HEAD: Final = "# Made from deploy/charts/{chart} by `make manifests`; a test compares. {advice}\n"
 _AGENT_FILES: Final = {
@@ -26,19 +27,27 @@ _AGENT_FILES: Final = {
     "10-rbac.yaml": "",
     "20-cluster-admins.yaml": "Leave this file out, and the hub's administrators have no rights here.",
     "30-settings.yaml": "The policy belongs to this cluster: the hub cannot change it.",
-    "40-deployment.yaml": "Edit the hub's URL, its pin and the image.",
+    "40-agents.yaml": "Edit the hub's URL, its pin, the image and the audience.",
 }
 _HUB_FILES: Final = {
     "00-namespace.yaml": "",
     "40-hub.yaml": "Edit the public URL, the image and the size of the volume.",
 }
-_SETTINGS: Final = ("ConfigMap", "Secret")
-_RIGHTS: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+_SETTINGS: Final = ("ConfigMap", "Secret", "Lease")
+_RIGHTS: Final = (
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
 
 
 def agent_values(**others: Any) -> dict[str, Any]:
     """The least that the agent's chart needs, and `others`."""
-    return {"hub": {"url": EXAMPLE_URL, "caPins": [EXAMPLE_PIN]}, **others}
+    return {"hub": {"url": EXAMPLE_URL, "caPins": [EXAMPLE_PIN], "audience": EXAMPLE_AUDIENCE}, **others}
 
 
 def hub_values(**others: Any) -> dict[str, Any]:
@@ -65,7 +74,7 @@ def _agent_file(document: Document) -> str:
         return "20-cluster-admins.yaml"
     if kind in _RIGHTS:
         return "10-rbac.yaml"
-    return "30-settings.yaml" if kind in _SETTINGS else "40-deployment.yaml"
+    return "30-settings.yaml" if kind in _SETTINGS else "40-agents.yaml"
 
 
 def _hub_file(document: Document) -> str:

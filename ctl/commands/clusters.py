@@ -93,7 +93,9 @@ async def manifest(
     rbac: Annotated[
         Literal["impersonate", "constrained", "read-only"], Parameter(help="What the agents may do.")
     ] = "impersonate",
-    node_agents: Annotated[bool, Parameter(negative="", help="Also an agent on each node.")] = False,
+    no_node_agents: Annotated[
+        bool, Parameter(negative="", help="No agents on the nodes: nothing to fall back to.")
+    ] = False,
     no_cluster_admins: Annotated[
         bool, Parameter(negative="", help="Do not bind the hub's administrators to cluster-admin.")
     ] = False,
@@ -111,7 +113,11 @@ async def manifest(
     if values and shell:
         raise errors.UsageError("--values and --shell are two forms of the same", cure="give one of them")
     form = "values" if values else "shell" if shell else "manifest"
-    body: dict[str, object] = {"profile": rbac, "nodeAgents": node_agents, "clusterAdmins": not no_cluster_admins}
+    body: dict[str, object] = {
+        "profile": rbac,
+        "nodeAgents": not no_node_agents,
+        "clusterAdmins": not no_cluster_admins,
+    }
     body |= {"image": image} if image else {}
     body |= {"expiresInSeconds": durations.parse(expires_in)} if expires_in else {}
     async with options.Common(profile=profile).hub() as hub:

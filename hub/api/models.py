@@ -91,7 +91,7 @@ class ManifestRequest(Request):
         None, description="Reference of the agent's image. Absent: the hub's `api.agent_image`."
     )
     profile: Profile = Field("impersonate", description="RBAC profile of the agents.")
-    node_agents: bool = Field(False, description="Also an agent on each node.")
+    node_agents: bool = Field(True, description="Also an agent on each node.")
     cluster_admins: bool = Field(True, description="Bind the hub's grant `admin` to cluster-admin.")
     expires_in_seconds: JoinLifetime | None = Field(None, description="Life of the join token inside.")
 

@@ -48,8 +48,15 @@ PLACING: dict[str, Any] = {
 
 def nodes(**others: Any) -> dict[str, Any]:
     """Values with node agents."""
-    values = agent_values(nodeAgents={"enabled": True, **others})
+    values = agent_values(nodeAgents=others)
     values["hub"]["audience"] = "riata:hub-1:cluster-1"
+    return values
+
+
+def alone(**others: Any) -> dict[str, Any]:
+    """Values without node agents, and so without an audience."""
+    values = agent_values(nodeAgents={"enabled": False}, **others)
+    del values["hub"]["audience"]
     return values
 
 
@@ -62,7 +69,8 @@ def _agents() -> dict[str, dict[str, Any]]:
         "placed": agent_values(image=IMAGE, **PLACING),
         "extras": agent_values(**EXTRAS),
         "token": agent_values(token={"value": "abc"}),
-        "enrolment": agent_values(token={"value": "abc"}, enrolment={"enabled": True}),
+        "agent token": alone(token={"value": "abc"}, enrolment={"enabled": False}),
+        "alone": alone(token={"value": "abc"}),
         "existing": agent_values(token={"existingSecret": "mine"}, replicaCount=3),
         "monitored": agent_values(
             metrics={"podMonitor": {"enabled": True}}, networkPolicy={"enabled": True, "metricsFrom": PEER}
@@ -81,7 +89,7 @@ def _agents() -> dict[str, dict[str, Any]]:
     }
     for profile, is_admin in itertools.product(("impersonate", "constrained", "read-only"), (True, False)):
         rbac = {"profile": profile, "clusterAdmins": is_admin, "readOnlyApiGroups": ["example.org"]}
-        found[f"{profile} {is_admin}"] = agent_values(rbac=rbac)
+        found[f"{profile} {is_admin}"] = alone(rbac=rbac)
         found[f"{profile} {is_admin} nodes"] = {**nodes(), "rbac": rbac}
     return found
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.helm import render
-from deploy.render import agent_values
 from tests.deploy import matrix
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {
     f"{profile}{'-nodes' if has_nodes else ''}": {
-        **(matrix.nodes() if has_nodes else agent_values()),
+        **(matrix.nodes() if has_nodes else matrix.alone()),
         "rbac": {"profile": profile},
     }
     for profile, has_nodes in itertools.product(("impersonate", "constrained", "read-only"), (False, True))

@@ -86,7 +86,7 @@ async def installed(cluster: Cluster, profile: str, *, has_nodes: bool = False) 
     """Install the chart's objects under names of their own; the namespace."""
     namespace = f"rights-{profile}{'-nodes' if has_nodes else ''}"
     values: dict[str, Any] = {
-        **(matrix.nodes() if has_nodes else matrix.agent_values()),
+        **(matrix.nodes() if has_nodes else matrix.alone()),
         "namespace": {"create": True},
         "rbac": {"profile": profile},
         "fullnameOverride": namespace,

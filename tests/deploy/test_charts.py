@@ -74,7 +74,7 @@ def test_defaults_alone_are_refused_with_the_names_of_what_is_missing() -> None:
 
 def test_node_agents_without_an_audience_are_refused() -> None:
     with pytest.raises(Refused, match="/hub/audience"):
-        render("riata-agent", agent_values(nodeAgents={"enabled": True}))
+        render("riata-agent", {"hub": matrix.alone()["hub"]})
 
 
 @pytest.mark.parametrize("values", [{"replicas": 2}, {"rbac": {"profil": "impersonate"}}, {"rbac": {"profile": "all"}}])
@@ -113,6 +113,26 @@ def test_the_cluster_agent_understands_what_it_is_given(case: str) -> None:
     assert found.serve.health_listen == f"0.0.0.0:{ports['health']}"
     assert found.serve.metrics_listen == f"0.0.0.0:{ports['metrics']}"
     assert pod["terminationGracePeriodSeconds"] > app.DRAIN_DEADLINE + 5
+
+
+@pytest.mark.parametrize("case", ["default", "ca", "operations", "named"])
+def test_node_agents_understand_what_they_are_given(case: str) -> None:
+    documents = render("riata-agent", matrix.AGENT[case])
+    (shipped,) = (each for each in documents if each["metadata"]["name"].endswith("-endpoints") and "data" not in each
+                  and each["kind"] == "ConfigMap")  # fmt: skip
+    for daemonset in (each for each in documents if each["kind"] == "DaemonSet"):
+        pod = daemonset["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        environ = {variable["name"]: variable["value"] for variable in container["env"]}
+        environ |= {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        found = cli.settings(container["args"], environ)
+        assert (found.mode, found.serves) == ("node", daemonset["metadata"]["name"].endswith("-fallback"))
+        assert found.kube.endpoints_file is not None
+        volume = mounts[str(found.kube.endpoints_file.parent)]
+        (source,) = (each["configMap"] for each in pod["volumes"] if each["name"] == volume)
+        assert (source["name"], source["optional"]) == (shipped["metadata"]["name"], True)
+        assert pod["dnsPolicy"] == "Default"
 
 
 @pytest.mark.parametrize("case", [case for case in matrix.HUB if case not in {"extras", "placed"}])
@@ -178,7 +198,7 @@ def test_only_the_second_daemonset_serves_requests() -> None:
 
 
 def test_an_agent_that_enrols_keeps_its_key_in_the_secret_that_its_role_names() -> None:
-    documents = render("riata-agent", matrix.AGENT["enrolment"])
+    documents = render("riata-agent", matrix.AGENT["alone"])
     (pod,) = pods(documents)
     environ = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
     (role,) = (each for each in documents if each["kind"] == "Role")

@@ -103,7 +103,7 @@ async def test_the_hub_runs_as_a_pod_and_keeps_what_it_knows(archives: Archives,
         (tmp_path / "ca.crt").write_text(await inside.in_hub("python3", "-I", "-c", look))
         await inside.riata("clusters", "create", "self")
         image = f"riata-agent:{PRODUCT_VERSION}"
-        await cluster.apply(await inside.riata("clusters", "manifest", "self", "--node-agents", "--image", image))
+        await cluster.apply(await inside.riata("clusters", "manifest", "self", "--image", image))
         await rolled_out(cluster, "deployment/riata-agent")
         await inside.riata("clusters", "wait", "self", "--timeout", "60s")
         (tmp_path / "hub.kubeconfig").touch(mode=0o600)

@@ -92,8 +92,6 @@ def agent_manifest(url: str, pin: str, ca: str, token: str, *, audience: str) ->
         "namespace": {"create": True},
         "hub": {"url": url, "caPins": [pin], "ca": ca, "audience": audience},
         "token": {"value": token},
-        "enrolment": {"enabled": True},
-        "nodeAgents": {"enabled": True},
     }
     return dump(plain(render("riata-agent", values)))
 

@@ -12,16 +12,28 @@ from deploy.helm import ROOT
 KINDS = [
     ("00-namespace.yaml", "Namespace"),
     ("10-rbac.yaml", "ServiceAccount"),
+    ("10-rbac.yaml", "ServiceAccount"),
+    ("10-rbac.yaml", "ServiceAccount"),
+    ("10-rbac.yaml", "ClusterRole"),
     ("10-rbac.yaml", "ClusterRole"),
     ("10-rbac.yaml", "Role"),
+    ("10-rbac.yaml", "Role"),
+    ("10-rbac.yaml", "ClusterRoleBinding"),
     ("10-rbac.yaml", "ClusterRoleBinding"),
     ("10-rbac.yaml", "RoleBinding"),
+    ("10-rbac.yaml", "RoleBinding"),
+    ("10-rbac.yaml", "ValidatingAdmissionPolicy"),
+    ("10-rbac.yaml", "ValidatingAdmissionPolicyBinding"),
     ("20-cluster-admins.yaml", "ClusterRoleBinding"),
     ("30-settings.yaml", "ConfigMap"),
     ("30-settings.yaml", "Secret"),
-    ("40-deployment.yaml", "Deployment"),
-    ("40-deployment.yaml", "PodDisruptionBudget"),
-    ("40-deployment.yaml", "NetworkPolicy"),
+    ("30-settings.yaml", "ConfigMap"),
+    ("30-settings.yaml", "Lease"),
+    ("40-agents.yaml", "DaemonSet"),
+    ("40-agents.yaml", "DaemonSet"),
+    ("40-agents.yaml", "Deployment"),
+    ("40-agents.yaml", "PodDisruptionBudget"),
+    ("40-agents.yaml", "NetworkPolicy"),
 ]
 
 
@@ -60,4 +72,4 @@ def test_nothing_says_that_helm_keeps_it() -> None:
 def test_the_example_pin_is_refused_by_no_accident() -> None:
     """It is well-formed, so that the manifest parses, and matches no key."""
     assert render.EXAMPLE_PIN == "sha256:" + "0" * 64
-    assert render.EXAMPLE_PIN in (ROOT / "agent" / "40-deployment.yaml").read_text()
+    assert render.EXAMPLE_PIN in (ROOT / "agent" / "40-agents.yaml").read_text()

@@ -162,12 +162,12 @@ async def test_a_manifest_is_all_that_standard_output_gets(riata: Riata, hub: st
     assert fake.calls[-1] == (
         "POST",
         "/v1/clusters/a/manifest",
-        {"profile": "impersonate", "nodeAgents": False, "clusterAdmins": True},
+        {"profile": "impersonate", "nodeAgents": True, "clusterAdmins": True},
     )
-    options = ["--image", "i:1", "--rbac", "read-only", "--node-agents", "--no-cluster-admins", "--expires-in", "1h"]
+    options = ["--image", "i:1", "--rbac", "read-only", "--no-node-agents", "--no-cluster-admins", "--expires-in", "1h"]
     await riata("clusters", "manifest", "a", *options)
     assert fake.calls[-1][2] == {
-        "profile": "read-only", "nodeAgents": True, "clusterAdmins": False, "image": "i:1", "expiresInSeconds": 3600,
+        "profile": "read-only", "nodeAgents": False, "clusterAdmins": False, "image": "i:1", "expiresInSeconds": 3600,
     }  # fmt: skip
     assert (await riata("clusters", "manifest", "a", "--rbac", "root")).code == 2
     assert (await riata("clusters", "manifest", "a", "--values")).out == "hub: {}\n"
