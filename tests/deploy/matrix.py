@@ -49,7 +49,7 @@ PLACING: dict[str, Any] = {
 def nodes(**others: Any) -> dict[str, Any]:
     """Values with node agents."""
     values = agent_values(nodeAgents=others)
-    values["hub"]["audience"] = "riata:hub-1:cluster-1"
+    values["hub"] |= {"audience": "riata:hub-1:cluster-1", "clusterUid": "cluster-1"}
     return values
 
 
