@@ -63,6 +63,13 @@ CLUSTER_NEW = Cause(
     "riata clusters manifest {name} | kubectl apply -f -; if that was done: riata-agent doctor in the agent's pod",
     level=Level.WARN,
 )
+CLUSTER_FALLBACK = Cause(
+    "cluster-fallback",
+    CLUSTERS,
+    "cluster {name} is served by the agent of node {node} since {since}: no cluster agent of it answers",
+    "kubectl works; look at the Deployment: kubectl --namespace riata-system get pods, and riata-agent doctor in one",
+    level=Level.WARN,
+)
 CLUSTER_SILENT = Cause(
     "cluster-silent",
     CLUSTERS,

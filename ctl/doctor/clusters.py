@@ -18,11 +18,16 @@ from proto.findings import Finding, good
 
 AT_ONCE: Final = 8
 """Clusters asked at a time."""
+LISTED: Final = 20
+"""So many that are well have a line each."""
 _NAMES: Final[dict[str, str]] = {}
 
 
 async def connected(hub: client.HubClient, wanted: Sequence[str]) -> list[Finding]:
-    """A finding for each cluster that is ill, and one for all that are well. Raises CommandError."""
+    """A finding for each cluster that is ill; for those that are well one each, or one for all where they are many.
+
+    Raises CommandError.
+    """
     listed = await hub.items(client.target("v1", "clusters"))
     known = {str(each.get("name")): each for each in listed}
     for name in wanted:
@@ -35,11 +40,27 @@ async def connected(hub: client.HubClient, wanted: Sequence[str]) -> list[Findin
         async with at_once:
             return await _ill(hub, cluster, is_wanted=bool(wanted))
 
-    ill = [finding for finding in await asyncio.gather(*map(one, chosen)) if finding is not None]
-    well = len(chosen) - len(ill)
+    found = await asyncio.gather(*map(one, chosen))
     if not chosen:
         return [good(causes.CLUSTERS, "the hub shows you none")]
-    return ([good(causes.CLUSTERS, f"{well} of {len(chosen)} connected, and they answer")] if well else []) + ill
+    well = [cluster for cluster, finding in zip(chosen, found, strict=True) if finding is None]
+    if len(well) <= LISTED:
+        shown = [good(causes.CLUSTERS, _way(cluster)) for cluster in well]
+    else:
+        shown = [good(causes.CLUSTERS, f"{len(well)} of {len(chosen)} connected, and they answer")]
+    return shown + [finding for finding in found if finding is not None]
+
+
+def _way(cluster: Mapping[str, Any]) -> str:
+    """Since when, and through which agent."""
+    tunnels = [tunnel for tunnel in cluster.get("tunnels") or [] if tunnel.get("serves", True)]
+    instance = (cluster.get("route") or {}).get("instance")
+    asked = next((tunnel for tunnel in tunnels if tunnel.get("instance") == instance), tunnels[0] if tunnels else {})
+    since = min((str(tunnel.get("connectedSince")) for tunnel in tunnels), default="")
+    return (
+        f"{cluster.get('name')} answers, connected since {since}, through the agent at {asked.get('address')}"
+        f" (agents that serve: {len(tunnels)}; Kubernetes {asked.get('kubernetes') or 'unknown'})"
+    )
 
 
 async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: bool) -> Finding | None:
@@ -54,9 +75,18 @@ async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: 
         await hub.get(client.target("k8s", "clusters", name, "version"))
     except errors.CommandError as exc:
         if exc.exit_code is errors.Exit.FORBIDDEN:  # said by the API server: it answers
-            return None
+            return _fallback(name, cluster)
         return findings.bad(causes.CLUSTER_SILENT, _NAMES, name=name, said=exc.what)
-    return None
+    return _fallback(name, cluster)
+
+
+def _fallback(name: str, cluster: Mapping[str, Any]) -> Finding | None:
+    route = cluster.get("route") or {}
+    if route.get("role") != "node":
+        return None
+    return findings.bad(
+        causes.CLUSTER_FALLBACK, _NAMES, name=name, node=route.get("node"), since=route.get("since") or "some time"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ def test_a_row_is_complete(row: Cause) -> None:
     assert row.what
     assert row.cure
     fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}
-    assert fields <= {"said", "at", "path", "status", "url", "ours", "theirs", "name", "since", "context"}
+    assert fields <= {"said", "at", "path", "status", "url", "ours", "theirs", "name", "since", "context", "node"}
 
 
 def test_ids_are_unique_over_both_tables() -> None:

@@ -14,8 +14,18 @@ from tests.ctl.fakehub import ADMIN, FakeHub, status
 OTHER = "riata_other00000_" + "b" * 64
 
 
+TUNNEL = {
+    "role": "cluster", "instance": "0f", "address": "203.0.113.7:4711", "kubernetes": "v1.37.2", "serves": True,
+    "connectedSince": "2026-11-26T09:00:00Z",
+}  # fmt: skip
+WELL = (
+    "well answers, connected since 2026-11-26T09:00:00Z, through the agent at 203.0.113.7:4711"
+    " (agents that serve: 1; Kubernetes v1.37.2)"
+)
+
+
 def _clusters(fake: FakeHub) -> None:
-    fake.clusters["well"] = {"name": "well", "connected": True, "tunnels": [{"role": "cluster"}]}
+    fake.clusters["well"] = {"name": "well", "connected": True, "tunnels": [TUNNEL]}
     fake.clusters["new"] = {"name": "new", "connected": False, "tunnels": []}
     fake.clusters["lost"] = {"name": "lost", "connected": False, "lastLostAt": "2026-11-26T01:02:03Z"}
     fake.clusters["nodes"] = {"name": "nodes", "connected": False, "tunnels": [{"role": "node"}]}
@@ -30,7 +40,7 @@ async def _connected(hub: str, *wanted: str) -> list[tuple[str, str, str]]:
 async def test_each_cluster_that_is_ill_has_its_line(hub: str, fake: FakeHub) -> None:
     _clusters(fake)
     assert await _connected(hub) == [
-        ("ok", "", "1 of 4 connected, and they answer"),
+        ("ok", "", WELL),
         ("fail", "cluster-away", "no agent of cluster lost is connected since 2026-11-26T01:02:03Z"),
         ("warn", "cluster-new", "no agent of cluster new has joined since the hub started"),
         ("fail", "cluster-away", "no agent of cluster nodes is connected (node agents: 1)"),
@@ -39,7 +49,7 @@ async def test_each_cluster_that_is_ill_has_its_line(hub: str, fake: FakeHub) ->
 
 async def test_a_cluster_that_is_asked_for_must_be_connected(hub: str, fake: FakeHub) -> None:
     _clusters(fake)
-    assert await _connected(hub, "well") == [("ok", "", "1 of 1 connected, and they answer")]
+    assert await _connected(hub, "well") == [("ok", "", WELL)]
     assert (await _connected(hub, "new"))[0][:2] == ("fail", "cluster-away")
     with pytest.raises(errors.CommandError) as caught:
         await _connected(hub, "none")
@@ -54,6 +64,29 @@ async def test_a_cluster_that_does_not_answer(hub: str, fake: FakeHub) -> None:
     assert "the deadline passed" in what
     fake.kubernetes = status(403, "you may not")
     assert (await _connected(hub, "well"))[0][0] == "ok", "an API server that says no does answer"
+
+
+async def test_many_that_are_well_are_one_line(hub: str, fake: FakeHub) -> None:
+    for number in range(clusters.LISTED + 1):
+        fake.clusters[f"c{number}"] = {"name": f"c{number}", "connected": True, "tunnels": [TUNNEL]}
+    assert await _connected(hub) == [("ok", "", "21 of 21 connected, and they answer")]
+
+
+async def test_the_agent_that_is_asked_is_the_routes(hub: str, fake: FakeHub) -> None:
+    other = {**TUNNEL, "instance": "1a", "address": "203.0.113.8:1", "connectedSince": "2026-11-26T10:00:00Z"}
+    idle = {**TUNNEL, "role": "node", "instance": "2b", "serves": False, "connectedSince": "2026-11-20T00:00:00Z"}
+    route = {"role": "cluster", "instance": "1a"}
+    fake.clusters["two"] = {"name": "two", "connected": True, "route": route, "tunnels": [idle, TUNNEL, other]}
+    ((_, _, what),) = await _connected(hub)
+    assert "since 2026-11-26T09:00:00Z, through the agent at 203.0.113.8:1 (agents that serve: 2;" in what
+
+
+async def test_a_cluster_that_only_its_fallback_serves(hub: str, fake: FakeHub) -> None:
+    route = {"role": "node", "node": "n1", "instance": "0f", "since": "2026-11-26T11:00:00Z"}
+    fake.clusters["a"] = {"name": "a", "connected": True, "route": route, "tunnels": [{**TUNNEL, "role": "node"}]}
+    ((level, cause, what),) = await _connected(hub)
+    assert (level, cause) == ("warn", "cluster-fallback")
+    assert "node n1 since 2026-11-26T11:00:00Z" in what
 
 
 async def test_no_clusters(hub: str, fake: FakeHub) -> None:
