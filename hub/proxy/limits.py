@@ -17,8 +17,11 @@ _Key = TypeVar("_Key", bound=Hashable)
 class ProxyLimits:
     """Bounds of the relay that an operator may tune."""
 
-    per_user: int = 400
-    """Short requests of one user at once: apiserver's own default for reads (--max-requests-inflight)."""
+    per_user: int = 1_600
+    """Short requests of one user at once."""
+    per_user_and_cluster: int = 400
+    """Of those, to one cluster: apiserver's own default for reads (--max-requests-inflight). A controller of many
+    clusters goes on when the API server of one answers nothing any more (facts/security.md R10)."""
     per_cluster: int = 1_000
     """Short requests to one cluster at once."""
     long_per_user: int = 2_000
@@ -48,48 +51,53 @@ class ProxyLimits:
     """How often unanswered requests are looked at."""
 
 
+class _Counts:
+    """Of requests of one length: by user, by cluster, and between the two."""
+
+    __slots__ = ("between", "of_user", "to_cluster")
+
+    def __init__(self) -> None:
+        self.of_user: collections.Counter[str] = collections.Counter()
+        self.to_cluster: collections.Counter[str] = collections.Counter()
+        self.between: collections.Counter[tuple[str, str]] = collections.Counter()
+
+
 class InFlight:
     """Counts by user and by cluster; every `enter` is followed by exactly one `leave` with the same arguments."""
 
     def __init__(self, limits: ProxyLimits) -> None:
         self._limits = limits
-        self._short: collections.Counter[str] = collections.Counter()
-        self._short_to: collections.Counter[str] = collections.Counter()
-        self._long: collections.Counter[str] = collections.Counter()
-        self._long_to: collections.Counter[str] = collections.Counter()
-        self._long_between: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._short, self._long = _Counts(), _Counts()
 
     def enter(self, user: str, cluster_uid: str, *, is_long: bool) -> None:
         """Raises TooManyRequests and counts nothing."""
         limits = self._limits
         if is_long:
-            if self._long[user] >= limits.long_per_user:
-                raise errors.TooManyRequests("you have too many requests under way")
-            if self._long_between[user, cluster_uid] >= limits.long_per_user_and_cluster:
-                raise errors.TooManyRequests("you have too many requests under way to this cluster")
-            if self._long_to[cluster_uid] >= limits.long_per_cluster:
-                raise errors.TooManyRequests("the cluster has too many requests under way")
-            self._long_between[user, cluster_uid] += 1
+            counts, per_user, per_cluster = self._long, limits.long_per_user, limits.long_per_cluster
+            per_user_and_cluster = limits.long_per_user_and_cluster
         else:
-            if self._short[user] >= limits.per_user:
-                raise errors.TooManyRequests("you have too many requests under way")
-            if self._short_to[cluster_uid] >= limits.per_cluster:
-                raise errors.TooManyRequests("the cluster has too many requests under way")
-        users, clusters = (self._long, self._long_to) if is_long else (self._short, self._short_to)
-        users[user] += 1
-        clusters[cluster_uid] += 1
+            counts, per_user, per_cluster = self._short, limits.per_user, limits.per_cluster
+            per_user_and_cluster = limits.per_user_and_cluster
+        if counts.of_user[user] >= per_user:
+            raise errors.TooManyRequests("you have too many requests under way")
+        if counts.between[user, cluster_uid] >= per_user_and_cluster:
+            raise errors.TooManyRequests("you have too many requests under way to this cluster")
+        if counts.to_cluster[cluster_uid] >= per_cluster:
+            raise errors.TooManyRequests("the cluster has too many requests under way")
+        counts.of_user[user] += 1
+        counts.between[user, cluster_uid] += 1
+        counts.to_cluster[cluster_uid] += 1
 
     def leave(self, user: str, cluster_uid: str, *, is_long: bool) -> None:
-        users, clusters = (self._long, self._long_to) if is_long else (self._short, self._short_to)
-        _decrement(users, user)
-        _decrement(clusters, cluster_uid)
-        if is_long:
-            _decrement(self._long_between, (user, cluster_uid))
+        counts = self._long if is_long else self._short
+        _decrement(counts.of_user, user)
+        _decrement(counts.between, (user, cluster_uid))
+        _decrement(counts.to_cluster, cluster_uid)
 
     @property
     def is_empty(self) -> bool:
         """Nothing is counted, and nothing is kept about anybody."""
-        return not (self._short or self._short_to or self._long or self._long_to or self._long_between)
+        return not any(each.of_user or each.between or each.to_cluster for each in (self._short, self._long))
 
 
 class Impatience:

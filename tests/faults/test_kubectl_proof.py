@@ -19,20 +19,27 @@ import pytest
 import pytest_asyncio
 
 from tests import harness
+from tests.e2e.hubapi import HubApi
 from tests.e2e.kubectl import Kubectl
+from tests.e2e.line import Line
+from tests.e2e.test_node_agents import NodeAgent, node_agent
 from tests.faults import figures
 from tests.faults.informer import Informer, informer
 from tests.harness import tools
 from tests.harness.runs import Run
 from tests.kube.toolchain import ToolchainError, find
 
-SECONDS = figures.number("PROOF_SECONDS", 40)
+SECONDS = figures.number("PROOF_SECONDS", 30)
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240 + SECONDS)]
 
 NAMESPACE = "proof"
 PAUSE_S = (0.5, 3.0)
 """Between an agent's being back and the next kill."""
+DOWN_S = (0.0, 2.0)
+"""How long the cluster agent stays away: the node agent carries everything."""
+NODE_SHARE = 0.2
+"""Of the kills: they hit the fallback."""
 OBJECTS = 8
 """That `apply` changes again and again."""
 UNKNOWN = "outcome unknown"
@@ -44,6 +51,7 @@ class Seen:
     """What the loops have seen."""
 
     kills: int = 0
+    node_kills: int = 0
     watches: int = 0
     shown: dict[str, str] = field(default_factory=dict)
     """The objects as the watch printed them last: name, resourceVersion."""
@@ -58,24 +66,31 @@ class Seen:
 
 @dataclass
 class Proof:
-    """One line: two agents of one light cluster, and a user."""
+    """One line: a cluster agent and a node agent of the fallback in one light cluster, and a user."""
 
     seed: int
-    hub: harness.Hub
     cluster: harness.Cluster
-    agents: list[harness.Agent]
+    node: NodeAgent
     kubectl: Kubectl
     seen: Seen = field(default_factory=Seen)
 
     async def kill(self) -> None:
-        """One agent after the other, chosen by the seed; it is started again at once, as its Deployment would."""
+        """The cluster agent or the node agent, chosen by the seed; it is started again at once, as its pod would be."""
         dice = random.Random(self.seed)
         while True:
             await asyncio.sleep(dice.uniform(*PAUSE_S))
-            agent = dice.choice(self.agents)
-            agent.kill()
-            self.seen.kills += 1
-            await agent.restart()
+            if dice.random() < NODE_SHARE:
+                assert self.node.child is not None
+                self.node.child.kill()
+                self.seen.node_kills += 1
+                await self.node.fetch_token()
+                await self.node.start()
+                await self.node.connected()
+            else:
+                self.node.agent.kill()
+                self.seen.kills += 1
+                await asyncio.sleep(dice.uniform(*DOWN_S))
+                await self.node.agent.restart()
 
     async def watch(self) -> None:
         """`kubectl get -w`, again whenever it ends; it must end well, and behind a whole event."""
@@ -142,15 +157,19 @@ async def proof(light_cluster: harness.Cluster) -> AsyncIterator[Proof]:
         find()
     except ToolchainError as problem:
         pytest.skip(f"needs Go: {problem}")
-    name = "proof"
+    directory = Run.current().subdirectory("proof")
+    program = Path(tools.kube("kubectl"))
     async with contextlib.AsyncExitStack() as stack:
         hub = await stack.enter_async_context(harness.hub(name="hub-proof"))
-        agents = [await stack.enter_async_context(harness.agent(hub, light_cluster, name=name)) for _ in range(2)]
+        admin = hub.admin_token_file.read_text().strip()
+        api = HubApi(hub.url, hub.ca_file, admin, program, directory, made=[admin])
+        line = Line(hub, api, light_cluster, None, {})
+        node = await stack.enter_async_context(node_agent(line, "proof", is_fallback=True))
+        await node.connected()
         await light_cluster.kubectl("create", "namespace", NAMESPACE)
-        home = Run.current().subdirectory("home-proof")
-        config = await harness.kubeconfig(hub, name)
-        kubectl = Kubectl(Path(tools.kube("kubectl")), config, home).inside(NAMESPACE)
-        yield Proof(figures.seed(), hub, light_cluster, agents, kubectl)
+        config = await harness.kubeconfig(hub, "proof")
+        kubectl = Kubectl(program, config, directory).inside(NAMESPACE)
+        yield Proof(figures.seed(), light_cluster, node, kubectl)
         await light_cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
@@ -172,7 +191,8 @@ async def test_kubectl_and_informers_do_not_notice_that_agents_are_killed(proof:
         "kubectl",
         proof.seed,
         seconds=SECONDS,
-        kills=seen.kills,
+        cluster_agent_kills=seen.kills,
+        node_agent_kills=seen.node_kills,
         objects=len(held),
         watches_begun=seen.watches,
         informer_watches=looked["watches"],

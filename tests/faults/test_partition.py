@@ -19,7 +19,7 @@ from tests.faults.place import Place, obstacle, place
 from tests.faults.proxy import Way
 from tests.faults.rig import Answer, Client, FaultCluster, Replica, fault_cluster
 
-SILENCE_S = figures.number("SILENCE_SECONDS", 9)
+SILENCE_S = figures.number("SILENCE_SECONDS", 7)
 pytestmark = [pytest.mark.timeout(90 + SILENCE_S)]
 
 KNOWN_S = 6.0

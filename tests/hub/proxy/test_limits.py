@@ -44,9 +44,25 @@ def test_one_user_does_not_use_up_what_an_agent_can_hold() -> None:
     assert counts.is_empty
 
 
+def test_a_cluster_that_answers_nothing_leaves_its_users_room_elsewhere() -> None:
+    counts = InFlight(ProxyLimits(per_user=3, per_user_and_cluster=2))
+    counts.enter("a", "hung", is_long=False)
+    counts.enter("a", "hung", is_long=False)
+    with pytest.raises(errors.TooManyRequests, match="to this cluster"):
+        counts.enter("a", "hung", is_long=False)
+    counts.enter("a", "well", is_long=False)
+    with pytest.raises(errors.TooManyRequests, match=r"^you have too many requests under way$"):
+        counts.enter("a", "well", is_long=False)
+    for cluster in ("hung", "hung", "well"):
+        counts.leave("a", cluster, is_long=False)
+    assert counts.is_empty
+
+
 def test_the_defaults_leave_room_for_short_requests() -> None:
     limits = ProxyLimits()
     assert limits.long_per_user_and_cluster < limits.long_per_user < limits.long_per_cluster
+    assert limits.per_user_and_cluster * 2 < limits.per_cluster  # two users do not fill what a cluster has
+    assert limits.per_user_and_cluster * 2 <= limits.per_user  # nor one hung cluster what a user has
     assert limits.cancelled_burst > limits.long_per_user  # a controller may restart
     assert limits.cancelled_burst < Limits().reset_burst  # and one user does not spend what the agent forgives all
     assert limits.long_per_cluster + limits.per_cluster <= Limits().streams
