@@ -100,7 +100,7 @@ async def _serve_until(
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
-    uplink = _uplink(settings, instance, access, context, shutdown_with)
+    uplink = _uplink(settings, instance, access, context, shutdown_with, addresses)
     if settings.fallback_lease:
         from agent.fallback import labels  # it brings the Kubernetes client with it
 
@@ -129,6 +129,7 @@ def _uplink(
     access: KubeAccess,
     context: RelayContext,
     shutdown_with: contextlib.AsyncExitStack,
+    addresses: Addresses,
 ) -> Uplink:
     trust = HubTrust(settings.hub)
     credential, duties = proof.choose(settings, access, shutdown_with)
@@ -140,6 +141,7 @@ def _uplink(
         proxy_environment=settings.proxy_environment,
         kubernetes=KubeVersion(access).get,
         compresses=context.histories.is_on,
+        is_control_plane=lambda: bool(settings.host_ip) and addresses.has(settings.host_ip),
     )
     admission = Admission(context, serves=settings.serves)
     return Uplink(opener, credential, admission, context.counts, duties=duties)

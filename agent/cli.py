@@ -1,6 +1,7 @@
 """Flags and environment of `riata-agent`. The only place of the agent that reads the environment."""
 
 import argparse
+import ipaddress
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "FILE",
         "the API servers' own addresses, one ADDRESS:PORT a line, for when --kube-url does not answer",
     ),
+    (
+        "--host-ip",
+        "ADDRESS",
+        "mode node: the node's address; one that is in --kube-endpoints-file is of the control plane, tried first",
+    ),
     ("--kubeconfig", "FILE", "use this kubeconfig's cluster and credentials instead of the three --kube flags"),
     ("--context", "NAME", "context of the kubeconfig (default: its current one)"),
     (
@@ -99,7 +105,7 @@ SWITCHES: Final[tuple[tuple[str, str], ...]] = (
     ("--kube-legacy-ca", "the same for the API server's CA"),
     ("--fallback", "mode node: serve requests while no cluster agent answers; its ServiceAccount may impersonate then"),
 )
-NODE_ONLY: Final = frozenset({"--fallback"})
+NODE_ONLY: Final = frozenset({"--fallback", "--host-ip"})
 PROXY_VARIABLES: Final = ("https_proxy", "socks_proxy", "all_proxy", "no_proxy")
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 _FALSE: Final = frozenset(("", "0", "false", "no", "off"))
@@ -145,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_flags(one: argparse.ArgumentParser, mode: str) -> None:
     """Those of a mode; the doctor takes all, because it examines either."""
     for flag, metavar, text in FLAGS:
-        if mode != "node" or flag not in CLUSTER_ONLY:
+        if flag not in {"node": CLUSTER_ONLY, "cluster": NODE_ONLY}.get(mode, ()):
             one.add_argument(flag, metavar=metavar, help=text)
     for flag, text in SWITCHES:
         if mode != "cluster" or flag not in NODE_ONLY:
@@ -161,7 +167,7 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
     mode: Literal["cluster", "node"] = values.get("mode") or values["command"]
     given: dict[str, str] = {}
     for flag, _, _ in FLAGS:
-        if mode != "cluster" and flag in CLUSTER_ONLY:
+        if flag in (CLUSTER_ONLY if mode != "cluster" else NODE_ONLY):
             continue
         value = values[flag.removeprefix("--").replace("-", "_")]
         if value is None:
@@ -176,6 +182,7 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         kube=_kube(given, environ, allow_legacy_ca=switches["--kube-legacy-ca"]),
         fallback=switches.get("--fallback", False),
         fallback_lease=given.get("--fallback-lease", ""),
+        host_ip=_address(given, "--host-ip"),
         policy_file=_path(given, "--policy-file"),
         compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
         drain_grace=_seconds(given, "--drain-grace", DRAIN_GRACE, DRAIN_GRACE_MAX),
@@ -270,6 +277,14 @@ def _seconds(given: Mapping[str, str], flag: str, default: float, most: float) -
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) > most:
         raise ConfigError(f"{flag} {text!r}: give seconds, 0 to {most:g}")
     return float(text)
+
+
+def _address(given: Mapping[str, str], flag: str) -> str:
+    text = given.get(flag, "")
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError as exc:
+        raise ConfigError(f"{flag} {text!r}: give an IPv4 or IPv6 address") from exc
 
 
 def _path(given: Mapping[str, str], flag: str) -> Path | None:

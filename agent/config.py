@@ -175,6 +175,8 @@ class Settings:
     """What the agent is."""
     fallback: bool = False
     """Mode node: this agent serves requests when no cluster agent answers, and its ServiceAccount may."""
+    host_ip: str = ""
+    """Mode node: the node's address, as an API server on it would have in the endpoints file."""
     fallback_lease: str = ""
     """`NAMESPACE/NAME` of the Lease whose holder chooses the fallback nodes; empty: they are not looked after."""
     policy_file: Path | None = None

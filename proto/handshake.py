@@ -176,9 +176,10 @@ class AgentHandshake(_Handshake):
     """The agent's side. `instance` is 16 random bytes of this process, `epoch` grows with each of its sessions.
 
     `is_trial`: only ask what would come of the credential. A hub that does not know this ends it before AUTH.
+    `is_control_plane`: the agent's node is one of the control plane.
     """
 
-    __slots__ = ("_fields", "_hello", "_is_trial", "_versions")
+    __slots__ = ("_fields", "_hello", "_is_control_plane", "_is_trial", "_versions")
 
     def __init__(
         self,
@@ -193,10 +194,12 @@ class AgentHandshake(_Handshake):
         wire_versions: tuple[int, int] = versions.OURS,
         compresses: bool = False,
         is_trial: bool = False,
+        is_control_plane: bool = False,
     ) -> None:
         super().__init__(limits, compresses=compresses)
         self._versions = wire_versions
         self._is_trial = is_trial
+        self._is_control_plane = is_control_plane
         self._hello: messages.HubHello | None = None
         self._fields = (role, instance, epoch, node, build, kubernetes)
 
@@ -214,6 +217,8 @@ class AgentHandshake(_Handshake):
     def auth(self, credential: messages.Credential) -> bytes:
         """Return the message that carries the credential. Send it only over a verified connection."""
         role, instance, epoch, node, build, kubernetes = self._fields
+        ext = _offer(self.limits, compresses=self._compresses)
+        ext |= ({TRIAL: True} if self._is_trial else {}) | ({CONTROL_PLANE: True} if self._is_control_plane else {})
         auth = messages.AgentAuth(
             role=role,
             instance=instance,
@@ -224,7 +229,7 @@ class AgentHandshake(_Handshake):
             node=node,
             build=build,
             kubernetes=kubernetes,
-            ext=_offer(self.limits, compresses=self._compresses) | ({TRIAL: True} if self._is_trial else {}),
+            ext=ext,
         )
         return self._send(FrameType.AUTH, SessionInput.AUTH, auth)
 

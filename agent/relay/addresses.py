@@ -50,6 +50,11 @@ class Addresses:
             return [*self._endpoints, self.service]
         return [self.service, *self._endpoints]
 
+    def has(self, host: str) -> bool:
+        """Whether an API server is at this IP address."""
+        self._look()
+        return any(host == each for each, _ in (*self._endpoints, self.service))
+
     def is_probe_due(self) -> bool:
         """Whether to try the Service again; true once in AGAIN_S while it is avoided."""
         now = self._clock()

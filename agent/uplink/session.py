@@ -72,11 +72,13 @@ class Opener:
         session_limits: limits.Limits | None = None,
         compresses: bool = False,
         is_trial: bool = False,
+        is_control_plane: Callable[[], bool] = lambda: False,
         dial: Dial = wsclient.open_transport,
     ) -> None:
         """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time. `compresses`:
         whether answers may be compressed where the hub can read it. `is_trial`: only learn whether the hub would take
-        the credential; the hub then closes, and what `open` returns is to be aborted."""
+        the credential; the hub then closes, and what `open` returns is to be aborted. `is_control_plane`: whether this
+        node is one of the control plane, asked for each session."""
         self._settings = settings
         self._identity = identity
         self._trust = trust
@@ -88,6 +90,7 @@ class Opener:
         )
         self._compresses = compresses
         self._is_trial = is_trial
+        self._is_control_plane = is_control_plane
         self._dial = dial
         self._epoch = 0
 
@@ -123,6 +126,7 @@ class Opener:
             kubernetes=version,
             compresses=self._compresses,
             is_trial=self._is_trial,
+            is_control_plane=self._is_control_plane(),
         )
         hello = handshake.receive_hello(await transport.receive())
         claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._pins_in_use(transport))

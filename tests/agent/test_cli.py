@@ -135,6 +135,14 @@ def test_a_node_agent_serves_only_if_it_is_told_to(mode, flags, environ, serves)
     assert cli.settings([mode, *HUB, *flags], {**POD, **environ}).serves is serves
 
 
+def test_the_address_of_the_node():
+    assert cli.settings(["node", *HUB, "--host-ip", "FD00:0::1"], POD).host_ip == "fd00::1"
+    assert cli.settings(["node", *HUB], {**POD, "RIATA_AGENT_HOST_IP": "10.0.0.7"}).host_ip == "10.0.0.7"
+    assert settings(*HUB, **POD, RIATA_AGENT_HOST_IP="10.0.0.7").host_ip == ""
+    with pytest.raises(ConfigError, match="--host-ip 'localhost'"):
+        cli.settings(["node", *HUB, "--host-ip", "localhost"], POD)
+
+
 def test_a_cluster_agent_is_no_fallback():
     assert not settings(*HUB, **POD, RIATA_AGENT_FALLBACK="true").fallback
     with pytest.raises(ConfigError, match="--fallback"):

@@ -4,7 +4,7 @@ import pytest
 from proto import codec, errors, frames, limits, messages
 from proto.errors import Code
 from proto.frames import FrameType
-from proto.handshake import AgentHandshake, HubHandshake, TrialNotOffered
+from proto.handshake import CONTROL_PLANE, AgentHandshake, HubHandshake, TrialNotOffered
 from proto.limits import Limits
 from proto.transitions import SessionState
 from tests.proto.pair import INSTANCE, NONCE, shake
@@ -197,6 +197,14 @@ def test_a_trial_is_asked_of_a_hub_that_offers_it(is_trial: bool) -> None:
     assert agent.receive_hello(hub.hello()).ext == {"pings": 200, "trial": True}
     hub.receive(agent.auth(BEARER))
     assert hub.is_trial is is_trial
+
+
+@pytest.mark.parametrize("is_control_plane", [False, True])
+def test_an_agent_says_whether_its_node_is_one_of_the_control_plane(is_control_plane: bool) -> None:
+    hub = HubHandshake("hub-1", NONCE, Limits())
+    agent = AgentHandshake("node", INSTANCE, 1, Limits(), is_control_plane=is_control_plane)
+    agent.receive_hello(hub.hello())
+    assert hub.receive(agent.auth(BEARER)).ext.get(CONTROL_PLANE, False) is is_control_plane
 
 
 def test_a_hub_that_would_take_a_trial_for_a_session_is_told_nothing() -> None:

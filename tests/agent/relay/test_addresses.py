@@ -36,6 +36,12 @@ def test_the_service_first_then_the_endpoints(tmp_path):
     assert world.candidates() == [SERVICE, ONE, TWO]
 
 
+def test_which_nodes_have_an_api_server(tmp_path):
+    world = World(tmp_path, "10.1.0.1:6443\n[fd00::1]:6443\n")
+    found = [world.addresses.has(host) for host in ("10.1.0.1", "fd00::1", "10.1.0.2", "")]
+    assert found == [True, True, False, False]
+
+
 def test_what_worked_is_tried_first_until_the_service_works_again(tmp_path):
     world = World(tmp_path, "10.1.0.1:6443\n[fd00::1]:6443\n")
     world.candidates()

@@ -35,6 +35,9 @@ env:
   {{- if .fallback }}
   - name: RIATA_AGENT_FALLBACK
     value: "true"
+  - name: RIATA_AGENT_HOST_IP
+    valueFrom:
+      fieldRef: {apiVersion: v1, fieldPath: status.hostIP}
   {{- end }}
   {{- if and (eq .mode "cluster") $values.nodeAgents.enabled }}
   - name: RIATA_AGENT_FALLBACK_LEASE
