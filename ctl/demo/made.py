@@ -18,6 +18,8 @@ from ctl.demo import progress, running
 NAMESPACE = "demo"
 NODES = 20
 """Simulated nodes of a light cluster: enough to look like one, and there in two seconds."""
+_FORM = {"nodeAgents": False}
+"""Of the manifests: node agents run as pods only, and a demo has no image to start them from."""
 
 _NAMES = ("alpha", "beta", "gamma")
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -80,7 +82,7 @@ async def demo(
         pids = {"hub": hub.pid}
         for cluster in clusters:
             with steps.step(f"agent of {cluster.name}"):
-                agent = await stack.enter_async_context(loaded.applied_agent(hub, cluster))
+                agent = await stack.enter_async_context(loaded.applied_agent(hub, cluster, form=_FORM))
             pids[f"{cluster.name}/agent"] = agent.pid
             pids |= {f"{cluster.name}/{role}": pid for role, pid in cluster.pids.items()}
         yield running.Running(

@@ -20,6 +20,7 @@ from typing import Final
 from hub.auth.recordindex import RecordIndex
 from hub.clock import Clock
 from hub.clusters.manifest import OWNER_LABEL
+from hub.clusters.removal import NODE_LABEL
 from hub.store.interface import Store
 from hub.store.model import Key, Resource, RevisionConflict
 
@@ -69,7 +70,10 @@ class CleanUp:
     @property
     def command(self) -> str:
         """What a person runs in that cluster instead."""
-        return f"kubectl delete {','.join(_KINDS)} -l {OWNER_LABEL}={self.id}"
+        return (
+            f"kubectl delete {','.join(_KINDS)} -l {OWNER_LABEL}={self.id};"
+            f" kubectl label nodes -l {NODE_LABEL} {NODE_LABEL}-"
+        )
 
     def resource(self) -> Resource:
         spec = {

@@ -21,6 +21,10 @@ from hub.clusters.manifest import OWNER_LABEL
 
 ANCHOR: Final = "riata-agent-impersonate"
 """The ClusterRoleBinding that the others are made to depend on."""
+NODES: Final = "riata-agent-nodes"
+"""The ClusterRoleBinding by which the agent labels nodes."""
+NODE_LABEL: Final = "riata.io.node-restriction.kubernetes.io/fallback"
+"""What it puts on them (design D5)."""
 AT_ONCE: Final = 8
 """Requests under way: a cluster far away should not need a minute."""
 LIST_MAX: Final = 500
@@ -114,8 +118,14 @@ class Removal:
         if anchor is None:
             raise NotRemoved(f"its ClusterRoleBinding {ANCHOR} is gone, by which the others are removed")
         others = [thing for thing in going if thing is not anchor]
+        labelling = next((t for t in going if t.kind == "ClusterRoleBinding" and t.name == NODES), None)
+        if labelling is not None:
+            await self._labelled()  # that it may be asked is known before anything happens
         tied = await self._each(lambda thing: self._tie(thing, anchor), others)
-        await self._delete(anchor)
+        if labelling is not None:
+            await self._delete(labelling, {"uid": labelling.uid})  # or the agent would put the labels back
+            await self._each(self._unlabel, await self._labelled())
+        await self._delete(anchor, {"uid": anchor.uid, "resourceVersion": anchor.version})
         removed = [str(thing) for thing, is_tied in zip(others, tied, strict=True) if is_tied]
         return [*removed, str(anchor)], [f"{thing.name} ({strangers[thing]})" for thing in kept]
 
@@ -174,16 +184,27 @@ class Removal:
             thing = again
         raise NotRemoved(f"{thing} changes all the time")
 
-    async def _delete(self, anchor: Thing) -> None:
+    async def _delete(self, thing: Thing, preconditions: Mapping[str, str]) -> None:
         body = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "propagationPolicy": "Background",
-            "preconditions": {"uid": anchor.uid, "resourceVersion": anchor.version},
+            "preconditions": dict(preconditions),
         }
-        status, _ = await self._asked("DELETE", anchor.path, body)
+        status, _ = await self._asked("DELETE", thing.path, body)
         if status != 404:
-            self._need(status, f"delete {anchor}")
+            self._need(status, f"delete {thing}")
+
+    async def _labelled(self) -> list[str]:
+        """The nodes that the agent has chosen for its fallback."""
+        query = urlencode({"labelSelector": NODE_LABEL, "limit": LIST_MAX})
+        return [str(each["metadata"]["name"]) for each in await self._listed(f"/api/v1/nodes?{query}", "list nodes")]
+
+    async def _unlabel(self, node: str) -> None:
+        path = f"/api/v1/nodes/{quote(node, safe='')}"
+        status, _ = await self._asked("PATCH", path, {"metadata": {"labels": {NODE_LABEL: None}}})
+        if status != 404:
+            self._need(status, f"take the label off node {node}")
 
     async def _stranger(self, namespace: Thing, uids: Collection[str]) -> str:
         """Something in a namespace of ours that is not ours; empty when there is nothing. Owned objects are their

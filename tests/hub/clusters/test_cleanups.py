@@ -38,7 +38,7 @@ async def test_with_an_agent_it_runs_and_without_it_is_pending(world: World) -> 
     assert (begun.state, begun.reason, begun.groups) == (State.RUNNING, "", ("ops",))
     away = await world.begin("u2", instance="")
     assert (away.state, away.reason) == (State.PENDING, NOT_CONNECTED)
-    assert away.command.endswith(" -l riata.io/cluster-uid=u2")
+    assert " -l riata.io/cluster-uid=u2;" in away.command
 
 
 async def test_what_was_begun_and_not_done_may_begin_again(world: World) -> None:

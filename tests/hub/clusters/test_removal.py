@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from hub.clusters.manifest import OWNER_LABEL
-from hub.clusters.removal import ANCHOR, KINDS, NotRemoved, Removal
+from hub.clusters.removal import ANCHOR, KINDS, NODE_LABEL, NODES, NotRemoved, Removal
 
 OURS, OTHERS = "uid-1", "uid-2"
 DISCOVERY = [
@@ -61,6 +61,13 @@ class Kube:
         self.objects[f"{place}/{name}"] = made
         return made
 
+    def node(self, name: str, labels: dict[str, str]) -> dict[str, Any]:
+        made = {
+            "metadata": {"name": name, "uid": f"uid-of-{name}", "resourceVersion": self.version(), "labels": labels}
+        }
+        self.objects[f"/api/v1/nodes/{name}"] = made
+        return made
+
     def version(self) -> str:
         self._versions += 1
         return str(self._versions)
@@ -87,8 +94,9 @@ class Kube:
         )
         found = [each for place, each in self.objects.items() if everywhere.fullmatch(place)]
         if "labelSelector" in query:
-            key, _, value = query["labelSelector"][0].partition("=")
-            found = [each for each in found if each["metadata"].get("labels", {}).get(key) == value]
+            key, is_equal, value = query["labelSelector"][0].partition("=")
+            held = [(each, each["metadata"].get("labels", {}).get(key)) for each in found]
+            found = [each for each, has in held if (has == value if is_equal else has is not None)]
         return copy.deepcopy(found)
 
     def _one(self, method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -96,10 +104,15 @@ class Kube:
         if method == "GET":
             return 200, copy.deepcopy(self.objects[path])
         wanted = body["preconditions"] if method == "DELETE" else body["metadata"]
-        if wanted["uid"] != held["uid"] or wanted["resourceVersion"] != held["resourceVersion"]:
+        if any(wanted.get(key, held[key]) != held[key] for key in ("uid", "resourceVersion")):
             return 409, None
         if method == "PATCH":
-            held |= {"ownerReferences": body["metadata"]["ownerReferences"], "resourceVersion": self.version()}
+            for key, value in wanted.items():
+                if key == "labels":
+                    held["labels"] = {name: text for name, text in (held["labels"] | value).items() if text is not None}
+                elif key == "ownerReferences":
+                    held[key] = value
+            held["resourceVersion"] = self.version()
             return 200, None
         del self.objects[path]
         self._collect(held["uid"])
@@ -170,6 +183,27 @@ async def test_what_is_refused_anywhere_removes_nothing(kube: Kube, where: tuple
     with pytest.raises(NotRemoved, match=str(status)):
         await Removal(kube.ask, OURS).run()
     assert kube.names() == before
+
+
+async def test_the_labels_go_from_the_nodes_and_the_right_to_put_them_back_before(kube: Kube) -> None:
+    kube.add("ClusterRoleBinding", NODES)
+    chosen, other = kube.node("chosen", {NODE_LABEL: "true", "a": "b"}), kube.node("other", {"a": "b"})
+    await Removal(kube.ask, OURS).run()
+    assert chosen["metadata"]["labels"] == other["metadata"]["labels"] == {"a": "b"}
+    deletions = [path.rpartition("/")[2] for method, path in kube.writes() if method == "DELETE"]
+    assert deletions == [NODES, ANCHOR]
+    assert kube.writes().index(("PATCH", "/api/v1/nodes/chosen")) > kube.writes().index(
+        ("DELETE", f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{NODES}")
+    )
+    assert kube.names() == {*LEFT, "chosen", "other"}
+
+
+async def test_who_may_not_look_at_nodes_removes_nothing(kube: Kube) -> None:
+    kube.add("ClusterRoleBinding", NODES)
+    kube.status["GET", "/nodes"] = 403
+    with pytest.raises(NotRemoved, match="list nodes"):
+        await Removal(kube.ask, OURS).run()
+    assert kube.writes() == []
 
 
 async def test_an_object_that_changes_is_looked_at_again(kube: Kube) -> None:
