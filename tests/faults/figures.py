@@ -1,5 +1,6 @@
 """How a fault test is run and what it says: seeds, lengths, and one line for each figure."""
 
+import functools
 import json
 import os
 import random
@@ -23,13 +24,12 @@ def seed() -> int:
     return int(given) if given else random.SystemRandom().randrange(1_000_000)
 
 
+@functools.cache
 def commit() -> str:
     """The commit under test, with a + when something is changed."""
-    if not hasattr(commit, "known"):
-        command = ["git", "-C", str(tools.REPOSITORY), "describe", "--always", "--dirty=+"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        commit.known = done.stdout.strip() or "unknown"  # type: ignore[attr-defined]
-    return str(commit.known)  # type: ignore[attr-defined]
+    command = ["git", "-C", str(tools.REPOSITORY), "describe", "--always", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def show(row: str, the_seed: int, **figures: Any) -> None:
