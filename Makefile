@@ -136,7 +136,7 @@ e2e-workers: sync kube node-packages ## the tests on real clusters, against a hu
 .PHONY: faults
 faults: sync kube ## every fault at length: KILLS=1000, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
 	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
-	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=4000 \
+	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=1000 \
 	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \
 	RIATA_FAULTS_PROOF_SECONDS=$$(( $(PROOF_MINUTES) * 60 )) $(PY) -m pytest tests/faults -s $(ARGS)
 

@@ -11,8 +11,6 @@ from tests.e2e import measures
 from tests.faults import figures
 from tests.faults.rig import Client, FaultCluster, fault_cluster
 
-pytestmark = [pytest.mark.timeout(120)]
-
 IN_FLIGHT = 1_000
 """What a cluster may have under way: hub.proxy.limits.ProxyLimits.per_cluster."""
 OF_A_USER = 400
@@ -21,6 +19,8 @@ BEYOND = 50
 SAMPLES = int(figures.number("SAMPLES", 100))
 WINDOWS = 5
 """The figure is the median of so many p99s: one hiccup of the machine is not the hub's."""
+pytestmark = [pytest.mark.timeout(120 + SAMPLES * 0.3)]
+
 CHANGE_S = 0.005
 REFUSED_S = 0.05
 GROWTH_MIB = 64.0
