@@ -150,9 +150,12 @@ class Decision:
     route: Route | None
     reason: Reason
     candidate: Candidate | None = None
+    why: str = dataclasses.field(init=False)
+    """The reason as text: an enum's own is dear for a line of each request."""
     _field: bytes = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
+        self.why = self.reason.value
         label = "none" if self.candidate is None else self.candidate.label
         self._field = f"{FIELD}: {label}; reason={self.reason}".encode("ascii")
 

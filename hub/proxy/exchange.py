@@ -270,6 +270,8 @@ class Exchange:
     def attempts(self) -> int:
         """Routes on which the request was asked or held."""
         link, tried = self.link, self.tried
+        if not tried:
+            return 0 if link is None else 1
         return len(tried) + (link is not None and link not in tried)
 
     @property

@@ -413,7 +413,7 @@ class Relay:
             "seconds": round(seconds, 6),
             "first_byte_s": None if first is None else round(first - request.received_at, 6),
             "route": exchange.link.name if exchange.link is not None else "",
-            "route_reason": exchange.decision.reason.value if exchange.decision is not None else "",
+            "route_reason": exchange.decision.why if exchange.decision is not None else "",
             "attempts": exchange.attempts,
         }
         self._log.request(fields)

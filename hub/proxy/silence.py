@@ -40,7 +40,7 @@ class Silence:
         self._held: dict[Exchange, _Held] = {}
         self._asked: dict[Exchange, float] = {}
         self._since: dict[Exchange, float] = {}
-        """From when on an answer may be late: asking on another route does not begin anew."""
+        """From when on the answer of those that were asked again may be late: that does not begin the time anew."""
         self._doubted: set[Exchange] = set()
         """Those of them behind whose OPEN a ping was seen to."""
 
@@ -55,21 +55,27 @@ class Silence:
 
     def asked(self, exchange: Exchange) -> None:
         """Its OPEN is on the way."""
-        now = self._asked[exchange] = self._now()
-        self._since.setdefault(exchange, now)
-        self._doubted.discard(exchange)
+        first = self._asked.get(exchange)
+        self._asked[exchange] = self._now()
+        if first is not None:
+            self._since.setdefault(exchange, first)
+            self._doubted.discard(exchange)
 
     def whole(self, exchange: Exchange) -> None:
         """The last byte of its body is on the way: only now can an answer be late."""
         if exchange in self._asked:
-            self._asked[exchange] = self._since[exchange] = self._now()
+            self._asked[exchange] = self._now()
+            self._since.pop(exchange, None)
 
     def settled(self, exchange: Exchange) -> None:
         """Its answer has begun, or it has ended."""
         self._asked.pop(exchange, None)
-        self._since.pop(exchange, None)
-        self._doubted.discard(exchange)
-        self._held.pop(exchange, None)
+        if self._since:  # these three are empty while all is well
+            self._since.pop(exchange, None)
+        if self._doubted:
+            self._doubted.discard(exchange)
+        if self._held:
+            self._held.pop(exchange, None)
 
     def look(self) -> None:
         """Called every tenth of a second or so."""
@@ -91,7 +97,7 @@ class Silence:
                 if self._is_mute(link, now, is_silent) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue
-            if exchange.is_overdue(now - self._since[exchange], self._limits.answer_timeout_s):
+            if exchange.is_overdue(now - self._since.get(exchange, asked_at), self._limits.answer_timeout_s):
                 exchange.give_up(Code.IDLE)
         for link in silent:
             if link.unanswered_ping_at is None and link.is_open:
