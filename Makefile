@@ -140,6 +140,12 @@ faults: sync kube ## every fault at length: KILLS=1000, ROLLOUTS=10, LONG_WAY_MI
 	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \
 	RIATA_FAULTS_PROOF_SECONDS=$$(( $(PROOF_MINUTES) * 60 )) $(PY) -m pytest tests/faults -s $(ARGS)
 
+SOAK_SECONDS ?= 600
+.PHONY: soak
+soak: sync ## thousands of seeds of the simulator: SOAK_SECONDS=600
+	@echo "Soak: hub and agents in virtual time under random faults (10 min, SOAK_SECONDS)"
+	$(PY) -m tests.faults.simulator --seconds $(SOAK_SECONDS) $(ARGS)
+
 .PHONY: docs
 docs: sync ## check that documents and code agree
 	@echo "Documents: do they say what the code does? (a few seconds)"

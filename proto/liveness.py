@@ -126,10 +126,11 @@ class Liveness:
             return False
         if now >= self._silent_at(has_streams=has_streams, now=now):
             return True
-        age, patience = now - self._unanswered[0][1], self._limits.pong_timeout_s
-        if age < patience:
+        # Sums as in `next_at`: a difference may be an ulp smaller, and the verdict a beat late.
+        sent_at, patience = self._unanswered[0][1], self._limits.pong_timeout_s
+        if now < sent_at + patience:
             return False
-        return age >= BULK_GRACE * patience or now - self._bulk_at >= self._limits.ping_active_s
+        return now >= sent_at + BULK_GRACE * patience or now - self._bulk_at >= self._limits.ping_active_s
 
     def _silent_at(self, *, has_streams: bool, now: float) -> float:
         """When a silence beside an unanswered ping has lasted too long; never on an idle tunnel, which is silent."""

@@ -1,0 +1,151 @@
+"""A hub's relay and its routes, a cluster's agents, users, and what must hold whatever happens to them."""
+
+import asyncio
+import collections
+import hashlib
+import logging
+from typing import cast
+
+from hub.auth.grants import Access
+from hub.auth.principal import Principal
+from hub.metrics import Metrics
+from hub.proxy.relay import Authorizer, Relay
+from hub.route import Route
+from hub.tunnel.registry import Registry, Tunnel
+from proto.aio.link import Link
+from proto.aio.tasks import TaskGroup
+from proto.window import Budget
+from tests.faults.sim.client import Client
+from tests.faults.sim.ways import Connection, End
+
+BUFFER_BYTES = 64 * 1024 * 1024
+IDLE_NOTICED_S = 15.5
+"""ADR 10: an idle session's dead peer is known within this."""
+USED_NOTICED_S = 6.5
+"""One that is in use: D4's six seconds, and a step of the look-out."""
+WATCH_S = 0.25
+
+
+class World:
+    """Everything but the dice."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.registry = Registry(self._loop.time)
+        self.budget = Budget(BUFFER_BYTES)
+        self.relay = Relay(
+            authenticator=self,
+            authorizer=cast(Authorizer, self),
+            routes=self.registry,
+            metrics=Metrics(),
+            budget=self.budget,
+            now=self._loop.time,
+        )
+        self.clients: list[Client] = []
+        self.executions: collections.Counter[str] = collections.Counter()
+        self.broken: list[str] = []
+        """What did not hold."""
+        self.trace = hashlib.sha256()
+        self._in_use_since: dict[Link, float] = {}
+        self._tasks = TaskGroup("world")
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    # What the relay asks
+
+    def authenticate(self, bearer: bytes) -> Principal:
+        return Principal("alice", (), "tok", False, None)
+
+    def access(self, principal: Principal, cluster_name: str) -> Access | None:
+        return Access("uid-c1", "c1", False, (), ())
+
+    # What agents do
+
+    def drives(self, tunnel: Tunnel, connection: Connection) -> None:
+        """A session begins at the hub, where it lives as long as the hub thinks."""
+
+        async def drive() -> None:
+            try:
+                await tunnel.link.run()
+            finally:
+                self.registry.remove(tunnel)
+
+        self._tasks.spawn(drive(), name=tunnel.session_id)
+
+    def agent_drains(self, link: Link) -> None:
+        self.registry.draining(link)
+        self.relay.drain(cast(Route, link))
+
+    def executed(self, name: str, method: str, body: int) -> None:
+        self.executions[name] += 1
+        self.note(f"executed {name}")
+        if method != "GET" and self.executions[name] > 1:
+            self.broken.append(f"{method} {name} was executed {self.executions[name]} times")
+
+    def body(self, name: str, size: int) -> bytes:
+        """What the API server answers: no piece of it is like another request's."""
+        block = hashlib.sha256(name.encode()).digest()
+        return (block * (size // len(block) + 1))[:size]
+
+    def arrived(self, end: End) -> None:
+        self.note(end.peer)
+
+    def note(self, what: str) -> None:
+        """For the trace by which two runs of a seed are compared."""
+        self.trace.update(f"{self.now():.6f} {what}\n".encode())
+
+    # The look-out
+
+    def start(self) -> None:
+        self.relay.start()
+        self._tasks.spawn(self._watch(), name="look-out")
+
+    async def close(self) -> None:
+        await self.relay.aclose()
+        await self._tasks.aclose()
+
+    async def _watch(self) -> None:
+        """No session is taken for alive for longer than promised."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = self.now()
+            for tunnel in self.registry:
+                link = tunnel.link
+                if link.is_draining or not link.is_open:
+                    continue
+                since = self._in_use_since.setdefault(link, now) if link.streams else now
+                if not link.streams:
+                    self._in_use_since.pop(link, None)
+                silent = now - link.last_received_at
+                if silent > IDLE_NOTICED_S or min(silent, now - since) > USED_NOTICED_S:
+                    self.broken.append(f"{link.name} silent for {silent:.2f} s and still open")
+
+    def check_client(self, client: Client, *, may_fail: bool) -> None:
+        """The answer is right, or visibly none."""
+        expected = self.body(client.name, client.size)
+        if client.fate == "whole":
+            if bytes(client.body) != expected:
+                self.broken.append(f"{client.name}: a wrong body of {len(client.body)} for {client.size} bytes")
+        elif client.fate == "cut":
+            if not expected.startswith(bytes(client.body)):
+                self.broken.append(f"{client.name}: cut, and wrong before that")
+            elif client.method == "GET" and not client.body and not may_fail:
+                self.broken.append(f"{client.name}: a read was cut before its first byte")
+        elif client.fate not in {"503", "504", "429", "left"}:
+            self.broken.append(f"{client.name}: {client.fate or 'never ended'}")
+        elif client.method == "GET" and client.fate != "left" and not may_fail:
+            self.broken.append(f"{client.name}: a read got {client.fate} although an agent was well")
+        if client.fate == "504" and client.method != "GET" and b"retryAfterSeconds" in client.body:
+            self.broken.append(f"{client.name}: a change of unknown outcome says when to repeat it")
+
+
+class Errors(logging.Handler):
+    """Whatever is logged as an error breaks a promise: exceptions are caught at seams, and said there."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(f"{record.name}: {record.getMessage()} {record.exc_info and record.exc_info[1]!r}")

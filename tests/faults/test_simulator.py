@@ -1,0 +1,38 @@
+"""Below the sockets: no seed breaks a promise, a seed repeats itself, and a hub that is wrong is caught."""
+
+import pytest
+
+from hub.proxy import replay
+from proto.liveness import Liveness
+from tests.faults import figures
+from tests.faults.sim.seeds import play
+from tests.faults.simulator import play_many
+
+SECONDS = figures.number("SIMULATOR_SECONDS", 8)
+
+pytestmark = [pytest.mark.timeout(60 + SECONDS)]
+
+
+def test_no_seed_breaks_a_promise() -> None:
+    first = figures.seed()
+    played, fates, failed = play_many(first, 1_000_000, SECONDS)
+    figures.show("simulator", first, seeds=played, failed=len(failed), **fates)
+    assert not failed, [(outcome.seed, outcome.broken) for outcome in failed]
+    assert fates["GET whole"] > played
+    assert fates["POST 504"] + fates["PUT 504"] > 0, "no change was ever lost: the faults are too mild"
+
+
+def test_a_seed_repeats_itself() -> None:
+    assert play(7) == play(7)
+
+
+def test_a_hub_that_repeats_changes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "may_repeat", lambda *args, **kwargs: kwargs["attempts"] < 3)
+    _, _, failed = play_many(0, 60, 30)
+    assert any("was executed 2 times" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_takes_the_dead_for_alive_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Liveness, "is_dead", lambda self, now, has_streams=False: False)
+    _, _, failed = play_many(0, 10, 30)
+    assert any("silent for" in text for outcome in failed for text in outcome.broken)
