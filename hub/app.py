@@ -36,6 +36,7 @@ from hub.exposition import MetricsServer
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.relay import Relay
+from hub.sealing import Keeper
 from hub.store.index import Follower
 from hub.store.interface import Store
 from hub.store.sqlite import FILE_NAME, SqliteStore
@@ -105,7 +106,14 @@ class Hub:
     """One hub process, or one worker of a hub that has several. `start`, then `drain` and `close`; `close` alone ends
     at once."""
 
-    def __init__(self, settings: Settings, store: Store, hub_id: str, shared: Shared | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        hub_id: str,
+        shared: Shared | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         """Builds everything and touches no network. Raises TlsError, OSError."""
         self._shared = shared
         self._settings = settings
@@ -120,6 +128,7 @@ class Hub:
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
         self._clusters = Clusters(store, wall_clock)
+        self._keeper = keeper
         self._tokens = Tokens(store, wall_clock)
         self._pins = HubPins(self._server_context.files if self._server_context else None, settings.agent_pins)
         self._admission = AgentAdmission(
@@ -159,6 +168,8 @@ class Hub:
         if self._shared is None:
             retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
             self._tasks.spawn(purge(retention), name="retention")
+            if self._keeper is not None:
+                self._tasks.spawn(self._keeper.keep(), name="encryption keys")
             self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
 
     async def load(self) -> None:
@@ -380,27 +391,29 @@ async def serve(settings: Settings, build: Callable[[Settings], Awaitable[Progra
 
 async def build_hub(settings: Settings) -> Hub:
     """Compose a hub on its data directory. Raises SetupError, StoreError, TlsError, OSError."""
-    store, hub_id = await open_data(settings)
+    store, hub_id, keeper = await open_data(settings)
     try:
-        return Hub(settings, store, hub_id)
+        return Hub(settings, store, hub_id, keeper=keeper)
     except BaseException:
         await store.close()
         raise
 
 
-async def open_data(settings: Settings) -> tuple[SqliteStore, str]:
-    """The data directory's store and the hub's id; the certificate is there. Raises SetupError, StoreError, TlsError,
-    OSError."""
+async def open_data(settings: Settings) -> tuple[SqliteStore, str, Keeper]:
+    """The data directory's store, the hub's id and its unlocked keys; the certificate is there. Raises SetupError,
+    StoreError, TlsError, OSError."""
     require_hub(settings.data)
     make_private_directory(settings.data)
     store = await SqliteStore.open(settings.data / FILE_NAME, log_keep=settings.store.log_keep)
     try:
         hub_id = await read_hub_id(store)
+        keeper = Keeper(settings.data, settings.encryption_key_file, store)
+        await keeper.unlock()
         ensure_certificate(settings)
     except BaseException:
         await store.close()
         raise
-    return store, hub_id
+    return store, hub_id, keeper
 
 
 async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from hub import tls
+from hub import sealing, tls
 from hub.auth import grants
 from hub.auth import tokens as user_tokens
 from hub.clock import Clock, wall_clock
@@ -43,13 +43,20 @@ class Initialised:
 
 
 async def initialise(
-    data: Path, *, public_url: str = "", token_file: Path | None = None, clock: Clock = wall_clock
+    data: Path,
+    *,
+    public_url: str = "",
+    token_file: Path | None = None,
+    key_file: Path | None = None,
+    clock: Clock = wall_clock,
 ) -> Initialised:
     """Set up `data`. An attempt that was interrupted is finished; a finished one raises SetupError.
 
     Raises StoreError, TlsError, OSError.
     """
     refuse_existing(token_file)
+    if key_file is not None:
+        sealing.read(key_file, is_sealed=False)
     _refuse_foreign(data)
     make_private_directory(data)
     store = await SqliteStore.open(data / FILE_NAME, clock=clock)
@@ -66,6 +73,7 @@ async def initialise(
         ca_file = data / tls.DIRECTORY / tls.CA_CERT
         if not ca_file.exists():
             tls.make_ca(data / tls.DIRECTORY, hub_id, datetime.datetime.fromtimestamp(clock(), datetime.UTC))
+        await sealing.Keeper(data, key_file, store).unlock()
         _write_config(data, public_url)
         token = await make_admin_token(store, clock, token_file)
         await store.put(Resource(_HUB, record.spec, {"phase": "ready"}, record.uid, record.revision))

@@ -27,6 +27,7 @@ from hub.bootstrap import (
 )
 from hub.clock import wall_clock
 from hub.config import ConfigError, effective, load
+from hub.keyscli import keys_app
 from hub.store.model import StoreError
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tls import TlsError
@@ -42,6 +43,7 @@ app = App(
 )
 config_app = App(name="config", help="Settings.")
 app.command(config_app)
+app.command(keys_app)
 
 Data = Annotated[Path | None, Parameter(help="Data directory of the hub (0700). Also RIATA_HUB_DATA.")]
 Config = Annotated[Path | None, Parameter(help="TOML file with settings; hub.toml in the data directory if not given.")]
@@ -67,7 +69,14 @@ def init(
         return 0
     if if_needed and admin_token_file is not None:
         admin_token_file.unlink(missing_ok=True)  # of an attempt that did not come to its end
-    made = loop.run(initialise(settings.data, public_url=settings.public_url, token_file=admin_token_file))
+    made = loop.run(
+        initialise(
+            settings.data,
+            public_url=settings.public_url,
+            token_file=admin_token_file,
+            key_file=settings.encryption_key_file,
+        )
+    )
     if output == "json":
         shown: dict[str, str] = {
             "hub_id": made.hub_id,

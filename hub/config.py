@@ -95,6 +95,10 @@ class Settings:
     """PEM file with the private key of `tls_cert`."""
     tls_ca: Path | None = None
     """PEM file with the CA of `tls_cert`, given out at /v1/ca and pinned by agents. None: /v1/ca answers 404."""
+    encryption_key_file: Path | None = None
+    """File with the keys that encrypt secrets in the store, one a line (`openssl rand -base64 32`), the first one
+    encrypts; re-read when it changes. Keep it, and its copy, apart from the database. None: `encryption.key` in the
+    data directory, which `init` makes."""
     tls_names: tuple[str, ...] = ()
     """More DNS names and addresses for the certificate that the hub makes itself."""
     host_names: tuple[str, ...] = ()

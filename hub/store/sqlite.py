@@ -15,7 +15,7 @@ import functools
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -170,6 +170,18 @@ class SqliteStore:
         if statements.log_length(connection) > self._log_keep + _COMPACT_EVERY:
             statements.compact(connection, self._log_keep)
         return statements.next_expiry(connection)
+
+
+def peek(path: Path, kinds: Collection[str]) -> list[Resource]:
+    """Every record of some kinds, read beside a hub that may run; nothing is written or locked. Raises StoreError."""
+    try:
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
+        )
+        with contextlib.closing(connection):
+            return [item for kind in sorted(kinds) for item in statements.listing(connection, kind, None).items]
+    except sqlite3.Error as exc:
+        raise StoreError(f"{path} cannot be read: {exc}") from exc
 
 
 def _prepare(path: Path) -> int:

@@ -15,6 +15,7 @@ from hub.clusters.records import Cluster
 from hub.config import Settings, host_and_port
 from hub.exposition import MetricsServer
 from hub.metrics import Metrics
+from hub.sealing import Keeper
 from hub.store.sqlite import SqliteStore
 from hub.upkeep import make_retention, purge, tidy
 from hub.workers import messages
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Supervisor:
     """`start`, then `drain` and `close`; `close` alone ends at once."""
 
-    def __init__(self, settings: Settings, store: SqliteStore, hub_id: str) -> None:
+    def __init__(self, settings: Settings, store: SqliteStore, hub_id: str, keeper: Keeper) -> None:
         """Touches no network. Raises TlsError."""
         self._settings = settings
         self._store = store
@@ -40,6 +41,7 @@ class Supervisor:
         self._tasks = TaskGroup("supervisor")
         self._metrics = Metrics()
         self._indexes = make_indexes(store)
+        self._keeper = keeper
         self._indexes.clusters.on_gone = self._cluster_gone
         self._metrics_server = MetricsServer(self._page)
         self._addresses: list[Address] = []
@@ -127,9 +129,9 @@ class Supervisor:
 
 async def build(settings: Settings) -> Supervisor:
     """Raises SetupError, StoreError, TlsError, OSError."""
-    store, hub_id = await open_data(settings)
+    store, hub_id, keeper = await open_data(settings)
     try:
-        return Supervisor(settings, store, hub_id)
+        return Supervisor(settings, store, hub_id, keeper)
     except BaseException:
         await store.close()
         raise

@@ -204,7 +204,7 @@ async def test_killed_at_a_write_nothing_is_half_made(number: int, when: str) ->
         assert (await a_life.api.call("GET", "/v1/clusters"))["items"] == []
         assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []
         await a_life.stop()
-        assert {kind for kind in a_life.records() if kind not in {"hub", "token", "grant"}} == set()
+        assert {kind for kind in a_life.records() if kind not in {"hub", "hub-secret", "token", "grant"}} == set()
 
 
 async def test_a_cluster_lives_and_dies_the_same_over_several_workers() -> None:

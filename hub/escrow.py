@@ -1,0 +1,82 @@
+"""A copy of the hub's own CA in the store, its private key sealed: whoever has the database and the key file has the
+whole hub. Without the CA no agent would ever trust a restored hub again; its pins are in every cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from hub import tls
+from hub.store.interface import Store
+from hub.store.model import Key, Resource, RevisionConflict
+from hub.store.sealed import Sealer, Unsealable
+
+logger = logging.getLogger(__name__)
+
+PLACE: Final = Key("hub-secret", "", "ca")
+FIELD: Final = "value"
+
+
+async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
+    """Bring the copy up to the files in `directory`; whether it changed. Nothing is done while they are absent or do
+    not belong together, as in the middle of their replacement. Raises StoreError."""
+    files = await asyncio.to_thread(_read, directory)
+    if files is None:
+        return False
+    certificate, key = files
+    found = await store.get(PLACE)
+    if found is not None and _is_copy(found, certificate, key, sealer):
+        return False
+    spec = {"certificate": certificate.decode("ascii"), FIELD: sealer.seal(PLACE, FIELD, key)}
+    try:
+        await store.put(Resource(PLACE, spec) if found is None else dataclasses.replace(found, spec=spec))
+    except RevisionConflict:  # sealed anew this moment; the next look comes
+        return False
+    return True
+
+
+async def restore(directory: Path, store: Store, sealer: Sealer) -> bool:
+    """Write the CA's files from the copy if both are gone; whether that was done. Raises Unsealable, StoreError,
+    OSError."""
+    found = await store.get(PLACE)
+    if found is None or not await asyncio.to_thread(_is_gone, directory):
+        return False
+    key = sealer.open(PLACE, FIELD, found.spec.get(FIELD))
+    await asyncio.to_thread(_write, directory, str(found.spec["certificate"]).encode("ascii"), key)
+    logger.warning("the hub's CA was restored from the database", extra={"directory": str(directory)})
+    return True
+
+
+def _is_gone(directory: Path) -> bool:
+    return not (directory / tls.CA_CERT).exists() and not (directory / tls.CA_KEY).exists()
+
+
+def _write(directory: Path, certificate: bytes, key: bytes) -> None:
+    """The certificate last: it is what tells that there is a CA."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    tls.write_private(directory / tls.CA_KEY, key)
+    tls.write_private(directory / tls.CA_CERT, certificate)
+
+
+def _read(directory: Path) -> tuple[bytes, bytes] | None:
+    """Certificate and key, if they are one CA."""
+    try:
+        certificate, key = (directory / tls.CA_CERT).read_bytes(), (directory / tls.CA_KEY).read_bytes()
+        public = x509.load_pem_x509_certificate(certificate).public_key()
+        return (certificate, key) if load_pem_private_key(key, None).public_key() == public else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_copy(found: Resource, certificate: bytes, key: bytes, sealer: Sealer) -> bool:
+    try:
+        kept = sealer.open(PLACE, FIELD, found.spec.get(FIELD))
+    except Unsealable:
+        return False
+    return kept == key and found.spec.get("certificate") == certificate.decode("ascii")

@@ -1,0 +1,86 @@
+"""The CA's copy: sealed, up to date, and enough to be the same hub again."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub import bootstrap, escrow, tls
+from hub.escrow import PLACE, keep_copy, restore
+from hub.sealing import Keeper, KeysUnusable
+from hub.store.keyfile import EncryptionKey, KeyRing
+from hub.store.sealed import Sealer, Unsealable
+from hub.store.sqlite import FILE_NAME, SqliteStore
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    yield store
+    await store.close()
+
+
+def files(directory: Path) -> tuple[bytes, bytes]:
+    return (directory / tls.CA_CERT).read_bytes(), (directory / tls.CA_KEY).read_bytes()
+
+
+async def test_a_ca_that_is_gone_comes_back_from_the_store(tmp_path: Path, store: SqliteStore) -> None:
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    assert not await keep_copy(directory, store, sealer)
+    assert not await restore(directory, store, sealer)
+    tls.make_ca(directory, "hub-1", NOW)
+    assert await keep_copy(directory, store, sealer)
+    assert not await keep_copy(directory, store, sealer)  # nothing is written twice
+    assert not await restore(directory, store, sealer)  # nothing is overwritten
+    before = files(directory)
+    (directory / tls.CA_KEY).unlink()
+    assert not await restore(directory, store, sealer)  # half a CA is somebody's work: it is left alone
+    shutil.rmtree(directory)
+    assert await restore(directory, store, sealer)
+    assert files(directory) == before
+    assert stat.S_IMODE((directory / tls.CA_KEY).stat().st_mode) == 0o600
+    assert tls.ensure_leaf(directory, ["localhost"], NOW)
+    shutil.rmtree(directory)
+    with pytest.raises(Unsealable):
+        await restore(directory, store, Sealer(KeyRing((EncryptionKey.new(),))))
+    assert not directory.exists()
+
+
+async def test_the_copy_follows_the_files_and_never_a_mixture(tmp_path: Path, store: SqliteStore) -> None:
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    tls.make_ca(directory, "hub-1", NOW)
+    await keep_copy(directory, store, sealer)
+    tls.make_ca(tmp_path / "next", "hub-1", NOW)
+    shutil.copy(tmp_path / "next" / tls.CA_KEY, directory / tls.CA_KEY)  # the key is there, the certificate is not yet
+    assert not await keep_copy(directory, store, sealer)
+    shutil.copy(tmp_path / "next" / tls.CA_CERT, directory / tls.CA_CERT)
+    assert await keep_copy(directory, store, sealer)
+    found = await store.get(PLACE)
+    assert found is not None
+    assert sealer.open(PLACE, escrow.FIELD, found.spec[escrow.FIELD]) == (directory / tls.CA_KEY).read_bytes()
+
+
+async def test_the_database_and_the_key_file_are_a_whole_backup(tmp_path: Path) -> None:
+    made = await bootstrap.initialise(tmp_path / "hub")
+    ca, copy = files(made.data / tls.DIRECTORY), tmp_path / "restored"
+    copy.mkdir(mode=0o700)
+    for name in (FILE_NAME, "encryption.key"):
+        shutil.copy(made.data / name, copy / name)
+    store = await SqliteStore.open(copy / FILE_NAME)
+    await Keeper(copy, None, store).unlock()
+    assert files(copy / tls.DIRECTORY) == ca
+    found = await store.get(PLACE)
+    assert found is not None
+    await store.put(dataclasses.replace(found, spec={**found.spec, escrow.FIELD: {}}))
+    shutil.rmtree(copy / tls.DIRECTORY)
+    with pytest.raises(KeysUnusable, match="its copy does not open"):
+        await Keeper(copy, None, store).unlock()
+    await store.close()
