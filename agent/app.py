@@ -19,6 +19,7 @@ from agent.health import Listener, Site
 from agent.kubeconfig import KubeAccess
 from agent.kubeversion import KubeVersion
 from agent.metrics import CONTENT_TYPE, Counts, registry, render
+from agent.nodefacts import NodeView
 from agent.relay.addresses import Addresses
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
@@ -32,6 +33,7 @@ from proto.aio import loop as event_loop
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.compression import Histories
+from proto.facts import NodeFacts
 from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
@@ -133,6 +135,10 @@ def _uplink(
 ) -> Uplink:
     trust = HubTrust(settings.hub)
     credential, duties = proof.choose(settings, access, shutdown_with)
+
+    def is_control_plane() -> bool:
+        return bool(settings.host_ip) and addresses.has(settings.host_ip)
+
     opener = Opener(
         settings.hub,
         Identity(instance, settings.mode),
@@ -141,7 +147,8 @@ def _uplink(
         proxy_environment=settings.proxy_environment,
         kubernetes=KubeVersion(access).get,
         compresses=context.histories.is_on,
-        is_control_plane=lambda: bool(settings.host_ip) and addresses.has(settings.host_ip),
+        is_control_plane=is_control_plane,
+        facts=NodeView(settings.host_ip, is_control_plane).facts if settings.mode == "node" else NodeFacts,
     )
     admission = Admission(context, serves=settings.serves)
     return Uplink(opener, credential, admission, context.counts, duties=duties)

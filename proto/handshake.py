@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from proto import codec, compression, errors, frames, messages, transitions, versions
 from proto import limits as bounds
+from proto.facts import NO_FACTS, NodeFacts, to_ext
 from proto.frames import FrameType
 from proto.transitions import SessionInput, SessionState
 
@@ -176,10 +177,10 @@ class AgentHandshake(_Handshake):
     """The agent's side. `instance` is 16 random bytes of this process, `epoch` grows with each of its sessions.
 
     `is_trial`: only ask what would come of the credential. A hub that does not know this ends it before AUTH.
-    `is_control_plane`: the agent's node is one of the control plane.
+    `is_control_plane`: the agent's node is one of the control plane. `facts`: what else it sees of its node.
     """
 
-    __slots__ = ("_fields", "_hello", "_is_control_plane", "_is_trial", "_versions")
+    __slots__ = ("_facts", "_fields", "_hello", "_is_control_plane", "_is_trial", "_versions")
 
     def __init__(
         self,
@@ -195,11 +196,13 @@ class AgentHandshake(_Handshake):
         compresses: bool = False,
         is_trial: bool = False,
         is_control_plane: bool = False,
+        facts: NodeFacts = NO_FACTS,
     ) -> None:
         super().__init__(limits, compresses=compresses)
         self._versions = wire_versions
         self._is_trial = is_trial
         self._is_control_plane = is_control_plane
+        self._facts = facts
         self._hello: messages.HubHello | None = None
         self._fields = (role, instance, epoch, node, build, kubernetes)
 
@@ -219,6 +222,7 @@ class AgentHandshake(_Handshake):
         role, instance, epoch, node, build, kubernetes = self._fields
         ext = _offer(self.limits, compresses=self._compresses)
         ext |= ({TRIAL: True} if self._is_trial else {}) | ({CONTROL_PLANE: True} if self._is_control_plane else {})
+        ext |= to_ext(self._facts)
         auth = messages.AgentAuth(
             role=role,
             instance=instance,

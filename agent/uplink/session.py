@@ -23,6 +23,7 @@ from agent.uplink.trust import HubTrust
 from proto import causes, limits
 from proto.aio.transport import Transport
 from proto.errors import ProtocolError, VersionMismatch, code_of
+from proto.facts import NodeFacts
 from proto.handshake import AgentHandshake, TrialNotOffered
 from proto.messages import Refused, Welcome
 from proto.session import Role, Session
@@ -73,12 +74,13 @@ class Opener:
         compresses: bool = False,
         is_trial: bool = False,
         is_control_plane: Callable[[], bool] = lambda: False,
+        facts: Callable[[], NodeFacts] = NodeFacts,
         dial: Dial = wsclient.open_transport,
     ) -> None:
         """`kubernetes` returns the API server's version, "" when unknown, and takes a bounded time. `compresses`:
         whether answers may be compressed where the hub can read it. `is_trial`: only learn whether the hub would take
         the credential; the hub then closes, and what `open` returns is to be aborted. `is_control_plane`: whether this
-        node is one of the control plane, asked for each session."""
+        node is one of the control plane, and `facts`, what else is seen of it, are asked for each session."""
         self._settings = settings
         self._identity = identity
         self._trust = trust
@@ -91,6 +93,7 @@ class Opener:
         self._compresses = compresses
         self._is_trial = is_trial
         self._is_control_plane = is_control_plane
+        self._facts = facts
         self._dial = dial
         self._epoch = 0
 
@@ -127,6 +130,7 @@ class Opener:
             compresses=self._compresses,
             is_trial=self._is_trial,
             is_control_plane=self._is_control_plane(),
+            facts=self._facts(),
         )
         hello = handshake.receive_hello(await transport.receive())
         claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._pins_in_use(transport))

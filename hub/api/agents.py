@@ -109,6 +109,18 @@ def _connected(services: Services, cluster: Cluster, status: TunnelStatus) -> mo
         connected_since=_time(status.connected_since),
         last_seen=rfc3339(services.clock() - status.last_received_age_s),
         rtt_seconds=status.rtt_s,
+        node_facts=_facts(status) if status.role == ROLE_NODE else None,
+    )
+
+
+def _facts(status: TunnelStatus) -> models.NodeFacts:
+    facts = status.facts
+    return models.NodeFacts(
+        boot_id=facts.boot_id,
+        kernel=facts.kernel,
+        architecture=facts.architecture,
+        addresses=facts.addresses.split(),
+        roles=facts.roles.split(),
     )
 
 
@@ -134,6 +146,7 @@ def _without_session(services: Services, identity: dict[str, Any]) -> models.Age
         connected_since=None,
         last_seen=None if seen is None else _time(seen),
         rtt_seconds=None,
+        node_facts=None,
     )
 
 

@@ -200,6 +200,14 @@ class CleanUp(Answer):
     command: str = Field(description="What removes it, with kubectl, in that cluster.")
 
 
+class NodeFacts(Answer):
+    boot_id: str
+    kernel: str
+    architecture: str
+    addresses: list[str]
+    roles: list[str] = Field(description="`control-plane`, where an API server has one of these addresses.")
+
+
 class Agent(Answer):
     id: str = Field(description="The id of the join token with which it joined; CLUSTER:NODE for the role node.")
     cluster: str
@@ -217,6 +225,7 @@ class Agent(Answer):
     connected_since: Time | None
     last_seen: Time | None = Field(description="As this hub process knows it.")
     rtt_seconds: float | None
+    node_facts: NodeFacts | None = Field(description="What a connected node agent says of its node.")
 
 
 class AgentToken(Answer):

@@ -20,6 +20,7 @@ from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
+from proto.facts import NodeFacts
 
 
 class TunnelStatus(Protocol):
@@ -49,6 +50,8 @@ class TunnelStatus(Protocol):
     def streams(self) -> int: ...
     @property
     def is_eligible(self) -> bool: ...
+    @property
+    def facts(self) -> NodeFacts: ...
 
 
 class RouteStatus(Protocol):

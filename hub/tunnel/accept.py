@@ -28,6 +28,7 @@ from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import switching
 from proto import errors as wire
+from proto import facts
 from proto.aio.commands import CommandServer, Handler
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
@@ -244,6 +245,7 @@ class TunnelEndpoint:
                 identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at, identity.rests_on
             ),
             is_control_plane=auth.ext.get(CONTROL_PLANE) is True,
+            facts=facts.from_ext(auth.ext),
         )
         self._registry.add(tunnel)
         return tunnel

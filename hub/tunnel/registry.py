@@ -20,6 +20,7 @@ from hub.tunnel.limits import NODE_TUNNELS_MAX
 from hub.tunnel.route import QUESTION, decide
 from proto.aio.link import Link
 from proto.errors import Code
+from proto.facts import NO_FACTS, NodeFacts
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Tunnel:
     """What its credential has proven, which may change while it lives."""
     is_control_plane: bool = False
     """What the agent says of its node; orders those that are eligible and does nothing else."""
+    facts: NodeFacts = NO_FACTS
+    """What it says of its node besides, for display."""
     candidate: Candidate = dataclasses.field(init=False)
     """The tunnel as a route."""
 
@@ -89,6 +92,7 @@ class TunnelStatus:
     streams: int
     is_eligible: bool = True
     """Requests may take it."""
+    facts: NodeFacts = NO_FACTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,6 +266,7 @@ class Registry:
                 address=tunnel.address,
                 version=tunnel.version,
                 kubernetes=tunnel.kubernetes,
+                facts=tunnel.facts,
                 connected_since=tunnel.connected_at,
                 last_received_age_s=max(now - tunnel.link.last_received_at, 0.0),
                 rtt_s=tunnel.link.rtt_s,

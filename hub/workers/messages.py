@@ -8,6 +8,7 @@ import json
 import msgspec
 
 from hub.store.model import Event, Key, Listing, Resource
+from proto.facts import NO_FACTS, NodeFacts
 
 
 class Word(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -231,6 +232,7 @@ class Opened(Word, frozen=True):
     is_eligible: bool = False
     """Requests may take it."""
     is_control_plane: bool = False
+    facts: NodeFacts = NO_FACTS
 
 
 class Draining(Word, frozen=True):

@@ -120,6 +120,7 @@ class SharedRegistry(Registry):
                 node=identity.node,
                 is_eligible=tunnel.candidate.is_eligible,
                 is_control_plane=tunnel.is_control_plane,
+                facts=tunnel.facts,
             )
         )
 
@@ -208,6 +209,7 @@ class SharedRegistry(Registry):
                     address=opened.address,
                     version=opened.version,
                     kubernetes=opened.kubernetes,
+                    facts=opened.facts,
                     connected_since=remote.connected_since,
                     last_received_age_s=0.0 if live is None else live.last_received_age_s + now - at,
                     rtt_s=None if live is None else live.rtt_s,

@@ -20,7 +20,7 @@ from tests.deploy.conftest import Archives
 from tests.e2e.waiting import until
 from tests.harness import Cluster, Hub, Result, execute, kubectl
 from tests.harness.control_plane import SERVICE_ADDRESS
-from tests.harness.node import NODE
+from tests.harness.node import NODE, NODE_ADDRESS
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session")]
 
@@ -258,6 +258,9 @@ async def test_a_node_agents_pod_that_is_deleted_comes_back(installed: Installed
         return (await installed.node_agent())["instance"] != before["instance"]
 
     await until(another, what="another instance is connected", within=60, every=0.2)
+    facts = (await installed.node_agent())["nodeFacts"]
+    assert facts["addresses"] == [NODE_ADDRESS]
+    assert facts["roles"] == ["control-plane"], "the API server's endpoint is this node's address"
     print(f"\nthe node agent was back {time.monotonic() - started:.1f} s after its pod was gone")
 
 

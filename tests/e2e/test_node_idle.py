@@ -1,8 +1,10 @@
 """What an idle node agent costs: TCP payload a day, memory."""
 
 import asyncio
+import platform
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +48,9 @@ async def payload(node: NodeAgent) -> Payload:
 async def test_an_idle_node_agent_costs_less_than_a_megabyte_a_day(hub_line: Line) -> None:
     """Two intervals of pings, and one renewal of its token, each counted and multiplied by how often they come."""
     async with node_agent(hub_line, "idle-node") as node:
-        await node.connected()
+        facts = (await node.connected())["nodeFacts"]
+        assert facts["bootId"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        assert (facts["kernel"], facts["architecture"]) == (platform.release(), platform.machine())
         await asyncio.sleep(1)
         begun = await payload(node)
         await asyncio.sleep(2 * PING_S)

@@ -33,6 +33,7 @@ from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code
+from proto.facts import NO_FACTS, NodeFacts
 from tests.hub.store.conformance import SettableClock
 
 
@@ -50,6 +51,7 @@ class FakeTunnel:
     rtt_s: float | None = 0.05
     streams: int = 3
     is_eligible: bool = True
+    facts: NodeFacts = NO_FACTS
 
 
 @dataclasses.dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.auth.agentkeys import AgentKey
+from proto.facts import NodeFacts
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
@@ -33,8 +34,19 @@ async def test_sessions_and_those_without_one(world: HubWorld) -> None:
         "joinedAt": "1970-01-12T13:46:40Z", "keySince": "1970-01-12T13:46:40Z", "revokedAt": None, "connected": True,
         "instance": "ab" * 16, "address": "192.0.2.7:1234", "version": "0.1.0", "kubernetes": "v1.37.2",
         "connectedSince": "2026-11-25T00:00:00Z", "lastSeen": "1970-01-12T13:46:38Z", "rttSeconds": 0.05,
+        "nodeFacts": None,
     }  # fmt: skip
     assert (items[2]["lastSeen"], items[2]["connectedSince"]) == ("2026-11-24T00:00:00Z", None)
+
+
+async def test_what_a_node_agent_says_of_its_node_is_shown(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    facts = NodeFacts(boot_id="b", kernel="6.1", architecture="x86_64", addresses="10.0.0.5 fd00::5", roles="")
+    world.tunnels.live[uid] = [FakeTunnel(role="node", node="n1", facts=facts)]
+    (item,) = (await world.call("GET", "/v1/agents")).json["items"]
+    assert item["nodeFacts"] == {
+        "bootId": "b", "kernel": "6.1", "architecture": "x86_64", "addresses": ["10.0.0.5", "fd00::5"], "roles": [],
+    }  # fmt: skip
 
 
 async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:

@@ -35,6 +35,8 @@ env:
   {{- if .fallback }}
   - name: RIATA_AGENT_FALLBACK
     value: "true"
+  {{- end }}
+  {{- if eq .mode "node" }}
   - name: RIATA_AGENT_HOST_IP
     valueFrom:
       fieldRef: {apiVersion: v1, fieldPath: status.hostIP}
