@@ -128,7 +128,7 @@ def test_node_agents_understand_what_they_are_given(case: str) -> None:
         environ |= {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
         found = cli.settings(container["args"], environ)
         is_fallback = daemonset["metadata"]["name"].endswith("-fallback")
-        assert (found.mode, found.serves, bool(found.host_ip)) == ("node", is_fallback, is_fallback)
+        assert (found.mode, found.serves, found.host_ip) == ("node", is_fallback, "10.0.0.7")
         assert found.kube.endpoints_file is not None
         volume = mounts[str(found.kube.endpoints_file.parent)]
         (source,) = (each["configMap"] for each in pod["volumes"] if each["name"] == volume)
