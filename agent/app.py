@@ -32,6 +32,7 @@ from proto import logs
 from proto.aio import loop as event_loop
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
+from proto.commands import LEARN_CA
 from proto.compression import Histories
 from proto.facts import NodeFacts
 from proto.versions import PRODUCT_VERSION
@@ -133,7 +134,7 @@ def _uplink(
     shutdown_with: contextlib.AsyncExitStack,
     addresses: Addresses,
 ) -> Uplink:
-    trust = HubTrust(settings.hub)
+    trust = HubTrust(settings.hub, store=proof.ca_store(settings, access, shutdown_with))
     credential, duties = proof.choose(settings, access, shutdown_with)
 
     def is_control_plane() -> bool:
@@ -151,7 +152,7 @@ def _uplink(
         facts=NodeView(settings.host_ip, is_control_plane).facts if settings.mode == "node" else NodeFacts,
     )
     admission = Admission(context, serves=settings.serves)
-    return Uplink(opener, credential, admission, context.counts, duties=duties)
+    return Uplink(opener, credential, admission, context.counts, duties=duties, commands={LEARN_CA: trust.learn})
 
 
 @contextlib.contextmanager

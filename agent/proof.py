@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Sequence
 
 from agent.config import Settings
+from agent.hubca import CaFile, CaStore, Unkept
 from agent.kubeconfig import KubeAccess
 from agent.uplink.connect import Duty
 from agent.uplink.credentials import AgentTokenFile, HubCredential
@@ -50,3 +51,18 @@ def choose(
         IssuerRegistration(api, access).tend,
         PodRegistration(api, access).tend,
     )
+
+
+def ca_store(settings: Settings, access: KubeAccess, stack: contextlib.AsyncExitStack) -> CaStore:
+    """Where this agent keeps what the hub says of its CAs: beside its key. What is to be released goes onto `stack`."""
+    hub = settings.hub
+    if settings.mode != "node" and hub.key_file is not None:
+        return CaFile(hub.key_file)
+    if settings.mode == "node" or not hub.key_secret:
+        return Unkept()
+    from agent.casecret import CaSecret
+    from agent.kube import KubeApi
+
+    api = KubeApi(access)
+    stack.push_async_callback(api.close)
+    return CaSecret(api, hub.key_secret)

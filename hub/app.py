@@ -12,11 +12,10 @@ import os
 import signal
 import socket
 import time
-import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from hub import audit, rlimits, tls
+from hub import audit, certificate, rlimits, tls
 from hub.agents import AgentAdmission, AgentIndexes, HubPins
 from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
@@ -27,6 +26,7 @@ from hub.auth.nodes import credential_id
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.bootstrap import SetupError, make_private_directory, read_hub_id, require_hub
+from hub.cawatch import CaView, RotationWatch, Sessions
 from hub.clock import wall_clock
 from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
@@ -41,6 +41,7 @@ from hub.store.index import Follower
 from hub.store.interface import Store
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
+from hub.tunnel.cateaching import CaTeaching
 from hub.tunnel.cleanups import Cleaner
 from hub.tunnel.registry import Registry
 from hub.upkeep import make_retention, purge, tidy
@@ -56,9 +57,6 @@ logger = logging.getLogger(__name__)
 
 EXPIRY_SWEEP_S: Final = 5.0
 """How long a stream may outlive its token."""
-CERTIFICATE_SWEEP_S: Final = 30.0
-"""How soon a replaced certificate file is noticed without SIGHUP."""
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,9 +119,11 @@ class Hub:
         self._hub_id = hub_id
         self._is_draining = False
         self._tasks = TaskGroup("hub")
-        self._server_context = None if settings.plain_http else tls.ServerContext(tls_files(settings))
+        self._server_context = None if settings.plain_http else tls.ServerContext(certificate.tls_files(settings))
         self._indexes = make_indexes(store)
         self._metrics = shared.metrics if shared else Metrics()
+        if self._server_context is not None:
+            self._server_context.on_reload = self._metrics.certificate_reloaded
         self._registry = shared.registry if shared else make_registry(settings)
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)
@@ -131,6 +131,7 @@ class Hub:
         self._keeper = keeper
         self._tokens = Tokens(store, wall_clock)
         self._pins = HubPins(self._server_context.files if self._server_context else None, settings.agent_pins)
+        self._ca = CaView(settings, self._indexes.clusters, self._indexes.agents.keys)
         self._admission = AgentAdmission(
             store,
             self._indexes.agents,
@@ -165,12 +166,17 @@ class Hub:
         self._relay.start()
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
+        self._tasks.spawn(CaTeaching(self._registry, self._ca.lesson, self._tasks).run(), name="ca")
         if self._shared is None:
             retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
             self._tasks.spawn(purge(retention), name="retention")
             if self._keeper is not None:
                 self._tasks.spawn(self._keeper.keep(), name="encryption keys")
-            self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
+            watch = RotationWatch(
+                self._settings.data / tls.DIRECTORY, self._ca, self._metrics, self._sessions, wall_clock
+            )
+            renewing = certificate.renew(self._settings, self.reload_certificate, watch.look)
+            self._tasks.spawn(renewing, name="certificate")
 
     async def load(self) -> None:
         """Fill the indexes and keep them following the store; the first part of `start`, once. Raises StoreError."""
@@ -344,7 +350,12 @@ class Hub:
             tunnels=self._registry,
             fetches=FetchLimit(wall_clock),
             rotate_key=self._commands.rotate_key,
+            joining_pins=self._ca.joining_pins,
+            ca_rotation=lambda: self._ca.rotation(self._registry.status),
         )
+
+    async def _sessions(self) -> Sessions:
+        return self._registry.status
 
     async def _cut_expired(self) -> None:
         while True:
@@ -359,17 +370,6 @@ def make_registry(settings: Settings) -> Registry:
     return Registry(
         time.monotonic, lambda: datetime.datetime.now(datetime.UTC), node_tunnels_max=settings.node_tunnels_max
     )
-
-
-async def renew_certificate(settings: Settings, reload: Callable[[], None]) -> None:
-    """Notice replaced files; make the self-made leaf anew before it ends. For ever."""
-    while True:
-        await asyncio.sleep(CERTIFICATE_SWEEP_S)
-        try:
-            await asyncio.to_thread(ensure_certificate, settings)
-            reload()
-        except (tls.TlsError, OSError):
-            logger.exception("hub certificate could not be renewed")
 
 
 async def serve(settings: Settings, build: Callable[[Settings], Awaitable[Program]] | None = None) -> int:
@@ -409,7 +409,7 @@ async def open_data(settings: Settings) -> tuple[SqliteStore, str, Keeper]:
         hub_id = await read_hub_id(store)
         keeper = Keeper(settings.data, settings.encryption_key_file, store)
         await keeper.unlock()
-        ensure_certificate(settings)
+        certificate.ensure(settings)
     except BaseException:
         await store.close()
         raise
@@ -438,44 +438,13 @@ async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:
                 settings.ready_file.unlink()
 
 
-def tls_files(settings: Settings) -> tls.TlsFiles:
-    """The operator's files, or the ones that the hub makes."""
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        return tls.TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_ca)
-    directory = settings.data / tls.DIRECTORY
-    return tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.LEAF_KEY, directory / tls.CA_CERT)
-
-
-def ensure_certificate(settings: Settings) -> None:
-    """Make the self-made leaf, or make it anew if names or dates ask for it. Raises TlsError, OSError."""
-    if settings.plain_http or settings.tls_cert is not None:
-        return
-    tls.ensure_leaf(settings.data / tls.DIRECTORY, certificate_hosts(settings), datetime.datetime.now(datetime.UTC))
-
-
-def certificate_hosts(settings: Settings) -> list[str]:
-    """Every name under which clients may call this hub."""
-    hosts = {"localhost", "127.0.0.1", "::1", *settings.tls_names}
-    for address in settings.listen:
-        host, _ = host_and_port(address)
-        hosts.add(_host_name() if host in _WILDCARDS else host)
-    public = urllib.parse.urlsplit(settings.public_url).hostname
-    return sorted(hosts | ({public} if public else set()))
-
-
-def _host_name() -> str:
-    """This machine's name, if a certificate can hold it."""
-    name = socket.gethostname()
-    return name if name.isascii() and name else "localhost"
-
-
 def ready_document(
     settings: Settings, bound: Sequence[tuple[str, int]], metrics: tuple[str, int] | None, hub_id: str
 ) -> dict[str, object]:
     """What the ready file says."""
     scheme = "http" if settings.plain_http else "https"
     urls = [f"{scheme}://{_in_url(host)}:{port}" for host, port in bound]
-    ca = None if settings.plain_http else tls_files(settings).ca
+    ca = None if settings.plain_http else certificate.tls_files(settings).ca
     return {
         "pid": os.getpid(),
         "url": settings.public_url or urls[0],
@@ -490,5 +459,5 @@ def ready_document(
 
 def _in_url(host: str) -> str:
     """An address as a URL writes it; a wildcard becomes the loopback address that it includes."""
-    host = _WILDCARDS.get(host, host)
+    host = certificate.WILDCARDS.get(host, host)
     return f"[{host}]" if ":" in host else host

@@ -53,6 +53,14 @@ class Audit(enum.StrEnum):
     """A cluster agent registered on which nodes pods of node agents run."""
     SUPPRESSED = "suppressed"
     """So many more events of one name and subject were counted and not written."""
+    CA_INTRODUCED = "ca-introduced"
+    """A new CA of the hub was made; agents learn it."""
+    CA_SWITCHED = "ca-switched"
+    """The new CA signs the hub's certificate."""
+    CA_RETIRED = "ca-retired"
+    """The old CA is accepted no longer."""
+    CA_TAKEN_BACK = "ca-taken-back"
+    """A new CA was taken back before it signed."""
 
 
 _WARNINGS: Final = frozenset({Audit.JOIN_TOKEN_REUSED, Audit.REVOKED_KEY_USED, Audit.SUPPRESSED})

@@ -25,6 +25,7 @@ from hub.bootstrap import (
     refuse_existing,
     require_hub,
 )
+from hub.cacli import ca_app
 from hub.clock import wall_clock
 from hub.config import ConfigError, effective, load
 from hub.keyscli import keys_app
@@ -44,6 +45,7 @@ app = App(
 config_app = App(name="config", help="Settings.")
 app.command(config_app)
 app.command(keys_app)
+app.command(ca_app)
 
 Data = Annotated[Path | None, Parameter(help="Data directory of the hub (0700). Also RIATA_HUB_DATA.")]
 Config = Annotated[Path | None, Parameter(help="TOML file with settings; hub.toml in the data directory if not given.")]

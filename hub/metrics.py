@@ -76,6 +76,17 @@ class Metrics:
         self._routed = {reason: routed.cell(reason.role, reason.value) for reason in Reason if reason.role != "none"}
         rerouted = self._series("reroutes", "Requests that were asked again on the next route.", ["reason"])
         self._rerouted = {reason: rerouted.cell(reason) for reason in REROUTES}
+        self._ca_phase = self._gauge(
+            "ca_rotation", "Replacement of the hub's CA: 0 none, 1 introduced, 2 switched.", []
+        )
+        self._ca_unready = self._gauge("ca_unready_agents", "Agents that are not ready for its next step.", [])
+        self._reloads = self._counter(
+            "certificate_reloads",
+            "Replaced certificate files: taken, or refused, the old ones kept.",
+            ["result"],
+        )
+        for result in ("taken", "refused"):
+            self._reloads.labels(result)
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}
@@ -125,6 +136,15 @@ class Metrics:
 
     def tunnel_refused(self, reason: str) -> None:
         self._tunnel_refusals.labels(_closed(reason, TUNNEL_REFUSALS)).inc()
+
+    def ca_rotation(self, phase: str, unready: int) -> None:
+        """`phase`: 'steady', 'introduced', 'switched'."""
+        self._ca_phase.set(("steady", "introduced", "switched").index(phase))
+        self._ca_unready.set(unready)
+
+    def certificate_reloaded(self, result: str) -> None:
+        """`result`: 'taken', 'refused'."""
+        self._reloads.labels(result).inc()
 
     def forget_cluster(self, cluster: str) -> None:
         """Drop the series of a deleted cluster."""

@@ -24,6 +24,7 @@ from hub.api import openapi
 from hub.api.routes import Route
 from hub.api.server import ROUTES
 from hub.audit import Audit
+from hub.cacli import ca_app
 from hub.keyscli import keys_app
 from hub.metrics import Metrics
 from proto.errors import Code
@@ -78,12 +79,12 @@ def config_page() -> str:
 
 def commands() -> list[tuple[str, str]]:
     """(command, its help) of the hub's command line."""
-    groups = (("", cli.app), ("config ", cli.config_app), ("keys ", keys_app))
+    groups = (("", cli.app), ("config ", cli.config_app), ("ca ", ca_app), ("keys ", keys_app))
     found = [
         (f"{prefix}{name}", " ".join(app[name].help.split()))
         for prefix, app in groups
         for name in app
-        if not name.startswith("-") and name != "config"
+        if not name.startswith("-") and name not in {"config", "ca", "keys"}
     ]
     return sorted(found)
 

@@ -6,6 +6,7 @@ BasicConstraints and KeyUsage (RFC 5280 §4.2). Keys are P-256, files are 0600.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import ipaddress
@@ -13,7 +14,7 @@ import logging
 import os
 import secrets
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -50,11 +51,15 @@ class TlsError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What the server context is loaded from. `ca` is what clients need to trust; None if only the operator knows."""
+    """What the server context is loaded from. `ca` is what clients need to trust; None if only the operator knows.
+    `more`: files of other CAs that clients may know the hub by, where they are there (hub.carotation)."""
 
     certificate: Path
     key: Path
     ca: Path | None
+    more: tuple[Path, ...] = ()
+    host: str = ""
+    """Name or address that the certificate has to cover; empty: any is good."""
 
 
 def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
@@ -62,26 +67,45 @@ def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     if (directory / CA_CERT).exists():
         raise FileExistsError(directory / CA_CERT)
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")])
-    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    builder = _builder(subject, subject, key.public_key(), now, CA_LIFETIME)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
-    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
+    key, made = new_ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")]), now)
     (directory / CA_KEY).unlink(missing_ok=True)  # of an attempt that ended between the two; it has signed nothing
-    write_private(directory / CA_KEY, _key_pem(key), is_new=True)
-    write_private(directory / CA_CERT, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), is_new=True)
+    write_private(directory / CA_KEY, key_pem(key), is_new=True)
+    write_private(directory / CA_CERT, made.public_bytes(Encoding.PEM), is_new=True)
 
 
-def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime) -> bool:
-    """Make the leaf if it is absent, near its end, of another CA, or lacks one of `hosts`. True if it was made.
+def new_ca(subject: x509.Name, now: datetime.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A key, and the certificate that it signs for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, ca_certificate(subject, None, key.public_key(), now, CA_LIFETIME).sign(key, hashes.SHA256())
+
+
+def ca_certificate(
+    subject: x509.Name,
+    issuer: x509.Certificate | None,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+    lifetime: datetime.timedelta,
+) -> x509.CertificateBuilder:
+    """A CA's certificate, ready to be signed by `issuer`, None by itself. One more CA may stand below it: its successor
+    while that takes over (hub.carotation)."""
+    builder = _builder(subject, issuer.subject if issuer else subject, key, now, lifetime)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else 1), critical=True)
+    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    own = x509.SubjectKeyIdentifier.from_public_key(key)
+    ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value if issuer else own
+    return builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
+
+
+def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime, chain: bytes = b"") -> bool:
+    """Make the leaf if it is absent, near its end, of another CA, lacks one of `hosts`, or is followed by another
+    chain than this (PEM; the CA itself when empty). True if it was made.
 
     A host is a DNS name or an IP address. Raises TlsError when the CA's files are unusable.
     """
-    ca, ca_key = _load_ca(directory)
+    ca, ca_key = load_ca(directory)
     wanted = sorted(set(hosts))
-    if _is_good_leaf(directory, ca, wanted, now):
+    chain = chain or ca.public_bytes(Encoding.PEM)
+    if _is_good_leaf(directory, ca, wanted, now, chain):
         return False
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "riata hub")])
@@ -95,8 +119,8 @@ def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime) -
     issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     builder = builder.add_extension(issuer, critical=False)
     leaf = builder.sign(ca_key, hashes.SHA256())
-    write_private(directory / LEAF_KEY, _key_pem(key))
-    write_private(directory / LEAF_CERT, leaf.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM))
+    write_private(directory / LEAF_KEY, key_pem(key))
+    write_private(directory / LEAF_CERT, leaf.public_bytes(Encoding.PEM) + chain)
     logger.info("hub certificate made", extra={"hosts": wanted, "valid_until": leaf.not_valid_after_utc.isoformat()})
     return True
 
@@ -108,6 +132,8 @@ class ServerContext:
         """Raises TlsError."""
         self.files = files
         self.context = _new_context()
+        self.on_reload: Callable[[str], None] = lambda result: None
+        """Hears of replaced files: 'taken' or 'refused'."""
         self._stamp: tuple[tuple[int, int], ...] = ()
         self.reload()
 
@@ -116,6 +142,7 @@ class ServerContext:
         broken for every new handshake (facts/dependencies.md trap 18). Raises TlsError, and changes nothing then."""
         stamp = self._stamps()
         _load(_new_context(), self.files)
+        _check(self.files, datetime.datetime.now(datetime.UTC))
         _load(self.context, self.files)
         self._stamp = stamp
 
@@ -132,8 +159,10 @@ class ServerContext:
         except TlsError as exc:
             self._stamp = stamp
             logger.error("new certificate refused, the old one stays", extra={"reason": str(exc)})
+            self.on_reload("refused")
             return False
         logger.info("hub certificate reloaded")
+        self.on_reload("taken")
         return True
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
@@ -145,8 +174,23 @@ class ServerContext:
 
 
 def read_ca(files: TlsFiles) -> bytes:
-    """The PEM of the CA that `/v1/ca` gives out; empty if the operator brought certificates without naming the CA."""
-    return files.ca.read_bytes() if files.ca else b""
+    """The PEM of the CAs that `/v1/ca` gives out, the one that signs first; empty if the operator brought certificates
+    without naming the CA. Raises OSError."""
+    if files.ca is None:
+        return b""
+    content = _contents(files.ca, files.more)
+    while (again := _contents(files.ca, files.more)) != content:  # one file takes the other's place meanwhile
+        content = again
+    return content
+
+
+def _contents(ca: Path, more: Iterable[Path]) -> bytes:
+    found: dict[bytes, None] = {}
+    found[ca.read_bytes()] = None
+    for path in more:
+        with contextlib.suppress(FileNotFoundError):
+            found[path.read_bytes()] = None
+    return b"".join(found)
 
 
 def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
@@ -164,13 +208,13 @@ def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """The name of a file is on the disk only when its directory is."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -197,6 +241,45 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise TlsError(f"{files.certificate}, {files.key}: are no matching certificate and key ({exc.reason})") from exc
     except OSError as exc:
         raise TlsError(f"{files.certificate}, {files.key}: cannot be read: {exc.strerror}") from exc
+
+
+def _check(files: TlsFiles, now: datetime.datetime) -> None:
+    """Raises TlsError for a certificate that every client would refuse: by its dates, or for the public name."""
+    try:
+        leaf = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise TlsError(f"{files.certificate}: cannot be read as a certificate") from exc
+    if leaf.not_valid_after_utc <= now:
+        raise TlsError(f"{files.certificate}: ended at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it")
+    if leaf.not_valid_before_utc > now:
+        raise TlsError(f"{files.certificate}: begins only at {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    if files.host and not _covers(leaf, files.host):
+        raise TlsError(
+            f"{files.certificate}: its subjectAltName does not cover {files.host!r}, the host of public_url: no client"
+            " would accept it"
+        )
+
+
+def _covers(leaf: x509.Certificate, host: str) -> bool:
+    """RFC 6125: the name itself, or a wildcard for its first label."""
+    dns, addresses = names_of(leaf)
+    try:
+        return str(ipaddress.ip_address(host)) in addresses
+    except ValueError:
+        pass
+    host = host.lower().rstrip(".")
+    first, _, rest = host.partition(".")
+    names = {name.lower().rstrip(".") for name in dns}
+    return host in names or bool(first and rest and f"*.{rest}" in names)
+
+
+def names_of(leaf: x509.Certificate) -> tuple[set[str], set[str]]:
+    """DNS names and addresses of its subjectAltName."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set(), set()
+    return set(names.get_values_for_type(x509.DNSName)), {str(a) for a in names.get_values_for_type(x509.IPAddress)}
 
 
 def _builder(
@@ -237,11 +320,13 @@ def _name(host: str) -> x509.GeneralName:
         raise TlsError(f"{host!r} cannot be a name in a certificate: write it in ASCII (xn--…)") from exc
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """As it is kept."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Certificate and key of the hub's CA. Raises TlsError."""
     try:
         ca = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
         key = load_pem_private_key((directory / CA_KEY).read_bytes(), None)
@@ -254,19 +339,21 @@ def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivate
     return ca, key
 
 
-def _is_good_leaf(directory: Path, ca: x509.Certificate, wanted: list[str], now: datetime.datetime) -> bool:
+def _is_good_leaf(
+    directory: Path, ca: x509.Certificate, wanted: list[str], now: datetime.datetime, chain: bytes
+) -> bool:
     try:
-        leaf = x509.load_pem_x509_certificate((directory / LEAF_CERT).read_bytes())
+        content = (directory / LEAF_CERT).read_bytes()
+        leaf = x509.load_pem_x509_certificate(content)
         key = load_pem_private_key((directory / LEAF_KEY).read_bytes(), None)
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         leaf.verify_directly_issued_by(ca)
     except Exception:  # absent, damaged or of another CA: a new one is the cure for all
         return False
-    covered = set(names.get_values_for_type(x509.DNSName))
-    covered |= {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    dns, addresses = names_of(leaf)
     return (
         key.public_key() == leaf.public_key()
-        and set(wanted) <= covered
+        and content == leaf.public_bytes(Encoding.PEM) + chain
+        and set(wanted) <= dns | addresses
         and leaf.not_valid_before_utc <= now
         and leaf.not_valid_after_utc - now > min(LEAF_RENEWAL, (ca.not_valid_after_utc - now) / 2)
     )

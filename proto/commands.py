@@ -22,6 +22,11 @@ _Pins = Annotated[
 _Millis = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
+_Pin = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+
+CA_MAX: Final = 32_768
+"""Characters of a CA bundle; two CAs of a hub have 1,300."""
+ACCEPTED_MAX: Final = 8
 PODS_MAX: Final = 180
 """Pods in one part of a map: a command has at most 61,440 bytes."""
 
@@ -98,6 +103,24 @@ class PresentToken(Fields, frozen=True):
         return "PresentToken(…)"
 
 
+class LearnCa(Fields, frozen=True):
+    """Arguments of `learn-ca`."""
+
+    ca: Annotated[str, msgspec.Meta(min_length=1, max_length=CA_MAX)]
+    """PEM of the CAs that the hub's certificates are and will be of: one, two while its CA is replaced."""
+    pins: Annotated[tuple[_Pin, ...], msgspec.Meta(min_length=1, max_length=ACCEPTED_MAX)]
+    """Every pin under which the hub may be known, those of TLS terminators in front of it included."""
+
+
+class CaLearnt(Fields, frozen=True):
+    """Result of `learn-ca`."""
+
+    pins: Annotated[tuple[_Pin, ...], msgspec.Meta(min_length=1, max_length=ACCEPTED_MAX)]
+    """Of the CAs that the agent trusts from now on."""
+    keeps: bool
+    """They outlive this process: it keeps them, or its settings name them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
     """One verb. `by`: who says it, `hub` or `agent`."""
@@ -135,10 +158,19 @@ REGISTER_PODS: Final = Verb(
     RegisterPods,
     Nothing,
 )
+LEARN_CA: Final = Verb(
+    "learn-ca",
+    "hub",
+    "Trust these CAs, and of those trusted until now only what has one of these pins. Refused when nothing that is"
+    " trusted now would stay.",
+    LearnCa,
+    CaLearnt,
+)
 PRESENT_TOKEN: Final = Verb("present-token", "agent", "Role node: go on until this token ends.", PresentToken, Nothing)
 
 VERBS: Final[dict[str, Verb]] = {
-    verb.name: verb for verb in (REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, PRESENT_TOKEN)
+    verb.name: verb
+    for verb in (REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, LEARN_CA, PRESENT_TOKEN)
 }
 """Every verb by its name."""
 

@@ -110,7 +110,12 @@ def keep_pinned(pem: bytes, pins: Iterable[str]) -> bytes:
         for certificate in certificates_of_pem(pem)
         if any(hmac.compare_digest(spki_pin(certificate), pin) for pin in wanted)
     ]
-    return b"".join(map(_to_pem, kept))
+    return pem_of(kept)
+
+
+def pem_of(certificates: Iterable[bytes]) -> bytes:
+    """Certificates in DER as a PEM bundle."""
+    return b"".join(map(_to_pem, certificates))
 
 
 def _to_pem(certificate: bytes) -> bytes:

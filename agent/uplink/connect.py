@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,10 +18,11 @@ from agent.relay.admission import Admission
 from agent.uplink.credentials import HubCredential, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis
 from agent.uplink.session import Opened, Opener
-from proto.aio.commands import CommandServer
+from proto.aio.commands import CommandServer, Handler
 from proto.aio.link import EndReason, Link
 from proto.aio.tasks import TaskGroup
 from proto.backoff import Backoff
+from proto.commands import Verb
 from proto.errors import Code
 from proto.events import DrainReceived
 from proto.messages import StreamKind
@@ -62,6 +63,7 @@ class Uplink:
         counts: Counts,
         *,
         duties: Sequence[Duty] = (),
+        commands: Mapping[Verb, Handler] | None = None,
         jitter: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -71,6 +73,7 @@ class Uplink:
         self._credential = credential
         self._admission = admission
         self._duties = duties
+        self._commands = commands or {}
         self._counts = counts
         self._random = jitter or random.SystemRandom()
         self._backoff = Backoff(self._random.random)
@@ -167,7 +170,8 @@ class Uplink:
         started_at = self._clock()
         self._begin(link, opened)
         tending = TaskGroup(f"credential of {link.name}")
-        server = CommandServer(self._credential.handlers(link, opened.proven), tending)
+        handlers = {**self._credential.handlers(link, opened.proven), **self._commands}
+        server = CommandServer(handlers, tending)
         running = group.spawn(self._drive(link, started_at, opened.proven, tending), name="session")
         either: set[asyncio.Future[Any]] = {running, drains}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,9 @@
 There is no trust on first use and no way to switch verification off. Since nothing but a pinned CA is in the store, a
 verified chain ends in one. Without a CA file the CA is fetched over a connection that carries no credential and proves
 nothing; what does not match a pin is thrown away before anything is trusted.
+
+While the hub's CA is replaced the hub says over the authenticated tunnel which CAs take its place (`learn`); that holds
+until the settings name other pins (agent.hubca).
 """
 
 import logging
@@ -10,11 +13,14 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from agent.config import HubSettings
+from agent.hubca import CaStore, CaUnusable, HubCa, Unkept
 from agent.uplink import fetch
 from agent.uplink.diagnose import ConnectFailed, of_cause, of_network_error
 from agent.uplink.proxies import Proxy
 from proto import causes
-from proto.pins import PinError, keep_pinned, pins_of_pem
+from proto.commands import ACCEPTED_MAX, CaLearnt, LearnCa
+from proto.errors import Code, StreamReset
+from proto.pins import PinError, certificates_of_pem, keep_pinned, pem_of, pins_of_pem
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +31,13 @@ Fetch = Callable[[HubSettings, Proxy | None], Awaitable[bytes]]
 class HubTrust:
     """Makes the context for each connect; remembers it while its source stays the same."""
 
-    def __init__(self, settings: HubSettings, *, fetch_ca: Fetch | None = None) -> None:
+    def __init__(self, settings: HubSettings, *, fetch_ca: Fetch | None = None, store: CaStore | None = None) -> None:
         self._settings = settings
+        self._store = store or Unkept()
+        self._learnt: bytes | None = None
+        """PEM of what the hub has said; None while the settings hold."""
+        self._is_loaded = False
+        self._kept = b""
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
         self.pins: tuple[str, ...] = ()
@@ -35,6 +46,11 @@ class HubTrust:
 
     async def context(self, proxy: Proxy | None) -> ssl.SSLContext:
         """The context to connect with; reads or fetches the CA. Raises ConnectFailed."""
+        await self._load()
+        if self._learnt is not None:
+            if self._context is None:
+                self._context = self._make(self._learnt, "what the hub has said of its CA")
+            return self._context
         if self._settings.ca_file is not None:
             try:
                 source = self._read_file()
@@ -53,6 +69,58 @@ class HubTrust:
     def doubt(self) -> None:
         """The hub's chain did not verify: fetch the CA again next time (its key is the same, its dates may not be)."""
         self._context = None
+
+    async def learn(self, args: LearnCa) -> CaLearnt:
+        """What the hub says of its CAs on an open session. Raises StreamReset: nothing has changed then."""
+        try:
+            given = dict(zip(pins_of_pem(args.ca.encode()), certificates_of_pem(args.ca.encode()), strict=True))
+            ours = dict(zip(self.pins, certificates_of_pem(self._kept), strict=True))
+        except (PinError, UnicodeError, ValueError):
+            raise StreamReset("the CAs are malformed", Code.PROTOCOL) from None
+        if not given.keys() & ours.keys():
+            if not ours.keys() & set(args.pins):
+                raise StreamReset(
+                    "none of the CAs that this agent trusts would stay: behind a TLS terminator, name its pin in the"
+                    " hub's agent_pins",
+                    Code.REFUSED,
+                )
+            return CaLearnt(pins=tuple(ours), keeps=True)  # a terminator ends our TLS: the hub's own CA is not met
+        wanted = {pin: der for pin, der in ours.items() if pin in args.pins} | given
+        if len(wanted) > ACCEPTED_MAX:
+            raise StreamReset(f"more than {ACCEPTED_MAX} CAs", Code.TOO_BIG)
+        if wanted.keys() != ours.keys():
+            pem = pem_of(wanted.values())
+            try:
+                self._context = self._make(pem, "what the hub says of its CA")
+            except ConnectFailed:
+                raise StreamReset("the CAs are malformed", Code.PROTOCOL) from None
+            self._learnt = pem
+            logger.info("hub CAs learnt", extra={"pins": list(self.pins)})
+        return CaLearnt(pins=self.pins, keeps=await self._keep())
+
+    async def _keep(self) -> bool:
+        """Whether what is trusted now outlives this process."""
+        if self._learnt is None:
+            return True
+        settings = self._settings
+        try:
+            await self._store.save(HubCa(settings.ca_pins, self._learnt.decode("ascii")))
+        except CaUnusable as exc:
+            logger.info("hub CAs not kept", extra={"reason": str(exc)})
+            return settings.ca_file is None and set(self.pins) <= set(settings.ca_pins)
+        return True
+
+    async def _load(self) -> None:
+        """What an earlier process has learnt, once. Raises ConnectFailed."""
+        if self._is_loaded:
+            return
+        try:
+            known = await self._store.load()
+        except CaUnusable as exc:
+            raise _no_ca(str(exc)) from exc
+        self._is_loaded = True
+        if known is not None and known.settings == self._settings.ca_pins:
+            self._learnt = known.ca.encode()
 
     def _read_file(self) -> bytes:
         assert self._settings.ca_file is not None
@@ -75,17 +143,24 @@ class HubTrust:
             raise _no_ca(f"{where} is unusable: {exc}") from exc
         if not kept:
             raise _no_ca(f"{where} holds no CA with the pin of --hub-ca-pin: one of the two belongs to another hub")
-        self.pins = tuple(dict.fromkeys(pins_of_pem(kept)))
+        return self._make(kept, where)
+
+    def _make(self, kept: bytes, where: str) -> ssl.SSLContext:
+        """A context that trusts these. Raises ConnectFailed."""
         try:
+            found = dict(zip(pins_of_pem(kept), certificates_of_pem(kept), strict=True))
             context = ssl.create_default_context(cadata=kept.decode("ascii"))
         except ssl.SSLError as exc:
             raise _no_ca(f"{where} holds the pinned key in a malformed certificate") from exc
+        except PinError as exc:
+            raise _no_ca(f"{where} is unusable: {exc}") from exc
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A pin may name an intermediate CA; then the chain ends there.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self._settings.allow_legacy_ca:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.set_alpn_protocols(["http/1.1"])
+        self.pins, self._kept = tuple(found), pem_of(found.values())
         return context
 
 

@@ -70,7 +70,7 @@ async def fetch_manifest(call: Call) -> Reply:
 
 def values_of(services: Services, cluster: Cluster, body: models.ManifestRequest) -> ManifestValues:
     """Raises Conflict: the hub's own settings do not allow a manifest."""
-    known = sorted(services.agent_pins())
+    known = list(services.joining_pins())
     if not known:
         raise Conflict("the hub serves no TLS and knows no pin for its agents: set agent_pins, and public_url")
     ca = services.ca_pem()

@@ -228,6 +228,25 @@ class Agent(Answer):
     node_facts: NodeFacts | None = Field(description="What a connected node agent says of its node.")
 
 
+class CaStanding(Answer):
+    id: str
+    cluster: str
+    role: str
+    node: str
+    instance: str
+    connected: bool
+    knows: bool = Field(description="It trusts the CA that the hub's certificate is or will be of.")
+    keeps: bool = Field(description="Also after its next start.")
+    problem: str = Field(description="Why it has not learnt it; empty when it has, or was not asked yet.")
+
+
+class CaRotation(Answer):
+    phase: Literal["steady", "introduced", "switched"]
+    pin: str = Field(description="Of the CA that agents need to know.")
+    accepted_pins: list[str] = Field(description="Every pin under which agents may know the hub.")
+    agents: list[CaStanding]
+
+
 class AgentToken(Answer):
     id: str
     name: str

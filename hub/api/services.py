@@ -15,6 +15,7 @@ from hub.auth.grants import Authorizer, GrantIndex, Grants
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.tokens import TokenIndex, Tokens
+from hub.catrust import Rotation
 from hub.clock import Clock
 from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import ClusterIndex, Clusters
@@ -126,3 +127,7 @@ class Services:
     fetches: FetchLimit
     rotate_key: Callable[[str], Awaitable[str]]
     """Has an enrolled agent replace its key; why it did not, or nothing."""
+    joining_pins: Callable[[], Sequence[str]]
+    """Pins that new agents are given. Raises OSError, PinError."""
+    ca_rotation: Callable[[], Rotation]
+    """Where the replacement of the hub's CA is. Raises OSError, PinError."""

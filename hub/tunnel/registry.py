@@ -14,6 +14,7 @@ from hub.auth.agents import ROLE_CLUSTER, AgentIdentity
 from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession, nothing_proven
 from hub.auth.standing import Fault
+from hub.catrust import AgentTrust
 from hub.route import Asked, Candidate, Decision, Reason, Route
 from hub.tunnel.lastseen import LastSeen
 from hub.tunnel.limits import NODE_TUNNELS_MAX
@@ -52,6 +53,8 @@ class Tunnel:
     """What the agent says of its node; orders those that are eligible and does nothing else."""
     facts: NodeFacts = NO_FACTS
     """What it says of its node besides, for display."""
+    trust: AgentTrust = dataclasses.field(default_factory=AgentTrust)
+    """What it knows of the hub's CAs, while these are replaced."""
     candidate: Candidate = dataclasses.field(init=False)
     """The tunnel as a route."""
 
@@ -93,6 +96,10 @@ class TunnelStatus:
     is_eligible: bool = True
     """Requests may take it."""
     facts: NodeFacts = NO_FACTS
+    trusts: tuple[str, ...] = ()
+    """Pins of the CAs that it trusts; only while the hub's own is replaced."""
+    keeps_trust: bool = False
+    trust_problem: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -272,6 +279,9 @@ class Registry:
                 rtt_s=tunnel.link.rtt_s,
                 streams=tunnel.link.streams,
                 is_eligible=tunnel.candidate.is_eligible,
+                trusts=tunnel.trust.pins,
+                keeps_trust=tunnel.trust.keeps,
+                trust_problem=tunnel.trust.problem,
             )
             for tunnel in (*self._tunnels.get(cluster_uid, ()), *self._nodes.get(cluster_uid, ()))
         ]

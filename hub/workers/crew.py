@@ -64,6 +64,19 @@ class Member:
         self.sockets = []
 
 
+class RemoteSession:
+    """A worker's session, as hub.catrust asks for it."""
+
+    def __init__(self, opened: Opened, live: messages.Live | None) -> None:
+        self.credential_id = opened.credential_id
+        self.instance = opened.instance.hex()
+        self.role = opened.role
+        self.node = opened.node
+        self.trusts = () if live is None else live.trusts
+        self.keeps_trust = live is not None and live.keeps_trust
+        self.trust_problem = "" if live is None else live.trust_problem
+
+
 class Crew:
     """`start`, then `drain`, `stop` and `aclose`."""
 
@@ -154,6 +167,18 @@ class Crew:
             if isinstance(reply, Families) and member.is_serving:
                 self.sums.take(member.number, reply)
         return self.sums
+
+    async def sessions(self) -> dict[str, list[RemoteSession]]:
+        """What every worker says of its agents and the hub's CAs, by cluster."""
+        members = list(self._serving())
+        replies = await asyncio.gather(*(self._ask(member, messages.Look(""), ANSWER_S) for member in members))
+        found: dict[str, list[RemoteSession]] = {}
+        for member, reply in zip(members, replies, strict=True):
+            lives = {live.session_id: live for live in reply.tunnels} if isinstance(reply, Lives) else {}
+            for opened in member.tunnels.values():
+                shown = RemoteSession(opened, lives.get(opened.session_id))
+                found.setdefault(opened.cluster_uid, []).append(shown)
+        return found
 
     # -- one worker
 

@@ -152,6 +152,9 @@ class Live(Word, frozen=True):
     last_received_age_s: float
     rtt_s: float | None
     streams: int
+    trusts: tuple[str, ...] = ()
+    keeps_trust: bool = False
+    trust_problem: str = ""
 
 
 class Lives(Word, frozen=True):

@@ -154,7 +154,15 @@ class SharedRegistry(Registry):
         own = [each for each in self if cluster_uid in {"", each.identity.cluster_uid}]
         return Lives(
             tuple(
-                Live(each.session_id, max(now - each.link.last_received_at, 0.0), each.link.rtt_s, each.link.streams)
+                Live(
+                    each.session_id,
+                    max(now - each.link.last_received_at, 0.0),
+                    each.link.rtt_s,
+                    each.link.streams,
+                    each.trust.pins,
+                    each.trust.keeps,
+                    each.trust.problem,
+                )
                 for each in own
             )
         )
@@ -215,6 +223,9 @@ class SharedRegistry(Registry):
                     rtt_s=None if live is None else live.rtt_s,
                     streams=0 if live is None else live.streams,
                     is_eligible=opened.is_eligible,
+                    trusts=() if live is None else live.trusts,
+                    keeps_trust=live is not None and live.keeps_trust,
+                    trust_problem="" if live is None else live.trust_problem,
                 )
             )
         return sorted(shown, key=lambda each: each.connected_since)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from hub import tls
-from hub.app import make_indexes, open_data, ready_document, renew_certificate, tls_files
+from hub import certificate, tls
+from hub.app import make_indexes, open_data, ready_document
 from hub.bootstrap import SetupError
+from hub.cawatch import CaView, RotationWatch, Sessions
+from hub.clock import wall_clock
 from hub.clusters.records import Cluster
 from hub.config import Settings, host_and_port
 from hub.exposition import MetricsServer
@@ -37,7 +39,7 @@ class Supervisor:
         self._store = store
         self._hub_id = hub_id
         if not settings.plain_http:
-            tls.ServerContext(tls_files(settings))  # a pair that does not fit is told here, once
+            tls.ServerContext(certificate.tls_files(settings))  # a pair that does not fit is told here, once
         self._tasks = TaskGroup("supervisor")
         self._metrics = Metrics()
         self._indexes = make_indexes(store)
@@ -65,7 +67,10 @@ class Supervisor:
         self._tasks.spawn(
             purge(make_retention(self._indexes.tokens, self._indexes.agents, self._store)), name="retention"
         )
-        self._tasks.spawn(renew_certificate(self._settings, self.reload_certificate), name="certificate")
+        settings, metrics = self._settings, self._metrics
+        view = CaView(settings, self._indexes.clusters, self._indexes.agents.keys)
+        watch = RotationWatch(settings.data / tls.DIRECTORY, view, metrics, self._sessions, wall_clock)
+        self._tasks.spawn(certificate.renew(settings, self.reload_certificate, watch.look), name="certificate")
 
     async def drain(self) -> None:
         if self._crew is not None:
@@ -115,6 +120,10 @@ class Supervisor:
             self._metrics,
             settings.tunnel,
         )
+
+    async def _sessions(self) -> Sessions:
+        found = await self._crew.sessions() if self._crew is not None else {}
+        return lambda uid: found.get(uid, ())
 
     async def _page(self) -> bytes:
         if self._crew is None:

@@ -134,7 +134,7 @@ def shape(kind: Any) -> str:
         return f"array of {shape(parts[0])}" if parts[-1] is Ellipsis else f"[{', '.join(map(shape, parts))}]"
     if isinstance(kind, type) and issubclass(kind, messages.Wire):
         return f"map {kind.__name__}"
-    return {str: "text", bytes: "bytes", int: "integer"}[kind]
+    return {str: "text", bytes: "bytes", int: "integer", bool: "boolean"}[kind]
 
 
 def bounds(metas: Iterable[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shutil
 import ssl
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from hub import tls
 from proto import pins
@@ -169,3 +171,49 @@ def test_a_private_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"two"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
+
+
+def test_a_certificate_that_no_client_would_accept_is_refused_and_the_old_one_stays(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = dataclasses.replace(files(directory), host="localhost")
+    server = tls.ServerContext(given)
+    heard: list[str] = []
+    server.on_reload = heard.append
+    tls.ensure_leaf(directory, ["localhost", "127.0.0.1", "hub.example.org"], NOW)
+    assert server.reload_if_changed()
+    for hosts, now, says in (
+        (["hub.example.org"], NOW, "does not cover 'localhost'"),
+        (["localhost"], NOW - tls.LEAF_LIFETIME - datetime.timedelta(days=1), "ended at"),
+        (["localhost"], NOW + datetime.timedelta(days=2), "begins only at"),
+    ):
+        (directory / tls.LEAF_CERT).unlink()
+        tls.ensure_leaf(directory, hosts, now)
+        caplog.clear()
+        assert not server.reload_if_changed()
+        assert says in caplog.records[0].reason  # type: ignore[attr-defined]
+        handshake(server.context, directory / tls.CA_CERT, "hub.example.org")
+    assert heard == ["taken", "refused", "refused", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "is_covered"),
+    [
+        ("hub.example.org", ["hub.example.org"], True),
+        ("HUB.example.org.", ["hub.EXAMPLE.org"], True),
+        ("hub.example.org", ["*.example.org"], True),
+        ("a.hub.example.org", ["*.example.org"], False),
+        ("example.org", ["*.example.org"], False),
+        ("10.0.0.1", ["10.0.0.1"], True),
+        ("::1", ["0:0:0:0:0:0:0:1"], True),
+        ("10.0.0.1", ["hub.example.org"], False),
+        ("hub.example.org", [], False),
+    ],
+)
+def test_which_names_a_certificate_covers(host: str, names: list[str], is_covered: bool) -> None:
+    key, ca = tls.new_ca(x509.Name([]), NOW)
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(ca.subject).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + tls.LEAF_LIFETIME)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([tls._name(name) for name in names]), False)
+    assert tls._covers(builder.sign(key, hashes.SHA256()), host) is is_covered

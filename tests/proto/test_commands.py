@@ -5,8 +5,10 @@ import pytest
 from proto import codec, commands
 from proto.commands import (
     VERBS,
+    CaLearnt,
     Fields,
     KeyProof,
+    LearnCa,
     Nothing,
     PresentToken,
     ProveKey,
@@ -25,6 +27,8 @@ EXAMPLES: list[Fields] = [
     RegisterIssuer(issuer="https://kubernetes.default.svc", jwks="{}", subjects=("system:serviceaccount:a:b",)),
     RegisterPods(part=0, parts=1, pods=("0000-1 node-1",)),
     PresentToken(token="a.b.c"),
+    LearnCa(ca="-----BEGIN", pins=(PIN,)),
+    CaLearnt(pins=(PIN, PIN), keeps=True),
     KeyProof(pins=(PIN, PIN), signed_at=1, signature="b" * 128),
 ]
 
@@ -54,7 +58,8 @@ def test_no_verb_can_name_a_cluster_a_node_or_an_agent() -> None:
 def test_the_longest_arguments_fit_into_a_command() -> None:
     pods = tuple("u" * 36 + " " + "n" * 263 for _ in range(commands.PODS_MAX))
     issuer = RegisterIssuer(issuer="i" * 2048, jwks="j" * 40_000, subjects=("s" * 512,) * 8)
-    for fields in (RegisterPods(part=255, parts=256, pods=pods), issuer, PresentToken(token="t" * 16_384)):
+    learn = LearnCa(ca="c" * commands.CA_MAX, pins=(PIN,) * commands.ACCEPTED_MAX)
+    for fields in (RegisterPods(part=255, parts=256, pods=pods), issuer, PresentToken(token="t" * 16_384), learn):
         codec.encode(Command(verb="register-issuer", args=commands.to_ext(fields)))
 
 

@@ -25,6 +25,8 @@ from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.revocation import Revocation
 from hub.auth.tokens import TokenIndex, Tokens
+from hub.carotation import Phase
+from hub.catrust import Rotation
 from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
@@ -179,6 +181,7 @@ class HubWorld:
         self.tunnels = FakeTunnels()
         self.failing: list[str] = []
         self.rotation_fails = ""
+        self.rotation = Rotation(Phase.STEADY, "sha256:" + "a" * 64, ("sha256:" + "a" * 64,), ())
         self.hub_url = "https://hub.test"
         self.pins: set[str] = {"sha256:" + "a" * 64}
         self.ca = b"PEM"
@@ -214,6 +217,8 @@ class HubWorld:
             tunnels=self.tunnels,
             fetches=FetchLimit(clock),
             rotate_key=self._rotate_key,
+            joining_pins=lambda: sorted(self.pins),
+            ca_rotation=lambda: self.rotation,
         )
         self.revocation = Revocation(
             tokens=self.tokens,

@@ -1,0 +1,154 @@
+"""`riata-hub ca`: replacing the hub's CA. Works on the data directory, whether the hub runs or not; a hub that runs
+notices within seconds."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import App, Parameter
+
+from hub import carotation, cawatch, certificate, tls
+from hub.bootstrap import SetupError, require_hub
+from hub.carotation import Phase
+from hub.catrust import Rotation
+from hub.clock import wall_clock
+from hub.config import ConfigError, Settings, load
+from proto import pins
+
+ca_app = App(name="ca", help="The CA that the hub has made for itself.")
+
+Data = Annotated[Path | None, Parameter(help="Data directory of the hub (0700). Also RIATA_HUB_DATA.")]
+Config = Annotated[Path | None, Parameter(help="TOML file with settings; hub.toml in the data directory if not given.")]
+Output = Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"], help="Form of what is printed.")]
+
+_NEXT: Final = {
+    Phase.STEADY: "next, when it is time: riata-hub ca rotate",
+    Phase.INTRODUCED: "next, once every agent knows it: riata-hub ca rotate --finish (or --abort)",
+    Phase.SWITCHED: (
+        "next: apply the manifests of clusters with node agents anew (riata clusters manifest), have users make their"
+        " kubeconfigs anew (riata login, riata kubeconfig), then riata-hub ca rotate --retire"
+    ),
+}
+
+
+@ca_app.command
+def rotate(
+    *,
+    finish: Annotated[
+        bool, Parameter(negative="", help="Have the new CA sign; refused while an agent does not know it.")
+    ] = False,
+    retire: Annotated[
+        bool, Parameter(negative="", help="Accept the old CA no longer; refused while an agent would need it.")
+    ] = False,
+    abort: Annotated[bool, Parameter(negative="", help="Take a new CA back that has not signed yet.")] = False,
+    force: Annotated[
+        bool, Parameter(negative="", help="Go on although agents do not know the new CA: those will not come back.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Replace the hub's CA in three steps: without an option a new one is made and agents learn it; then --finish, then
+    --retire. No step ends a session."""
+    if finish + retire + abort > 1:
+        raise ConfigError("--finish, --retire and --abort exclude each other: one step at a time")
+    if force and not (finish or retire):
+        raise ConfigError("--force belongs to --finish or --retire")
+    directory = _directory(_settings(data, config))
+    if finish or retire:
+        wanted = Phase.INTRODUCED if finish else Phase.SWITCHED
+        if carotation.phase(directory) is wanted and not force:
+            _refuse_unready(directory, wanted, "--finish" if finish else "--retire")
+        (carotation.switch if finish else carotation.retire)(directory)
+        _tell("the new CA signs now" if finish else "the old CA is accepted no longer")
+    elif abort:
+        carotation.abort(directory)
+        _tell("the new CA was taken back")
+    else:
+        pin = carotation.begin(directory, datetime.datetime.now(datetime.UTC))
+        _tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
+        _print(pin)
+    _tell(_NEXT[carotation.phase(directory)])
+    return 0
+
+
+@ca_app.command
+def status(*, data: Data = None, config: Config = None, output: Output = "text") -> int:
+    """Show where a rotation is, and which agents do not know the new CA."""
+    directory = _directory(_settings(data, config))
+    phase = carotation.phase(directory)
+    found = cawatch.read(directory)
+    known = _current(directory, found, phase)
+    if output == "json":
+        _print(json.dumps({**_files(directory, phase), "agents": found.get("agents") if known else None}))
+        return 0
+    for name, value in _files(directory, phase).items():
+        _print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+    if known is None:
+        _tell("the hub does not run, or has not looked yet: what its agents know is not known")
+    elif phase is not Phase.STEADY:
+        unready = known.unready()
+        _print(f"agents: {len(known.agents)}, not ready for the next step: {len(unready)}")
+        for each in unready:
+            _print(f"  {each.text}")
+    _tell(_NEXT[phase])
+    return 0
+
+
+def _files(directory: Path, phase: Phase) -> dict[str, Any]:
+    accepted = [directory / tls.CA_CERT, *(path for path in carotation.accepted(directory) if path.exists())]
+    return {"phase": phase.value, "pins": [pins.pins_of_pem(path.read_bytes())[0] for path in accepted]}
+
+
+def _refuse_unready(directory: Path, wanted: Phase, option: str) -> None:
+    """Raises SetupError that names who is not ready."""
+    known = _current(directory, cawatch.read(directory), wanted)
+    if known is None:
+        raise SetupError(
+            f"{option}: the hub does not run, or has not noticed the last step yet, so nobody knows what its agents"
+            f" trust: start it and wait some seconds. {option} --force goes on without asking"
+        )
+    unready = known.unready()
+    if unready:
+        raise SetupError(
+            f"{option}: {len(unready)} agents would not know this hub any more: {cawatch.named(unready)}."
+            f" Wait for them, revoke or re-install them; {option} --force leaves them behind"
+        )
+
+
+def _current(directory: Path, found: dict[str, Any], phase: Phase) -> Rotation | None:
+    """What a hub that runs says of this phase; None when none does."""
+    known = cawatch.of_document(found)
+    at = found.get("at")
+    is_fresh = isinstance(at, int | float) and abs(wall_clock() - at) <= cawatch.FRESH_S
+    return known if known is not None and is_fresh and known.phase is phase else None
+
+
+def _settings(data: Path | None, config: Path | None) -> Settings:
+    named = os.environ.get("RIATA_HUB_CONFIG")
+    settings = load({"data": data}, os.environ, config or (Path(named) if named else None))
+    require_hub(settings.data)
+    return settings
+
+
+def _directory(settings: Settings) -> Path:
+    """Raises SetupError where the hub has no CA of its own in use."""
+    if not certificate.is_self_made(settings):
+        raise SetupError(
+            "this hub does not use a CA of its own (tls_cert or plain_http is set): put the new CA behind the old one"
+            " into the file of tls_ca, wait until GET /v1/ca/rotation shows that agents know it, replace the"
+            " certificate, then take the old CA out"
+        )
+    return settings.data / tls.DIRECTORY
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

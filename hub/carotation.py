@@ -1,0 +1,163 @@
+"""Replacing the hub's own CA without an agent noticing (docs/adr/0018-ca-rotation.md).
+
+    steady -> begin -> introduced -> switch -> switched -> retire -> steady
+
+*introduced*: the next CA is given out beside the current one, which still signs. *switched*: the next one has become
+the current one; the old one is still accepted, and whoever knows nothing but it is led to the new one by a certificate
+that the old one signed for it (RFC 4210 §4.4, "new with old"). *retire* ends that.
+
+The phase is which files are there, so that every step has one write that decides it; what a crash leaves in front of
+that write is thrown away, what it leaves behind is finished by `recover`, which hub and command call first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import enum
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from hub import tls
+from proto import pins
+
+NEXT_CERT: Final = "ca-next.crt"
+"""Its being there is the phase *introduced*."""
+NEXT_KEY: Final = "ca-next.key"
+CROSS: Final = "ca-cross.crt"
+"""The key of the next CA, certified by the current one."""
+OLD: Final = "ca-old.crt"
+"""Its being there is the phase *switched*."""
+RETIRED: Final = "ca-retired.crt"
+"""The CA that was given up last: agents that come back are still told to forget it."""
+_LOCK: Final = ".rotation.lock"
+_DRAFT: Final = re.compile(r"\.(ca|hub)[a-z-]*\.(crt|key)\.[0-9a-f]{8}")
+"""A file whose writing was cut off (tls.write_private)."""
+
+
+class Phase(enum.StrEnum):
+    """Where a rotation is."""
+
+    STEADY = "steady"
+    INTRODUCED = "introduced"
+    SWITCHED = "switched"
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One change at a time, of any process; what an earlier one has left half done is finished. Raises TlsError,
+    OSError."""
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _recover(directory)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def phase(directory: Path) -> Phase:
+    if (directory / OLD).exists():
+        return Phase.SWITCHED
+    return Phase.INTRODUCED if (directory / NEXT_CERT).exists() else Phase.STEADY
+
+
+def begin(directory: Path, now: datetime.datetime) -> str:
+    """Make the next CA and give it out; its pin. Raises TlsError, OSError."""
+    with locked(directory):
+        _need(directory, Phase.STEADY)
+        ca, ca_key = tls.load_ca(directory)
+        key, made = tls.new_ca(ca.subject, now)
+        lifetime = ca.not_valid_after_utc - now
+        if lifetime < tls.LEAF_RENEWAL:
+            until = f"{ca.not_valid_after_utc:%Y-%m-%d}"
+            raise tls.TlsError(f"{directory / tls.CA_CERT} ends on {until}: too soon to vouch for another one")
+        cross = tls.ca_certificate(ca.subject, ca, key.public_key(), now, lifetime).sign(ca_key, hashes.SHA256())
+        tls.write_private(directory / NEXT_KEY, tls.key_pem(key))
+        tls.write_private(directory / CROSS, cross.public_bytes(Encoding.PEM))
+        tls.write_private(directory / NEXT_CERT, made.public_bytes(Encoding.PEM))  # decides
+        return pins.spki_pin(made.public_bytes(Encoding.DER))
+
+
+def switch(directory: Path) -> None:
+    """Have the next CA sign from now on. The old one's key is gone afterwards. Raises TlsError, OSError."""
+    with locked(directory):
+        _need(directory, Phase.INTRODUCED)
+        tls.write_private(directory / OLD, (directory / tls.CA_CERT).read_bytes())  # decides
+        _recover(directory)
+
+
+def retire(directory: Path) -> None:
+    """Accept the old CA no longer. Raises TlsError, OSError."""
+    with locked(directory):
+        _need(directory, Phase.SWITCHED)
+        (directory / OLD).replace(directory / RETIRED)  # decides
+        tls.sync_directory(directory)
+        _recover(directory)
+
+
+def abort(directory: Path) -> None:
+    """Take an introduced CA back. Raises TlsError, OSError."""
+    with locked(directory):
+        _need(directory, Phase.INTRODUCED)
+        _unlink(directory, NEXT_CERT)  # decides
+        _recover(directory)
+
+
+def chain(directory: Path) -> bytes:
+    """What the hub's leaf is followed by."""
+    name = CROSS if phase(directory) is Phase.SWITCHED else tls.CA_CERT
+    return (directory / name).read_bytes()
+
+
+def accepted(directory: Path) -> tuple[Path, ...]:
+    """Files of CAs that agents may know the hub by, beside the one that signs."""
+    return directory / NEXT_CERT, directory / OLD
+
+
+def _recover(directory: Path) -> None:
+    """Finish or throw away what was cut off; the lock is held."""
+    for path in directory.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    has_next, has_old = (directory / NEXT_CERT).exists(), (directory / OLD).exists()
+    if has_next and has_old:
+        key = directory / NEXT_KEY
+        if key.exists():
+            tls.write_private(directory / tls.CA_KEY, key.read_bytes())
+        tls.write_private(directory / tls.CA_CERT, (directory / NEXT_CERT).read_bytes())
+        _unlink(directory, NEXT_CERT)
+        has_next = False
+    if not has_next:
+        _unlink(directory, NEXT_KEY)
+        if not has_old:
+            _unlink(directory, CROSS)
+
+
+def _unlink(directory: Path, name: str) -> None:
+    path = directory / name
+    if path.exists():
+        path.unlink()
+        tls.sync_directory(directory)
+
+
+def _need(directory: Path, wanted: Phase) -> None:
+    """Raises TlsError that says what is possible instead."""
+    found = phase(directory)
+    if found is wanted:
+        return
+    texts = {
+        Phase.STEADY: "no rotation is under way: begin one with `riata-hub ca rotate`",
+        Phase.INTRODUCED: (
+            "a new CA is introduced already: `riata-hub ca rotate --finish` switches to it, --abort takes it back"
+        ),
+        Phase.SWITCHED: "the hub has switched to its new CA: `riata-hub ca rotate --retire` gives the old one up",
+    }
+    raise tls.TlsError(texts[found])

@@ -1,0 +1,179 @@
+"""The rotation of the hub's CA as the main process sees it: audit events, a metric, and a file with who knows what.
+
+`riata-hub ca` reads the file: it works on the hub's directory while the hub runs, and asks nobody for a token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from hub import audit, carotation, certificate, tls
+from hub.audit import Audit
+from hub.auth.agentkeys import AgentKeyIndex
+from hub.carotation import Phase
+from hub.catrust import Lesson, Rotation, Session, Standing, lesson, standings
+from hub.clock import Clock, rfc3339
+from hub.clusters.records import ClusterIndex
+from hub.config import Settings
+from hub.metrics import Metrics
+from proto import pins
+
+logger = logging.getLogger(__name__)
+
+FILE: Final = "rotation.json"
+REWRITE_S: Final = 10.0
+"""How often the file is written while nothing in it changes, so that its reader knows that the hub lives."""
+FRESH_S: Final = 30.0
+"""How old it may be for its reader."""
+
+Sessions = Callable[[str], Iterable[Session]]
+
+
+class CaView:
+    """What the hub knows of its CAs: what to tell agents, and where a rotation is. Files are read at each question."""
+
+    def __init__(self, settings: Settings, clusters: ClusterIndex, keys: AgentKeyIndex) -> None:
+        self._settings = settings
+        self._clusters = clusters
+        self._keys = keys
+        self._named = tuple(map(pins.parse_pin, settings.agent_pins))
+        self._directory = settings.data / tls.DIRECTORY
+
+    def lesson(self) -> Lesson | None:
+        """What agents are told now; None for nothing."""
+        if self._settings.plain_http:
+            return None
+        try:
+            ca = tls.read_ca(certificate.tls_files(self._settings))
+            is_over = self._is_self_made and (self._directory / carotation.RETIRED).exists()
+            return lesson(ca, self._named, is_over=is_over)
+        except (OSError, pins.PinError):
+            return None
+
+    def rotation(self, sessions: Sessions) -> Rotation:
+        """Raises OSError, PinError."""
+        settings = self._settings
+        own = [] if settings.plain_http else _pins(tls.read_ca(certificate.tls_files(settings)))
+        if self._is_self_made:
+            phase = carotation.phase(self._directory)
+        else:
+            phase = Phase.INTRODUCED if len(own) > 1 else Phase.STEADY
+        wanted = "" if not own else own[-1] if phase is Phase.INTRODUCED else own[0]
+        found = standings(self._clusters, self._keys, sessions, wanted, self._named)
+        return Rotation(phase, wanted, (*own, *self._named), tuple(found))
+
+    def joining_pins(self) -> tuple[str, ...]:
+        """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.
+        Raises OSError, PinError."""
+        own = [] if self._settings.plain_http else _pins(tls.read_ca(certificate.tls_files(self._settings)))
+        if self._is_self_made and carotation.phase(self._directory) is Phase.SWITCHED:
+            own = own[:1]
+        return (*self._named, *own)[:2]
+
+    @property
+    def _is_self_made(self) -> bool:
+        return certificate.is_self_made(self._settings)
+
+
+class RotationWatch:
+    """`look` every few seconds, in the main process."""
+
+    def __init__(
+        self,
+        directory: Path,
+        view: CaView,
+        metrics: Metrics,
+        sessions: Callable[[], Awaitable[Sessions]],
+        clock: Clock,
+    ) -> None:
+        self._file = directory / FILE
+        self._view = view
+        self._metrics = metrics
+        self._sessions = sessions
+        self._clock = clock
+        self._written: tuple[float, Rotation] | None = None
+
+    async def look(self) -> None:
+        """Raises OSError, PinError."""
+        rotation = self._view.rotation(await self._sessions())
+        unready = rotation.unready() if rotation.phase is not Phase.STEADY else []
+        self._metrics.ca_rotation(rotation.phase.value, len(unready))
+        before = self._written[1] if self._written is not None else None
+        seen = before.phase if before is not None else self._recorded()
+        if seen is not rotation.phase:
+            self._audit(seen, rotation)
+        is_due = self._written is None or self._clock() - self._written[0] >= REWRITE_S
+        if rotation != before or (is_due and rotation.phase is not Phase.STEADY):
+            self._write(rotation)
+
+    def _recorded(self) -> Phase:
+        """What an earlier process has recorded."""
+        document = read(self._file.parent)
+        try:
+            return Phase(str(document.get("phase")))
+        except ValueError:
+            return Phase.STEADY
+
+    def _audit(self, before: Phase, rotation: Rotation) -> None:
+        event = {
+            Phase.INTRODUCED: Audit.CA_INTRODUCED,
+            Phase.SWITCHED: Audit.CA_SWITCHED,
+            Phase.STEADY: Audit.CA_TAKEN_BACK if before is Phase.INTRODUCED else Audit.CA_RETIRED,
+        }[rotation.phase]
+        audit.record(event, pin=rotation.pin, unready=[each.agent for each in rotation.unready()][:20])
+
+    def _write(self, rotation: Rotation) -> None:
+        now = self._clock()
+        if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
+            rotation = dataclasses.replace(rotation, agents=())
+        tls.write_private(self._file, json.dumps({"at": now, **document(rotation)}).encode() + b"\n")
+        self._written = now, rotation
+
+
+def document(rotation: Rotation) -> dict[str, Any]:
+    """As it is shown and kept."""
+    return {
+        "phase": rotation.phase.value,
+        "pin": rotation.pin,
+        "accepted": list(rotation.accepted),
+        "agents": [dataclasses.asdict(each) for each in rotation.agents],
+    }
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """What the hub has written last; empty if it never has, or if it is damaged."""
+    try:
+        found = json.loads((directory / FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def of_document(found: dict[str, Any]) -> Rotation | None:
+    """Of what `read` gave; None when it is none."""
+    try:
+        agents = tuple(Standing(**each) for each in found["agents"])
+        return Rotation(Phase(found["phase"]), str(found["pin"]), tuple(found["accepted"]), agents)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def when(found: dict[str, Any]) -> str:
+    """When it was written, for people."""
+    return rfc3339(float(found.get("at", 0)))
+
+
+def _pins(ca: bytes) -> list[str]:
+    return list(dict.fromkeys(pins.pins_of_pem(ca))) if ca else []
+
+
+def named(agents: Collection[Standing], most: int = 20) -> str:
+    """Agents in a sentence."""
+    texts = [each.text for each in agents]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more

@@ -1,0 +1,75 @@
+"""The hub's certificate: which files, which names, and its care while the hub runs."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import socket
+import urllib.parse
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from hub import carotation, tls
+from hub.config import Settings, host_and_port
+from proto.pins import PinError
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S: Final = 5.0
+"""How soon a replaced certificate file is noticed without SIGHUP."""
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
+
+
+async def renew(settings: Settings, reload: Callable[[], None], look: Callable[[], Awaitable[None]]) -> None:
+    """Notice replaced files; make the self-made leaf anew before it ends; `look` where a rotation is. For ever."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await asyncio.to_thread(ensure, settings)
+            reload()
+            await look()
+        except (tls.TlsError, PinError, OSError):
+            logger.exception("hub certificate could not be renewed")
+
+
+def tls_files(settings: Settings) -> tls.TlsFiles:
+    """The operator's files, or the ones that the hub makes."""
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        # Behind a terminator of one's own (agent_pins) nobody meets this certificate by the public name.
+        host = "" if settings.agent_pins else urllib.parse.urlsplit(settings.public_url).hostname or ""
+        return tls.TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_ca, host=host)
+    directory = settings.data / tls.DIRECTORY
+    more = carotation.accepted(directory)
+    return tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.LEAF_KEY, directory / tls.CA_CERT, more)
+
+
+def is_self_made(settings: Settings) -> bool:
+    """Whether the hub has a CA of its own that signs its certificate."""
+    return not settings.plain_http and settings.tls_cert is None
+
+
+def ensure(settings: Settings) -> None:
+    """Make the self-made leaf, or make it anew if names, dates or the CA ask for it; finish what a rotation of the CA
+    has begun. Raises TlsError, OSError."""
+    if not is_self_made(settings):
+        return
+    directory, now = settings.data / tls.DIRECTORY, datetime.datetime.now(datetime.UTC)
+    with carotation.locked(directory):
+        tls.ensure_leaf(directory, hosts(settings), now, carotation.chain(directory))
+
+
+def hosts(settings: Settings) -> list[str]:
+    """Every name under which clients may call this hub."""
+    found = {"localhost", "127.0.0.1", "::1", *settings.tls_names}
+    for address in settings.listen:
+        host, _ = host_and_port(address)
+        found.add(_host_name() if host in WILDCARDS else host)
+    public = urllib.parse.urlsplit(settings.public_url).hostname
+    return sorted(found | ({public} if public else set()))
+
+
+def _host_name() -> str:
+    """This machine's name, if a certificate can hold it."""
+    name = socket.gethostname()
+    return name if name.isascii() and name else "localhost"

@@ -1,0 +1,81 @@
+"""Telling agents which CAs to trust while the hub's own is replaced, each on the session that it has proven."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from hub.catrust import Lesson
+from hub.tunnel.registry import Registry, Tunnel
+from proto.aio.commands import call
+from proto.aio.tasks import TaskGroup
+from proto.commands import LEARN_CA, CaLearnt, LearnCa
+from proto.errors import RiataError
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 1.0
+"""How often is looked for agents that were not told yet."""
+AGAIN_S: Final = 20.0
+"""When one that did not learn is asked again."""
+AT_ONCE: Final = 50
+
+
+class CaTeaching:
+    """`run` for ever; it does nothing while there is nothing to tell."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        lesson: Callable[[], Lesson | None],
+        tasks: TaskGroup,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        ask: Callable[..., Awaitable[Any]] = call,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._registry = registry
+        self._lesson = lesson
+        self._tasks = tasks
+        self._clock = clock
+        self._ask_agent = ask
+        self._interval_s = interval_s
+        self._asked: set[Tunnel] = set()
+
+    async def run(self) -> None:
+        while True:
+            lesson = self._lesson()
+            if lesson is not None:
+                self._tell(lesson)
+            await asyncio.sleep(self._interval_s)
+
+    def _tell(self, lesson: Lesson) -> None:
+        digest, now = lesson.digest, self._clock()
+        for tunnel in self._registry:
+            if len(self._asked) >= AT_ONCE:
+                return
+            trust = tunnel.trust
+            if trust.told == digest or tunnel in self._asked or now < trust.again_at or not tunnel.link.may_open:
+                continue
+            self._asked.add(tunnel)
+            self._tasks.spawn(self._ask(tunnel, lesson, digest), name=f"ca-{tunnel.session_id}")
+
+    async def _ask(self, tunnel: Tunnel, lesson: Lesson, digest: str) -> None:
+        trust = tunnel.trust
+        try:
+            args = LearnCa(ca=lesson.ca.decode("ascii"), pins=lesson.pins)
+            learnt = await self._ask_agent(tunnel.link, LEARN_CA, args)
+        except (RiataError, TimeoutError) as exc:
+            trust.problem = str(exc) or "it did not answer in time"
+            trust.again_at = self._clock() + AGAIN_S
+            logger.info(
+                "an agent has not learnt the hub's CAs", extra={"session": tunnel.session_id, "why": trust.problem}
+            )
+        else:
+            assert isinstance(learnt, CaLearnt)
+            trust.pins, trust.keeps, trust.problem, trust.told = learnt.pins, learnt.keeps, "", digest
+        finally:
+            self._asked.discard(tunnel)

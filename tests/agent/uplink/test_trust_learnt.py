@@ -1,0 +1,145 @@
+"""What the hub says of its CAs over the tunnel: taken when something that is trusted stays, kept, and forgotten when
+the settings change."""
+
+import pytest
+
+from agent.hubca import CaFile, CaUnusable, HubCa
+from agent.uplink.diagnose import ConnectFailed
+from agent.uplink.trust import HubTrust
+from proto.commands import LearnCa
+from proto.errors import Code, StreamReset
+from proto.pins import pins_of_pem
+from tests.agent.apiserver import Pki
+from tests.agent.uplink.hub import settings
+
+NAMED = "sha256:" + "e" * 64
+
+
+@pytest.fixture
+def old(tmp_path):
+    return Pki(tmp_path)
+
+
+@pytest.fixture
+def new(tmp_path):
+    return Pki(tmp_path, "new")
+
+
+def pem(*pkis):
+    return "".join(pki.ca_file.read_text() for pki in pkis)
+
+
+def pins(*pkis):
+    return tuple(pins_of_pem(pem(*pkis).encode()))
+
+
+def lesson(*pkis, more=()):
+    return LearnCa(ca=pem(*pkis), pins=(*pins(*pkis), *more))
+
+
+async def trust_of(given, tmp_path):
+    trust = HubTrust(given, store=CaFile(tmp_path / "agent.key"))
+    await trust.context(None)
+    return trust
+
+
+async def test_the_second_ca_is_learnt_kept_and_outlives_the_first(old, new, tmp_path):
+    given = settings(old, 1, tmp_path)
+    trust = await trust_of(given, tmp_path)
+    before = await trust.context(None)
+    learnt = await trust.learn(lesson(old, new))
+    assert (set(learnt.pins), learnt.keeps) == ({*pins(old), *pins(new)}, True)
+    assert len((await trust.context(None)).get_ca_certs()) == 2
+    assert await trust.context(None) is not before
+
+    again = await trust_of(given, tmp_path)  # the agent restarts in the middle
+    assert set(again.pins) == {*pins(old), *pins(new)}
+    learnt = await again.learn(lesson(new))
+    assert (learnt.pins, learnt.keeps) == (pins(new), True)
+    given.ca_file.unlink()  # what the settings lead to matters no longer
+    assert (await trust_of(given, tmp_path)).pins == pins(new)
+    again.doubt()
+    assert len((await again.context(None)).get_ca_certs()) == 1
+
+
+async def test_other_pins_in_the_settings_have_the_last_word(old, new, tmp_path):
+    trust = await trust_of(settings(old, 1, tmp_path), tmp_path)
+    await trust.learn(lesson(old, new))
+    await trust.learn(lesson(new))
+    other = Pki(tmp_path, "other")
+    assert (await trust_of(settings(other, 1, tmp_path), tmp_path)).pins == pins(other)
+
+
+async def test_nothing_is_taken_that_would_replace_all_that_is_trusted(old, new, tmp_path):
+    trust = await trust_of(settings(old, 1, tmp_path), tmp_path)
+    with pytest.raises(StreamReset, match="agent_pins") as refused:
+        await trust.learn(lesson(new))
+    assert refused.value.code is Code.REFUSED
+    assert trust.pins == pins(old)
+    assert not (tmp_path / "agent.key.hub-ca").exists()
+
+
+async def test_behind_a_terminator_the_hubs_own_ca_is_not_met_and_not_learnt(old, new, tmp_path):
+    terminator = Pki(tmp_path, "terminator")
+    trust = await trust_of(settings(terminator, 1, tmp_path), tmp_path)
+    learnt = await trust.learn(lesson(old, new, more=pins(terminator)))
+    assert (learnt.pins, learnt.keeps) == (pins(terminator), True)
+    assert trust.pins == pins(terminator)
+
+
+async def test_what_has_no_pin_of_the_hub_any_more_is_dropped(old, new, tmp_path):
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(pem(old, new))
+    trust = await trust_of(settings(old, 1, tmp_path, ca_file=bundle, ca_pins=pins(old, new)), tmp_path)
+    assert (await trust.learn(lesson(new, more=(NAMED,)))).pins == pins(new)
+
+
+@pytest.mark.parametrize("ca", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "\u00e9"])
+async def test_nonsense_changes_nothing(old, tmp_path, ca):
+    trust = await trust_of(settings(old, 1, tmp_path), tmp_path)
+    with pytest.raises(StreamReset) as refused:
+        await trust.learn(LearnCa(ca=ca, pins=pins(old)))
+    assert refused.value.code is Code.PROTOCOL
+    assert trust.pins == pins(old)
+
+
+async def test_without_a_place_it_says_so_unless_the_settings_name_it(old, new, tmp_path):
+    trust = HubTrust(settings(old, 1, tmp_path))
+    await trust.context(None)
+    assert not (await trust.learn(lesson(old, new))).keeps
+
+    async def fetch(*_):
+        return pem(old).encode()
+
+    named = settings(old, 1, tmp_path, ca_file=None, ca_pins=pins(old, new))
+    trust = HubTrust(named, fetch_ca=fetch)
+    await trust.context(None)
+    assert (await trust.learn(lesson(old, new))).keeps
+
+
+async def test_what_is_kept_and_damaged_is_named(old, tmp_path):
+    (tmp_path / "agent.key.hub-ca").write_text("{")
+    with pytest.raises(ConnectFailed, match="remove it"):
+        await trust_of(settings(old, 1, tmp_path), tmp_path)
+
+
+async def test_a_place_that_fails_for_a_moment_is_asked_again(old, new, tmp_path):
+    class Flaky:
+        fails = True
+
+        async def load(self):
+            if self.fails:
+                raise CaUnusable("the API server cannot be asked")
+            return HubCa(given.ca_pins, pem(old, new))
+
+        async def save(self, known):
+            raise CaUnusable("no")
+
+    given = settings(old, 1, tmp_path)
+    store = Flaky()
+    trust = HubTrust(given, store=store)
+    with pytest.raises(ConnectFailed, match="cannot be asked"):
+        await trust.context(None)
+    store.fails = False
+    await trust.context(None)
+    assert len(trust.pins) == 2

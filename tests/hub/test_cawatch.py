@@ -1,0 +1,132 @@
+"""The main process looks at a rotation: audit events once, a metric, and a file that the command reads."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from pathlib import Path
+
+import pytest
+
+from hub import carotation, cawatch, config, tls
+from hub.auth.agentkeys import AgentKeyIndex
+from hub.carotation import Phase
+from hub.cawatch import CaView, RotationWatch, Sessions
+from hub.metrics import Metrics
+from proto.pins import pins_of_pem
+from tests.hub.store.conformance import SettableClock
+from tests.hub.test_catrust import Seen, index
+
+NOW = datetime.datetime.now(datetime.UTC)
+NAMED = "sha256:" + "2" * 64
+
+
+class World:
+    def __init__(self, data: Path, **settings: object) -> None:
+        self.directory = data / tls.DIRECTORY
+        if not self.directory.exists():
+            tls.make_ca(self.directory, "h", NOW)
+        self.seen: list[Seen] = []
+        self.clock = SettableClock()
+        self.metrics = Metrics()
+        self.view = CaView(config.Settings(data=data, **settings), index(), AgentKeyIndex())  # type: ignore[arg-type]
+        self.watch = RotationWatch(self.directory, self.view, self.metrics, self.sessions, self.clock)
+
+    async def sessions(self) -> Sessions:
+        return lambda uid: self.seen
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if getattr(record, "audit", False)]
+
+
+async def test_each_phase_is_an_event_once_also_over_restarts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "riata.audit")
+    world = World(tmp_path)
+    await world.watch.look()
+    assert events(caplog) == []
+    carotation.begin(world.directory, NOW)
+    world.seen = [Seen()]
+    await world.watch.look()
+    assert (world.metric("riata_hub_ca_rotation"), world.metric("riata_hub_ca_unready_agents")) == (1.0, 1.0)
+    world = World(tmp_path)  # the hub restarts
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced"]
+    carotation.switch(world.directory)
+    await world.watch.look()
+    carotation.retire(world.directory)
+    await world.watch.look()
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    carotation.abort(world.directory)
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced", "ca-switched", "ca-retired", "ca-introduced", "ca-taken-back"]
+    assert world.metric("riata_hub_ca_rotation") == 0.0
+
+
+async def test_the_file_is_fresh_while_a_rotation_is_under_way(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.seen = [Seen()]
+    await world.watch.look()
+    assert cawatch.read(world.directory)["agents"] == []  # nobody asks in between
+    pin = carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    first = cawatch.read(world.directory)
+    known = cawatch.of_document(first)
+    assert known is not None
+    assert (known.phase, known.pin, [each.knows for each in known.agents]) == (Phase.INTRODUCED, pin, [False])
+    world.clock.now += cawatch.REWRITE_S
+    await world.watch.look()
+    assert cawatch.read(world.directory)["at"] == first["at"] + cawatch.REWRITE_S
+    world.seen[0] = Seen(trusts=(pin,), keeps_trust=True)
+    await world.watch.look()
+    again = cawatch.of_document(cawatch.read(world.directory))
+    assert again is not None
+    assert again.unready() == []
+    assert cawatch.when(first).endswith("Z")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"agents": 1}', b'{"agents":[{}],"phase":"x"}', b"\xff"])
+def test_a_damaged_file_says_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / cawatch.FILE).write_bytes(content)
+    assert cawatch.of_document(cawatch.read(tmp_path)) is None
+    assert cawatch.read(tmp_path / "none") == {}
+
+
+def test_what_new_agents_are_given(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (old,) = pins_of_pem((world.directory / tls.CA_CERT).read_bytes())
+    assert world.view.joining_pins() == (old,)
+    assert world.view.lesson() is None
+    new = carotation.begin(world.directory, NOW)
+    assert world.view.joining_pins() == (old, new)
+    lesson = world.view.lesson()
+    assert lesson is not None
+    assert lesson.pins == (old, new)
+    carotation.switch(world.directory)
+    assert world.view.joining_pins() == (new,)
+    carotation.retire(world.directory)
+    lesson = world.view.lesson()  # who comes back is told to forget the old one
+    assert lesson is not None
+    assert lesson.pins == (new,)
+    assert World(tmp_path, agent_pins=(NAMED,)).view.joining_pins() == (NAMED, new)
+
+
+def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) -> None:
+    tls.make_ca(tmp_path / "a", "h", NOW)
+    tls.make_ca(tmp_path / "b", "h", NOW)
+    one, two = ((tmp_path / name / tls.CA_CERT).read_bytes() for name in "ab")
+    file = tmp_path / "ca.pem"
+    file.write_bytes(one)
+    world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=file)
+    assert world.view.rotation(lambda uid: ()).phase is Phase.STEADY
+    file.write_bytes(one + two)
+    found = world.view.rotation(lambda uid: ())
+    assert (found.phase, found.pin) == (Phase.INTRODUCED, pins_of_pem(two)[0])
+    assert world.view.lesson() is not None
+    file.unlink()
+    assert world.view.lesson() is None
+    assert World(tmp_path, plain_http=True).view.lesson() is None

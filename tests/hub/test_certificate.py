@@ -1,0 +1,50 @@
+"""Which files the hub serves with, for which names; and that its care outlives a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hub import carotation, certificate, config, tls
+from hub.certificate import hosts
+
+
+def settings(data: Path, **more: object) -> config.Settings:
+    return config.Settings(data=data, **more)  # type: ignore[arg-type]
+
+
+def test_every_name_under_which_clients_may_call(tmp_path: Path) -> None:
+    found = hosts(settings(tmp_path, public_url="https://hub.test", tls_names=("x.test",), listen=("10.0.0.1:1",)))
+    assert {"hub.test", "x.test", "10.0.0.1", "localhost", "127.0.0.1", "::1"} == set(found)
+    assert hosts(settings(tmp_path, listen=("0.0.0.0:1",)))
+
+
+def test_files_of_ones_own_have_to_cover_the_public_name_unless_a_terminator_does(tmp_path: Path) -> None:
+    own = {"tls_cert": Path("c"), "tls_key": Path("k"), "public_url": "https://hub.test"}
+    assert certificate.tls_files(settings(tmp_path, **own)).host == "hub.test"
+    pin = "sha256:" + "a" * 64
+    assert certificate.tls_files(settings(tmp_path, **own, agent_pins=(pin,))).host == ""
+    assert not certificate.is_self_made(settings(tmp_path, **own))
+    made = certificate.tls_files(settings(tmp_path))
+    assert made.more == carotation.accepted(tmp_path / tls.DIRECTORY)
+    certificate.ensure(settings(tmp_path, **own))
+    certificate.ensure(settings(tmp_path, plain_http=True))
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_bad_moment_does_not_end_the_care(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "SWEEP_S", 0.0)
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise asyncio.CancelledError
+        raise OSError("the disk is full")
+
+    with pytest.raises(asyncio.CancelledError):
+        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+    assert looks == 3

@@ -1,0 +1,95 @@
+"""Agents are told of the hub's CAs once each, asked again when they did not learn, and bounded in number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hub.catrust import Lesson
+from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, CaTeaching
+from proto.aio.tasks import TaskGroup
+from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
+from proto.errors import Code, StreamReset
+from tests.hub.tunnel.test_registry import Rig
+
+ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+FIRST, SECOND = Lesson(b"ca one", (ONE,)), Lesson(b"ca two", (ONE, TWO))
+
+
+class School:
+    """A registry, and agents that answer what `answer` says."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.rig = Rig()
+        self.asked: list[LearnCa] = []
+        self.answer: Fields | Exception = CaLearnt(pins=(ONE,), keeps=True)
+        self.lesson: Lesson | None = FIRST
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.teaching = CaTeaching(
+            self.rig.registry, lambda: self.lesson, tasks, clock=lambda: self.rig.now, ask=self.ask, interval_s=0.0
+        )
+
+    async def ask(self, link: object, verb: Verb, args: LearnCa) -> Any:
+        assert verb is LEARN_CA
+        self.asked.append(args)
+        await self.gate.wait()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def turns(self, tasks: TaskGroup, number: int = 20) -> None:
+        running = tasks.spawn(self.teaching.run(), name="run")
+        for _ in range(number):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_each_agent_is_told_once_and_again_when_there_is_something_new() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        tunnel, _ = school.rig.tunnel()
+        await school.turns(tasks)
+        assert school.asked == [LearnCa(ca="ca one", pins=(ONE,))]
+        assert (tunnel.trust.pins, tunnel.trust.keeps, tunnel.trust.problem) == ((ONE,), True, "")
+        (shown,) = school.rig.registry.status("uid-c1")
+        assert (shown.trusts, shown.keeps_trust) == ((ONE,), True)
+        school.lesson = SECOND
+        await school.turns(tasks)
+        assert [args.ca for args in school.asked] == ["ca one", "ca two"]
+        school.lesson = None
+        await school.turns(tasks)
+        assert len(school.asked) == 2
+
+
+async def test_who_did_not_learn_is_asked_again_later_and_says_why() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        tunnel, link = school.rig.tunnel()
+        for failure, says in ((StreamReset("no such verb", Code.REFUSED), "no such verb"), (TimeoutError(), "in time")):
+            school.answer = failure
+            await school.turns(tasks)
+            assert says in tunnel.trust.problem
+            school.rig.now += AGAIN_S
+        assert len(school.asked) == 2
+        link.has_left = True
+        await school.turns(tasks)
+        assert len(school.asked) == 2
+        link.has_left = False
+        school.answer = CaLearnt(pins=(ONE,), keeps=False)
+        await school.turns(tasks)
+        assert (tunnel.trust.problem, tunnel.trust.keeps) == ("", False)
+
+
+async def test_few_are_asked_at_a_time() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for number in range(AT_ONCE + 20):
+            school.rig.tunnel(cluster=f"c{number}")
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        assert len(school.asked) == AT_ONCE
+        school.gate.set()
+        await school.turns(tasks, 200)
+        assert len(school.asked) == AT_ONCE + 20
