@@ -15,6 +15,8 @@ PAUSE_S = figures.number("PAUSE_SECONDS", 10)
 
 pytestmark = [pytest.mark.timeout(60 + PAUSE_S)]
 
+SHORT_S = 3.0
+"""A pause that a session outlives."""
 CHANGES = 5
 KNOWN_S = 6.0
 FIRST_ANSWER_S = 2.0
@@ -69,3 +71,30 @@ async def while_stopped(cluster: FaultCluster, client: Client, main: Replica, st
     later = await client.ask("POST", "id=later", body=b"{}")
     assert (later.status, cluster.stub.executed["later"]) == (200, 1)
     return {"slowest_read_s": max(answer.seconds for answer in reads), "changes_told_s": told_at - stopped_at}
+
+
+async def test_a_short_pause_ends_no_session_and_changes_complete_behind_it() -> None:
+    seed = figures.seed()
+    async with (
+        harness.hub() as hub,
+        fault_cluster(hub, "hiccup", seed=seed) as cluster,
+        cluster.node("fallback"),
+        cluster.replica("main") as main,
+        cluster.client() as client,
+    ):
+        assert (await client.ask("GET", "id=before")).route == "cluster"
+        main.send(signal.SIGSTOP)
+        try:
+            changes = asyncio.gather(*(client.ask("POST", f"id=late-{n}", body=b"{}") for n in range(CHANGES)))
+            read = await client.ask("GET", "id=read&size=1000")
+            await asyncio.sleep(max(SHORT_S - read.seconds, 0.0))
+        finally:
+            main.send(signal.SIGCONT)
+        done = await changes
+        sessions = (await main.page())["riata_agent_sessions_total"]
+    assert read.is_whole(1000)
+    assert read.route == "node"
+    assert [answer.status for answer in done] == [200] * CHANGES
+    assert {cluster.stub.executed[f"late-{n}"] for n in range(CHANGES)} == {1}
+    figures.show("hiccup", seed, stopped_s=SHORT_S, read_s=read.seconds, slowest_change_s=max(a.seconds for a in done))
+    assert sessions == 1
