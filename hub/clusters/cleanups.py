@@ -34,7 +34,7 @@ NOT_CONNECTED: Final = "no agent of the cluster was connected when it was delete
 INTERRUPTED: Final = "the hub was stopped while it removed them"
 _KINDS: Final = (
     "namespaces", "clusterroles", "clusterrolebindings", "validatingadmissionpolicies",
-    "validatingadmissionpolicybindings",
+    "validatingadmissionpolicybindings", "roles", "rolebindings",
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ class CleanUp:
     def command(self) -> str:
         """What a person runs in that cluster instead."""
         return (
-            f"kubectl delete {','.join(_KINDS)} -l {OWNER_LABEL}={self.id};"
+            f"kubectl delete {','.join(_KINDS)} --all-namespaces -l {OWNER_LABEL}={self.id};"
             f" kubectl label nodes -l {NODE_LABEL} {NODE_LABEL}-"
         )
 

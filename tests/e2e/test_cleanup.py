@@ -22,6 +22,7 @@ from tests.harness.agents import Agent
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 PART = {"app.kubernetes.io/part-of": "riata"}
+_GONE_S = 60.0
 RESOURCES = ",".join(path.rpartition("/")[2] for path, _ in KINDS.values())
 
 
@@ -79,10 +80,13 @@ async def typed(cluster: Cluster, line: str) -> None:
 
 
 async def gone(cluster: Cluster, uid: str) -> None:
-    async def empty() -> bool:
-        return not await ours(cluster, uid)
-
-    await until(empty, what="the garbage collector", within=40, every=0.3)
+    """Wait for the garbage collector and the namespace's end."""
+    began = time.monotonic()
+    while left := await ours(cluster, uid):
+        if time.monotonic() - began > _GONE_S:
+            space = await cluster.kubectl("get", "namespace", "riata-system", "-o", "jsonpath={.status}")
+            raise AssertionError(f"left after {_GONE_S:g} s: {left}; {space.stdout}")
+        await asyncio.sleep(0.3)
 
 
 async def cut(agent: Agent, since: float) -> float:

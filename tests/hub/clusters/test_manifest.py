@@ -11,8 +11,10 @@ import yaml
 
 from deploy.helm import plain, render
 from hub import tls
+from hub.clusters.cleanups import CleanUp, State
 from hub.clusters.manifest import (
     CLUSTER_ADMINS,
+    NAMESPACE,
     OWNER_LABEL,
     PROFILES,
     ManifestError,
@@ -168,3 +170,11 @@ def test_every_object_has_the_owner_label(ca: str) -> None:
     assert ANCHOR in {
         each["metadata"]["name"] for each in documents(values(ca)) if each["kind"] == "ClusterRoleBinding"
     }
+
+
+def test_the_command_for_a_person_names_all_that_does_not_go_with_the_namespace(ca: str) -> None:
+    clean_up = CleanUp("0f1e", "a", 0.0, "ann", (), State.PENDING, 0.0)
+    kinds = clean_up.command.split()[2].split(",")
+    for each in documents(values(ca, node_agents=True)):
+        if each["metadata"].get("namespace") != NAMESPACE:
+            assert KINDS[each["apiVersion"], each["kind"]][0].rpartition("/")[2] in kinds, each["metadata"]
