@@ -1,11 +1,13 @@
-"""The hub is killed at every write of a cluster's life: creation, join token, join, rotation, deletion. Nothing is left
-half-made: whoever was cut off repeats the step, and it ends as if nothing had happened. Needs no Kubernetes."""
+"""The hub is killed at every write of a cluster's life: creation, join token, join, registrations, rotation,
+revocation, deletion; and of its own: init, and the sealing of its secrets with a new key. Nothing is left half-made:
+whoever was cut off repeats the step, and it ends as if nothing had happened. Needs no Kubernetes."""
 
 import asyncio
 import contextlib
+import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from agent.uplink.keyring import Keyring
 from agent.uplink.rotation import KeyRotation
 from agent.uplink.session import Identity, Opened, Opener
 from agent.uplink.trust import HubTrust
-from proto.aio.commands import CommandServer
+from proto.aio.commands import CommandServer, call
 from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
+from proto.commands import REGISTER_ISSUER, REGISTER_PODS, RegisterIssuer, RegisterPods
 from proto.errors import RiataError
 from tests.harness import tools
 from tests.harness.children import Child
@@ -35,21 +38,24 @@ from tests.harness.failures import HarnessError
 from tests.harness.hub_api import HubApi
 from tests.harness.hubs import wait_ready_file
 from tests.harness.runs import Run
+from tests.hub.auth import issuing
+from tests.hub.auth.issuing import ISSUER as ISSUER_NAME
+from tests.hub.auth.issuing import SUBJECT
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(200)]
 
-WRITES = 9
-"""Creation, join token, join, rotation, the clean-up's record, the deletion of cluster, join token and agent key, and
-the end of that record."""
+ISSUER = RegisterIssuer(issuer=ISSUER_NAME, jwks=issuing.Cluster("e2e", "ES256").jwks(), subjects=(SUBJECT,))
 
 
 @dataclass
 class Life:
-    """One hub, killed once, and one agent's key file."""
+    """One hub, killed as often as somebody likes, and one agent's key file."""
 
     directory: Path
     ready: dict[str, Any] = field(default_factory=dict)
     child: Child | None = None
+    spare: str = ""
+    """Id of a join token that nobody uses."""
 
     @property
     def api(self) -> HubApi:
@@ -131,12 +137,50 @@ class Life:
             rotation._is_wished = True
             await rotation.rotate(link, proven)
 
+    async def make_spare(self) -> None:
+        self.spare = (await self.api.join_token("victim")).split("_")[1]
+
+    async def revoke_spare(self) -> None:
+        await self._delete(f"/v1/clusters/victim/join-tokens/{self.spare}")
+
+    async def make_agent_token(self) -> None:
+        await self.api.agent_token("victim")
+
+    async def grant(self) -> None:
+        await self.api.grant("g", user="jane", cluster="victim", role="use")
+
+    async def register(self) -> None:
+        """Issuer, and a pod map of two parts that becomes one of one."""
+        async with self.agent() as (_, link, _):
+            await call(link, REGISTER_ISSUER, ISSUER)
+            for parts in (2, 1):
+                for part in range(parts):
+                    await call(link, REGISTER_PODS, RegisterPods(part=part, parts=parts, pods=(f"pod-{part} node",)))
+
+    async def deny(self) -> None:
+        await self.api.call("DELETE", "/v1/agents/victim:node-1")
+
+    async def revoke(self) -> None:
+        for each in (await self.api.call("GET", "/v1/agents"))["items"]:
+            if each["role"] == "cluster" and each["revokedAt"] is None:
+                await self.api.call("DELETE", f"/v1/agents/{each['id']}")
+
     async def delete(self) -> None:
+        await self._delete("/v1/clusters/victim")
+
+    async def _delete(self, path: str) -> None:
         try:
-            await self.api.call("DELETE", "/v1/clusters/victim")
+            await self.api.call("DELETE", path)
         except HarnessError as exc:
             if " 404 " not in str(exc):
                 raise
+
+    def steps(self) -> list[Callable[[], Awaitable[None]]]:
+        """A cluster's whole life, in order."""
+        return [
+            self.create, self.make_token, self.make_spare, self.revoke_spare, self.make_agent_token, self.grant,
+            self.join, self.register, self.deny, self.rotate, self.revoke, self.delete, self.forget,
+        ]  # fmt: skip
 
     async def forget(self) -> None:
         for each in (await self.api.call("GET", "/v1/clean-ups"))["items"]:
@@ -169,42 +213,103 @@ async def life(name: str) -> AsyncIterator[Life]:
 BROKEN = (OSError, aiohttp.ClientError, HarnessError, ConnectFailed, RiataError, TimeoutError)
 
 
-async def live(a_life: Life) -> int:
-    """Every step once, repeated where the hub died under it; how often it did."""
-    deaths = 0
-    for step in (a_life.create, a_life.make_token, a_life.join, a_life.rotate, a_life.delete, a_life.forget):
-        for _ in range(3):
-            try:
-                async with asyncio.timeout(20):
-                    await step()
-                break
-            except BROKEN:
-                child = a_life.child
-                assert child is not None
-                if child.returncode is None:
-                    await asyncio.sleep(0.2)  # the connection may be seen to break before the process is gone
-                if child.returncode is None:
-                    raise
-                deaths += 1
-                await a_life.stop()
-                await a_life.serve("0:")
-        else:
-            pytest.fail(f"{step.__name__} never succeeded")
-    return deaths
+async def live(a_life: Life) -> None:
+    """Every step once."""
+    for step in a_life.steps():
+        await step()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, WRITES + 1))
-async def test_killed_at_a_write_nothing_is_half_made(number: int, when: str) -> None:
-    async with life(f"{number}-{when}") as a_life:
-        await a_life.serve(f"{number}:{when}")
-        assert await live(a_life) == 1
-        await a_life.stop()
-        await a_life.serve("0:")
+async def has_died(a_life: Life) -> bool:
+    """Whether the hub is dead; a connection may be seen to break before the process is gone."""
+    child = a_life.child
+    assert child is not None
+    for _ in range(20):
+        if child.returncode is not None:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def survives(a_life: Life, failpoint: str, step: Callable[[], Awaitable[None]]) -> bool:
+    """A new hub with a failpoint, and a step on it; False when it died, at its start or in the step."""
+    await a_life.stop()
+    try:
+        await a_life.serve(failpoint)
+        async with asyncio.timeout(20):
+            await step()
+    except BROKEN:
+        if not await has_died(a_life):
+            raise
+        return False
+    return True
+
+
+async def test_killed_at_every_write_of_every_step_nothing_is_half_made() -> None:
+    """Each step is begun again after a death before and one after each of its writes, those of the start included,
+    until it has none left to die at. A repeated step ends as if nothing had happened."""
+    deaths: dict[str, int] = {}
+    async with life("every-write") as a_life:
+        for step in a_life.steps():
+            name = step.__name__
+            deaths[name] = 0
+            # Twice each number: what was written before the death is no write of the next attempt, or it is again.
+            for number in (1, 1, 2, 2, 3, 3, *range(4, 20))[: ROUNDS.get(name)]:
+                outcomes = [await survives(a_life, f"{number}:{when}", step) for when in ("before", "after")]
+                deaths[name] += outcomes.count(False)
+                if all(outcomes):
+                    break
+            assert await survives(a_life, "0:", step)
         assert (await a_life.api.call("GET", "/v1/clusters"))["items"] == []
         assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []
         await a_life.stop()
-        assert {kind for kind in a_life.records() if kind not in {"hub", "hub-secret", "token", "grant"}} == set()
+        records = a_life.records()
+        assert {kind for kind in records if kind not in {"hub", "hub-secret", "token", "grant"}} == set()
+        assert records["grant"] == 1  # the administrator's
+    assert [name for name, count in deaths.items() if count < 2] == [], deaths
+    assert deaths["revoke_spare"] >= 4, deaths  # it bars the token's use, then deletes the token
+    assert deaths["delete"] >= 6, deaths
+
+
+ROUNDS = {"make_token": 1, "make_spare": 1, "make_agent_token": 1, "rotate": 1, "register": 3}
+"""Of steps that begin something new each time: they would die for ever."""
+
+
+async def test_killed_at_every_write_of_init_it_is_finished_by_the_next() -> None:
+    a_life = Life(Run.current().subdirectory("life-init"))
+    command = [sys.executable, "-m", "tests.e2e.failpoint", "", "init", "--if-needed"]
+    command += ["--data", str(a_life.directory / "data"), "--admin-token-file", str(a_life.directory / "admin.token")]
+    deaths = 0
+    for number in (1, 1, 1, 1, 1, 2, 2, 3):  # what was written before a death is no write of the next attempt
+        killed = 0
+        for when in ("before", "after"):
+            command[3] = f"{number}:{when}"
+            killed += (await execute(command, timeout=30)).rc == -signal.SIGKILL
+        deaths += killed
+        if not killed:
+            break
+    assert deaths >= 10  # hub, check, the CA's copy, grant, token, end
+    try:
+        await a_life.serve("0:")
+        assert (await a_life.api.call("GET", "/v1/clusters"))["items"] == []
+    finally:
+        await a_life.stop()
+
+
+async def test_killed_while_secrets_are_sealed_anew_the_next_start_goes_on() -> None:
+    async with life("reseal") as a_life:
+        keys = [*tools.console_script("riata-hub", "hub"), "keys"]
+        data = ["--data", str(a_life.directory / "data")]
+        (await execute([*keys, "rotate", *data], timeout=30)).check()
+        for when in ("before", "after"):
+            await a_life.stop()
+            with contextlib.suppress(HarnessError):  # it may die before it was seen to be ready
+                await a_life.serve(f"1:{when}")
+            assert await has_died(a_life)
+        await a_life.serve("0:")
+        listed = (await execute([*keys, "list", *data], timeout=30)).check().stdout.split()
+        assert listed[listed.index("encrypts") + 1] == "1"  # the CA's copy; the check follows it after a minute
+        assert listed[listed.index("decrypts") + 1] == "1"
+        await a_life.create()
 
 
 async def test_a_cluster_lives_and_dies_the_same_over_several_workers() -> None:
@@ -212,7 +317,7 @@ async def test_a_cluster_lives_and_dies_the_same_over_several_workers() -> None:
     async with life("workers") as a_life:
         await a_life.serve("0:", "--workers", "2")
         for _ in range(3):
-            assert await live(a_life) == 0
+            await live(a_life)
             (a_life.directory / "agent.key").unlink()
         assert (await a_life.api.call("GET", "/v1/agents"))["items"] == []
 
