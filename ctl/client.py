@@ -87,6 +87,18 @@ class HubClient:
             raise _nonsense(self.login.hub, "the list has no items")
         return found
 
+    async def text(self, path: str) -> str:
+        """What is no JSON; empty when the hub has no such thing."""
+        assert self._session is not None
+        try:
+            async with self._session.get(
+                yarl.URL(self.login.hub + path, encoded=True), allow_redirects=False, proxy=self._proxy
+            ) as response:
+                body = await bounded(response)
+                return body.decode("utf-8", "replace") if response.status == 200 else ""
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise _unreachable(self.login, self._proxy, exc) from exc
+
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
         return await self._call("POST", path, body)
 

@@ -159,3 +159,15 @@ def _stored(env: Mapping[str, str], profile: str) -> Login | None:
         known = ", ".join(sorted(logins.hubs)) or "none"
         raise errors.UsageError(f"there is no profile {name!r}", means=f"known profiles: {known}")
     return logins.hubs.get(name)
+
+
+def keep_ca(env: Mapping[str, str], login: Login, ca: str) -> None:
+    """Keep new CAs of a hub with every stored login that has those of `login`."""
+    file = path(env)
+    stored = load(file)
+    hubs = {
+        name: msgspec.structs.replace(each, ca=ca, ca_pin="") if (each.hub, each.ca) == (login.hub, login.ca) else each
+        for name, each in stored.hubs.items()
+    }
+    if hubs != stored.hubs:
+        save(file, msgspec.structs.replace(stored, hubs=hubs))

@@ -36,3 +36,31 @@ def pinned(ca: str, pin: str) -> tuple[str, str]:
             cure="get the CA file and its pin again from whoever runs the hub; do not go on with this one",
         )
     return kept, wanted
+
+
+def follow(ca: str, given: str) -> str:
+    """The CAs to trust from now on: `ca`, followed by what the hub gives out (`given`), over a connection that `ca` has
+    verified, while it replaces its own CA. Both then; the new one alone once the old one was given up.
+
+    Of `ca` goes what has the name of the hub's CA and is given out no longer; what is another's stays, such as the CA
+    of a TLS terminator. `ca` as it is when the two have nothing in common, or `given` is nonsense.
+    """
+    try:
+        ours = dict(zip(pins.pins_of_pem(ca.encode()), pins.certificates_of_pem(ca.encode()), strict=True))
+        theirs = dict(zip(pins.pins_of_pem(given.encode()), pins.certificates_of_pem(given.encode()), strict=True))
+        if not ours.keys() & theirs.keys():
+            return ca
+        names = {_subject(certificate) for certificate in theirs.values()}
+        others = {pin: each for pin, each in ours.items() if pin not in theirs and _subject(each) not in names}
+    except (pins.PinError, ssl.SSLError, ValueError):
+        return ca
+    wanted = {**theirs, **others}
+    return ca if wanted.keys() == ours.keys() else pins.pem_of(wanted.values()).decode("ascii")
+
+
+def _subject(certificate: bytes) -> object:
+    """Raises SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=certificate)
+    (found,) = context.get_ca_certs()
+    return found["subject"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ctl import client, durations, errors, logins, options, output, terminal
+from ctl import client, durations, errors, logins, options, output, terminal, trust
 from ctl.kubeconfig import entries, store
 
 _EXPIRY = "7d"
@@ -64,11 +64,12 @@ async def kubeconfig(
         if form in {"table", "name"} and not merge:
             KIND.show_all(contexts, form)
             return
+        ca = await _current_ca(hub)
         name = token_name or f"kubeconfig-{socket.gethostname()}"
         made = await hub.post(
             client.target("v1", "tokens"), {"name": name, "expiresInSeconds": seconds, "clusters": names}
         )
-        ours = entries.build(login.hub, login.ca, str(made["token"]), names, prefix)
+        ours = entries.build(login.hub, ca, str(made["token"]), names, prefix)
         if merge:
             first = str(contexts[0]["context"]) if use_context else None
             await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name")
@@ -82,6 +83,18 @@ def _check(clusters: tuple[str, ...], all_: bool, prefix: str) -> None:
         raise errors.UsageError("name the clusters", cure="riata kubeconfig CLUSTER…, or riata kubeconfig --all")
     if not _PREFIX.fullmatch(prefix):
         raise errors.UsageError(f"{prefix!r} is not a prefix", cure="letters, digits, dots and dashes, a letter first")
+
+
+async def _current_ca(hub: client.HubClient) -> str:
+    """The login's CAs; while the hub replaces its own, both of them, which are kept with the login too."""
+    login = hub.login
+    if not login.ca:
+        return ""
+    ca = trust.follow(login.ca, await hub.text("/v1/ca"))
+    if ca != login.ca:
+        logins.keep_ca(os.environ, login, ca)
+        terminal.say("the hub replaces its CA: the login and this kubeconfig follow")
+    return ca
 
 
 async def _names(hub: client.HubClient, clusters: tuple[str, ...], all_: bool) -> list[str]:

@@ -90,3 +90,17 @@ def test_urls_that_are_not(text: str) -> None:
 def test_names_that_are_no_profile(name: str) -> None:
     with pytest.raises(errors.UsageError):
         logins.profile_name(name)
+
+
+def test_new_cas_are_kept_with_every_login_that_has_the_old_ones(tmp_path: pathlib.Path) -> None:
+    one = logins.Login(hub="https://h", ca="old", ca_pin="sha256:0", token=TOKEN)
+    other = logins.Login(hub="https://other", ca="old", token=TOKEN)
+    env = _store(tmp_path, a=one, b=one, c=other)
+    logins.keep_ca(env, one, "old new")
+    kept = logins.load(logins.path(env)).hubs
+    assert [(name, kept[name].ca, kept[name].ca_pin) for name in "abc"] == [
+        ("a", "old new", ""), ("b", "old new", ""), ("c", "old", ""),
+    ]  # fmt: skip
+    before = logins.path(env).stat().st_mtime_ns
+    logins.keep_ca(env, one, "other")
+    assert logins.path(env).stat().st_mtime_ns == before

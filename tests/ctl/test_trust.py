@@ -40,3 +40,21 @@ def test_only_what_the_pin_vouches_for_is_kept() -> None:
 def test_malformed_pins_and_files_are_usage_errors(ca: str, pin: str) -> None:
     with pytest.raises(errors.UsageError):
         trust.pinned(ca, pin)
+
+
+def named(name: str) -> trustme.CA:
+    return trustme.CA(organization_name=name, organization_unit_name="x")
+
+
+def test_a_login_follows_the_hub_while_it_replaces_its_ca() -> None:
+    old, new, front = (named(name).cert_pem.bytes().decode() for name in ("hub", "hub", "front"))
+
+    def found(*certificates: str) -> set[str]:
+        return set(pins.pins_of_pem("".join(certificates).encode()))
+
+    assert found(trust.follow(old, old + new)) == found(old, new)
+    assert found(trust.follow(old + new, new + old)) == found(old, new)
+    assert found(trust.follow(old + new, new)) == found(new)
+    assert found(trust.follow(front + old, old + new)) == found(front, old, new)
+    for given in ("", "nonsense", new, front, old):
+        assert trust.follow(old, given) == old

@@ -1,18 +1,21 @@
 """The hub's CA is replaced while agents serve requests: real processes, a scripted API server, no Kubernetes."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hub import carotation, tls
+from hub.carotation import Phase
 from proto.aio.tasks import TaskGroup
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki, serving
@@ -28,6 +31,7 @@ class Rig:
     directory: Path
     stack: contextlib.AsyncExitStack
     workers: int
+    flags: tuple[object, ...] = ()
     api: ApiServer = field(default_factory=ApiServer)
     kube: list[str] = field(default_factory=list)
     ready: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +67,7 @@ class Rig:
         ready = self.directory / "hub.ready"
         ready.unlink(missing_ok=True)
         listen = self.ready["url"].split("//")[1] if self.ready else "127.0.0.1:0"
-        command = ["hub", "serve", "--data", self.data, "--workers", self.workers, "--listen", listen]
+        command = ["hub", "serve", "--data", self.data, "--workers", self.workers, "--listen", listen, *self.flags]
         self.hub = await self.spawn("hub.log", *command, "--metrics-listen", "127.0.0.1:0", "--ready-file", ready)
         await until(lambda: ready.exists() and ready.read_text(), "hub not ready")
         self.ready = json.loads(ready.read_text())
@@ -88,6 +92,20 @@ class Rig:
         said, _ = await process.communicate()
         return process.returncode or 0, said.decode()
 
+    async def kubeconfig_pins(self) -> list[str]:
+        """What a user's new kubeconfig trusts, made with the CA of the first day."""
+        named = {"RIATA_HUB": self.ready["url"], "RIATA_CA_FILE": str(self.trusted)}
+        named |= {"RIATA_TOKEN_FILE": str(self.directory / "token"), "RIATA_CONFIG": str(self.directory / "login")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ctl", "kubeconfig", "alpha", "-o", "json"),
+            stdout=asyncio.subprocess.PIPE,
+            env=ENVIRONMENT | named,
+            cwd=self.directory,
+        )
+        said, _ = await process.communicate()
+        (cluster,) = json.loads(said)["clusters"]
+        return pins_of_pem(base64.b64decode(cluster["cluster"]["certificate-authority-data"]))
+
     async def manage(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         content = b"" if body is None else json.dumps(body).encode()
         status, answer = await self.ask(method, path, content)
@@ -106,6 +124,31 @@ class Rig:
         writer.transport.abort()
         head, _, rest = answer.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), rest
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+        """A watch; gives the next line that comes."""
+        host, port = self.ready["url"].split("//")[1].split(":")
+        context = ssl.create_default_context(cafile=str(self.trusted))
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        head = f"GET {PATH}/api/v1/pods?watch=1 HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {self.token}\r\n\r\n"
+        writer.write(head.encode())
+        async with asyncio.timeout(15):
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+
+        async def line() -> str:
+            async with asyncio.timeout(15):
+                while True:
+                    found = (await reader.readline()).decode()
+                    assert found, "the watch has ended"
+                    if found.startswith("{"):
+                        return found
+
+        await until(lambda: self.api.watchers, "the watch is not there")
+        try:
+            yield line
+        finally:
+            writer.transport.abort()
 
     @property
     def trusted(self) -> Path:
@@ -126,9 +169,10 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def rig(directory: Path, workers: int) -> AsyncIterator[Rig]:
+async def rig(directory: Path, workers: int, *flags: object, ca: Path | None = None) -> AsyncIterator[Rig]:
+    """`flags` of the hub; `ca`: what users trust, the hub's own when None."""
     async with contextlib.AsyncExitStack() as stack:
-        made = Rig(directory, stack, workers)
+        made = Rig(directory, stack, workers, flags)
         pki = Pki(directory)
         port = await stack.enter_async_context(serving(made.api.serve, pki.server_context()))
         (directory / "kube.token").write_text("kube-token")
@@ -138,7 +182,7 @@ async def rig(directory: Path, workers: int) -> AsyncIterator[Rig]:
             "init.log", "hub", "init", "--data", made.data, "--admin-token-file", directory / "token"
         )
         assert await init.wait() == 0
-        made.trusted.write_bytes((made.data / "tls" / "ca.crt").read_bytes())
+        made.trusted.write_bytes((ca or made.data / "tls" / "ca.crt").read_bytes())
         await made.start_hub()
         assert (await made.manage("POST", "/v1/clusters", {"name": "alpha"}))[0] == 201
         yield made
@@ -196,6 +240,7 @@ async def test_a_ca_is_replaced_under_load_and_no_session_ends(tmp_path: Path, w
             _, shown = await a_rig.manage("GET", "/v1/ca/rotation")
             assert (shown["phase"], shown["pin"]) == ("introduced", new_pin)
             assert [each["knows"] for each in shown["agents"]] == [True, True]
+            assert await a_rig.kubeconfig_pins() == [old_pin, new_pin]
             assert (await a_rig.ca("rotate", "--finish"))[0] == 0
             said = await when(a_rig, "not ready for the next step: 1")  # the one that cannot keep it
             assert "its settings do not name it" in said
@@ -276,3 +321,53 @@ async def test_steps_that_cannot_be_taken(tmp_path: Path, arguments: list[str], 
         status, said = await Rig(tmp_path, stack, 1).ca(*arguments)
     assert status in {1, 2}
     assert says in said
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from hub import cli
+left = int(sys.argv[1])
+def guard(original):
+    def call(*args, **more):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **more)
+    return call
+for name in ("replace", "unlink"):
+    setattr(pathlib.Path, name, guard(getattr(pathlib.Path, name)))
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("step", [[], ["--finish", "--force"], ["--retire", "--force"]])
+async def test_a_command_that_is_killed_at_any_write_is_repeated_and_done(tmp_path: Path, step: list[str]) -> None:
+    """At every number of writes that it lives for; then the same again, or the step was taken already."""
+    async with contextlib.AsyncExitStack() as stack:
+        a_rig = Rig(tmp_path, stack, 1)
+        init = await a_rig.spawn("init.log", "hub", "init", "--data", a_rig.data)
+        assert await init.wait() == 0
+        before = {(): [], ("--finish", "--force"): [[]], ("--retire", "--force"): [[], ["--finish", "--force"]]}
+        for earlier in before[tuple(step)]:
+            assert (await a_rig.ca("rotate", *earlier))[0] == 0
+        kept = {path.name: path.read_bytes() for path in (a_rig.data / "tls").iterdir()}
+        for lives in range(10):
+            for path in (a_rig.data / "tls").iterdir():
+                path.unlink()
+            for name, content in kept.items():
+                tls.write_private(a_rig.data / "tls" / name, content)
+            command = ["-c", KILLED, str(lives), "ca", "rotate", *step, "--data", str(a_rig.data)]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, env=ENVIRONMENT, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            if await process.wait() == 0:
+                assert lives > 0
+                return
+            status, said = await a_rig.ca("rotate", *step)
+            assert status == 0 or "riata-hub ca rotate" in said, said
+            phase = {0: Phase.INTRODUCED, 1: Phase.SWITCHED, 2: Phase.STEADY}[len(before[tuple(step)])]
+            assert carotation.phase(a_rig.data / "tls") is phase
+            tls.load_ca(a_rig.data / "tls")
+        pytest.fail("it never came to its end")
