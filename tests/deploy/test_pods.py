@@ -293,6 +293,8 @@ async def test_without_cluster_agents_the_node_agent_carries_kubectl(installed: 
         (await installed.kubectl("delete", "configmap", "by-a-node-agent")).check()
         logged = (await installed.kubectl("logs", name, "--namespace", NAMESPACE)).check().stdout
         assert "Service is no way to it" in logged
+        await with_service(cluster)
+        await the_other_daemonset_serves_nobody(installed)
     finally:
         await with_service(cluster)
         (await cluster.kubectl(*scale, "--replicas=2")).check()
@@ -302,6 +304,27 @@ async def test_without_cluster_agents_the_node_agent_carries_kubectl(installed: 
 
     await until(back, what="a cluster agent serves again", within=60, every=0.2)
     await rolled_out(cluster, "deployment/riata-agent")
+
+
+async def the_other_daemonset_serves_nobody(installed: Installed) -> None:
+    """Without the label, and nobody there to set it, the node runs the agent whose ServiceAccount has no right."""
+    (await installed.cluster.kubectl("label", "node", NODE, f"{LABEL}-")).check()
+
+    async def moved() -> bool:
+        others = await installed.pods("node")
+        return [pod["status"]["phase"] for pod in others] == ["Running"] and not await installed.pods("node-fallback")
+
+    await until(moved, what="the node's pod is the other DaemonSet's", within=60, every=0.5)
+    (pod,) = await installed.pods("node")
+    assert pod["spec"]["serviceAccountName"] == "riata-agent-node"
+
+    async def listed() -> bool:
+        return (await installed.serving())["reason"] == "none-eligible"
+
+    await until(listed, what="its agent is connected and serves nobody", within=60, every=0.2)
+    refused = await installed.kubectl("get", "nodes")
+    assert refused.rc != 0
+    assert "serv" in refused.stderr.lower(), refused.stderr
 
 
 async def nft(cluster: Cluster, rules: str) -> None:
