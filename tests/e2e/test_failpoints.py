@@ -54,6 +54,7 @@ class Life:
     directory: Path
     ready: dict[str, Any] = field(default_factory=dict)
     child: Child | None = None
+    instance: bytes = b"i" * 16
     spare: str = ""
     """Id of a join token that nobody uses."""
 
@@ -100,7 +101,7 @@ class Life:
         async def version() -> str:
             return ""
 
-        identity = Identity(bytes.fromhex("ab" * 16))
+        identity = Identity(self.instance)
         trust = HubTrust(settings)
         return (
             Opener(settings, identity, trust, enrolment, proxy_environment={}, kubernetes=version),
