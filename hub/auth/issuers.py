@@ -124,12 +124,19 @@ class IssuerIndex:
 
     def __init__(self, on_changed: Callable[[str], object] = lambda cluster_uid: None) -> None:
         self._by_uid: dict[str, dict[str, Issuer]] = {}
+        self._newest: dict[str, tuple[Issuer, ...]] = {}
+        """Of each cluster, the newest first: asked for every session every few seconds."""
         self.on_changed = on_changed
 
-    def of_cluster(self, cluster_uid: str) -> list[Issuer]:
+    def of_cluster(self, cluster_uid: str) -> tuple[Issuer, ...]:
         """The newest first."""
+        return self._newest.get(cluster_uid, ())
+
+    def _sort(self, cluster_uid: str) -> None:
         found = self._by_uid.get(cluster_uid, {}).values()
-        return sorted(found, key=lambda issuer: issuer.registered_at, reverse=True)
+        self._newest[cluster_uid] = tuple(sorted(found, key=lambda issuer: issuer.registered_at, reverse=True))
+        if not found:
+            del self._newest[cluster_uid]
 
     def __iter__(self) -> Iterator[Issuer]:
         return iter([issuer for issuers in self._by_uid.values() for issuer in issuers.values()])
@@ -139,6 +146,7 @@ class IssuerIndex:
         for resource in resources:
             self._load(resource)
         for uid in {*before, *self._by_uid}:
+            self._sort(uid)
             self.on_changed(uid)
 
     def apply(self, event: Event) -> None:
@@ -149,6 +157,7 @@ class IssuerIndex:
             self._by_uid.pop(at.cluster, None)
         if not event.is_deleted:
             self._load(event.resource)
+        self._sort(at.cluster)
         self.on_changed(at.cluster)
 
     def _load(self, resource: Resource) -> None:

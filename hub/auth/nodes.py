@@ -185,8 +185,10 @@ class NodeTokens:
 
     def _issuer(self, cluster_uid: str) -> Issuer | None:
         """The registration in force."""
-        registered = self._issuers.of_cluster(cluster_uid)
-        return next((issuer for issuer in registered if self._is_live(cluster_uid, issuer.registered_by)), None)
+        for issuer in self._issuers.of_cluster(cluster_uid):
+            if self._is_live(cluster_uid, issuer.registered_by):
+                return issuer
+        return None
 
     def _check(self, token: bytes, hub_id: str) -> NodeClaims:
         cluster_uid = _cluster_of(token, hub_id)

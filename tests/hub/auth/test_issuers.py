@@ -38,7 +38,7 @@ async def test_registered_kept_and_replaced(tmp_path: Path) -> None:
     await follower.load()
     (found,) = index.of_cluster("uid-a")
     assert (found.issuer, found.subjects, len(found.keys.keys)) == (ISSUER, {SUBJECT}, 2)
-    assert index.of_cluster("uid-b") == []
+    assert index.of_cluster("uid-b") == ()
     clock.now += 1
     assert await writer.register("uid-a", "two", request(cluster)) > 0  # an agent's word of its own
     await follower.load()
