@@ -94,7 +94,8 @@ class Settings:
     tls_key: Path | None = None
     """PEM file with the private key of `tls_cert`."""
     tls_ca: Path | None = None
-    """PEM file with the CA of `tls_cert`, given out at /v1/ca and pinned by agents. None: /v1/ca answers 404."""
+    """PEM file with the CA of `tls_cert`, given out at /v1/ca and pinned by agents; two while it is replaced, the new
+    one last. None: /v1/ca answers 404, and agents with keys are refused unless `agent_pins` names the CA."""
     encryption_key_file: Path | None = None
     """File with the keys that encrypt secrets in the store, one a line (`openssl rand -base64 32`), the first one
     encrypts; re-read when it changes. Keep it, and its copy, apart from the database. None: `encryption.key` in the
