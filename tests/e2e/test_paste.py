@@ -34,6 +34,8 @@ def looked_at(directory: Path, **programs: str) -> Path:
 async def test_pasted_it_brings_the_agent_in_and_shows_no_secret(hub_line: Line, tmp_path: Path, shell: str) -> None:
     cluster, hub = hub_line.light, hub_line.hub
     name = f"pasted-{shell}"
+    # Other tests left the key of their agents there, and applying the manifest would keep it.
+    await cluster.kubectl("delete", "secret", "riata-agent-key", "-n", "riata-system", "--ignore-not-found")
     made = await hub.api.call("POST", "/v1/clusters", {"name": name, "manifest": {}})
     text = str(made["manifest"]["shell"])
     token = next(line.split()[-1] for line in text.splitlines() if line.startswith("Authorization:"))
