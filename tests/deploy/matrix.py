@@ -100,6 +100,7 @@ HUB: dict[str, dict[str, Any]] = {
     "placed": hub_values(image=IMAGE, **PLACING),
     "extras": hub_values(**EXTRAS),
     "own certificate": hub_values(tls={"existingSecret": "hub-tls", "ca": True}),
+    "own encryption key": hub_values(encryption={"existingSecret": "hub-encryption"}),
     "own certificate, no CA": hub_values(tls={"existingSecret": "hub-tls"}),
     "names": hub_values(tls={"names": ["10.0.0.1", "hub.internal"]}),
     "claim": hub_values(persistence={"existingClaim": "mine"}, namespace={"create": True}),

@@ -202,3 +202,15 @@ def test_an_agent_that_enrols_keeps_its_key_in_the_secret_that_its_role_names() 
     assert token["optional"] is True
     assert environ["RIATA_AGENT_JOIN_TOKEN_FILE"] == "/var/run/secrets/riata/token"
     assert "RIATA_AGENT_TOKEN_FILE" not in environ
+
+
+def test_the_encryption_key_is_the_same_for_whoever_touches_the_database() -> None:
+    """An init container without it would make a key of its own, and the hub would refuse that database."""
+    documents = render("riata-hub", matrix.values_of("riata-hub", "own encryption key"))
+    found = containers(documents)
+    assert len(found) == 2
+    for container in found:
+        environment = {each["name"]: each.get("value") for each in container["env"]}
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "encryption")
+        assert environment["RIATA_HUB_ENCRYPTION_KEY_FILE"] == f"{mount['mountPath']}/encryption.key"
+        assert mount["readOnly"] is True

@@ -28,6 +28,7 @@ GOOD = {
         "image": {**matrix.IMAGE, "repository": "riata/agent"},
     },
     "riata-hub": {
+        "encryption": {"existingSecret": "hub-encryption"},
         **matrix.hub_values(),
         "settings": {"host_names": "a"},
         "tls": {"names": ["hub.internal"]},
