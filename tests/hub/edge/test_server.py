@@ -55,7 +55,7 @@ async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> No
         await agent.next()
         agent.script = lambda seen: None
         await busy.send(rig.get())
-        seen = await agent.next()
+        seen = await agent.next(2)
         draining = line.tasks.spawn(line.edge.drain(5.0), name="drain")
         assert await idle.rest(1.0) == b""
         with pytest.raises(ConnectionRefusedError):
