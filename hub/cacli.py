@@ -72,6 +72,10 @@ def rotate(
         pin = carotation.begin(directory, datetime.datetime.now(datetime.UTC))
         _tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
         _print(pin)
+        if not carotation.convinces_go(directory):
+            _tell(
+                "kubeconfigs of today will not do for kubectl after --finish: have users run `riata kubeconfig` before"
+            )
     _tell(_NEXT[carotation.phase(directory)])
     return 0
 

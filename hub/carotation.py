@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -115,6 +116,14 @@ def chain(directory: Path) -> bytes:
     """What the hub's leaf is followed by."""
     name = CROSS if phase(directory) is Phase.SWITCHED else tls.CA_CERT
     return (directory / name).read_bytes()
+
+
+def convinces_go(directory: Path) -> bool:
+    """Whether clients written in Go (kubectl) that hold only the CA in use would follow it to its successor: they count
+    the certificate between, which CAs of earlier versions do not allow. Raises TlsError."""
+    ca, _ = tls.load_ca(directory)
+    length = ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    return length is None or length > 0
 
 
 def accepted(directory: Path) -> tuple[Path, ...]:

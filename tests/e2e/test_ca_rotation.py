@@ -19,6 +19,7 @@ from hub.carotation import Phase
 from proto.aio.tasks import TaskGroup
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki, serving
+from tests.harness import tools
 from tests.hub.workers.world import ENVIRONMENT, PATH, ApiServer, until
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -105,6 +106,17 @@ class Rig:
         said, _ = await process.communicate()
         (cluster,) = json.loads(said)["clusters"]
         return pins_of_pem(base64.b64decode(cluster["cluster"]["certificate-authority-data"]))
+
+    async def kubectl(self) -> str:
+        """What kubectl gets that trusts the CA of the first day alone."""
+        options = ["--server", self.ready["url"], "--certificate-authority", str(self.trusted), "--token", self.token]
+        process = await asyncio.create_subprocess_exec(
+            *(tools.kube("kubectl"), *options, "get", "--raw", f"{PATH}/version"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"HOME": str(self.directory), "PATH": os.environ["PATH"]},
+        )
+        return (await process.communicate())[0].decode()
 
     async def manage(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         content = b"" if body is None else json.dumps(body).encode()
@@ -244,6 +256,7 @@ async def test_a_ca_is_replaced_under_load_and_no_session_ends(tmp_path: Path, w
             assert (await a_rig.ca("rotate", "--finish"))[0] == 0
             said = await when(a_rig, "not ready for the next step: 1")  # the one that cannot keep it
             assert "its settings do not name it" in said
+            assert '"major"' in await a_rig.kubectl()  # Go's verifier, and the CA of the first day
             before = len(seen)
             await until(lambda: len(seen) > before + 100, "no load")
             status, said = await a_rig.ca("rotate", "--retire")

@@ -104,10 +104,12 @@ def test_a_ca_that_allows_none_below_it_hands_over_all_the_same(tmp_path: Path) 
     side = Side(directory)
     side.ensure()
     old = tls.read_ca(side.files)
+    assert not carotation.convinces_go(directory)
     carotation.begin(directory, NOW)
     carotation.switch(directory)
     side.ensure()
     assert side.admits(old)
+    assert carotation.convinces_go(directory)
 
 
 def test_an_introduced_ca_is_taken_back(side: Side) -> None:
