@@ -136,15 +136,18 @@ e2e-workers: sync kube node-packages ## the tests on real clusters, against a hu
 .PHONY: faults
 faults: sync kube ## every fault at length: KILLS=1000, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
 	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
-	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=1000 \
+	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_ROOM=1 RIATA_FAULTS_STORM_CLUSTERS=1000 \
+	RIATA_FAULTS_SLOW_READERS=1000 RIATA_FAULTS_SOAK_SECONDS=600 RIATA_FAULTS_SIMULATOR_SECONDS=300 \
+	RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=1000 \
 	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \
 	RIATA_FAULTS_PROOF_SECONDS=$$(( $(PROOF_MINUTES) * 60 )) $(PY) -m pytest tests/faults -s $(ARGS)
 
-SOAK_SECONDS ?= 600
+MINUTES ?= 10
 .PHONY: soak
-soak: sync ## thousands of seeds of the simulator: SOAK_SECONDS=600
-	@echo "Soak: hub and agents in virtual time under random faults (10 min, SOAK_SECONDS)"
-	$(PY) -m tests.faults.simulator --seconds $(SOAK_SECONDS) $(ARGS)
+soak: sync ## traffic and faults for MINUTES=10, everything as before afterwards; then seeds in virtual time for as long
+	@echo "Soak: processes, then the simulator (10 min each, MINUTES)"
+	RIATA_FAULTS_SOAK_SECONDS=$$(( $(MINUTES) * 60 )) $(PY) -m pytest tests/faults/test_soak.py -s
+	$(PY) -m tests.faults.simulator --seconds $$(( $(MINUTES) * 60 )) $(ARGS)
 
 .PHONY: docs
 docs: sync ## check that documents and code agree

@@ -3,7 +3,8 @@
     python -m tests.bench.scale.agents HUB_URL CA_FILE TOKENS_FILE PER_TOKEN
 
 The tokens file has one agent token a line; PER_TOKEN instances connect with each. A line of JSON on standard output
-says when all are connected, each time they are: {"open": count, "at": monotonic seconds}. The line `drop` on standard
+says when all are connected, each time they are: {"open": count, "at": monotonic seconds, "attempts": the most that one
+of them made at a hub that listened}. The line `drop` on standard
 input aborts every connection; each agent comes back as a real one does (proto.backoff). The end of input ends it all.
 
 A real agent takes 50 MiB; one here takes what a session takes, so what is measured is the hub.
@@ -49,6 +50,7 @@ class Agent:
         self._token = token.encode()
         self._instance = secrets.token_bytes(16)
         self._epoch = 0
+        self._attempts = 0
         self._backoff = Backoff(random.random)
         self.session: Session | None = None
         self.wire: wire.Wire | None = None
@@ -60,8 +62,10 @@ class Agent:
                 async with self._fleet.dials:
                     await self._open()
             except wire.Refused as refused:
+                self._attempts += 1
                 self._backoff.retry_after(refused.retry_s, time.monotonic())
             except (OSError, EOFError, TimeoutError) as problem:
+                self._attempts += not isinstance(problem, ConnectionRefusedError)
                 self._fleet.failed(problem)
             else:
                 await self._live()
@@ -110,7 +114,8 @@ class Agent:
         session.start(now)
         link.hand_to(self._received)
         self.flush(now)
-        self._fleet.opened()
+        self._fleet.opened(self._attempts + 1)
+        self._attempts = 0
         try:
             await link.ended
         finally:
@@ -150,7 +155,7 @@ class Fleet:
         self.context = ssl.create_default_context(cafile=ca)
         self.dials = asyncio.Semaphore(DIALS_MAX)
         self._agents = [Agent(self, token) for token in tokens for _ in range(per_token)]
-        self._open = 0
+        self._open = self._attempts = 0
         self._problems: set[str] = set()
 
     async def run(self) -> None:
@@ -164,10 +169,13 @@ class Fleet:
                     if agent.wire is not None:
                         agent.wire.abort()
 
-    def opened(self) -> None:
+    def opened(self, attempts: int) -> None:
         self._open += 1
+        self._attempts = max(self._attempts, attempts)
         if self._open == len(self._agents):
-            print(json.dumps({"open": self._open, "at": time.monotonic()}), flush=True)
+            said = {"open": self._open, "at": time.monotonic(), "attempts": self._attempts}
+            print(json.dumps(said), flush=True)
+            self._attempts = 0
 
     def failed(self, problem: Exception) -> None:
         """Say what goes wrong, each kind once: the log of a run that never gets all its tunnels."""

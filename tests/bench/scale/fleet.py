@@ -108,8 +108,12 @@ class Agents:
 
     async def all_open(self) -> float:
         """Wait until all tunnels are open; when the last one was, on the monotonic clock."""
+        return (await self.all_back())[0]
+
+    async def all_back(self) -> tuple[float, int]:
+        """The same, and the most attempts that an agent made at a hub that listened."""
         said = await asyncio.gather(*(generator.heard() for generator in self._generators))
-        return max(float(each["at"]) for each in said)
+        return max(float(each["at"]) for each in said), max(int(each["attempts"]) for each in said)
 
     def drop(self) -> float:
         """Abort every tunnel; when."""

@@ -26,6 +26,8 @@ class Hub:
     admin: Path
     process: asyncio.subprocess.Process | None = None
     ready: dict[str, Any] = dataclasses.field(default_factory=dict)
+    listens_at: float = 0.0
+    """Since when, on the monotonic clock."""
 
     @classmethod
     async def create(cls, directory: Path) -> "Hub":
@@ -60,7 +62,8 @@ class Hub:
                 raise RuntimeError(f"the hub did not start; see {log}: {log.read_text()[-400:]}")
             await asyncio.sleep(0.005)
         self.ready = json.loads(file.read_text())
-        return time.monotonic() - began
+        self.listens_at = time.monotonic()
+        return self.listens_at - began
 
     async def kill(self) -> None:
         """End it as a power failure does."""
