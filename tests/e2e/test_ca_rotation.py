@@ -361,7 +361,9 @@ async def test_a_command_that_is_killed_at_any_write_is_repeated_and_done(tmp_pa
         a_rig = Rig(tmp_path, stack, 1)
         init = await a_rig.spawn("init.log", "hub", "init", "--data", a_rig.data)
         assert await init.wait() == 0
-        before = {(): [], ("--finish", "--force"): [[]], ("--retire", "--force"): [[], ["--finish", "--force"]]}
+        finish = ["--finish", "--force"]
+        before: dict[tuple[str, ...], list[list[str]]] = {(): [], tuple(finish): [[]]}
+        before["--retire", "--force"] = [[], finish]
         for earlier in before[tuple(step)]:
             assert (await a_rig.ca("rotate", *earlier))[0] == 0
         kept = {path.name: path.read_bytes() for path in (a_rig.data / "tls").iterdir()}

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ class Agent:
     metrics_url: str = ""
     environment: Mapping[str, str] | None = None
     """What its applied manifest gives it; None: it is told by options."""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """Variables that name its proxies."""
 
     @property
     def pid(self) -> int:
@@ -80,7 +82,9 @@ class Agent:
     async def _start(self) -> None:
         ready_file = self.directory / "ready.json"
         ready_file.unlink(missing_ok=True)
-        self.child = _spawn(self.directory, self.pod, self.hub, ready_file, self.options, self.environment)
+        self.child = _spawn(
+            self.directory, self.pod, self.hub, ready_file, self.options, self.environment, self.proxies
+        )
         ready = await wait_ready_file(ready_file, self.child, _READY_S)
         self.health_url, self.metrics_url = ready["health_url"], ready["metrics_url"]
 
@@ -104,10 +108,11 @@ def _spawn(
     ready_file: Path,
     options: Sequence[str],
     settings: Mapping[str, str] | None = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> Child:
     command = _command(directory, pod, hub, "cluster", options, settings)
     command += ["--ready-file", str(ready_file)]
-    environment = {**_environment(pod), **(settings or {})}
+    environment = {**_environment(pod), **(settings or {}), **(proxies or {})}
     return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)
 
 
@@ -153,6 +158,7 @@ async def agent(
     options: Sequence[str] = (),
     wait: bool = True,
     enrol: bool = False,
+    proxies: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Agent]:
     """An agent of `cluster`, registered on the hub as `name` (the cluster's own when None), connected on return.
 
@@ -169,8 +175,8 @@ async def agent(
         write_private(directory / "agent.token", (await hub.api.agent_token(registered, directory.name)).encode())
     pod = await cluster.agent_pod(directory / "pod")
     ready_file = directory / "ready.json"
-    child = _spawn(directory, pod, hub, ready_file, options)
-    running = Agent(cluster=registered, pod=pod, directory=directory, hub=hub, options=list(options), child=child)
+    child = _spawn(directory, pod, hub, ready_file, options, None, proxies)
+    running = Agent(registered, pod, directory, hub, list(options), child, proxies=proxies or {})
     try:
         ready = await wait_ready_file(ready_file, child, _READY_S)
         running.health_url, running.metrics_url = ready["health_url"], ready["metrics_url"]

@@ -71,8 +71,11 @@ class Hub:
 
 
 @asynccontextmanager
-async def hub(*, listen: Sequence[str] = (), options: Sequence[str] = (), name: str = "hub") -> AsyncIterator[Hub]:
-    """A new hub with data of its own, on loopback and wherever the clusters now alive look for it.
+async def hub(
+    *, listen: Sequence[str] = (), options: Sequence[str] = (), name: str = "hub", only_loopback: bool = False
+) -> AsyncIterator[Hub]:
+    """A new hub with data of its own, on loopback and, unless `only_loopback`, wherever the clusters now alive look for
+    it.
 
     `listen` adds addresses (HOST:PORT), `options` goes to `riata-hub serve` as it is. Raises HarnessError.
     """
@@ -80,7 +83,7 @@ async def hub(*, listen: Sequence[str] = (), options: Sequence[str] = (), name: 
     data, token_file = directory / "data", directory / "admin.token"
     command = [*tools.console_script("riata-hub", "hub"), "init", "--data", str(data)]
     (await execute([*command, "--admin-token-file", str(token_file), "-o", "json"], timeout=30)).check()
-    hosts = dict.fromkeys([_LOOPBACK, *(cluster.hub_host for cluster in Cluster.alive)])
+    hosts = dict.fromkeys([_LOOPBACK, *(cluster.hub_host for cluster in Cluster.alive if not only_loopback)])
     addresses = [*(f"{host}:0" for host in hosts), *listen]
     child, ready = await _serve(directory, data, addresses, options)
     running = Hub(
@@ -90,8 +93,8 @@ async def hub(*, listen: Sequence[str] = (), options: Sequence[str] = (), name: 
         urls=ready["urls"],
         url=next(url for url in ready["urls"] if urlsplit(url).hostname == _LOOPBACK),
         metrics_url=ready["metrics_url"],
-        ca_file=Path(ready["ca_file"]),
-        ca_pin=ready["ca_pin"],
+        ca_file=Path(ready["ca_file"] or "/dev/null"),  # plain HTTP
+        ca_pin=ready["ca_pin"] or "",
         admin_token_file=token_file,
         _listen=addresses,
         _options=list(options),

@@ -21,7 +21,8 @@ _CNI: Final = Path("/usr/lib/cni/bridge")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _TAIL_LINES: Final = 3
 
-# What must be there, and the Debian package that has it. mmdebstrap makes the images that run there.
+# What must be there, and the Debian package that has it. mmdebstrap makes the images that run there, haproxy stands in
+# front of hubs.
 _PROGRAMS: Final = {
     "containerd": "containerd",
     "runc": "runc",
@@ -29,6 +30,7 @@ _PROGRAMS: Final = {
     "nft": "nftables",
     "nsenter": "util-linux",
     "mmdebstrap": "mmdebstrap",
+    "haproxy": "haproxy",
 }
 
 
