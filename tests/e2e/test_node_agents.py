@@ -1,6 +1,7 @@
 """Node agents with real tokens of a real API server: they join while the cluster agent is down, and obey."""
 
 import asyncio
+import collections
 import contextlib
 import json
 import time
@@ -339,6 +340,56 @@ async def test_a_node_agent_reaches_the_api_server_while_the_service_is_no_way_t
             assert took < 1.0
         page = await measures.scrape(node.metrics_url)
         assert page["riata_agent_kube_around_service"] == 1
+
+
+async def test_no_read_fails_and_no_change_runs_twice_while_the_only_cluster_agent_is_killed_again_and_again(
+    hub_line: Line,
+) -> None:
+    name, kills = "killed", 4
+    async with node_agent(hub_line, name, is_fallback=True) as node, hub_line.entry(name).session() as session:
+        await node.connected()
+        entry, ended = hub_line.entry(name), asyncio.Event()
+        maps = entry.at("/api/v1/namespaces/default/configmaps")
+        took: list[float] = []
+        routes: collections.Counter[str] = collections.Counter()
+        changes: collections.Counter[int] = collections.Counter()
+
+        async def read() -> None:
+            while not ended.is_set():
+                started = time.monotonic()
+                routes[(await Ask(entry, session).route()).partition(";")[0].partition("/")[0]] += 1
+                took.append(time.monotonic() - started)
+
+        async def change(worker: int) -> None:
+            number = 0
+            while not ended.is_set():
+                number += 1
+                metadata = {"name": f"killed-{worker}-{number}", "labels": {"test": "killed"}}
+                made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+                async with session.post(maps, json=made) as answer:
+                    changes[answer.status] += 1  # one that ran twice would be 409 for its name
+                    assert "Retry-After" not in answer.headers
+                await asyncio.sleep(0.005)
+
+        async with asyncio.TaskGroup() as group:
+            for worker in range(2):
+                group.create_task(read())
+                group.create_task(change(worker))
+            for _ in range(kills):
+                await asyncio.sleep(0.4)
+                node.agent.kill()
+                await asyncio.sleep(0.4)
+                await node.agent.restart()
+            await asyncio.sleep(0.4)
+            ended.set()
+        async with session.delete(f"{maps}?labelSelector=test%3Dkilled") as gone:
+            assert gone.status == 200
+        print(f"\n{kills} kills; reads by {dict(routes)}, {measures.shown(took)}; changes {dict(changes)}")
+        assert set(changes) <= {201, 504}
+        assert changes[504] <= 2 * kills  # those that were on their way to an agent when it was killed
+        assert routes["node"] > 0
+        assert routes["cluster"] > 0
+        assert max(took) < 1.0
 
 
 async def test_a_node_agent_carries_what_the_cluster_agent_has_no_way_for(hub_line: Line) -> None:
