@@ -45,7 +45,7 @@ async def examine(read: Callable[[], Settings]) -> list[Finding]:
         credential, _ = proof.choose(settings, access, stack)
         agent, to_hub, here = await asyncio.gather(
             running.examine(settings.serve.health_listen),
-            way.examine(settings, credential, proof.wall_clock()),
+            way.examine(settings, credential, proof.wall_clock(), proof.ca_store(settings, access, stack)),
             cluster.examine(settings, access, api),
         )
     return [good(SETTINGS, f"mode {settings.mode}, hub {settings.hub.url}"), agent, *to_hub, *here]

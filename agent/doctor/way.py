@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.config import Settings
 from agent.doctor.credential import Trial
+from agent.hubca import CaStore, CaUnusable, HubCa
 from agent.uplink import fetch, proxies
 from agent.uplink.credentials import HubCredential
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network_error, presented_certificate
@@ -31,8 +32,27 @@ CHECKS: Final = (
 CLOCK: Final = "clock"
 
 
-async def examine(settings: Settings, credential: HubCredential, now: float) -> list[Finding]:
-    """One finding for each of CHECKS, and one for the clock. `now`: seconds since the epoch."""
+class _Kept:
+    """What the agent has learnt of the hub's CAs, as far as it can be read. Implements agent.hubca.CaStore."""
+
+    def __init__(self, store: CaStore) -> None:
+        self._store = store
+
+    async def load(self) -> HubCa | None:
+        try:
+            return await self._store.load()
+        except CaUnusable:  # the key beside it cannot be read either, and that has a check of its own
+            return None
+
+    async def save(self, known: HubCa) -> None:
+        raise CaUnusable("an examination keeps nothing")
+
+
+async def examine(
+    settings: Settings, credential: HubCredential, now: float, store: CaStore | None = None
+) -> list[Finding]:
+    """One finding for each of CHECKS, and one for the clock. `now`: seconds since the epoch. `store`: where the agent
+    keeps what the hub has said of its CAs."""
     hub = settings.hub
     found: dict[str, Finding] = {}
     try:
@@ -43,7 +63,7 @@ async def examine(settings: Settings, credential: HubCredential, now: float) -> 
     failed = await (_by_proxy(found, proxy) if proxy is not None else _directly(found, hub.host, hub.port))
     if failed is not None:
         return _ended(found, failed)
-    trust, trial = HubTrust(hub), Trial(credential)
+    trust, trial = HubTrust(hub, store=_Kept(store) if store else None), Trial(credential)
     opened, failed = await _attempt(settings, trust, trial)
     await _look(found, settings, trust, proxy, failed, now)
     if trial.hello is not None:
@@ -133,7 +153,7 @@ async def _look(
         found[CLOCK] = findings.of_clock(now, None, causes.AGENT)
         return
     found[Step.TLS] = good(Step.TLS, f"{answer.tls}, the certificate is good until {answer.not_after}")
-    pins = set(trust.pins) & set(hub.ca_pins)
+    pins = set(trust.pins) & set(hub.ca_pins) or set(trust.pins)
     found[Step.PIN] = good(Step.PIN, f"the chain ends in the pinned CA {', '.join(sorted(pins))}")
     found[CLOCK] = findings.of_clock(now, _seconds(answer.date), causes.AGENT)
 

@@ -9,7 +9,7 @@ from tests.kube import namespaces, packages
 from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
-ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap"]
+ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy"]
 ALL += ["busybox-static", "containernetworking-plugins"]
 
 

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from agent.doctor import way
+from agent.hubca import CaFile, HubCa
 from agent.uplink.credentials import AgentTokenFile
 from proto.causes import Level
 from proto.errors import Code
@@ -54,6 +55,22 @@ async def test_a_hub_that_is_well(tmp_path):
     assert found["credential"].what == "the hub takes it for cluster alpha"
     (auth,) = hub.seen
     assert auth.ext["trial"] is True, "the pod's own session must not be superseded, nor another one be made"
+
+
+async def test_what_the_agent_has_learnt_of_the_hubs_ca_holds_here_too(tmp_path):
+    """The settings name the CA of before its replacement, and the agent is well."""
+    pki, before, hub = Pki(tmp_path), Pki(tmp_path, "before"), Hub()
+    store = CaFile(tmp_path / "agent.key")
+    async with hub.listening(pki) as port:
+        given = whole(before, port, tmp_path)
+        credential = AgentTokenFile(given.hub.token_file)
+        await store.save(HubCa(given.hub.ca_pins, pki.ca_file.read_text()))
+        found = {each.check: each for each in await way.examine(given, credential, NOW, store)}
+        assert found["pin"].level is Level.OK
+        assert found["credential"].level is Level.OK
+        (tmp_path / "agent.key.hub-ca").write_text("{")  # what cannot be read is as if it were not there
+        found = {each.check: each for each in await way.examine(given, credential, NOW, store)}
+        assert found["pin"].level is not Level.OK or found["tls"].level is not Level.OK
 
 
 async def test_a_name_that_does_not_resolve(tmp_path):
