@@ -3,6 +3,8 @@
 import pytest
 
 from hub.proxy import replay
+from proto.aio.link import Link
+from proto.errors import Code
 from proto.liveness import Liveness
 from tests.faults import figures
 from tests.faults.sim.seeds import play
@@ -19,6 +21,7 @@ def test_no_seed_breaks_a_promise() -> None:
     figures.show("simulator", first, seeds=played, failed=len(failed), **fates)
     assert not failed, [(outcome.seed, outcome.broken) for outcome in failed]
     assert fates["GET whole"] > played
+    assert fates["sessions superseded"] > 0, "no session was ever fenced: the faults are too mild"
     assert fates["POST 504"] + fates["PUT 504"] > 0, "no change was ever lost: the faults are too mild"
 
 
@@ -36,3 +39,28 @@ def test_a_hub_that_takes_the_dead_for_alive_is_caught(monkeypatch: pytest.Monke
     monkeypatch.setattr(Liveness, "is_dead", lambda self, now, has_streams=False: False)
     _, _, failed = play_many(0, 10, 30)
     assert any("silent for" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_keeps_superseded_sessions_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Link.close
+
+    def keep(self: Link, code: Code, text: str = "", *, retry_s: float = 0.0) -> None:
+        if code is not Code.SUPERSEDED:
+            close(self, code, text, retry_s=retry_s)
+
+    monkeypatch.setattr(Link, "close", keep)
+    _, fates, failed = play_many(0, 24, 30)
+    assert fates["sessions superseded"]
+    assert any("was superseded" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_sends_bodies_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = replay.KeptBody.add
+
+    def twice(self: replay.KeptBody, piece: bytes, *, was_sent: bool) -> None:
+        add(self, piece, was_sent=was_sent)
+        add(self, piece, was_sent=was_sent)
+
+    monkeypatch.setattr(replay.KeptBody, "add", twice)
+    _, _, failed = play_many(0, 24, 30)
+    assert any("executed with a wrong body" in text for outcome in failed for text in outcome.broken)

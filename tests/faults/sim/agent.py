@@ -54,7 +54,7 @@ class Execution:
         self._agent = agent
         self._stream = stream
         self._request = request
-        self._body = 0
+        self._body = bytearray()
         self._left = b""
         self._is_dead = False
         _, _, self.name, size, think = request.path.decode().split("/")
@@ -67,7 +67,7 @@ class Execution:
     def trailers(self, headers: Headers) -> None: ...
 
     def data(self, chunk: memoryview) -> None:
-        self._body += len(chunk)
+        self._body += chunk
         self._stream.consumed(len(chunk))
 
     def end(self) -> None:
@@ -81,7 +81,7 @@ class Execution:
         self._send()
 
     def _execute(self) -> None:
-        self._agent.world.executed(self.name, self._request.method, self._body)
+        self._agent.world.executed(self.name, self._request.method, bytes(self._body))
         self._agent.later(self._think, self._answer)
 
     def _answer(self) -> None:
@@ -166,6 +166,16 @@ class Agent:
             if link.is_open:
                 link.send_drain(20.0, Code.CLOSED, "the agent is shutting down")
 
+    def half_open(self, seconds: float) -> None:
+        """A NAT forgets the connections: the agent hears of it and comes back, the hub does not. What was on its way
+        arrives so much later, when a newer session of this instance is open."""
+        until = self.world.now() + seconds
+        for connection in tuple(self.connections):
+            weather = connection.weather[connection.hub]
+            connection.weather[connection.hub] = dataclasses.replace(weather, held_until=until)
+            connection.hub.again()
+            connection.agent.vanish()
+
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """The API server answers; a process that stands still reads it later, a dead one never."""
         life, loop = self.life, asyncio.get_running_loop()
@@ -224,15 +234,18 @@ class Agent:
         tunnel = Tunnel(
             identity, self.instance, self.epoch, hub_link, "peer", "0", "v1", WALL, f"{self.name}-{self.epoch}"
         )
+        olds = [each.link for each in world.registry if each.instance == self.instance and not each.link.is_draining]
         try:
             world.registry.add(tunnel)
         except Refusal:
             return
+        for old in olds:
+            world.fenced(old)
         self.connections.append(connection)
         self.links.append(link)
         world.drives(tunnel, connection)
         try:
-            await link.run()
+            world.ended(link, await link.run())
         finally:
             with contextlib.suppress(ValueError):
                 self.links.remove(link)

@@ -49,9 +49,10 @@ class Client:
         self._exchange = self._world.relay.begin(self, read_request(parse_head(raw.encode()), now, "1.2.3.4:5"))
         if self._exchange is None or self.method == "GET":
             return
-        half = bytes(self.size // 2)
-        self._exchange.body(half)
-        asyncio.get_running_loop().call_later(self._dice.random() * 0.2, self._rest, half)
+        half = self.size // 2
+        body = self._world.body(f"{self.name} up", half * 2)
+        self._exchange.body(body[:half])
+        asyncio.get_running_loop().call_later(self._dice.random() * 0.2, self._rest, body[half:])
 
     def _rest(self, half: bytes) -> None:
         if self._exchange is not None and not self.fate:

@@ -76,6 +76,7 @@ async def _play(seed: int) -> Outcome:
     if world.budget.used:
         world.broken.append(f"{world.budget.used} bytes of the buffer budget were never given back")
     fates = collections.Counter(f"{client.method} {client.fate}" for client in world.clients)
+    fates["sessions superseded"] = world.supersessions
     said = tuple(f"{at:.2f} s: {text}" for at, text, _ in sorted(faults, key=lambda each: each[0]))
     return Outcome(seed, tuple(world.broken), fates, said, world.trace.hexdigest())
 
@@ -95,7 +96,7 @@ def _agents(world: World, dice: random.Random) -> list[Agent]:
 
 def _fault(dice: random.Random, agents: list[Agent]) -> tuple[float, str, Callable[[], Awaitable[None]]]:
     victim = dice.choice([agent for agent in agents if not agent.is_spared])
-    kind = dice.choice(["kill", "freeze", "hold", "to hub", "to agent", "reset", "drain"])
+    kind = dice.choice(["kill", "freeze", "hold", "to hub", "to agent", "reset", "drain", "half-open"])
     seconds = dice.choice([0.5, 3.0, 7.0, 20.0])
 
     async def happen() -> None:
@@ -108,6 +109,8 @@ def _fault(dice: random.Random, agents: list[Agent]) -> tuple[float, str, Callab
             victim.freeze(seconds)
         elif kind == "reset":
             victim.reset()
+        elif kind == "half-open":
+            victim.half_open(seconds)
         elif kind == "drain":
             await victim.drain()
         else:

@@ -69,6 +69,14 @@ class End:
             self._cancel()
             self._connection.carry(self.other, ConnectionResetError("reset by peer"))
 
+    def vanish(self) -> None:
+        """This end hears that the connection is gone; the other end does not."""
+        if not self.is_over:
+            self.is_over = True
+            self._cancel()
+            if self.receiver is not None:
+                asyncio.get_running_loop().call_soon(self.receiver.transport_lost, ConnectionResetError("forgotten"))
+
     async def close(self, code: int, reason: str) -> None:
         self._connection.carry(self.other, EOFError())
         await asyncio.sleep(0.01)

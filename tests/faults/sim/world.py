@@ -4,6 +4,7 @@ import asyncio
 import collections
 import hashlib
 import logging
+import random
 from typing import cast
 
 from hub.auth.grants import Access
@@ -14,6 +15,8 @@ from hub.route import Route
 from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
+from proto.errors import Code
+from proto.events import EndReason
 from proto.window import Budget
 from tests.faults.sim.client import Client
 from tests.faults.sim.ways import Connection, End
@@ -24,6 +27,7 @@ IDLE_NOTICED_S = 15.5
 USED_NOTICED_S = 6.5
 """One that is in use: D4's six seconds, and a step of the look-out."""
 WATCH_S = 0.25
+BREACHES = frozenset({Code.PROTOCOL, Code.FLOW_CONTROL})
 
 
 class World:
@@ -43,6 +47,7 @@ class World:
         )
         self.clients: list[Client] = []
         self.executions: collections.Counter[str] = collections.Counter()
+        self.supersessions = 0
         self.broken: list[str] = []
         """What did not hold."""
         self.trace = hashlib.sha256()
@@ -67,26 +72,39 @@ class World:
 
         async def drive() -> None:
             try:
-                await tunnel.link.run()
+                self.ended(tunnel.link, await tunnel.link.run())
             finally:
                 self.registry.remove(tunnel)
 
         self._tasks.spawn(drive(), name=tunnel.session_id)
 
+    def fenced(self, old: Link) -> None:
+        """A newer session of its instance is open: nothing comes of this one any more."""
+        self.supersessions += 1
+        if old.is_open or old.streams:
+            self.broken.append(f"{old.name} was superseded and kept {old.streams} streams")
+
+    def ended(self, link: Link, reason: EndReason) -> None:
+        """Faults lose what was sent, or delay it; they make no side break the protocol or exceed its credit."""
+        if reason.code in BREACHES:
+            self.broken.append(f"{link.name} ended with {reason.code.name}: {reason.text}")
+
     def agent_drains(self, link: Link) -> None:
         self.registry.draining(link)
         self.relay.drain(cast(Route, link))
 
-    def executed(self, name: str, method: str, body: int) -> None:
+    def executed(self, name: str, method: str, body: bytes) -> None:
         self.executions[name] += 1
         self.note(f"executed {name}")
+        if body != self.body(f"{name} up", len(body)):
+            self.broken.append(f"{method} {name} was executed with a wrong body of {len(body)} bytes")
         if method != "GET" and self.executions[name] > 1:
             self.broken.append(f"{method} {name} was executed {self.executions[name]} times")
 
     def body(self, name: str, size: int) -> bytes:
-        """What the API server answers: no piece of it is like another request's."""
-        block = hashlib.sha256(name.encode()).digest()
-        return (block * (size // len(block) + 1))[:size]
+        """What the API server answers, and what a change sends: no piece of it is like another one's, so that whatever
+        is lost, repeated or in the wrong place is seen."""
+        return random.Random(name).randbytes(size)
 
     def arrived(self, end: End) -> None:
         self.note(end.peer)
