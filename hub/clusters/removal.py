@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -28,6 +29,8 @@ NODE_LABEL: Final = "riata.io.node-restriction.kubernetes.io/fallback"
 AT_ONCE: Final = 8
 """Requests under way: a cluster far away should not need a minute."""
 LIST_MAX: Final = 500
+KINDS_MAX: Final = 1_000
+"""Kinds of things in a namespace that are looked for. An API server in a stranger's hand could name kinds for ever."""
 TRIES: Final = 5
 """A Deployment's status or a Lease changes while we look."""
 
@@ -111,7 +114,7 @@ class Removal:
             return [], []
         names = [thing for thing in things if thing.kind == "Namespace"]
         uids = {thing.uid for thing in things}
-        strangers = dict(zip(names, await self._each(lambda name: self._stranger(name, uids), names), strict=True))
+        strangers = {name: await self._stranger(name, uids) for name in names}  # one after another: each takes slots
         kept = [thing for thing, stranger in strangers.items() if stranger]
         going = [thing for thing in things if thing not in kept]
         anchor = next((t for t in going if t.kind == "ClusterRoleBinding" and t.name == ANCHOR), None)
@@ -215,7 +218,9 @@ class Removal:
         self._need(status, "ask which resources there are")
         if not all((each or {}).get("kind") == "APIGroupDiscoveryList" for each in (found, core)):
             return "this API server is too old to tell what is in it"
-        paths = list(_namespaced([*core["items"], *found["items"]], namespace.name))
+        paths = list(itertools.islice(_namespaced([*core["items"], *found["items"]], namespace.name), KINDS_MAX + 1))
+        if len(paths) > KINDS_MAX:
+            raise NotRemoved(f"the API server names more than {KINDS_MAX} kinds")
         held = await self._each(lambda path: self._listed(path, f"list {path}"), paths)
         items = [
             (path.rpartition("/")[2].partition("?")[0], item)
@@ -231,7 +236,10 @@ class Removal:
         self._need(status, what)
         if not isinstance(found, dict) or (found.get("metadata") or {}).get("continue"):
             raise NotRemoved(f"there is too much to {what}")
-        return [item for item in found.get("items") or () if isinstance(item, dict)]
+        items = [item for item in found.get("items") or () if isinstance(item, dict)]
+        if len(items) > LIST_MAX:
+            raise NotRemoved(f"the API server answered with more than was asked for to: {what}")
+        return items
 
     async def _asked(self, method: str, path: str, body: object) -> tuple[int, Any]:
         return await self._ask(method, path, "application/json", body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,10 @@ INTERVAL_S: Final = 1.0
 AGAIN_S: Final = 20.0
 """When one that did not learn is asked again."""
 AT_ONCE: Final = 50
+OF_ONE_CLUSTER: Final = 20
+"""Of these, agents of one cluster: thousands of node agents that never answer must not hold up the others' CA."""
+_SHOWN: Final = 200
+"""Characters of an agent's own words, which `riata-hub ca status` writes to an operator's terminal."""
 
 
 class CaTeaching:
@@ -54,12 +59,17 @@ class CaTeaching:
 
     def _tell(self, lesson: Lesson) -> None:
         digest, now = lesson.digest, self._clock()
+        asked_of = collections.Counter(tunnel.identity.cluster_uid for tunnel in self._asked)
         for tunnel in self._registry:
             if len(self._asked) >= AT_ONCE:
                 return
             trust = tunnel.trust
             if trust.told == digest or tunnel in self._asked or now < trust.again_at or not tunnel.link.may_open:
                 continue
+            uid = tunnel.identity.cluster_uid
+            if asked_of[uid] >= OF_ONE_CLUSTER:
+                continue
+            asked_of[uid] += 1
             self._asked.add(tunnel)
             self._tasks.spawn(self._ask(tunnel, lesson, digest), name=f"ca-{tunnel.session_id}")
 
@@ -69,7 +79,7 @@ class CaTeaching:
             args = LearnCa(ca=lesson.ca.decode("ascii"), pins=lesson.pins)
             learnt = await self._ask_agent(tunnel.link, LEARN_CA, args)
         except (RiataError, TimeoutError) as exc:
-            trust.problem = str(exc) or "it did not answer in time"
+            trust.problem = _shown(str(exc)) or "it did not answer in time"
             trust.again_at = self._clock() + AGAIN_S
             logger.info(
                 "an agent has not learnt the hub's CAs", extra={"session": tunnel.session_id, "why": trust.problem}
@@ -79,3 +89,7 @@ class CaTeaching:
             trust.pins, trust.keeps, trust.problem, trust.told = learnt.pins, learnt.keeps, "", digest
         finally:
             self._asked.discard(tunnel)
+
+
+def _shown(said: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in said[:_SHOWN])

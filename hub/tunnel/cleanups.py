@@ -20,7 +20,7 @@ from hub.clusters.cleanups import LIMIT_S, CleanUp, CleanUpIndex, CleanUps, Stat
 from hub.clusters.records import Cluster
 from hub.clusters.removal import NotRemoved, Removal
 from hub.store.model import StoreError
-from hub.tunnel.ask import ask
+from hub.tunnel.ask import Answer, ask
 from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code, RiataError
@@ -29,8 +29,14 @@ from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
 
+ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of all answers of one clean-up together: who deletes a cluster may do so because its agent is in a stranger's hand,
+and what was read stays in memory until the end."""
 FIRST_S: Final = 0.8
 """An agent that has answered nothing by then is cut, within the second in which sessions of a deleted cluster end."""
+_REASON_MAX: Final = 500
+_SHOWN: Final = 200
+"""Names in an audit record; a manifest has 50. They are the other side's words."""
 _PATCH: Final = b"application/merge-patch+json"
 _JSON: Final = b"application/json"
 
@@ -87,6 +93,8 @@ class Cleaner:
         await self._told(clean_up, reason, removed, kept)
 
     async def _told(self, clean_up: CleanUp, reason: str, removed: list[str], kept: list[str]) -> None:
+        reason = reason[:_REASON_MAX]
+        removed, kept = ([each[:_REASON_MAX] for each in names[:_SHOWN]] for names in (removed, kept))
         fields: dict[str, Any] = {"cluster": clean_up.cluster, "cluster_uid": clean_up.id, "user": clean_up.deleted_by}
         try:
             if reason:
@@ -106,14 +114,23 @@ class Cleaner:
             (b"user-agent", f"riata-hub/{PRODUCT_VERSION}".encode()),
         )
 
+        left = ANSWERS_BYTES_MAX
+
         async def asked(method: str, path: str, accept: str, body: object) -> tuple[int, Any]:
-            return await _asked(tunnel, headers, method, path, accept, body, heard)
+            nonlocal left
+            answer = await _asked(tunnel, headers, method, path, accept, body, heard)
+            left -= len(answer.body)
+            if left < 0:
+                raise NotRemoved(f"the API server's answers have more than {ANSWERS_BYTES_MAX} bytes together")
+            return answer.status, _document(answer.body)
 
         async def outcome() -> tuple[list[str], list[str]] | NotRemoved | RiataError:
             try:
                 return await Removal(asked, clean_up.id).run()
             except (NotRemoved, RiataError) as exc:
                 return exc
+            except (KeyError, TypeError, AttributeError) as exc:  # whatever an agent makes up, the record gets its end
+                return NotRemoved(f"the API server's answers are malformed ({type(exc).__name__})")
 
         async with TaskGroup("clean-up") as group:
             work = group.spawn(outcome(), name="removal")
@@ -129,13 +146,18 @@ class Cleaner:
 
 async def _asked(
     tunnel: Tunnel, headers: Headers, method: str, path: str, accept: str, body: object, heard: asyncio.Event
-) -> tuple[int, Any]:
+) -> Answer:
     content = b"" if body is None else json.dumps(body).encode()
     kind = _PATCH if method == "PATCH" else _JSON
     fields = (*headers, (b"accept", accept.encode()), *(((b"content-type", kind),) if content else ()))
     answer = await ask(tunnel.link, method, path, fields, content)
     heard.set()
+    return answer
+
+
+def _document(content: bytes) -> Any:
+    """None for what is no JSON."""
     try:
-        return answer.status, json.loads(answer.body)
+        return json.loads(content)
     except (ValueError, RecursionError):
-        return answer.status, None
+        return None

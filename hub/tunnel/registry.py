@@ -318,9 +318,9 @@ class Registry:
 
     def spare(self, cluster_uid: str, instance: str) -> Tunnel | None:
         """A tunnel that `cut` shall leave alone until `cut_spared`; None if it is not of this process, or not alive.
-        `instance` in hexadecimal."""
-        for tunnel in self:
-            if tunnel.identity.cluster_uid == cluster_uid and tunnel.instance.hex() == instance and tunnel.link.is_open:
+        `instance` in hexadecimal: no secret, so a node agent that may not serve is none, whichever it has copied."""
+        for tunnel in self._everybody(cluster_uid):
+            if tunnel.candidate.is_eligible and tunnel.instance.hex() == instance and tunnel.link.is_open:
                 self._spared.add(tunnel)
                 return tunnel
         return None

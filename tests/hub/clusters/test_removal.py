@@ -3,6 +3,7 @@ nothing happens by half."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import re
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from hub.clusters.manifest import OWNER_LABEL
-from hub.clusters.removal import ANCHOR, KINDS, NODE_LABEL, NODES, NotRemoved, Removal
+from hub.clusters.removal import ANCHOR, AT_ONCE, KINDS, KINDS_MAX, LIST_MAX, NODE_LABEL, NODES, NotRemoved, Removal
 
 OURS, OTHERS = "uid-1", "uid-2"
 DISCOVERY = [
@@ -282,3 +283,36 @@ async def test_answers_that_are_none_remove_nothing(kube: Kube, answer: Any) -> 
     with contextlib.suppress(NotRemoved):
         assert await Removal(strange, OURS).run() == ([], [])
     assert kube.writes() == []
+
+
+async def test_more_than_was_asked_for_removes_nothing(kube: Kube) -> None:
+    async def too_much(method: str, target: str, accept: str, body: Any) -> tuple[int, Any]:
+        return 200, {"metadata": {}, "items": [{"metadata": {"name": str(n)}} for n in range(LIST_MAX + 1)]}
+
+    with pytest.raises(NotRemoved, match="more than was asked for"):
+        await Removal(too_much, OURS).run()
+
+
+async def test_an_api_server_that_names_kinds_for_ever_is_not_asked_for_them(kube: Kube) -> None:
+    resources = [
+        {"resource": f"r{n}", "scope": "Namespaced", "verbs": ["list", "create", "delete"]}
+        for n in range(KINDS_MAX + 1)
+    ]
+    endless = [{"metadata": {}, "versions": [{"version": "v1", "resources": resources}]}]
+
+    async def named(method: str, target: str, accept: str, body: Any) -> tuple[int, Any]:
+        if target in ("/api", "/apis"):
+            return 200, {"kind": "APIGroupDiscoveryList", "items": endless}
+        return await kube.ask(method, target, accept, body)
+
+    with pytest.raises(NotRemoved, match="kinds"):
+        await Removal(named, OURS).run()
+    assert kube.writes() == []
+
+
+async def test_many_namespaces_of_ours_do_not_wait_for_each_other_for_ever(kube: Kube) -> None:
+    for number in range(AT_ONCE + 1):
+        kube.add("Namespace", f"more-{number}")
+    async with asyncio.timeout(5):
+        removed, _ = await Removal(kube.ask, OURS).run()
+    assert "Namespace more-8" in removed

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
-from hub.catrust import Lesson
-from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, CaTeaching
+from hub.catrust import AgentTrust, Lesson
+from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, CaTeaching
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
 from proto.errors import Code, StreamReset
@@ -93,3 +94,35 @@ async def test_few_are_asked_at_a_time() -> None:
         school.gate.set()
         await school.turns(tasks, 200)
         assert len(school.asked) == AT_ONCE + 20
+
+
+async def test_agents_of_one_cluster_that_never_answer_do_not_hold_up_another_one() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for number in range(5):
+            school.rig.tunnel(number, cluster="hostile")
+        node = dataclasses.replace(next(iter(school.rig.registry)).identity, role="node")
+        tunnel = next(iter(school.rig.registry))
+        for number in range(AT_ONCE):
+            identity = dataclasses.replace(node, node=f"n{number}", credential_id=f"hostile:n{number}")
+            school.rig.registry.add(dataclasses.replace(tunnel, identity=identity, trust=AgentTrust()))
+        tunnel, _ = school.rig.tunnel(cluster="honest")
+        identity = dataclasses.replace(tunnel.identity, role="node", node="n1")
+        other = dataclasses.replace(tunnel, identity=identity, trust=AgentTrust())
+        school.rig.registry.add(other)
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        assert len(school.asked) == OF_ONE_CLUSTER + 2
+        school.gate.set()
+        await school.turns(tasks, 200)
+        assert other.trust.pins == (ONE,)
+
+
+async def test_what_an_agent_says_of_its_trouble_cannot_play_with_an_operators_terminal() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        tunnel, _ = school.rig.tunnel()
+        school.answer = StreamReset("no\n\x1b[2Jagents: 0\u202e" + "x" * 900, Code.REFUSED)
+        await school.turns(tasks)
+        assert tunnel.trust.problem.isprintable()
+        assert len(tunnel.trust.problem) == 200

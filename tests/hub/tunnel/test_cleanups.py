@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hub.clusters.cleanups import CleanUp, CleanUpIndex, CleanUps, State
+from hub.clusters.manifest import OWNER_LABEL
 from hub.clusters.records import Cluster
 from hub.store.sqlite import SqliteStore
 from hub.tunnel import cleanups
@@ -209,3 +210,62 @@ async def test_another_processs_session_is_not_ours_to_spare(world: World, kube:
     assert kube.writes() == []
     assert len(world.tasks) == 0
     assert tunnel.identity.cluster_uid == UID
+
+
+@pytest.mark.parametrize("items", [[{"metadata": ["x"]}], [{"metadata": {"labels": {OWNER_LABEL: UID}}}]])
+async def test_an_agent_in_a_strangers_hand_cannot_leave_it_without_an_end(
+    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch, items: list[Any]
+) -> None:
+    async def made_up(*arguments: Any) -> tuple[int, Any]:
+        return 200, {"metadata": {}, "items": items}
+
+    monkeypatch.setattr(kube, "ask", made_up)
+    tunnel, _ = world.connect(kube)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert (found.state, "malformed" in found.reason) == (State.PENDING, True)
+
+
+async def test_an_agent_in_a_strangers_hand_cannot_fill_the_hubs_memory(
+    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer is small enough, each says that more has to be asked."""
+    monkeypatch.setattr(cleanups, "ANSWERS_BYTES_MAX", 64 * 1024)
+    resources = [
+        {"resource": f"r{n}", "scope": "Namespaced", "verbs": ["list", "create", "delete"]} for n in range(500)
+    ]
+    discovered = {
+        "kind": "APIGroupDiscoveryList",
+        "items": [{"metadata": {}, "versions": [{"version": "v1", "resources": resources}]}],
+    }
+    sent = 0
+
+    async def endless(method: str, target: str, *rest: Any) -> tuple[int, Any]:
+        nonlocal sent
+        if target in ("/api", "/apis"):
+            return 200, discovered if target == "/api" else {**discovered, "items": []}
+        if "/namespaces/" in target:
+            sent += 1
+            return 200, {"metadata": {}, "items": [{"metadata": {"ownerReferences": [{"uid": "x" * 8000}]}}]}
+        return await Kube.ask(kube, method, target, *rest)
+
+    monkeypatch.setattr(kube, "ask", endless)
+    tunnel, _ = world.connect(kube)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert "bytes together" in found.reason
+    assert sent < 40
+
+
+async def test_the_reason_is_short_whatever_the_api_server_calls_things(world: World, kube: Kube) -> None:
+    kube.add("ConfigMap", "riata-" + "x" * 10_000, owner=UID, owners=("stranger",))
+    tunnel, _ = world.connect(kube)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert len(found.reason) == 500

@@ -126,6 +126,21 @@ def test_a_spared_tunnel_outlives_its_cluster_and_key_until_it_is_cut() -> None:
     assert link.closed_with is Code.REVOKED
 
 
+def test_a_node_agent_that_may_not_serve_is_not_spared_with_an_instance_id_that_it_copied() -> None:
+    """A clean-up names who deleted the cluster, and believes the answers: only who may serve carries it."""
+    rig = Rig()
+    tunnel, _ = rig.tunnel()
+    rig.registry.remove(tunnel)  # the cluster agent's session is another worker's
+    node = dataclasses.replace(tunnel.identity, role="node", node="n1", credential_id="c1:n1")
+    thief = dataclasses.replace(tunnel, identity=node)
+    rig.registry.add(thief)
+    assert rig.registry.spare("uid-c1", "01" * 16) is None
+    rig.registry.remove(thief)
+    chosen = dataclasses.replace(tunnel, identity=dataclasses.replace(node, is_fallback=True))
+    rig.registry.add(chosen)
+    assert rig.registry.spare("uid-c1", "01" * 16) is chosen
+
+
 def test_a_draining_agent_counts_as_lost_just_now() -> None:
     """P2: its successor is on the way, so kubectl may repeat what was not delivered."""
     rig = Rig()
