@@ -107,6 +107,8 @@ class RotationWatch:
         seen = before.phase if before is not None else self._recorded()
         if seen is not rotation.phase:
             self._audit(seen, rotation)
+        if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
+            rotation = dataclasses.replace(rotation, agents=())
         is_due = self._written is None or self._clock() - self._written[0] >= REWRITE_S
         if rotation != before or (is_due and rotation.phase is not Phase.STEADY):
             self._write(rotation)
@@ -129,8 +131,6 @@ class RotationWatch:
 
     def _write(self, rotation: Rotation) -> None:
         now = self._clock()
-        if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
-            rotation = dataclasses.replace(rotation, agents=())
         tls.write_private(self._file, json.dumps({"at": now, **document(rotation)}).encode() + b"\n")
         self._written = now, rotation
 

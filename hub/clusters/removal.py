@@ -236,7 +236,7 @@ class Removal:
         self._need(status, what)
         if not isinstance(found, dict) or (found.get("metadata") or {}).get("continue"):
             raise NotRemoved(f"there is too much to {what}")
-        items = [item for item in found.get("items") or () if isinstance(item, dict)]
+        items: list[Mapping[str, Any]] = [item for item in found.get("items") or () if isinstance(item, dict)]
         if len(items) > LIST_MAX:
             raise NotRemoved(f"the API server answered with more than was asked for to: {what}")
         return items

@@ -89,6 +89,16 @@ async def test_the_file_is_fresh_while_a_rotation_is_under_way(tmp_path: Path) -
     assert cawatch.when(first).endswith("Z")
 
 
+async def test_agents_that_come_and_go_cost_no_write_while_nothing_is_rotated(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.watch.look()
+    file = world.directory / cawatch.FILE
+    before = file.stat().st_ino
+    world.seen = [Seen()]
+    await world.watch.look()
+    assert file.stat().st_ino == before
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"agents": 1}', b'{"agents":[{}],"phase":"x"}', b"\xff"])
 def test_a_damaged_file_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / cawatch.FILE).write_bytes(content)
