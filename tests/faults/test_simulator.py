@@ -1,8 +1,11 @@
 """Below the sockets: no seed breaks a promise, a seed repeats itself, and a hub that is wrong is caught."""
 
+import asyncio
+
 import pytest
 
 from hub.proxy import replay
+from hub.proxy.relay import Relay
 from proto.aio.link import Link
 from proto.errors import Code
 from proto.liveness import Liveness
@@ -27,6 +30,18 @@ def test_no_seed_breaks_a_promise() -> None:
 
 def test_a_seed_repeats_itself() -> None:
     assert play(7) == play(7)
+
+
+def test_a_timer_that_is_left_behind_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    aclose = Relay.aclose
+
+    async def close(self: Relay) -> None:
+        await aclose(self)
+        asyncio.get_running_loop().call_later(60, print)
+
+    monkeypatch.setattr(Relay, "aclose", close)
+    _, _, failed = play_many(5, 1, 30)
+    assert [outcome.seed for outcome in failed if "timers left behind" in str(outcome.broken)] == [5]
 
 
 def test_a_hub_that_repeats_changes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

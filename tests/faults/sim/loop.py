@@ -40,6 +40,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(cast(selectors.BaseSelector, self._virtual))
         self._clock_resolution = 1e-9
 
+    def timers(self) -> list[str]:
+        """What would still be called, and when: nobody may leave one behind."""
+        handles = cast(list[asyncio.TimerHandle], self._scheduled)  # type: ignore[attr-defined]
+        return [repr(handle) for handle in handles if not handle.cancelled()]
+
     def time(self) -> float:
         return self._virtual.now
 
@@ -53,12 +58,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end. Raises Deadlock when everybody waits for ever; nobody may be left behind."""
+    """Run to the end. Raises Deadlock when everybody waits for ever; no task and no timer may be left behind."""
     loop = VirtualLoop()
     try:
         result = loop.run_until_complete(main)
         left = asyncio.all_tasks(loop)
         assert not left, f"tasks left behind: {left}"
+        assert not loop.timers(), f"timers left behind: {loop.timers()}"
         return result
     finally:
         loop.close()

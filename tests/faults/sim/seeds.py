@@ -40,6 +40,8 @@ def play(seed: int) -> Outcome:
     access.setLevel(logging.CRITICAL)
     try:
         outcome = loop.run(_play(seed))
+    except AssertionError as exc:  # everybody waits for ever, or a task or a timer is left behind
+        outcome = Outcome(seed, (f"{type(exc).__name__}: {exc}",), collections.Counter(), (), "")
     finally:
         logger.removeHandler(errors)
         logger.setLevel(before)
