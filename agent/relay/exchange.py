@@ -8,6 +8,7 @@ since its credit is not returned, the stream's window bounds it.
 import re
 import time
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from agent.errors import TokenUnavailable
 from agent.relay import compress
@@ -295,7 +296,8 @@ class Exchange:
 
     @property
     def _is_proxied(self) -> bool:
-        return _PROXIED.match(self._request.path) is not None
+        # The API server decodes before it routes: however it is spelt, what a pod has answered is not asked again.
+        return _PROXIED.match(unquote_to_bytes(self._request.path)) is not None
 
     def _settle(self, refusal: "_Refusal") -> None:
         """A complete 401. The API server's own one concerns our token and never reaches the user (P10)."""

@@ -290,6 +290,16 @@ async def test_a_401_of_a_proxied_program_is_its_own_business():
     assert talk.stream.body == b"login"
 
 
+@pytest.mark.parametrize("word", [b"%70roxy", b"pro%78y", b"proxy%2Fx"])
+async def test_a_program_that_is_reached_by_another_spelling_is_not_asked_twice(word: bytes):
+    """The API server decodes the path, so the program has executed what its 401 answers."""
+    talk = Conversation("POST", path=b"/api/v1/namespaces/n/services/shop:80/" + word + b"/order")
+    talk.exchange.end()
+    talk.answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nlogin")
+    assert talk.pool.waiters == []
+    assert talk.stream.log == ["accept", ("head", 401, False), "end"]
+
+
 async def test_a_long_401_of_a_proxied_program_streams():
     talk = Conversation(path=b"/api/v1/nodes/n/proxy/")
     talk.exchange.end()
