@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -112,6 +113,8 @@ class _Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # the kernel of the API server's machine is not measured, yet its memory for TCP is shared here
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._stub.connections.add(self)
