@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -27,8 +28,10 @@ from hub.store.interface import Store
 from hub.store.model import Event, Key, Resource, RevisionConflict
 from proto.errors import Code
 from proto.messages import AgentAuth
+from proto.rationing import RationedLog
 
 logger = logging.getLogger(__name__)
+_strangers = RationedLog(logger, time.monotonic)
 
 ROLE_NODE: Final = "node"
 DENIAL_KIND: Final = "node-denial"
@@ -204,7 +207,8 @@ class NodeTokens:
             claims, key = decoded.claims, issuer.keys.get_by_kid(decoded.header.get("kid"))
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
             # An unknown key id is here too: the cluster's keys may be new, and its agent tells within minutes.
-            logger.info("node token refused", extra={"cluster_uid": cluster_uid, "error": type(exc).__name__})
+            error = type(exc).__name__
+            _strangers.log(logging.INFO, "node token refused", error, cluster_uid=cluster_uid, error=error)
             raise CredentialRefused from None
         if claims.get("iss") != issuer.issuer or claims.get("aud") != [audience(hub_id, cluster_uid)]:
             raise CredentialRefused

@@ -41,6 +41,7 @@ from proto.errors import Code
 from proto.handshake import CONTROL_PLANE, HubHandshake
 from proto.limits import Limits
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
+from proto.rationing import RationedLog
 from proto.session import Role, Session
 from proto.window import Budget
 
@@ -97,6 +98,7 @@ class TunnelEndpoint:
         self._wall = wall
         self._handshake_timeout_s = handshake_timeout_s
         self._greetings = Greetings(unauthenticated_max, time.monotonic)
+        self._strangers = RationedLog(logger, time.monotonic)
         self._tasks = TaskGroup("tunnels")
 
     def __len__(self) -> int:
@@ -107,7 +109,8 @@ class TunnelEndpoint:
             answer = switching(request)
             greeting = self._enter(request.peer, transport)
         except errors.HubError as refusal:
-            logger.info("tunnel refused", extra={"peer": request.peer, "status": refusal.http_status})
+            status = refusal.http_status
+            self._strangers.log(logging.INFO, "tunnel refused", f"http {status}", peer=request.peer, status=status)
             transport.write(_refusal(refusal))
             transport.close()
             when_lost()
@@ -192,7 +195,8 @@ class TunnelEndpoint:
         except CredentialRefused as refusal:
             await self._refuse(handshake, transport, refusal.code, "credential", refusal.message)
         except StoreError:
-            logger.exception("an agent could not be enrolled", extra={"peer": transport.peer})
+            text = "an agent could not be enrolled"
+            self._strangers.log(logging.ERROR, text, "enrolment", with_traceback=True, peer=transport.peer)
             await self._refuse(handshake, transport, Code.OVERLOADED, "store", "the hub's store does not work now")
         except Refusal as refusal:
             await self._refuse(handshake, transport, refusal.code, refusal.reason, refusal.text)
@@ -254,7 +258,7 @@ class TunnelEndpoint:
         self, handshake: HubHandshake, transport: WebSocketTransport, code: Code, reason: str, text: str
     ) -> None:
         self._metrics.tunnel_refused(reason)
-        logger.info("agent refused", extra={"peer": transport.peer, "reason": reason})
+        self._strangers.log(logging.INFO, "agent refused", reason, peer=transport.peer, reason=reason)
         try:
             async with asyncio.timeout(1.0):
                 await transport.send(handshake.refuse(Refused(code=int(code), text=text, retry_ms=REFUSED_RETRY_MS)))
