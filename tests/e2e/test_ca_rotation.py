@@ -130,10 +130,12 @@ class Rig:
         reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
         lines = [f"{method} {path} HTTP/1.1", "Host: hub", f"Authorization: Bearer {self.token}", "Connection: close"]
         lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
-        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-        async with asyncio.timeout(15):
-            answer = await reader.read()
-        writer.transport.abort()
+        try:
+            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+            async with asyncio.timeout(15):
+                answer = await reader.read()
+        finally:
+            writer.transport.abort()
         head, _, rest = answer.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), rest
 
@@ -144,9 +146,6 @@ class Rig:
         context = ssl.create_default_context(cafile=str(self.trusted))
         reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
         head = f"GET {PATH}/api/v1/pods?watch=1 HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {self.token}\r\n\r\n"
-        writer.write(head.encode())
-        async with asyncio.timeout(15):
-            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
 
         async def line() -> str:
             async with asyncio.timeout(15):
@@ -156,8 +155,11 @@ class Rig:
                     if found.startswith("{"):
                         return found
 
-        await until(lambda: self.api.watchers, "the watch is not there")
         try:
+            writer.write(head.encode())
+            async with asyncio.timeout(15):
+                assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            await until(lambda: self.api.watchers, "the watch is not there")
             yield line
         finally:
             writer.transport.abort()
