@@ -126,7 +126,7 @@ async def test_missing_rights_are_named(hub_line: Line, tmp_path: Path) -> None:
 
 
 async def test_a_revoked_agent(hub_line: Line) -> None:
-    async with harness.agent(hub_line.hub, hub_line.light, name="revoked", enrol=True) as agent:
+    async with harness.agent(hub_line.hub, hub_line.light, name="dismissed", enrol=True) as agent:
         token_id = (agent.directory / "join.token").read_text().split("_")[1]
         (agent.directory / "join.token").unlink()
         await hub_line.api.must("DELETE", f"/v1/agents/{token_id}")
