@@ -176,7 +176,7 @@ class Uplink:
         either: set[asyncio.Future[Any]] = {running, drains}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         now = self._clock()
-        if now - started_at >= STABLE:
+        if now - started_at >= STABLE or drains.done():  # a hub that says goodbye is well: its next start is no relapse
             self._backoff.connected()
         wish = drains.result().retry_s if drains.done() else _wish(running)
         if wish:

@@ -191,6 +191,15 @@ async def test_after_a_stable_session_the_delays_are_short_again():
         assert it.clock.slept == [0.5]
 
 
+async def test_a_hub_that_went_away_in_order_is_soon_tried_again_however_short_the_session_was():
+    async with scene(*[DOWN] * 20) as it:
+        hub = await it.sessions(1)
+        it.clock.slept.clear()
+        hub.send_drain(30.0)
+        await it.sessions(2)
+        assert it.clock.slept == [0.5]
+
+
 async def test_a_goodbye_with_a_wish():
     async with scene() as it:
         hub = await it.sessions(1)
