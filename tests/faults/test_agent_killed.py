@@ -76,8 +76,8 @@ async def test_an_agent_killed_in_a_request_costs_no_read_and_repeats_no_change(
         executed_twice=0,
         truncated_taken_for_whole=0,
     )
-    assert quantile(tally.errors, 0.99) <= ERROR_S
-    assert max(tally.next_ones) <= NEXT_S
+    assert quantile(tally.errors, 0.99) <= ERROR_S * figures.room()
+    assert max(tally.next_ones) <= NEXT_S * figures.room()
 
 
 async def one_kill(cluster: FaultCluster, client: Client, name: str, framing: str, deaths: Path, tally: Tally) -> None:

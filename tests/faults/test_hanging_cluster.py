@@ -80,8 +80,8 @@ async def test_a_hanging_api_server_slows_no_other_cluster_and_fills_only_its_ow
         hub_grew_mib=grown["hub"],
         agent_grew_mib=grown["agent"],
     )
-    assert p99["well"] - p99["measure"] <= CHANGE_S
-    assert refused_s <= REFUSED_S
+    assert p99["well"] - p99["measure"] <= CHANGE_S * figures.room()
+    assert refused_s <= REFUSED_S * figures.room()
     assert max(grown.values()) <= GROWTH_MIB
 
 

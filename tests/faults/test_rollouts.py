@@ -65,7 +65,7 @@ async def test_restarts_of_the_hub_answer_nothing_wrongly_and_are_soon_over(clus
         )
     assert seen.count("whole", "503", "refused") == seen.total, seen.odd
     assert cluster.stub.more_than_once() == {}
-    assert max(back) <= BACK_S
+    assert max(back) <= BACK_S * figures.room()
 
 
 def show(row: str, seen: Traffic, cluster: FaultCluster, **more: float) -> None:
