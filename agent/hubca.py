@@ -6,12 +6,12 @@ the pins (a new manifest) has the last word, and what was learnt is forgotten.
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from agent import durable
 from agent.errors import AgentError
 
 ENTRY: Final = "hub-ca.json"
@@ -81,21 +81,8 @@ class CaFile:
         with contextlib.suppress(CaUnusable):
             if self._load() == known:
                 return
-        draft = self._path.with_name(f".{self._path.name}.new")
         try:
-            with contextlib.suppress(FileNotFoundError):
-                draft.unlink()
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode(known))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            durable.replace(self._path, encode(known))
         except OSError as exc:
             raise CaUnusable(f"{self._path} cannot be written: {exc.strerror}") from exc
 

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from agent import durable
 from agent.errors import AgentError
 
 BYTES_MAX: Final = 16 * 1024
@@ -119,25 +120,9 @@ class KeyFile:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._load().version != version:
                     raise KeyConflict(f"{self.place} was changed by another process")
-                self._replace(content)
+                durable.replace(self._path, content)
             finally:
                 os.close(lock)
         except OSError as exc:
             raise KeyUnusable(f"{self.place} cannot be written: {exc.strerror}") from exc
         return Kept(state, hashlib.sha256(content).hexdigest())
-
-    def _replace(self, content: bytes) -> None:
-        """Whole or not at all, and on the disk."""
-        draft = self._path.with_name(f".{self._path.name}.new")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -14,16 +14,19 @@ PER_S: Final = 1.0
 class RationedLog:
     """Writes to `logger`. `cause` comes from a closed set of ours, never from a peer: each has a ration of its own."""
 
-    def __init__(self, logger: logging.Logger, now: Callable[[], float]) -> None:
+    def __init__(
+        self, logger: logging.Logger, now: Callable[[], float], *, burst: float = BURST, per_s: float = PER_S
+    ) -> None:
         self._logger = logger
         self._now = now
+        self._ration = burst, per_s
         self._buckets: dict[str, Bucket] = {}
         self._suppressed: dict[str, int] = {}
 
     def log(self, level: int, event: str, cause: str, *, with_traceback: bool = False, **fields: object) -> None:
         """Write the line, or count it."""
         now = self._now()
-        bucket = self._buckets.setdefault(cause, Bucket(BURST, PER_S))
+        bucket = self._buckets.setdefault(cause, Bucket(*self._ration))
         if bucket.is_empty(now):
             self._suppressed[cause] = self._suppressed.get(cause, 0) + 1
             return

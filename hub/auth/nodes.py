@@ -31,7 +31,6 @@ from proto.messages import AgentAuth
 from proto.rationing import RationedLog
 
 logger = logging.getLogger(__name__)
-_strangers = RationedLog(logger, time.monotonic)
 
 ROLE_NODE: Final = "node"
 DENIAL_KIND: Final = "node-denial"
@@ -150,6 +149,7 @@ class NodeTokens:
         self._pods = pods
         self._clusters = clusters
         self._clock = clock
+        self._strangers = RationedLog(logger, time.monotonic)
 
     def identity(self, token: bytes, hub_id: str) -> AgentIdentity:
         """Who shows this token. Raises CredentialRefused."""
@@ -208,7 +208,7 @@ class NodeTokens:
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
             # An unknown key id is here too: the cluster's keys may be new, and its agent tells within minutes.
             error = type(exc).__name__
-            _strangers.log(logging.INFO, "node token refused", error, cluster_uid=cluster_uid, error=error)
+            self._strangers.log(logging.INFO, "node token refused", error, cluster_uid=cluster_uid, error=error)
             raise CredentialRefused from None
         if claims.get("iss") != issuer.issuer or claims.get("aud") != [audience(hub_id, cluster_uid)]:
             raise CredentialRefused

@@ -11,8 +11,8 @@ from typing import Final
 from hub import errors
 from hub.edge.framing import Request
 from proto.directlog import DirectLog
+from proto.rationing import RationedLog
 from proto.redaction import redact_text
-from proto.window import Bucket
 
 NAME: Final = "riata.access"
 PATH_BYTES_MAX: Final = 512
@@ -27,9 +27,7 @@ class AccessLog:
 
     def __init__(self, now: Callable[[], float], lines_per_s: float, direct: DirectLog | None = None) -> None:
         self._log = logging.getLogger(NAME)
-        self._now = now
-        self._bucket = Bucket(lines_per_s, lines_per_s)
-        self._suppressed = 0
+        self._rationed = RationedLog(self._log, now, burst=lines_per_s, per_s=lines_per_s)
         self._direct = direct
 
     def request(self, fields: dict[str, object]) -> None:
@@ -51,16 +49,15 @@ class AccessLog:
 
     def malformed(self, request_id: str, peer: str, error: errors.HubError) -> None:
         """A request that ended at the edge. What the client sent is not repeated."""
-        now = self._now()
-        if self._bucket.is_empty(now):
-            self._suppressed += 1
-            return
-        self._bucket.spend(now)
-        suppressed, self._suppressed = self._suppressed, 0
-        fields = {"request_id": request_id, "peer": peer, "status": error.http_status, "reason": error.message}
-        if suppressed:
-            fields["suppressed"] = suppressed
-        self._log.info("request refused", extra=fields)
+        self._rationed.log(
+            logging.INFO,
+            "request refused",
+            "malformed",
+            request_id=request_id,
+            peer=peer,
+            status=error.http_status,
+            reason=error.message,
+        )
 
 
 def safe_path(request: Request) -> str:

@@ -20,7 +20,7 @@ from proto.aio.tasks import TaskGroup
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki, serving
 from tests.harness import tools
-from tests.hub.workers.world import ENVIRONMENT, PATH, ApiServer, until
+from tests.hub.workers.world import ENVIRONMENT, PATH, ApiServer, end, until
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -168,18 +168,6 @@ class Rig:
     def trusted(self) -> Path:
         """What a user keeps: the CA of the first day."""
         return self.directory / "users-ca.crt"
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(15):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 @contextlib.asynccontextmanager

@@ -124,7 +124,7 @@ class Agent:
         self.life = TaskGroup(f"agent {self.name}")
         self.life.spawn(self._run(), name="uplink")
 
-    async def kill(self, code: Code | None = None) -> None:
+    async def kill(self) -> None:
         """SIGKILL: what it knew is gone, its kernel resets the connections."""
         life, self.life = self.life, None
         for connection in self.connections:
@@ -243,7 +243,7 @@ class Agent:
             world.fenced(old)
         self.connections.append(connection)
         self.links.append(link)
-        world.drives(tunnel, connection)
+        world.drives(tunnel)
         try:
             world.ended(link, await link.run())
         finally:

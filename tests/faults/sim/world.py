@@ -19,7 +19,7 @@ from proto.errors import Code
 from proto.events import EndReason
 from proto.window import Budget
 from tests.faults.sim.client import Client
-from tests.faults.sim.ways import Connection, End
+from tests.faults.sim.ways import End
 
 BUFFER_BYTES = 64 * 1024 * 1024
 IDLE_NOTICED_S = 15.5
@@ -67,7 +67,7 @@ class World:
 
     # What agents do
 
-    def drives(self, tunnel: Tunnel, connection: Connection) -> None:
+    def drives(self, tunnel: Tunnel) -> None:
         """A session begins at the hub, where it lives as long as the hub thinks."""
 
         async def drive() -> None:

@@ -236,11 +236,12 @@ class World:
                 env=ENVIRONMENT | more,
                 cwd=self.directory,
             )
-        self._stack.push_async_callback(_end, process)
+        self._stack.push_async_callback(end, process)
         return process
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL after 15 s."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
