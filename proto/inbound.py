@@ -154,7 +154,8 @@ class Inbound(SessionCore):
         stream.own_half = _AWAITED
         stream.peer_half = HalfState.ENDED if end else HalfState.FLOWING
         self.table.add_theirs(stream)
-        self.liveness.active(now)
+        if kind is not StreamKind.CMD:
+            self.liveness.active(now)
         if isinstance(message, messages.HttpRequest):
             stream.is_safe = message.method in _SAFE_METHODS
             stream.is_upgrade = bool(message.upgrade)

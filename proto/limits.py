@@ -81,12 +81,12 @@ class Limits:
     """MSG frames waiting to be written. Droppable ones make room, oldest first."""
 
     ping_active_s: float = 2.0
-    """Ping interval while a stream is open or one was opened in the last `active_memory_s`."""
+    """Ping interval while a stream is open or one other than a command was opened in the last `active_memory_s`."""
     ping_idle_s: float = 10.0
     """Ping interval of an idle tunnel: under the idle time-outs of load balancers, 0.7 MB a day in TLS. The hub pings;
     an agent does when it has heard nothing for a quarter longer."""
     active_memory_s: float = 60.0
-    """How long after the last OPEN a session counts as active."""
+    """How long after the last OPEN that is no command a session counts as active."""
     pong_timeout_s: float = 5.0
     """An unanswered ping ends the session after this; after up to three times as long while bulk keeps arriving, behind
     which the answer may wait."""

@@ -83,7 +83,7 @@ class Liveness:
             self._bulk_at = now
 
     def active(self, now: float) -> None:
-        """A stream was opened."""
+        """A stream that uses the tunnel was opened: any but a command."""
         self._active_until = now + self._limits.active_memory_s
 
     def ping_at(self, *, has_streams: bool, now: float) -> float:

@@ -235,9 +235,10 @@ class Session(Inbound):
         frame = frames.OPEN_FRAME.pack(FrameType.OPEN, end, len(meta) + 6, stream_id, cls, kind, window) + meta
         self.out.open(stream, frame)
         self.table.add_ours(stream)
-        self.liveness.active(now)
-        if self.liveness.is_ping_due(has_streams=True, now=now):
-            self._ping_now(now)
+        if kind is not StreamKind.CMD:  # a token every few minutes does not keep a tunnel awake
+            self.liveness.active(now)
+            if self.liveness.is_ping_due(has_streams=True, now=now):
+                self._ping_now(now)
         return stream
 
     def accept(self, stream: Stream, message: messages.Accepted) -> None:

@@ -135,6 +135,29 @@ def test_pings_are_frequent_only_while_there_is_something_to_lose() -> None:
     assert pair.hub.session.liveness._count - idle - busy < 70
 
 
+def test_a_command_wakes_no_pings() -> None:
+    """An idle node agent presents a token every eight minutes: 60 s of pings each time would cost most of its day."""
+    pair = Pair()
+    pair.advance(60.0)
+    before = [side.session.liveness._count for side in (pair.hub, pair.agent)]
+    for _ in range(4):
+        command = messages.Command(verb="present-token")
+        stream = pair.agent.session.open_stream(
+            command, kind=messages.StreamKind.CMD, cls=StreamClass.NORMAL, end=True, now=pair.now
+        )
+        pair.pump()
+        taken = pair.hub.taken()
+        pair.hub.session.accept(taken, messages.Accepted())
+        pair.hub.send(taken, b"done", end=True)
+        pair.pump()
+        pair.consume(pair.agent)
+        assert stream.is_closed
+        pair.advance(60.0)
+    after = [side.session.liveness._count for side in (pair.hub, pair.agent)]
+    assert 23 <= after[0] - before[0] <= 25
+    assert after[1] == before[1]
+
+
 def test_an_open_after_silence_brings_a_probe_with_it() -> None:
     pair = Pair()
     pair.pump()
