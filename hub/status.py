@@ -95,6 +95,15 @@ def no_tunnel(cluster: str, *, is_recent_loss: bool) -> errors.HubError:
     return errors.ClusterUnavailable(text, retry_after_s=1 if is_recent_loss else None)
 
 
+def deadline_passed(*, is_mutation: bool, is_delivered: bool) -> errors.HubError:
+    """The caller's own deadline (hub.proxy.deadline) passed before the answer began. Nobody is asked to repeat the
+    request: who set the deadline waits no more."""
+    if not is_delivered:
+        return errors.Timeout("the timeout of the request passed before an agent took it: it was not executed")
+    text = "the timeout of the request passed before the cluster answered"
+    return errors.Timeout(f"{text}: outcome unknown" if is_mutation else text)
+
+
 _NEVER_REACHED: Final = {
     Code.DIAL_REFUSED: "the cluster's agent is connected, but the Kubernetes API server refused its connection",
     Code.DIAL_DNS: "the cluster's agent is connected, but cannot resolve the name of the Kubernetes API server",

@@ -9,6 +9,7 @@ import functools
 import re
 from typing import Final, NamedTuple
 
+from hub.proxy.deadline import timeout_s, watch_timeout_s
 from proto.messages import StreamClass
 
 _WATCH: Final = re.compile(rb"(?:\A|&)watch(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(?:&|\Z)", re.IGNORECASE)
@@ -19,6 +20,8 @@ _BY_METHOD: Final = {b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"D
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _SHORT: Final = 512
 """Targets up to here are remembered: clients ask for the same ones again."""
+_PROFILES: Final = b"/debug/pprof/"
+"""Long-running to apiserver (server/filters/longrunning.go): it gives them no deadline."""
 _SESSIONS: Final = frozenset({b"exec", b"attach", b"portforward"})
 
 VERBS: Final = (
@@ -28,12 +31,14 @@ VERBS: Final = (
 
 
 class Kind(NamedTuple):
-    """`is_mutation`: executing it twice may matter. `is_long_running`: no bound on its time, and its own limits."""
+    """`is_mutation`: executing it twice may matter. `is_long_running`: no bound on its time, and its own limits.
+    `timeout_s`: how long its caller waits for the answer to begin (hub.proxy.deadline); 0.0 if it does not say."""
 
     verb: str
     is_mutation: bool
     is_long_running: bool
     stream_class: StreamClass
+    timeout_s: float = 0.0
 
 
 def classify(method: bytes, rest: bytes, *, is_upgrade: bool = False) -> Kind:
@@ -57,16 +62,17 @@ def _classify(method: bytes, rest: bytes) -> Kind:
     elif parts[1] == b"apis":
         scope = 4
     else:
-        return Kind("other", not is_safe, False, StreamClass.NORMAL)
+        scope = len(parts)
     if len(parts) <= scope or not parts[scope]:
-        return Kind("other", not is_safe, False, StreamClass.NORMAL)
+        timed = 0.0 if path.startswith(_PROFILES) else timeout_s(query)
+        return Kind("other", not is_safe, False, StreamClass.NORMAL, timed)
     return _resource(method, parts[scope:], query, is_safe)
 
 
 def _resource(method: bytes, parts: list[bytes], query: bytes, is_safe: bool) -> Kind:
     """`parts`: [namespaces, NS,] resource[, name[, subresource…]], or the old `watch/…` and `proxy/…` forms."""
     if parts[0] == b"watch" and is_safe:
-        return Kind("watch", False, True, StreamClass.NORMAL)
+        return Kind("watch", False, True, StreamClass.NORMAL, watch_timeout_s(query))
     if parts[0] == b"namespaces" and len(parts) > 2 and parts[2] not in (b"", b"finalize", b"status"):
         parts = parts[2:]
     name = parts[1] if len(parts) > 1 else b""
@@ -77,12 +83,13 @@ def _resource(method: bytes, parts: list[bytes], query: bytes, is_safe: bool) ->
         return Kind("proxy", not is_safe, True, StreamClass.NORMAL)
     if not is_safe:
         verb = _BY_METHOD.get(method, "other")
-        return Kind("deletecollection" if verb == "delete" and not name else verb, True, False, StreamClass.NORMAL)
+        verb = "deletecollection" if verb == "delete" and not name else verb
+        return Kind(verb, True, False, StreamClass.NORMAL, timeout_s(query))
     if query and _WATCH.search(query) and not subresource:
-        return Kind("watch", False, True, StreamClass.NORMAL)
-    if subresource == b"log" and query and _FOLLOW.search(query):
-        return Kind("get", False, True, StreamClass.NORMAL)
-    return Kind("get" if name else "list", False, False, StreamClass.NORMAL)
+        return Kind("watch", False, True, StreamClass.NORMAL, watch_timeout_s(query))
+    if subresource == b"log":  # apiserver sets no deadline for it
+        return Kind("get", False, bool(query) and _FOLLOW.search(query) is not None, StreamClass.NORMAL)
+    return Kind("get" if name else "list", False, False, StreamClass.NORMAL, timeout_s(query))
 
 
 _remembered = functools.lru_cache(maxsize=4096)(_classify)

@@ -7,6 +7,7 @@ Called from the client's connection (hub.edge.application.Exchange) and from the
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ class Exchange:
         "cluster",
         "cluster_uid",
         "code",
+        "deadline",
         "decision",
         "first_byte_at",
         "front",
@@ -88,6 +90,7 @@ class Exchange:
         self.request = request
         self.request_id = request_id
         self.kind = UNKNOWN
+        self.deadline = math.inf  # when its caller stops waiting for the answer to begin
         self.principal: Principal | None = None
         self.access: Access | None = None
         self.claims: list[tuple[bytes, bytes]] = []
@@ -108,12 +111,10 @@ class Exchange:
         self.outcome = ""
         self.first_byte_at: float | None = None
         self.has_ended = False
-        self._has_head = False
-        self._has_ended_input = False
+        self._has_head = self._has_ended_input = False
         self._body = Body.NONE
         self._last_chunk = CHUNKED_END
-        self._left = 0
-        self._owed = 0
+        self._left = self._owed = 0
         self._boundary: Boundary | None = None
         self._compressed: CompressedBody | None = None
         self._cut_due = False

@@ -21,6 +21,7 @@ from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
+from hub.proxy import replay
 from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
 from hub.proxy.compressed import Turns
@@ -29,7 +30,6 @@ from hub.proxy.fields import Sorted, sort_fields
 from hub.proxy.held import Holding
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
-from hub.proxy.replay import KeptBytes
 from hub.proxy.silence import Silence
 from hub.proxy.unread import Unread
 from hub.route import Asked, Decision, Route
@@ -103,7 +103,7 @@ class Relay:
         self.compressed_wire, self.compressed_plain = metrics.compressed("wire"), metrics.compressed("plain")
         self._silence = Silence(routes, self.limits, now)
         self.holding = Holding(now)
-        self.kept = KeptBytes()
+        self.kept = replay.KeptBytes()
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
         self._tasks = tasks.TaskGroup("relay")
@@ -197,6 +197,8 @@ class Relay:
 
     def lost(self, exchange: Exchange, code: Code, *, is_delivered: bool) -> errors.HubError:
         """The error for a stream that ended with `code` before the head."""
+        if exchange.kind.timeout_s and code in replay.ELSEWHERE and self._now() >= exchange.deadline:
+            return status.deadline_passed(is_mutation=exchange.kind.is_mutation, is_delivered=is_delivered)
         fate = status.Fate(
             is_mutation=exchange.kind.is_mutation,
             is_delivered=is_delivered,
@@ -204,6 +206,12 @@ class Relay:
             is_busy=exchange.link is not None and exchange.link.is_open and not exchange.link.is_draining,
         )
         return status.stream_lost(code, fate)
+
+    def expire(self, exchange: Exchange) -> None:
+        """Its caller's deadline has passed without an answer."""
+        is_delivered = exchange.stream is not None and exchange.stream.was_sent
+        error = status.deadline_passed(is_mutation=exchange.kind.is_mutation, is_delivered=is_delivered)
+        exchange.fail(error, outcome="deadline")
 
     def distrust(self, exchange: Exchange, text: str) -> None:
         """The agent sent something that makes no sense."""
@@ -281,6 +289,8 @@ class Relay:
         exchange.access, exchange.claims = access, fields.claims
         exchange.cluster, exchange.cluster_uid = access.cluster_name, access.cluster_uid
         exchange.kind = kind = classify(request.method, place.rest, is_upgrade=bool(request.upgrade))
+        if kind.timeout_s:
+            exchange.deadline = request.received_at + kind.timeout_s
         who = identity(principal, access, fields.claims, exchange.request_id)
         if fields.claims:
             exchange.as_user = who[0][1].decode("ascii") if who[0][0] == USER else ""
@@ -308,7 +318,9 @@ class Relay:
 
     def _open(self, exchange: Exchange) -> None:
         """Choose a tunnel and send the OPEN, or hold it until the tunnel gives a sign of life. Raises HubError if no
-        tunnel takes it."""
+        tunnel takes it, and when the caller's deadline has passed."""
+        if exchange.kind.timeout_s and self._now() >= exchange.deadline:
+            raise status.deadline_passed(is_mutation=exchange.kind.is_mutation, is_delivered=False)
         opening = exchange.opening
         assert opening is not None
         is_busy = False

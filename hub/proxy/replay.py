@@ -32,6 +32,9 @@ BROKEN_OFF: Final = frozenset({Code.SESSION_LOST, Code.CLOSED, Code.UPSTREAM, Co
 """Ends of one way to an answer, which another way may bring: the session, the agent, or its connection to the API
 server went away. Not among them: what the agent's policy or a limit forbids, what took too long already, and bugs."""
 
+ELSEWHERE: Final = UNREACHED | BROKEN_OFF
+"""After none of them would a request have to end, had its caller more time."""
+
 
 def may_repeat(code: Code, *, was_sent: bool, is_mutation: bool, attempts: int) -> bool:
     """Whether a request whose stream ended with `code` before its answer began may be asked on the next route, after so

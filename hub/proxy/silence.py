@@ -1,7 +1,8 @@
 """Sessions that say nothing (D4, P3, P7).
 
 A change is not sent into a silence: it waits for the answer to a ping, so that a tunnel which turns out dead has not
-swallowed it. A question is asked on the next route when its session stays silent behind it. Nothing waits for ever.
+swallowed it. A question is asked on the next route when its session stays silent behind it. Nothing waits for ever,
+and nothing longer than its caller.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 SPEAKING_S: Final = 1.5
 """How long a session that is heard may owe the answer to a ping before a question takes the next route: where only the
 way to the agent is dead its own pings and events still come, and a full way from it delays what it answers."""
+
+OVERTIME_S: Final = 0.25
+"""How long the answer to a request may still be on its way when its caller's deadline has passed, besides a round trip:
+the API server keeps the deadline too, and knows what became of the request."""
 
 
 class _Held(NamedTuple):
@@ -82,12 +87,18 @@ class Silence:
         now = self._now()
         patience = self._limits.probe_after_s + self._limits.mute_after_s
         for exchange, held in tuple(self._held.items()):
-            if now - held.since >= patience and self._has_other(exchange, held.link):
+            if now >= exchange.deadline:
+                exchange.relay.expire(exchange)
+            elif now - held.since >= patience and self._has_other(exchange, held.link):
                 self._settle(exchange, held, False)
         silent: set[Route] = set()
         for exchange, asked_at in tuple(self._asked.items()):
             link = exchange.link
             if link is None or exchange not in self._asked:
+                continue
+            if now >= exchange.deadline:
+                if now >= exchange.deadline + OVERTIME_S + (link.rtt_s or 0.0):
+                    exchange.relay.expire(exchange)
                 continue
             if now - asked_at > self._limits.probe_after_s:
                 is_silent = now - link.last_received_at > self._limits.probe_after_s

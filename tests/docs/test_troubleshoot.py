@@ -35,6 +35,8 @@ def test_what_it_quotes_of_the_hub_is_what_the_hub_says() -> None:
         status.stream_lost(Code.SESSION_LOST, fate).message,
         status.stream_lost(Code.KUBE_UNAUTHORIZED, fate).message,
         status.stream_lost(Code.FORBIDDEN, fate).message,
+        status.deadline_passed(is_mutation=True, is_delivered=False).message,
+        status.deadline_passed(is_mutation=False, is_delivered=True).message,
         FORBIDDEN,
     ):
         assert said in TEXT, said

@@ -187,3 +187,13 @@ def measured() -> list[dict[str, object]]:
             "usage": {"cpu": "250m", "memory": "512Mi"},
         },
     ]
+
+
+@pytest.mark.parametrize(("given", "status", "says"), [("soon", 400, "invalid timeout"), ("1ns", 504, "timeout")])
+async def test_the_api_server_judges_the_timeout_and_the_hub_keeps_it(
+    light: Entry, given: str, status: int, says: str
+) -> None:
+    async with light.session() as session, session.get(light.at(f"/api/v1/namespaces?timeout={given}")) as answer:
+        said = await answer.json()
+    assert (answer.status, said["kind"]) == (status, "Status")
+    assert says in said["message"]
