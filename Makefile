@@ -11,6 +11,9 @@ PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
 ARGS ?=
 FUZZ_SECONDS ?= 60
+PROCESSES ?= 2
+# A file runs in one process, so that its tests share clusters and hubs; in the order of tests/conftest.py, long ones first.
+SIDE_BY_SIDE = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 KILLS ?= 1000
 ROLLOUTS ?= 10
 LONG_WAY_MINUTES ?= 30
@@ -90,9 +93,9 @@ images: sync ## make both images as OCI archives in dist/, without a container e
 ##### checks
 
 .PHONY: test
-test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (10 min, all cold 20)
-	@echo "Tests: all of them, on real clusters (about 10 min on 2 cores)"
-	$(PY) -m pytest tests $(ARGS)
+test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (15 min, all cold 25)
+	@echo "Tests: all of them, on real clusters, in $(PROCESSES) processes (about 15 min on 2 cores)"
+	$(PY) -m pytest tests $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
 lint: sync ## ruff: rules and format
@@ -120,7 +123,7 @@ imports: sync ## import contracts between the packages
 .PHONY: unit
 unit: sync ## tests that need no Kubernetes (about 2 min)
 	@echo "Unit tests: all that need no Kubernetes (about 2 min)"
-	$(PY) -m pytest tests -m "not light and not full" --ignore=tests/e2e --ignore=tests/faults $(ARGS)
+	$(PY) -m pytest tests -m "not light and not full" --ignore=tests/e2e --ignore=tests/faults $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: e2e
 e2e: sync kube node-packages ## tests on real clusters

@@ -9,18 +9,31 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
     from tests.harness import Cluster
 
+_LONG = ("tests/e2e/", "tests/faults/", "tests/deploy/")
 _LIGHT_TIMEOUT_S = 180
 _FULL_TIMEOUT_S = 300
 _LIGHT_START_S = 120
 _FULL_START_S = 240
+
+
+# How long an example takes says more of the machine than of the code: each test has a time limit as it is. In CI the
+# examples are the same each time (hypothesis' profile `ci`); everywhere else they are new ones.
+hypothesis.settings.register_profile(
+    "riata",
+    hypothesis.settings.get_profile("ci" if os.environ.get("CI") else "default"),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("riata")
 
 
 # --- clusters ---------------------------------------------------------------------------------------------------
@@ -49,7 +62,9 @@ async def full_cluster() -> AsyncIterator["Cluster"]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by fixture, give each test on a cluster its time, skip full ones where they cannot be."""
+    """Mark by fixture, give each test on a cluster its time, skip full ones where they cannot be; long ones first."""
+    # Files are handed out to the processes of `make test` in this order: short ones fill what is left at the end.
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
     obstacle: str | None = None
     asked = False
     for item in items:
@@ -156,20 +171,37 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Last: every fixture is closed, so nothing of the run may be left; and where CI runs, nothing was skipped."""
-    problems = [f"CI skips nothing, but: {skipped}" for skipped in session.config.stash[_SKIPPED]] if _is_ci() else []
+    left = session.config.stash[_LEFT]
     if "tests.harness.runs" in sys.modules:
         from tests.harness.leaks import end_run
 
-        left = end_run(failed=session.testsfailed > 0)
-        problems += [f"the test run left behind: {each}" for each in left]
-    if problems:
+        left += end_run(failed=session.testsfailed > 0)
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:  # a process of pytest-xdist: the one that started it knows all skips, and says all
+        told["left"] = left
+        return
+    problems = [f"CI skips nothing, but: {skipped}" for skipped in session.config.stash[_SKIPPED]] if _is_ci() else []
+    left[:] = problems + [f"the test run left behind: {each}" for each in left]
+    if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        sys.stderr.write("\n" + "".join(f"ERROR: {problem}\n" for problem in problems))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What no single test is to blame for; near the end, where a log that keeps its tail alone still has it."""
+    for problem in config.stash[_LEFT]:
+        terminalreporter.write_line(f"ERROR: {problem}", red=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What a process of pytest-xdist found left behind when it ended; one that died has told nothing."""
+    node.config.stash[_LEFT].extend(getattr(node, "workeroutput", {}).get("left", []))
 
 
 # --- nothing is skipped in CI ---------------------------------------------------------------------------------------
 
 _SKIPPED = pytest.StashKey[list[str]]()
+_LEFT = pytest.StashKey[list[str]]()
 
 
 def _is_ci() -> bool:
@@ -177,9 +209,10 @@ def _is_ci() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the list of what is skipped."""
+    """Start the lists of what is skipped and of what is left behind."""
     skipped: list[str] = []
     config.stash[_SKIPPED] = skipped
+    config.stash[_LEFT] = []
     config.pluginmanager.register(_Skips(skipped))
 
 

@@ -68,10 +68,23 @@ pytest.skip("no such system", allow_module_level=True)
 """
 
 
-def ran(directory: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+LEFT_AT_THE_END = """
+import subprocess, sys
+from tests.harness.runs import Run
+
+Run.current()
+started = subprocess.Popen(["sleep", "20"])  # before any test: none is to blame
+
+def test_nothing(): ...
+"""
+WAYS = [pytest.param([], id="alone"), pytest.param(["-n", "1", "--dist", "loadfile"], id="in processes")]
+"""How pytest runs: `make test` hands the files out to processes."""
+
+
+def ran(directory: Path, text: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A run of pytest with our conftest on one module of this text."""
     (directory / "test_it.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-q", *options]
     command += ["-c", str(tools.REPOSITORY / "pyproject.toml"), "--rootdir", str(directory), str(directory)]
     surroundings = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
@@ -94,23 +107,35 @@ def test_a_test_that_leaves_something_fails(tmp_path: Path, scope: str, marks: s
         assert found in done.stdout
 
 
-def test_a_test_that_leaves_nothing_passes(tmp_path: Path) -> None:
-    done = ran(tmp_path, CLEAN, CI="true")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_test_that_leaves_nothing_passes(tmp_path: Path, way: list[str]) -> None:
+    done = ran(tmp_path, CLEAN, *way, CI="true")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_ci_fails_when_something_was_skipped(tmp_path: Path) -> None:
-    done = ran(tmp_path, SKIPPING, CI="true")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_that_leaves_a_process_fails(tmp_path: Path, way: list[str]) -> None:
+    """One that the run's mark finds, though no test is to blame for it."""
+    done = ran(tmp_path, LEFT_AT_THE_END, *way)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert "ERROR: the test run left behind: process " in done.stdout
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ci_fails_when_something_was_skipped(tmp_path: Path, way: list[str]) -> None:
+    done = ran(tmp_path, SKIPPING, *way, CI="true")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     for name, reason in (("test_by_itself", "no such machine"), ("test_by_a_mark", "no such compiler")):
-        assert f"CI skips nothing, but: test_it.py::{name}: Skipped: {reason}" in done.stderr
+        assert done.stdout.count(f"CI skips nothing, but: test_it.py::{name}: Skipped: {reason}") == 1
     assert ran(tmp_path, SKIPPING).returncode == 0
 
 
-def test_ci_fails_when_a_module_skipped_itself(tmp_path: Path) -> None:
-    done = ran(tmp_path, SKIPPED_WHOLE, CI="true")
+@pytest.mark.parametrize("way", WAYS)
+def test_ci_fails_when_a_module_skipped_itself(tmp_path: Path, way: list[str]) -> None:
+    done = ran(tmp_path, SKIPPED_WHOLE, *way, CI="true")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "CI skips nothing, but: test_it.py: Skipped: no such system" in done.stderr
+    assert done.stdout.count("CI skips nothing, but: test_it.py: Skipped: no such system") == 1
 
 
 @pytest.mark.parametrize("kind", ["streams", "tasks", "descriptors"])

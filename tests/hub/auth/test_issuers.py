@@ -92,6 +92,7 @@ async def test_the_fallback_is_one_of_the_node_agents(tmp_path: Path) -> None:
         json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "a"}).as_dict(private=False) for _ in "12"]}),
         json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]}),
     ],
+    ids=range(12),  # keys are new each time, and every process of a run must call the tests the same
 )  # fmt: skip
 async def test_what_is_no_public_key_set_is_refused(tmp_path: Path, jwks: str) -> None:
     store = await SqliteStore.open(tmp_path / "hub.db")
