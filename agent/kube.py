@@ -13,6 +13,7 @@ import logging
 import ssl
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,9 +56,9 @@ class KubeApi:
         self._client: Any = None
         self._making = asyncio.Lock()
 
-    async def get(self, path: str) -> Any:
-        """The JSON document at `path`. Raises KubeError."""
-        return await self._call("GET", path, None)
+    async def get(self, path: str, decode: Callable[[bytes], Any] = json.loads) -> Any:
+        """The JSON document at `path`, as `decode` makes it (raising ValueError). Raises KubeError."""
+        return await self._call("GET", path, None, decode)
 
     async def put(self, path: str, document: object) -> Any:
         """Replace the object at `path`, if its `resourceVersion` is still the one in `document`. Raises KubeError."""
@@ -77,7 +78,7 @@ class KubeApi:
         if client is not None:
             await client.close()
 
-    async def _call(self, method: str, path: str, document: object) -> Any:
+    async def _call(self, method: str, path: str, document: object, decode: Callable[[bytes], Any] = json.loads) -> Any:
         try:
             async with asyncio.timeout(TIMEOUT):
                 status, body = await self._once(method, path, document)
@@ -89,9 +90,9 @@ class KubeApi:
         if status >= 300:
             raise KubeError(status, f"the API server answered {status} to {method} {path}")
         try:
-            return json.loads(body)
+            return decode(body)
         except ValueError:
-            raise KubeError(status, f"the API server's answer to {method} {path} is no JSON") from None
+            raise KubeError(status, f"the API server's answer to {method} {path} is malformed") from None
 
     async def _once(self, method: str, path: str, document: object) -> tuple[int, bytes]:
         client = await self._ready()

@@ -47,10 +47,12 @@ def choose(
     api = KubeApi(access)
     stack.push_async_callback(api.close)
     ring = Keyring(KeySecret(api, hub.key_secret), wall_clock)
-    return Enrolment(ring, hub.join_token_file, KeyRotation(ring)), (
-        IssuerRegistration(api, access).tend,
-        PodRegistration(api, access).tend,
-    )
+    duties: list[Duty] = [IssuerRegistration(api, access).tend, PodRegistration(api, access).tend]
+    if settings.fallback_lease:  # the manifest with node agents, and with the right to list nodes
+        from agent.nodetable import NodeRegistration
+
+        duties.append(NodeRegistration(api).tend)
+    return Enrolment(ring, hub.join_token_file, KeyRotation(ring)), duties
 
 
 def ca_store(settings: Settings, access: KubeAccess, stack: contextlib.AsyncExitStack) -> CaStore:

@@ -18,6 +18,7 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
 from hub.auth.standing import Registrants, Standing
 from hub.clock import Clock
+from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex
 from hub.store.index import Follower, Index
 from hub.store.interface import Store
@@ -69,6 +70,7 @@ class AgentAdmission:
         self.join_tokens = JoinTokens(store, clock)
         self.keys = AgentKeys(store, clock)
         self.denials = Denials(store, clock)
+        self.node_tables = NodeTables(store, is_live, clock)
 
     def authenticator(self, tasks: TaskGroup) -> AgentAuthenticator:
         """Every scheme of docs/protocol.md §3.1. `tasks`: of what a handshake begins and may not cut."""
@@ -88,7 +90,9 @@ class AgentAdmission:
         """What agents may ask on the tunnels of `registry`, wired to hear of rotations."""
         rotation = KeyRotation(self._check, self._indexes.keys, self.keys, self._follower, self._clock)
         registrations = Registrations(Issuers(self._store, self._clock), Pods(self._store))
-        commands = AgentCommands(registry, rotation, self._indexes.keys, registrations, self._node_tokens, tasks)
+        commands = AgentCommands(
+            registry, rotation, self._indexes.keys, registrations, self.node_tables, self._node_tokens, tasks
+        )
         self._indexes.keys.on_rotated = commands.rotated
         return commands
 

@@ -169,7 +169,7 @@ class Hub:
         self._tasks.spawn(CaTeaching(self._registry, self._ca.lesson, self._tasks).run(), name="ca")
         if self._shared is None:
             retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
-            self._tasks.spawn(purge(retention), name="retention")
+            self._tasks.spawn(purge(retention, self._store), name="retention")
             if self._keeper is not None:
                 self._tasks.spawn(self._keeper.keep(), name="encryption keys")
             watch = RotationWatch(
@@ -338,6 +338,7 @@ class Hub:
             agent_key_index=self._indexes.agents.keys,
             denial_index=self._indexes.agents.denials,
             denials=self._admission.denials,
+            node_tables=self._admission.node_tables,
             grant_index=self._indexes.grants,
             clusters=self._clusters,
             clean_up_index=self._indexes.clean_ups,

@@ -15,7 +15,7 @@ from hub.auth.pods import Pods
 from hub.auth.retention import Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import wall_clock
-from hub.clusters import records
+from hub.clusters import nodetable, records
 from hub.clusters.cleanups import CleanUps
 from hub.store.interface import Store
 from hub.store.model import StoreUnavailable
@@ -51,11 +51,12 @@ def make_retention(tokens: TokenIndex, agents: AgentIndexes, store: Store) -> Re
     )
 
 
-async def purge(retention: Retention) -> None:
-    """Remove what expired long ago, for ever."""
+async def purge(retention: Retention, store: Store) -> None:
+    """Remove what expired long ago, and what agents said that are no more, for ever."""
     while True:
         await asyncio.sleep(PURGE_S)
         try:
             await retention.purge()
+            await nodetable.purge(store, retention.is_known)
         except StoreUnavailable:
             logger.warning("expired tokens could not be removed")

@@ -29,6 +29,11 @@ CA_MAX: Final = 32_768
 ACCEPTED_MAX: Final = 8
 PODS_MAX: Final = 180
 """Pods in one part of a map: a command has at most 61,440 bytes."""
+NODES_MAX: Final = 5_000
+"""Nodes in the table of a cluster."""
+ROWS_MAX: Final = 48
+"""Nodes in one part of it, for the same reason: the longest rows take 1,100 bytes."""
+PARTS_MAX: Final = 256
 
 
 class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,6 +96,50 @@ class RegisterPods(Fields, frozen=True):
     """How many parts the map has; the last one ends it."""
     pods: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=PODS_MAX)] = ()
     """Uid of a pod, a space, the name of its node."""
+
+
+_Tag = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+_Part = Annotated[int, msgspec.Meta(ge=0, lt=PARTS_MAX)]
+_Rows = msgspec.Meta(max_length=ROWS_MAX)
+
+
+class RegisterNodes(Fields, frozen=True):
+    """Arguments of `register-nodes`."""
+
+    total: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    """How many nodes the cluster has; the table has at most 5,000."""
+    tags: Annotated[tuple[_Tag, ...], msgspec.Meta(min_length=1, max_length=PARTS_MAX)]
+    """Of each part of the table, what names its content: the agent's choice, another one for another content."""
+
+
+class NodesMissing(Fields, frozen=True):
+    """Result of `register-nodes`."""
+
+    parts: Annotated[tuple[_Part, ...], msgspec.Meta(max_length=PARTS_MAX)]
+    """Numbers of those that the hub does not have with these tags: to be told."""
+
+
+class TellNodes(Fields, frozen=True):
+    """Arguments of `tell-nodes`. Columns, equally long, of printable ASCII, empty where unknown."""
+
+    part: _Part
+    tag: _Tag
+    """As registered."""
+    names: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=253)], ...], _Rows]
+    roles: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], _Rows]
+    """Of a node, separated by spaces."""
+    kubelets: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], _Rows]
+    """Versions."""
+    systems: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], _Rows]
+    """OS images."""
+    kernels: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], _Rows]
+    architectures: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=32)], ...], _Rows]
+    addresses: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=256)], ...], _Rows]
+    """Of a node, separated by spaces."""
+    zones: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], _Rows]
+    ready: Annotated[tuple[bool, ...], _Rows]
+    fallback: Annotated[tuple[bool, ...], _Rows]
+    """It has the label of the fallback. For display: who may serve follows from tokens alone."""
 
 
 class PresentToken(Fields, frozen=True):
@@ -158,6 +207,21 @@ REGISTER_PODS: Final = Verb(
     RegisterPods,
     Nothing,
 )
+REGISTER_NODES: Final = Verb(
+    "register-nodes",
+    "agent",
+    "Role cluster: the table of the cluster's nodes, by the tags of its parts. It takes the place of what this agent"
+    " registered before; the parts that the result names are to be told.",
+    RegisterNodes,
+    NodesMissing,
+)
+TELL_NODES: Final = Verb(
+    "tell-nodes",
+    "agent",
+    "Role cluster: one part of the table that was registered. REFUSED when another one was registered meanwhile.",
+    TellNodes,
+    Nothing,
+)
 LEARN_CA: Final = Verb(
     "learn-ca",
     "hub",
@@ -170,8 +234,11 @@ PRESENT_TOKEN: Final = Verb("present-token", "agent", "Role node: go on until th
 
 VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
-    for verb in (REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, LEARN_CA, PRESENT_TOKEN)
-}
+    for verb in (
+        REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, REGISTER_NODES, TELL_NODES, LEARN_CA,
+        PRESENT_TOKEN,
+    )
+}  # fmt: skip
 """Every verb by its name."""
 
 

@@ -22,6 +22,8 @@ KIND = output.Kind(
         "LAST-SEEN": lambda a: a.get("lastSeen"),
         "RTT": lambda a: None if a.get("rttSeconds") is None else f"{1000 * a['rttSeconds']:.1f}ms",
         "KEY-SINCE": lambda a: a.get("keySince"),
+        "NODE-ROLES": lambda a: (a.get("registeredNode") or a.get("nodeFacts") or {}).get("roles"),
+        "KUBELET": lambda a: (a.get("registeredNode") or {}).get("kubelet"),
     },
 )
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ctl import cleanups, client, durations, errors, joining, options, output, terminal
+from ctl import cleanups, client, durations, errors, joining, nodes, options, output, terminal
 
 _POLL_S = 0.5
 
@@ -154,7 +154,8 @@ async def list_(
 
 @app.command
 async def show(name: Name, /, *, common: options.Common = options.COMMON) -> None:
-    """Show one cluster, and which route a request would take now. json and yaml have all of it, its tunnels too.
+    """Show one cluster, which route a request would take now, and, to those who administer it, its nodes with their
+    roles and versions. json and yaml have all of it, its tunnels too.
 
     For a deleted one in which something of riata may be left: what, and how to remove it.
     """
@@ -169,7 +170,12 @@ async def show(name: Name, /, *, common: options.Common = options.COMMON) -> Non
             for each in left:
                 terminal.say(cleanups.advice(each))
             return
+        known = None if common.output == "name" else await nodes.of_cluster(hub, name)
+    if known is not None and common.output != "table":
+        found = {**found, "nodes": known}
     ONE.show_one(found, common.output)
+    if known is not None and common.output == "table":
+        nodes.show(known)
 
 
 @app.command

@@ -6,13 +6,14 @@ import datetime
 from typing import Any
 
 from hub import audit
-from hub.api import models
+from hub.api import models, nodes
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
 from hub.audit import Audit
 from hub.auth.agentkeys import AgentKey
 from hub.auth.nodes import NODE_PATTERN, ROLE_NODE, credential_id
 from hub.clock import rfc3339
+from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
 from hub.errors import ClusterUnavailable, Conflict, NotFound
 
@@ -23,7 +24,9 @@ async def list_agents(call: Call) -> Reply:
     items: list[models.Agent] = []
     for cluster in services.cluster_index:
         statuses = services.tunnels.status(cluster.uid)
-        items += [_connected(services, cluster, status) for status in statuses]
+        has_nodes = any(status.role == ROLE_NODE for status in statuses)
+        table = await services.node_tables.of_cluster(cluster.uid) if has_nodes else None
+        items += [_connected(services, cluster, status, table) for status in statuses]
         connected = {status.credential_id for status in statuses}
         records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
         away = [record for record in records if record.id not in connected and not record.is_barred]
@@ -97,7 +100,7 @@ def _agent(call: Call) -> AgentKey:
     raise NotFound("there is no such agent", kind="agents", name=agent_id)
 
 
-def _connected(services: Services, cluster: Cluster, status: TunnelStatus) -> models.Agent:
+def _connected(services: Services, cluster: Cluster, status: TunnelStatus, table: NodeTable | None) -> models.Agent:
     record = services.agent_key_index.get(status.credential_id)
     return models.Agent(
         **_identity(cluster, status.credential_id, record, status.role, status.node),
@@ -109,18 +112,8 @@ def _connected(services: Services, cluster: Cluster, status: TunnelStatus) -> mo
         connected_since=_time(status.connected_since),
         last_seen=rfc3339(services.clock() - status.last_received_age_s),
         rtt_seconds=status.rtt_s,
-        node_facts=_facts(status) if status.role == ROLE_NODE else None,
-    )
-
-
-def _facts(status: TunnelStatus) -> models.NodeFacts:
-    facts = status.facts
-    return models.NodeFacts(
-        boot_id=facts.boot_id,
-        kernel=facts.kernel,
-        architecture=facts.architecture,
-        addresses=facts.addresses.split(),
-        roles=facts.roles.split(),
+        node_facts=nodes.facts(status) if status.role == ROLE_NODE else None,
+        registered_node=nodes.shown_of(table, status.node) if status.role == ROLE_NODE else None,
     )
 
 
@@ -147,6 +140,7 @@ def _without_session(services: Services, identity: dict[str, Any]) -> models.Age
         last_seen=None if seen is None else _time(seen),
         rtt_seconds=None,
         node_facts=None,
+        registered_node=None,
     )
 
 

@@ -208,6 +208,42 @@ class NodeFacts(Answer):
     roles: list[str] = Field(description="`control-plane`, where an API server has one of these addresses.")
 
 
+class RegisteredNode(Answer):
+    roles: list[str] = Field(description="As the labels node-role.kubernetes.io/… say.")
+    kubelet: str = Field(description="Version of the kubelet.")
+    os_image: str
+    kernel: str
+    architecture: str
+    addresses: list[str] = Field(description="Internal and external ones.")
+    zone: str
+    ready: bool
+    fallback: bool = Field(description="It has the label of the fallback; whether its agent serves, `agent` says.")
+
+
+class NodeAgent(Answer):
+    version: str
+    address: str
+    connected_since: Time
+    serves: bool = Field(description="Whether requests may take it.")
+    facts: NodeFacts = Field(description="What it says of its node.")
+
+
+class ClusterNode(Answer):
+    name: str
+    registered: RegisteredNode | None = Field(
+        description="What the cluster's agent says, as its API server knows the node; null: not in its table."
+    )
+    agent: NodeAgent | None = Field(description="The node's connected agent; the newest, if there are several.")
+
+
+class NodeList(Answer):
+    items: list[ClusterNode]
+    total: int | None = Field(description="How many nodes the cluster has, as its agent says; it tells 5,000 at most.")
+    registered_by: str = Field(description="Id of the agent that says so; empty: none does.")
+    registered_at: Time | None = Field(description="When something last changed.")
+    whole: bool = Field(description="false: a part of what has changed is still on its way.")
+
+
 class Agent(Answer):
     id: str = Field(description="The id of the join token with which it joined; CLUSTER:NODE for the role node.")
     cluster: str
@@ -226,6 +262,7 @@ class Agent(Answer):
     last_seen: Time | None = Field(description="As this hub process knows it.")
     rtt_seconds: float | None
     node_facts: NodeFacts | None = Field(description="What a connected node agent says of its node.")
+    registered_node: RegisteredNode | None = Field(description="What the cluster's agent says of the node of this one.")
 
 
 class CaStanding(Answer):

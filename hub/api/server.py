@@ -17,7 +17,7 @@ import pydantic
 from aiohttp import web
 
 from hub import errors, health, status
-from hub.api import agents, ca, cleanups, clusters, grants, jointokens, manifests, openapi, registration, tokens
+from hub.api import agents, ca, cleanups, clusters, grants, jointokens, manifests, nodes, openapi, registration, tokens
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.auth.principal import Principal
@@ -54,8 +54,8 @@ _TUNNEL = Route(
 )  # fmt: skip
 
 ROUTES: Final[tuple[Route, ...]] = (
-    *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *registration.ROUTES, *clusters.ROUTES, *cleanups.ROUTES,
-    *jointokens.ROUTES, *manifests.ROUTES, *agents.ROUTES, *grants.ROUTES, *ca.ROUTES,
+    *health.ROUTES, _OPENAPI, _TUNNEL, *tokens.ROUTES, *registration.ROUTES, *clusters.ROUTES, *nodes.ROUTES,
+    *cleanups.ROUTES, *jointokens.ROUTES, *manifests.ROUTES, *agents.ROUTES, *grants.ROUTES, *ca.ROUTES,
 )  # fmt: skip
 _DOCUMENT: Final = json.dumps(openapi.document(ROUTES)).encode()
 

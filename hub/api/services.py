@@ -18,6 +18,7 @@ from hub.auth.tokens import TokenIndex, Tokens
 from hub.catrust import Rotation
 from hub.clock import Clock
 from hub.clusters.cleanups import CleanUpIndex, CleanUps
+from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
@@ -114,6 +115,7 @@ class Services:
     agent_key_index: AgentKeyIndex
     denial_index: DenialIndex
     denials: Denials
+    node_tables: NodeTables
     grant_index: GrantIndex
     clusters: Clusters
     clean_up_index: CleanUpIndex

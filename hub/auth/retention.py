@@ -84,13 +84,14 @@ class Retention:
     async def _purge_registrations(self) -> int:
         """What agents registered that are revoked or gone: it counts for nothing, and another agent may say it anew."""
         said = {(issuer.cluster_uid, issuer.registered_by) for issuer in self._issuer_index}
-        gone = [each for each in said | self._pod_index.registrants() if not self._is_known(each[1])]
+        gone = [each for each in said | self._pod_index.registrants() if not self.is_known(each[1])]
         for cluster_uid, registrant in gone:
             await self._issuers.forget(cluster_uid, registrant)
             await self._pods.forget(cluster_uid, registrant)
         return len(gone)
 
-    def _is_known(self, registrant: str) -> bool:
+    def is_known(self, registrant: str) -> bool:
+        """Whether what the agent with this credential registered may still count."""
         key = self._agent_key_index.get(registrant)
         return self._agent_token_index.get(registrant) is not None if key is None else not key.is_revoked
 

@@ -14,13 +14,17 @@ from typing import Final
 
 from hub.auth import agentkeys, agents, grants, issuers, jointokens, nodes, pods
 from hub.clock import Clock
+from hub.clusters import nodetable
 from hub.store.interface import Store
 from hub.store.model import Document, Event, Key, Resource, RevisionConflict
 
 logger = logging.getLogger(__name__)
 
 KIND: Final = "cluster"
-BOUND: Final = (agents.KIND, jointokens.KIND, agentkeys.KIND, issuers.KIND, nodes.DENIAL_KIND, pods.KIND)
+BOUND: Final = (
+    agents.KIND, jointokens.KIND, agentkeys.KIND, issuers.KIND, nodes.DENIAL_KIND, pods.KIND, nodetable.KIND,
+    nodetable.PART_KIND,
+)  # fmt: skip
 """Kinds whose records live under their cluster's uid and mean nothing without it."""
 NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 

@@ -9,13 +9,14 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.auth.agents import ROLE_CLUSTER, AgentIdentity, CredentialRefused
 from hub.auth.nodes import ROLE_NODE, NodeTokens
 from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
+from hub.clusters.nodetable import NodeTables
 from hub.store.model import StoreError
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import WriteRate
@@ -25,20 +26,27 @@ from proto.commands import (
     PRESENT_TOKEN,
     PROVE_KEY,
     REGISTER_ISSUER,
+    REGISTER_NODES,
     REGISTER_PODS,
     REPLACE_KEY,
     ROTATE_KEY,
+    TELL_NODES,
+    NodesMissing,
     Nothing,
     PresentToken,
     ProveKey,
     RegisterIssuer,
+    RegisterNodes,
     RegisterPods,
     ReplaceKey,
+    TellNodes,
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
 
 logger = logging.getLogger(__name__)
+
+_R = TypeVar("_R")
 
 RENEW_AGAIN_S: Final = 3.0
 """Between two requests to prove the new key: the replica may not have read it yet."""
@@ -53,11 +61,13 @@ class AgentCommands:
         rotation: KeyRotation,
         keys: AgentKeyIndex,
         registrations: Registrations,
+        node_tables: NodeTables,
         node_tokens: NodeTokens,
         tasks: TaskGroup,
     ) -> None:
         self._registry = registry
         self._registrations = registrations
+        self._node_tables = node_tables
         self._writes = WriteRate()
         self._node_tokens = node_tokens
         self._rotation = rotation
@@ -77,15 +87,24 @@ class AgentCommands:
             return Nothing()
 
         async def register_issuer(args: RegisterIssuer) -> Nothing:
-            if tunnel.identity.role != ROLE_CLUSTER:
-                raise StreamReset("only a cluster's own agent registers its issuer", Code.FORBIDDEN)
+            _only_its_agent(tunnel)
             await self._register(tunnel, self._registrations.issuer(tunnel.identity, args))
             return Nothing()
 
         async def register_pods(args: RegisterPods) -> Nothing:
-            if tunnel.identity.role != ROLE_CLUSTER:
-                raise StreamReset("only a cluster's own agent registers pods", Code.FORBIDDEN)
+            _only_its_agent(tunnel)
             await self._register(tunnel, self._registrations.pods(tunnel.identity, args))
+            return Nothing()
+
+        async def register_nodes(args: RegisterNodes) -> NodesMissing:
+            _only_its_agent(tunnel)
+            who = tunnel.identity
+            return await self._register(tunnel, self._node_tables.register(who.cluster_uid, who.credential_id, args))
+
+        async def tell_nodes(args: TellNodes) -> Nothing:
+            _only_its_agent(tunnel)
+            who = tunnel.identity
+            await self._register(tunnel, self._node_tables.tell(who.cluster_uid, who.credential_id, args))
             return Nothing()
 
         async def present_token(args: PresentToken) -> Nothing:
@@ -105,14 +124,16 @@ class AgentCommands:
             REPLACE_KEY: replace_key,
             REGISTER_ISSUER: register_issuer,
             REGISTER_PODS: register_pods,
+            REGISTER_NODES: register_nodes,
+            TELL_NODES: tell_nodes,
             PRESENT_TOKEN: present_token,
         }
 
-    async def _register(self, tunnel: Tunnel, work: Coroutine[Any, Any, None]) -> None:
+    async def _register(self, tunnel: Tunnel, work: Coroutine[Any, Any, _R]) -> _R:
         """Raises StreamReset."""
         try:
             self._writes.take(tunnel)
-            await work
+            return await work
         except StoreError:
             logger.exception("a registration could not be stored", extra={"cluster": tunnel.identity.cluster_name})
             raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
@@ -160,6 +181,12 @@ class AgentCommands:
                 if self._rotation.prove(tunnel.proven, key, proof):
                     return
             await asyncio.sleep(RENEW_AGAIN_S)
+
+
+def _only_its_agent(tunnel: Tunnel) -> None:
+    """Raises StreamReset FORBIDDEN."""
+    if tunnel.identity.role != ROLE_CLUSTER:
+        raise StreamReset("only a cluster's own agent says this of its cluster", Code.FORBIDDEN)
 
 
 def _without_token(identity: AgentIdentity) -> AgentIdentity:

@@ -11,7 +11,7 @@ from proto.errors import Code, StreamReset
 from proto.window import Bucket
 
 BURST: Final = 600.0
-"""Two whole pod maps of 256 parts, and what else begins with a session."""
+"""A whole pod map and a whole table of nodes, of 256 parts each, and what else begins with a session."""
 PER_S: Final = 4.0
 """In the long run: a map of 60 parts, over ten thousand nodes, each 15 s as an agent looks."""
 CLUSTERS_MAX: Final = 1_000

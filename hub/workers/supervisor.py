@@ -64,9 +64,8 @@ class Supervisor:
         await crew.start()
         if crew.failure.done():
             raise SetupError(crew.failure.result())
-        self._tasks.spawn(
-            purge(make_retention(self._indexes.tokens, self._indexes.agents, self._store)), name="retention"
-        )
+        retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
+        self._tasks.spawn(purge(retention, self._store), name="retention")
         settings, metrics = self._settings, self._metrics
         view = CaView(settings, self._indexes.clusters, self._indexes.agents.keys)
         watch = RotationWatch(settings.data / tls.DIRECTORY, view, metrics, self._sessions, wall_clock)

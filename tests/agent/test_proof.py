@@ -22,6 +22,7 @@ FILES = ["--kube-ca-file", "/c", "--kube-token-file", "/d"]
         ("cluster", [], AgentTokenFile, 0),
         ("cluster", ["--key-file", "/k", "--join-token-file", "/j"], Enrolment, 0),
         ("cluster", ["--key-secret", "a/b"], Enrolment, 2),
+        ("cluster", ["--key-secret", "a/b", "--fallback-lease", "a/c"], Enrolment, 3),
         ("node", [], NodeTokenFile, 0),
     ],
 )

@@ -24,6 +24,8 @@ class FakeHub:
     agent_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     join_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    nodes: dict[str, dict[str, Any] | int] = dataclasses.field(default_factory=dict)
+    """What it says of the nodes of a cluster, by its name: an answer, or the status of an error."""
     clean_ups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     clean_up: dict[str, Any] | None = None
     """What the deletion of a cluster answers with."""
@@ -61,6 +63,7 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/join-tokens", self._create_join_token)
         routes.add_get("/v1/clusters/{name}/join-tokens", _lister(self.join_tokens))
         routes.add_delete("/v1/clusters/{name}/join-tokens/{id}", _remover(self.join_tokens))
+        routes.add_get("/v1/clusters/{name}/nodes", self._nodes)
         routes.add_post("/v1/clusters/{name}/manifest", self._manifest)
         routes.add_get("/v1/tunnel", self._tunnel)
         routes.add_get("/k8s/clusters/{name}/{rest:.*}", self._kubernetes)
@@ -103,6 +106,10 @@ class FakeHub:
         if rest == "version" and name in self.clusters:
             return web.json_response({"gitVersion": "v1.37.2"})
         return status(403, "this is not allowed")
+
+    async def _nodes(self, request: web.Request) -> web.Response:
+        found = self.nodes.get(request.match_info["name"], 404)
+        return status(found, "no") if isinstance(found, int) else web.json_response(found)
 
     async def _whoami(self, request: web.Request) -> web.Response:
         who = {"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"}

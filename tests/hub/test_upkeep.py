@@ -29,15 +29,20 @@ class Retention:
         self.again.set()
         return 0
 
+    def is_known(self, registrant: str) -> bool:
+        return True
+
 
 async def test_a_store_that_fails_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(upkeep, "PURGE_S", 0.0)
-    retention = Retention()
-    task = asyncio.ensure_future(upkeep.purge(retention))  # type: ignore[arg-type] # noqa: TID251
+    retention, store = Retention(), await SqliteStore.open(tmp_path / "hub.db")
+    task = asyncio.ensure_future(upkeep.purge(retention, store))  # type: ignore[arg-type] # noqa: TID251
     await retention.again.wait()
     task.cancel()
+    await asyncio.wait([task])
+    await store.close()
     assert "could not be removed" in caplog.text
 
 

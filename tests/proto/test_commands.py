@@ -9,12 +9,15 @@ from proto.commands import (
     Fields,
     KeyProof,
     LearnCa,
+    NodesMissing,
     Nothing,
     PresentToken,
     ProveKey,
     RegisterIssuer,
+    RegisterNodes,
     RegisterPods,
     ReplaceKey,
+    TellNodes,
 )
 from proto.errors import Code, StreamReset
 from proto.messages import Command
@@ -26,11 +29,17 @@ EXAMPLES: list[Fields] = [
     ProveKey(key="a" * 64),
     RegisterIssuer(issuer="https://kubernetes.default.svc", jwks="{}", subjects=("system:serviceaccount:a:b",)),
     RegisterPods(part=0, parts=1, pods=("0000-1 node-1",)),
+    RegisterNodes(total=1, tags=("0" * 16,)),
+    NodesMissing(parts=(0, 255)),
+    TellNodes(
+        part=0, tag="0" * 16, names=("n",), roles=("",), kubelets=("v1",), systems=("",), kernels=("",),
+        architectures=("",), addresses=("",), zones=("",), ready=(True,), fallback=(False,),
+    ),
     PresentToken(token="a.b.c"),
     LearnCa(ca="-----BEGIN", pins=(PIN,)),
     CaLearnt(pins=(PIN, PIN), keeps=True),
     KeyProof(pins=(PIN, PIN), signed_at=1, signature="b" * 128),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("fields", EXAMPLES, ids=lambda fields: type(fields).__name__)

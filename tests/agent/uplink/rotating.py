@@ -65,7 +65,7 @@ class HubSide:
         self.world, self.group = world, group
         self.registry = Registry()
         self.rotation = HubRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
-        self.commands = AgentCommands(self.registry, self.rotation, world.keys, None, None, group)
+        self.commands = AgentCommands(self.registry, self.rotation, world.keys, None, None, None, group)
         self.revocation = Revocation(
             tokens=enrolling.no_index(), grants=enrolling.no_index(), agent_tokens=enrolling.no_index(),
             agent_keys=world.keys, issuers=IssuerIndex(), fault=world.standing(AgentTokenIndex(), None).fault,

@@ -24,10 +24,12 @@ from hub.auth.issuers import IssuerIndex
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
 from hub.auth.revocation import Revocation
+from hub.auth.standing import Registrants
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.carotation import Phase
 from hub.catrust import Rotation
 from hub.clusters.cleanups import CleanUpIndex, CleanUps
+from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
@@ -205,6 +207,7 @@ class HubWorld:
             agent_key_index=self.agent_keys,
             denial_index=self.denials,
             denials=Denials(store, clock),
+            node_tables=NodeTables(store, Registrants(self.agent_tokens, self.agent_keys, clock).is_live, clock),
             grant_index=self.grants,
             clusters=Clusters(store, clock),
             clean_up_index=self.clean_ups,

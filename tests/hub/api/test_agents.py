@@ -34,7 +34,7 @@ async def test_sessions_and_those_without_one(world: HubWorld) -> None:
         "joinedAt": "1970-01-12T13:46:40Z", "keySince": "1970-01-12T13:46:40Z", "revokedAt": None, "connected": True,
         "instance": "ab" * 16, "address": "192.0.2.7:1234", "version": "0.1.0", "kubernetes": "v1.37.2",
         "connectedSince": "2026-11-25T00:00:00Z", "lastSeen": "1970-01-12T13:46:38Z", "rttSeconds": 0.05,
-        "nodeFacts": None,
+        "nodeFacts": None, "registeredNode": None,
     }  # fmt: skip
     assert (items[2]["lastSeen"], items[2]["connectedSince"]) == ("2026-11-24T00:00:00Z", None)
 

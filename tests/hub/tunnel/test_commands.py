@@ -18,13 +18,24 @@ from hub.auth.nodes import DenialIndex, NodeTokens
 from hub.auth.pods import PodIndex, Pods
 from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
+from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
 from hub.store.model import Resource
 from hub.tunnel.commands import AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.tasks import TaskGroup
-from proto.commands import PRESENT_TOKEN, VERBS, Fields, PresentToken, RegisterIssuer, RegisterPods, Verb
+from proto.commands import (
+    PRESENT_TOKEN,
+    VERBS,
+    Fields,
+    PresentToken,
+    RegisterIssuer,
+    RegisterNodes,
+    RegisterPods,
+    Verb,
+)
 from proto.errors import Code, RiataError, StreamReset
+from proto.nodetable import NodeRow, Part, divide, to_args
 from tests.hub.auth import enrolling
 from tests.hub.auth.enrolling import CHALLENGE, World
 from tests.hub.auth.issuing import HUB_ID, ISSUER, SUBJECT, Cluster
@@ -38,6 +49,9 @@ ENDS = 1_000_700.0
 """When the freshest token ends, a hundred seconds after those that the sessions began with."""
 
 
+TABLE = divide([NodeRow("node-1", kubelet="v1.37.2")])
+
+
 class Scene:
     """Two clusters with a cluster agent and a node agent each; `victim` is uid-a."""
 
@@ -49,13 +63,20 @@ class Scene:
         self.rig = Rig()
         rotation = KeyRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
         writers = Registrations(Issuers(world.store, world.clock), Pods(world.store))
-        self.commands = AgentCommands(self.rig.registry, rotation, world.keys, writers, self.nodes, tasks)
+        self.tables = NodeTables(world.store, lambda uid, who: True, world.clock)
+        self.commands = AgentCommands(self.rig.registry, rotation, world.keys, writers, self.tables, self.nodes, tasks)
 
     async def register(self) -> None:
         for cluster in (self.a, self.b):
             args = RegisterIssuer(issuer=ISSUER, jwks=cluster.jwks(), subjects=(SUBJECT,))
             await Issuers(self.world.store, self.world.clock).register(cluster.uid, "agent", args)
         self.issuers.reset((await self.world.store.list("token-issuer")).items)
+
+    async def tell_nodes(self, by: str) -> None:
+        """The agent with credential `by` has told a node of uid-a."""
+        (part,) = TABLE
+        await self.tables.register("uid-a", by, RegisterNodes(total=1, tags=(part.tag,)))
+        await self.tables.tell("uid-a", by, to_args(0, part))
 
     def node(self, cluster: Cluster, node: str) -> ProvenSession:
         bound = {"pod": {"uid": f"pod-of-{node}"}, "node": {"name": node}}
@@ -75,13 +96,15 @@ class Scene:
             "replace-key": request(self.world, old=OLD, new=NEW),
             "register-issuer": RegisterIssuer(issuer=ISSUER, jwks=self.b.jwks(), subjects=(SUBJECT,)),
             "register-pods": RegisterPods(part=0, parts=1, pods=("pod-of-node-1 node-2",)),
+            "register-nodes": RegisterNodes(total=0, tags=("0" * 16,)),
+            "tell-nodes": to_args(0, Part(TABLE[0].tag, (NodeRow("forged", is_fallback=True),))),
             "present-token": PresentToken(token=later.decode()),
         }
         return made[verb.name]  # a new verb has no arguments here yet: add the worst that it could be asked
 
     async def kept(self) -> list[Resource]:
         """Everything that the store holds of uid-a."""
-        kinds = ("agent-key", "token-issuer", "node-denial", "node-pods", "join-token", "agent-token")
+        kinds = ("agent-key", "token-issuer", "node-denial", "node-pods", "join-token", "agent-token", KIND, PART_KIND)
         return [item for kind in kinds for item in (await self.world.store.list(kind, cluster="uid-a")).items]
 
 
@@ -91,13 +114,14 @@ OTHERS = ["cluster agent of uid-b", "node agent of uid-b", "another cluster agen
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("verb", ASKED_BY_AGENTS, ids=lambda verb: verb.name)
 async def test_every_verb_with_every_other_identity_changes_nothing(tmp_path: Path, verb: Verb, other: str) -> None:
-    about_its_cluster = {"register-issuer", "register-pods"}
+    about_its_cluster = {"register-issuer", "register-pods", "register-nodes", "tell-nodes"}
     if verb.name in about_its_cluster and other == "another cluster agent of uid-a":
         return  # every agent of role cluster speaks for its cluster
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
         scene = Scene(world, tasks)
         await scene.register()
         victims = [await session(world, OLD), scene.node(scene.a, "node-1")]
+        await scene.tell_nodes(victims[0].identity.credential_id)
         seed = bytes(range(40, 72))
         attacker = {
             "cluster agent of uid-b": lambda: session(world, seed, "uid-b"),
@@ -158,12 +182,12 @@ async def test_no_token_makes_a_session_one_that_may_serve(tmp_path: Path) -> No
 def test_every_verb_of_agents_is_served_and_no_other(tmp_path: Path) -> None:
     rig = Rig()
     tunnel, _ = rig.tunnel()
-    commands = AgentCommands(rig.registry, None, None, None, None, None)  # type: ignore[arg-type] # asked for its table only
+    commands = AgentCommands(rig.registry, None, None, None, None, None, None)  # type: ignore[arg-type] # asked for its table only
     assert set(commands.handlers(tunnel)) == set(ASKED_BY_AGENTS)
 
 
 async def test_an_agent_that_is_not_connected_rotates_nothing() -> None:
-    commands = AgentCommands(Registry(), None, None, None, None, None)  # type: ignore[arg-type] # nobody is asked
+    commands = AgentCommands(Registry(), None, None, None, None, None, None)  # type: ignore[arg-type] # nobody is asked
     commands._keys = AgentKeyIndex()
     assert await commands.rotate_key("x") == "it is not connected"
     commands.rotated("x")

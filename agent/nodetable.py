@@ -1,0 +1,198 @@
+"""Telling the hub of the cluster's nodes: what only the API server knows of them, roles and versions above all.
+
+A node agent has no right to ask; the cluster agent lists nodes anyhow, to choose those of the fallback. It lists them
+in pages, now and then, and speaks when something has changed: a heartbeat is no change, and a node that comes and goes
+for ever costs the hub one part of the table in ten minutes.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+
+import msgspec
+
+from agent.errors import TokenUnavailable
+from agent.fallback.choose import LABEL
+from agent.fallback.nodes import ZONE
+from agent.kube import KubeApi, KubeError
+from agent.uplink.credentials import Proven
+from proto.aio.commands import call
+from proto.aio.link import Link
+from proto.commands import NODES_MAX, REGISTER_NODES, TELL_NODES, RegisterNodes
+from proto.errors import Code, RiataError, StreamReset
+from proto.nodetable import NodeRow, clean, divide, to_args
+from proto.window import Bucket
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 60.0
+"""Between two looks, in clusters of up to 500 nodes; …"""
+NODE_S: Final = 0.12
+"""… in others this for each node: 5,000 nodes, 50 MB of JSON, are looked at every ten minutes."""
+PAGE: Final = 100
+PAUSE_S: Final = 0.05
+"""Between two pages: requests go first."""
+TELLINGS: Final = 6.0
+"""Changes that are told one after the other; …"""
+TELLING_S: Final = 600.0
+"""… then one in this time."""
+REMIND_ROUNDS: Final = 20
+"""Rounds after which an unchanged failure is logged again."""
+_ROLE: Final = "node-role.kubernetes.io/"
+_OLD_ROLE: Final = "kubernetes.io/role"
+_ADDRESSES: Final = ("InternalIP", "ExternalIP")
+
+
+class _Metadata(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    labels: dict[str, str] | None = None
+
+
+class _Info(msgspec.Struct, rename="camel"):
+    kubelet_version: str = ""
+    os_image: str = ""
+    kernel_version: str = ""
+    architecture: str = ""
+
+
+class _Typed(msgspec.Struct):
+    """A condition, or an address."""
+
+    type: str
+    status: str = ""
+    address: str = ""
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    node_info: _Info | None = None
+    conditions: list[_Typed] | None = None
+    addresses: list[_Typed] | None = None
+
+
+class _Node(msgspec.Struct):
+    metadata: _Metadata
+    status: _Status | None = None
+
+
+class _ListMetadata(msgspec.Struct, rename={"more": "continue"}):
+    more: str = ""
+
+
+class _List(msgspec.Struct):
+    """What is read of a page; the rest, ten times as much, is skipped and never becomes an object."""
+
+    metadata: _ListMetadata
+    items: list[_Node] | None = None
+
+
+_page: Final = msgspec.json.Decoder(_List)
+
+
+class NodeRegistration:
+    """A duty of each session of a cluster agent that looks after fallback nodes: it has the right to list nodes."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`clock`: monotonic seconds."""
+        self._api = api
+        self._sleep = sleep
+        self._clock = clock
+        self._changes = Bucket(TELLINGS, 1 / TELLING_S)
+        self._failure = ""
+        self._failed_rounds = 0
+
+    async def tend(self, link: Link, proven: Proven) -> None:
+        """Register, and again when something has changed. Cancelled with the session."""
+        told: RegisterNodes | None = None
+        while True:
+            count = 0
+            try:
+                rows = await self._look()
+                count = len(rows)
+                told = await self._tell(link, rows, told)
+                self._failure, self._failed_rounds = "", 0
+            except StreamReset as refused:
+                if refused.code is Code.FORBIDDEN:
+                    logger.info("the hub is older than this agent: it takes no table of nodes")
+                    return
+                self._failed(refused)
+            except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
+                self._failed(exc)
+            await self._sleep(max(INTERVAL_S, NODE_S * count) * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+
+    async def _look(self) -> list[NodeRow]:
+        """Raises KubeError, TokenUnavailable."""
+        found: list[NodeRow] = []
+        more = ""
+        while True:
+            listed = await self._api.get(f"/api/v1/nodes?limit={PAGE}{more}", _page.decode)
+            found += [_row(node) for node in listed.items or ()]
+            if not listed.metadata.more:
+                return found
+            more = f"&continue={listed.metadata.more}"
+            await self._sleep(PAUSE_S)
+
+    async def _tell(self, link: Link, rows: list[NodeRow], told: RegisterNodes | None) -> RegisterNodes | None:
+        """What the hub has been told. Raises RiataError, TimeoutError."""
+        parts = divide(rows)
+        wanted = RegisterNodes(total=len(rows), tags=tuple(part.tag for part in parts))
+        if wanted == told:
+            return told
+        if told is not None:  # the first word of a session is free: where the hub knows it all it costs 150 bytes
+            if self._changes.is_empty(self._clock()):
+                return told
+            self._changes.spend(self._clock())
+        missing = await call(link, REGISTER_NODES, wanted)
+        for number in missing.parts:
+            if number < len(parts):
+                await call(link, TELL_NODES, to_args(number, parts[number]))
+        if missing.parts:
+            logger.info("nodes registered", extra={"nodes": len(rows), "parts": len(missing.parts)})
+        if len(rows) > NODES_MAX and told is None:
+            logger.warning("the cluster has more nodes than a table takes", extra={"nodes": len(rows)})
+        return wanted
+
+    def _failed(self, exc: Exception) -> None:
+        self._failed_rounds += 1
+        if str(exc) != self._failure or self._failed_rounds % REMIND_ROUNDS == 0:
+            self._failure = str(exc)
+            logger.warning("nodes not registered", extra={"error": str(exc)})
+
+
+def _row(node: _Node) -> NodeRow:
+    labels = node.metadata.labels or {}
+    status = node.status or _Status()
+    info = status.node_info or _Info()
+    roles = {label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)} | {labels.get(_OLD_ROLE, "")}
+    return NodeRow(
+        name=clean("names", node.metadata.name),
+        roles=clean("roles", " ".join(sorted(roles - {""}))),
+        kubelet=clean("kubelets", info.kubelet_version),
+        system=clean("systems", info.os_image),
+        kernel=clean("kernels", info.kernel_version),
+        architecture=clean("architectures", info.architecture),
+        addresses=_addresses(status.addresses or ()),
+        zone=clean("zones", labels.get(ZONE, "")),
+        is_ready=any(each.type == "Ready" and each.status == "True" for each in status.conditions or ()),
+        is_fallback=LABEL in labels,
+    )
+
+
+def _addresses(found: "list[_Typed] | tuple[()]") -> str:
+    """As many as have room, whole."""
+    known = dict.fromkeys(each.address for each in found if each.type in _ADDRESSES and each.address)
+    text = ""
+    for address in known:
+        longer = f"{text} {address}".strip()
+        if clean("addresses", longer) != longer:
+            break
+        text = longer
+    return text

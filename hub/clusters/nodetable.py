@@ -1,0 +1,139 @@
+"""The nodes of each cluster, as its agents tell them (`register-nodes`). For people: nothing that the hub decides looks
+here, and who may serve follows from the tokens of node agents alone (design D5).
+
+Each agent has a table of its own, named as its credential; the newest of an agent that is not revoked is shown. A table
+is kept in parts. Its head says by which tags the parts are known, so what a crash or a lost session left half told is
+seen when the agent says the tags again, and only what differs travels. Read from the store when somebody asks: the
+tables of a fleet have no place in the memory of every worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from hub.clock import Clock
+from hub.store.interface import Store
+from hub.store.model import Document, Key, Resource, RevisionConflict
+from proto.commands import NodesMissing, RegisterNodes, TellNodes
+from proto.errors import Code, StreamReset
+from proto.nodetable import NodeRow, from_args
+
+logger = logging.getLogger(__name__)
+
+KIND: Final = "node-table"
+PART_KIND: Final = "node-table-part"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeTable:
+    """What one agent said of its cluster's nodes."""
+
+    registered_by: str
+    """Id of the agent's credential."""
+    registered_at: float
+    total: int
+    """How many nodes the cluster has; the table may have less."""
+    rows: dict[str, NodeRow]
+    """By name, in order."""
+    is_whole: bool
+    """Every part is the one that was registered; otherwise some are older, or not there yet."""
+
+
+class NodeTables:
+    """Reads and writes the store. `is_live` (cluster uid, credential id): whether what this agent said still counts."""
+
+    def __init__(self, store: Store, is_live: Callable[[str, str], bool], clock: Clock) -> None:
+        self._store = store
+        self._is_live = is_live
+        self._clock = clock
+
+    async def register(self, cluster_uid: str, by: str, args: RegisterNodes) -> NodesMissing:
+        """The agent with credential `by` has this table from now on. Raises StoreError."""
+        await self._put_head(cluster_uid, by, args)
+        parts = await _parts(self._store, cluster_uid, by)
+        for number in [number for number in parts if number >= len(args.tags)]:
+            await self._store.delete(parts[number].key)
+        tags = {number: part.spec.get("tag") for number, part in parts.items()}
+        return NodesMissing(parts=tuple(number for number, tag in enumerate(args.tags) if tags.get(number) != tag))
+
+    async def _put_head(self, cluster_uid: str, by: str, args: RegisterNodes) -> None:
+        """Write nothing where it is the newest already: sessions begin more often than nodes change."""
+        wanted = {"tags": list(args.tags), "total": args.total}
+        at = Key(KIND, cluster_uid, by)
+        while True:
+            heads = (await self._store.list(KIND, cluster=cluster_uid)).items
+            newest = max(heads, key=_since, default=None)
+            if newest is not None and newest.key == at and _is_kept(newest, wanted):
+                return
+            found = next((head for head in heads if head.key == at), None)
+            if await self._put(found, at, {**wanted, "registeredAt": self._clock()}):
+                return
+
+    async def tell(self, cluster_uid: str, by: str, args: TellNodes) -> None:
+        """Keep one part of it. Raises StreamReset, StoreError."""
+        rows = from_args(args)
+        head = await self._store.get(Key(KIND, cluster_uid, by))
+        tags = [] if head is None else head.spec["tags"]
+        if args.part >= len(tags) or tags[args.part] != args.tag:
+            raise StreamReset("another table was registered meanwhile", Code.REFUSED)
+        spec = {"tag": args.tag, "rows": msgspec.to_builtins(rows)}
+        at = Key(PART_KIND, cluster_uid, f"{by}.{args.part}")
+        while not await self._put(await self._store.get(at), at, spec):
+            pass
+
+    async def _put(self, found: Resource | None, at: Key, spec: Document) -> bool:
+        """False: somebody else was faster. Raises StoreError."""
+        try:
+            await self._store.put(Resource(at, spec) if found is None else dataclasses.replace(found, spec=spec))
+        except RevisionConflict:
+            return False
+        return True
+
+    async def of_cluster(self, cluster_uid: str) -> NodeTable | None:
+        """The one in force; None while no agent has told any. Raises StoreError."""
+        heads = (await self._store.list(KIND, cluster=cluster_uid)).items
+        live = [head for head in heads if self._is_live(cluster_uid, head.key.name)]
+        if not live:
+            return None
+        head = max(live, key=_since)
+        parts = await _parts(self._store, cluster_uid, head.key.name)
+        tags = head.spec["tags"]
+        told = [parts[number] for number in range(len(tags)) if number in parts]
+        rows = [row for part in told for row in msgspec.convert(part.spec["rows"], list[NodeRow])]
+        return NodeTable(
+            registered_by=head.key.name,
+            registered_at=_since(head),
+            total=head.spec["total"],
+            rows={row.name: row for row in sorted(rows, key=lambda row: row.name)},
+            is_whole=[part.spec["tag"] for part in told] == tags,
+        )
+
+
+async def purge(store: Store, is_known: Callable[[str], bool]) -> int:
+    """Remove the tables of agents (credential ids) that are revoked or gone; how many. Raises StoreError."""
+    heads = [head for head in (await store.list(KIND)).items if not is_known(head.key.name)]
+    for head in heads:
+        for part in (await _parts(store, head.key.cluster, head.key.name)).values():
+            await store.delete(part.key)
+        await store.delete(head.key)
+    return len(heads)
+
+
+async def _parts(store: Store, cluster_uid: str, by: str) -> dict[int, Resource]:
+    """Of one agent's table, by number."""
+    listed = (await store.list(PART_KIND, cluster=cluster_uid)).items
+    named = ((part.key.name.rpartition("."), part) for part in listed)
+    return {int(number): part for (registrant, _, number), part in named if registrant == by}
+
+
+def _since(head: Resource) -> float:
+    return float(head.spec["registeredAt"])
+
+
+def _is_kept(head: Resource, wanted: Document) -> bool:
+    return {name: head.spec.get(name) for name in wanted} == wanted
