@@ -40,7 +40,7 @@ def flags(tmp_path, hub_port, kube_port, pki):
 async def ask(url):
     def get():
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -58,7 +58,7 @@ async def agent(tmp_path, handler, script):
         shutdown = Shutdown()
         async with TaskGroup("test") as group, TaskGroup("agent") as agent_group:
             running = group.spawn(app._serve(settings, agent_group, shutdown), name="agent")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not (tmp_path / "ready.json").exists():  # noqa: ASYNC110 - a file has no event
                     await asyncio.sleep(0.01)
             yield json.loads((tmp_path / "ready.json").read_text()), shutdown, running
@@ -101,7 +101,7 @@ async def test_without_a_hub_it_lives_and_says_why_it_is_not_ready(tmp_path):
         await welcome(ServerTransport(connection), refuse=Code.UNAUTHENTICATED)
 
     async with agent(tmp_path, hub, kube) as (ready, shutdown, running):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while b"refuses the agent's credential" not in (answer := await ask(ready["health_url"] + "/readyz"))[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert answer[0] == 503

@@ -49,7 +49,7 @@ class Running:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
-    async def line(self, within: float = 15.0) -> str:
+    async def line(self, within: float = 40.0) -> str:
         """The next line of its output, without the line end; empty at the end of the output."""
         assert self.process.stdout is not None
         try:
@@ -64,7 +64,7 @@ class Running:
         self.process.stdin.write(data)
         await self.process.stdin.drain()
 
-    async def end(self, within: float = 15.0) -> Result:
+    async def end(self, within: float = 40.0) -> Result:
         """Wait for its own end; what was left of its output is in the result."""
         assert self.process.stdout is not None
         try:

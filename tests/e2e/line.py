@@ -84,11 +84,11 @@ class Line:
         """What is held now, without what is only not closed yet: that would hide as much that a test leaves."""
         return lowest(await self.holdings(), self.rested)
 
-    async def quiet(self, base: dict[str, float], within: float = 5.0) -> None:
+    async def quiet(self, base: dict[str, float], within: float = 15.0) -> None:
         """Wait until no process has more streams than in `base`. Raises AssertionError with the counts."""
         await settled(self.streams, base, within)
 
-    async def released(self, base: dict[str, float], within: float = 10.0) -> None:
+    async def released(self, base: dict[str, float], within: float = 30.0) -> None:
         """Wait until nothing is held that `base` had not. Raises AssertionError with the counts."""
         try:
             self.rested = await settled(self.holdings, base, within)

@@ -42,7 +42,7 @@ class RawConnection:
         ]
         await self.send("\r\n".join([*lines, "", ""]).encode() + body)
 
-    async def head(self, within: float = 15.0) -> Head:
+    async def head(self, within: float = 40.0) -> Head:
         """Read one response head."""
         async with asyncio.timeout(within):
             raw = await self.reader.readuntil(b"\r\n\r\n")
@@ -50,7 +50,7 @@ class RawConnection:
         fields = dict(line.split(":", 1) for line in lines if line)
         return Head(int(first.split()[1]), {name.lower(): value.strip() for name, value in fields.items()})
 
-    async def rest(self, within: float = 15.0) -> bytes:
+    async def rest(self, within: float = 40.0) -> bytes:
         """Everything until the connection's end; raises ConnectionError when it was broken off."""
         async with asyncio.timeout(within):
             return await self.reader.read()

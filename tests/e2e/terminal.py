@@ -29,7 +29,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
-    async def shows(self, wanted: bytes, within: float = 15.0) -> bytes:
+    async def shows(self, wanted: bytes, within: float = 40.0) -> bytes:
         """Read until `wanted` appears; return and forget everything up to and with it."""
         deadline = time.monotonic() + within
         while wanted not in self.seen:

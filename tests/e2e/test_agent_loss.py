@@ -19,6 +19,7 @@ from tests.e2e.kubectl import SPDY, WEBSOCKET
 from tests.e2e.line import Line
 from tests.e2e.pods import BOX, NAMESPACE, TALKER, WEB, WEB_PORT
 from tests.e2e.rawhttp import SMALL_BUFFER, raw_connection
+from tests.room import room
 
 pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -58,7 +59,7 @@ async def test_a_body_cut_short_is_a_broken_transfer(doomed: tuple[harness.Agent
                 assert answer.headers["Retry-After"] == "1"  # lost less than 30 s ago, nothing was sent (P2)
             samples.append(time.monotonic() - sent)
         print(f"\n503 after the loss: {measures.shown(samples)}")
-        assert measures.quantile(samples, 0.9) < 0.05
+        assert measures.quantile(samples, 0.9) < 0.05 * room()
         await agent.restart()
         async with session.get(entry.at("/api/v1/namespaces")) as answer:
             assert answer.status == 200
@@ -102,12 +103,12 @@ async def test_an_unreachable_cluster_is_said_at_once(hub_line: Line) -> None:
                 await answer.read()
             samples.append(time.monotonic() - sent)
     print(f"\n503 of a disconnected cluster: {measures.shown(samples)}")
-    assert measures.quantile(samples, 0.99) < 0.05
+    assert measures.quantile(samples, 0.99) < 0.05 * room()
     started = time.monotonic()
     result = await ghost.kubectl("get", "pods", rc=1)
     # kubectl's own words for every 503; it shows the Status's message only with -v=8.
     assert "the server is currently unable to handle the request" in result.stderr
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 5 * room()
 
 
 async def test_a_mutation_that_may_have_arrived_is_504_without_retry(doomed: tuple[harness.Agent, Entry]) -> None:

@@ -11,7 +11,7 @@ from tests.e2e import measures
 from tests.e2e.entry import Entry
 from tests.e2e.line import Line
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 IDLE_MIB = 46.0
 """45 is the goal, and 44.8 was measured: a megabyte for another build of Python."""

@@ -12,7 +12,7 @@ import pytest
 from tests import harness
 from tests.e2e.line import Line
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 POD_FILES = ["ca.crt", "namespace", "token"]
 OWN_FILES = {"agent.log", "agent.token", "pod", "ready.json"}

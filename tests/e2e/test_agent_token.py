@@ -10,7 +10,7 @@ from tests.e2e.entry import Entry
 from tests.e2e.line import Line
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 ROTATIONS = 8
 
@@ -77,7 +77,7 @@ async def test_a_refused_agent_token_is_503_until_a_good_one_is_there(hub_line: 
         async def works() -> bool:
             return await status_of(entry) == 200
 
-        await until(works, what="the agent to read its new token", within=10)
+        await until(works, what="the agent to read its new token", within=30)
         print(f"\nserving {time.monotonic() - replaced:.2f} s after the token was replaced")
 
 
@@ -94,10 +94,10 @@ async def test_a_token_file_with_nonsense_is_503(hub_line: Line) -> None:
             assert status in {200, 503}
             return status == 503
 
-        await until(refused, what="the agent to use what is in its file", within=10)
+        await until(refused, what="the agent to use what is in its file", within=30)
         await asyncio.to_thread(agent.pod.rotate)
 
         async def works() -> bool:
             return await status_of(entry) == 200
 
-        await until(works, what="the agent to read its new token", within=10)
+        await until(works, what="the agent to read its new token", within=30)

@@ -22,7 +22,7 @@ from tests.e2e.test_failpoints import Life, life
 from tests.harness import tools
 from tests.harness.commands import execute
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 async def secrets_of(a_life: Life) -> dict[str, bytes]:
@@ -101,11 +101,11 @@ async def test_keys_rotate_under_a_running_hub_and_a_lost_one_ends_the_start() -
         await a_life.serve("0:")
         data = a_life.directory / "data"
         program = [*tools.console_script("riata-hub", "hub"), "keys"]
-        listed = (await execute([*program, "list", "--data", str(data)], timeout=30)).check().stdout
+        listed = (await execute([*program, "list", "--data", str(data)], timeout=60)).check().stdout
         assert listed.count("encrypts") == 1
         assert "  2" in listed  # the check and the CA's copy
-        (await execute([*program, "rotate", "--data", str(data)], timeout=30)).check()
-        early = await execute([*program, "retire", "--data", str(data)], timeout=30)
+        (await execute([*program, "rotate", "--data", str(data)], timeout=60)).check()
+        early = await execute([*program, "retire", "--data", str(data)], timeout=60)
         assert early.rc == 1
         assert "still sealed" in early.stderr
         await a_life.create()  # it serves all the while
@@ -114,7 +114,7 @@ async def test_keys_rotate_under_a_running_hub_and_a_lost_one_ends_the_start() -
         for content, says in ((b"", "is empty"), (base64.b64encode(b"short"), "has 5 bytes")):
             (data / "encryption.key").write_bytes(content)
             command = [*tools.console_script("riata-hub", "hub"), "serve", "--data", str(data)]
-            refused = await execute(command, timeout=30)
+            refused = await execute(command, timeout=60)
             assert (refused.rc, says in refused.stderr) == (1, True)
         (data / "encryption.key").write_bytes(keys)
         await a_life.serve("0:")

@@ -23,7 +23,7 @@ def go() -> Path:
         pytest.skip(f"needs Go: {problem}")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_row_is_measured_kept_and_compared(go: Path, tmp_path: Path) -> None:
     earlier = {"rows": {ROW: {"requests/s": 1.0}, "idle memory": {"hub MiB": 2.0}}}
     (tmp_path / "20200101T000000.json").write_text(json.dumps(earlier))

@@ -20,9 +20,10 @@ from proto.aio.tasks import TaskGroup
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki, serving
 from tests.harness import tools
+from tests.harness.records import written
 from tests.hub.workers.world import ENVIRONMENT, PATH, ApiServer, end, until
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Rig:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.directory / "hub.log").read_text().splitlines() if line[:1] == "{"]
+        return written(self.directory / "hub.log")
 
     def count(self, event: str, file: str = "hub.log") -> int:
         return (self.directory / file).read_text().count(f'"event":"{event}"') + (

@@ -13,7 +13,7 @@ from proto.pins import pins_of_pem
 from tests.e2e.test_ca_rotation import load, rig
 from tests.hub.workers.world import until
 
-pytestmark = [pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.timeout(180)]
 
 NOW = datetime.datetime.now(datetime.UTC)
 

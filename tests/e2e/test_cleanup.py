@@ -18,8 +18,9 @@ from tests.e2e.test_enrolment import events
 from tests.e2e.waiting import until
 from tests.harness import Cluster, Hub
 from tests.harness.agents import Agent
+from tests.room import room
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 PART = {"app.kubernetes.io/part-of": "riata"}
 _GONE_S = 60.0
@@ -68,7 +69,7 @@ async def deleted(hub: Hub, name: str) -> tuple[dict[str, Any], str]:
         found = await state(hub, answer["id"])
         return "" if found == "running" else found
 
-    return answer, await until(settled, what="the clean-up to end", within=15)
+    return answer, await until(settled, what="the clean-up to end", within=40)
 
 
 async def typed(cluster: Cluster, line: str) -> None:
@@ -92,7 +93,7 @@ async def gone(cluster: Cluster, uid: str) -> None:
 async def cut(agent: Agent, since: float) -> float:
     """How long after `since` the agent's log tells that it was sent away."""
     while "REVOKED" not in (text := agent.log.read_text().upper()):
-        assert time.monotonic() - since < 10, text
+        assert time.monotonic() - since < 30, text
         await asyncio.sleep(0.02)
     return time.monotonic() - since
 
@@ -115,7 +116,7 @@ async def test_what_riata_made_goes_and_nothing_else(cluster: Cluster, hub: Hub)
         assert ended == "done"
         took = await cut(agent, began)
         print(f"\nthe session that carried a clean-up of {len(labelled)} objects ended {took:.2f} s after the request")
-        assert took < 5
+        assert took < 5 * room()
         # The name is free at once, and the new cluster is another one.
         assert (await hub.api.create_cluster("first"))["uid"] != uid
         await hub.api.call("DELETE", "/v1/clusters/first")
@@ -175,7 +176,7 @@ async def test_without_rights_there_nothing_is_touched(cluster: Cluster, hub: Hu
         began = time.monotonic()
         answer, ended = await deleted(hub, "closed")
         assert ended == "pending"
-        assert await cut(agent, began) < 5
+        assert await cut(agent, began) < 5 * room()
         found = await hub.api.call("GET", f"/v1/clean-ups/{uid}")
         assert "does not let" in found["reason"]
         assert await ours(cluster, uid) == before

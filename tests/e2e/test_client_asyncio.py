@@ -16,7 +16,7 @@ from tests.e2e.test_kubectl_reads import config_maps
 from tests.e2e.test_kubectl_writes import rope_definition
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 async def configured(entry: Entry) -> client.Configuration:

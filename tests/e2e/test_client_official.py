@@ -19,7 +19,7 @@ from tests.e2e.test_kubectl_writes import rope_definition
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("default"),  # it leaves sockets to the garbage collector
 ]
 

@@ -17,7 +17,7 @@ from tests.e2e import measures
 from tests.e2e.entry import Entry
 from tests.e2e.line import Line, agent_page
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 COUNT = 150
 PROTOBUF = "application/vnd.kubernetes.protobuf"

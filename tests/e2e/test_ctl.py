@@ -17,7 +17,7 @@ def _riata(home: pathlib.Path) -> Riata:
     environment = {"HOME": str(home), "KUBECONFIG": "", "XDG_CONFIG_HOME": ""}
 
     async def run(*arguments: str, rc: int = 0) -> Result:
-        done = await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=30)
+        done = await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=60)
         assert done.rc == rc, done.stderr
         return done
 
@@ -29,7 +29,7 @@ async def _login(riata: Riata, hub: Hub, token_file: pathlib.Path, rc: int = 0) 
     return await riata("login", *options, rc=rc)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_an_operators_day(tmp_path: pathlib.Path) -> None:
     riata = _riata(tmp_path)
     async with harness.hub() as hub:

@@ -21,7 +21,7 @@ from tests.harness import Hub, Result, tools
 from tests.harness.agents import Agent
 from tests.harness.pki import write_private
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 def findings(done: Result) -> dict[str, tuple[str, str, str]]:
@@ -149,7 +149,7 @@ async def test_the_operators_side(hub_line: Line, tmp_path: Path) -> None:
     }  # fmt: skip
 
     async def riata(*arguments: str) -> Result:
-        return await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=30)
+        return await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=60)
 
     name = hub_line.light.name
     (await riata("kubeconfig", name, "--merge")).check()

@@ -18,8 +18,10 @@ from tests.e2e.line import Line
 from tests.e2e.waiting import until
 from tests.harness.agents import Agent
 from tests.harness.pki import write_private
+from tests.harness.records import written
+from tests.room import room
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 async def status_of(line: Line, cluster: str) -> int:
@@ -42,8 +44,7 @@ def readiness(agent: Agent) -> str:
 
 def events(log: Path, name: str) -> list[dict[str, object]]:
     """The audit events of that name in a hub's log."""
-    lines = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
-    return [line for line in lines if line.get("audit") and line["event"] == name]
+    return [line for line in written(log) if line.get("audit") and line["event"] == name]
 
 
 async def test_an_agent_joins_and_comes_back_by_its_key(hub_line: Line) -> None:
@@ -217,12 +218,12 @@ async def test_revocation_cuts_within_a_second_and_the_agent_keeps_still(hub_lin
             revoked_at = time.monotonic()
             await hub_line.api.must("DELETE", f"/v1/agents/{listed['id']}")
             with contextlib.suppress(aiohttp.ClientError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     while await watch.content.read(65536):
                         pass
             took = time.monotonic() - revoked_at
         print(f"\na watch over a revoked agent ended {took:.2f} s after the request to revoke it")
-        assert took <= 1.0
+        assert took <= 1.0 * room()
         assert await status_of(hub_line, "revoked") == 503
 
         async def told() -> bool:
@@ -250,12 +251,12 @@ async def test_deleting_a_cluster_cuts_within_a_second_and_a_new_one_of_the_name
             deleted_at = time.monotonic()
             await hub_line.api.must("DELETE", "/v1/clusters/reborn")
             with contextlib.suppress(aiohttp.ClientError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     while await watch.content.read(65536):
                         pass
             took = time.monotonic() - deleted_at
         print(f"\na watch over a deleted cluster ended {took:.2f} s after the request to delete it")
-        assert took <= 1.0
+        assert took <= 1.0 * room()
         old = json.loads((agent.directory / "agent.key").read_text())
         await hub_line.hub.api.create_cluster("reborn")
         await asyncio.sleep(1)

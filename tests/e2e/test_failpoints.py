@@ -42,7 +42,7 @@ from tests.hub.auth import issuing
 from tests.hub.auth.issuing import ISSUER as ISSUER_NAME
 from tests.hub.auth.issuing import SUBJECT
 
-pytestmark = [pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.timeout(400)]
 
 ISSUER = RegisterIssuer(issuer=ISSUER_NAME, jwks=issuing.Cluster("e2e", "ES256").jwks(), subjects=(SUBJECT,))
 
@@ -64,7 +64,7 @@ class Life:
 
     async def init(self) -> None:
         command = [*tools.console_script("riata-hub", "hub"), "init", "--data", str(self.directory / "data")]
-        (await execute([*command, "--admin-token-file", str(self.directory / "admin.token")], timeout=30)).check()
+        (await execute([*command, "--admin-token-file", str(self.directory / "admin.token")], timeout=60)).check()
 
     async def serve(self, failpoint: str, *options: str) -> None:
         port = urlsplit(self.ready["urls"][0]).port if self.ready else 0
@@ -74,7 +74,7 @@ class Life:
         command += ["--data", str(self.directory / "data"), "--listen", f"127.0.0.1:{port}", "--metrics-listen", ""]
         command += ["--ready-file", str(ready_file), *options]
         self.child = Child.start("riata-hub", command, log=self.directory / "hub.log", cwd=tools.REPOSITORY)
-        self.ready = await wait_ready_file(ready_file, self.child, 20)
+        self.ready = await wait_ready_file(ready_file, self.child, 60)
 
     async def stop(self) -> None:
         if self.child is not None:
@@ -236,7 +236,7 @@ async def survives(a_life: Life, failpoint: str, step: Callable[[], Awaitable[No
     await a_life.stop()
     try:
         await a_life.serve(failpoint)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await step()
     except BROKEN:
         if not await has_died(a_life):
@@ -284,7 +284,7 @@ async def test_killed_at_every_write_of_init_it_is_finished_by_the_next() -> Non
         killed = 0
         for when in ("before", "after"):
             command[3] = f"{number}:{when}"
-            killed += (await execute(command, timeout=30)).rc == -signal.SIGKILL
+            killed += (await execute(command, timeout=60)).rc == -signal.SIGKILL
         deaths += killed
         if not killed:
             break
@@ -300,14 +300,14 @@ async def test_killed_while_secrets_are_sealed_anew_the_next_start_goes_on() -> 
     async with life("reseal") as a_life:
         keys = [*tools.console_script("riata-hub", "hub"), "keys"]
         data = ["--data", str(a_life.directory / "data")]
-        (await execute([*keys, "rotate", *data], timeout=30)).check()
+        (await execute([*keys, "rotate", *data], timeout=60)).check()
         for when in ("before", "after"):
             await a_life.stop()
             with contextlib.suppress(HarnessError):  # it may die before it was seen to be ready
                 await a_life.serve(f"1:{when}")
             assert await has_died(a_life)
         await a_life.serve("0:")
-        listed = (await execute([*keys, "list", *data], timeout=30)).check().stdout.split()
+        listed = (await execute([*keys, "list", *data], timeout=60)).check().stdout.split()
         assert listed[listed.index("encrypts") + 1] == "1"  # the CA's copy; the check follows it after a minute
         assert listed[listed.index("decrypts") + 1] == "1"
         await a_life.create()

@@ -12,8 +12,9 @@ from tests.e2e.entry import Entry
 from tests.e2e.hubapi import Made
 from tests.e2e.line import GROUP, USER, Line
 from tests.e2e.waiting import until
+from tests.room import room
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 async def whoami(entry: Entry, *arguments: str) -> dict[str, object]:
@@ -34,7 +35,7 @@ async def someone(line: Line, user: str, *, role: str = "", **more: object) -> t
 async def ended(watch: aiohttp.ClientResponse) -> None:
     """Read a watch to its end, clean (between two events, P11) or not."""
     with contextlib.suppress(aiohttp.ClientError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await watch.content.read(65536):
                 pass
 
@@ -120,7 +121,7 @@ async def test_a_revoked_token_ends_its_live_watch_and_every_next_call(hub_line:
         await ended(watch)
         took = time.monotonic() - revoked
         print(f"\nlive watch ended {took * 1e3:.0f} ms after the revocation")
-        assert took < 1.0
+        assert took < 1.0 * room()
         status, body = await _get(entry, "/api")
         assert (status, json.loads(body)["reason"]) == (401, "Unauthorized")
     said = await entry.kubectl("get", "configmaps", rc=1)

@@ -17,7 +17,7 @@ from tests.e2e.pods import BOX, ECHO, IMAGE, NAMESPACE, TALKER, WEB, WEB_FILE_BY
 from tests.e2e.upgrades import COMMAND, FORWARD, Upgrade, upgrades
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 CP_BYTES = 100 * 1024 * 1024
 PARALLEL = 20

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.entry import Entry
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 MANY = 40
 

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.entry import Entry
 from tests.e2e.kubectl import Kubectl
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 def config_map(name: str, **data: str) -> bytes:

@@ -27,6 +27,7 @@ from tests.harness.control_plane import SERVICE_ADDRESS
 from tests.harness.hubs import wait_ready_file
 from tests.harness.pki import write_private
 from tests.harness.runs import Run
+from tests.room import room
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -231,7 +232,7 @@ async def test_revoking_a_node_cuts_it_within_a_second_until_it_is_readmitted(hu
         await node.gone()
         took = time.monotonic() - started
         print(f"\na revoked node agent was gone after {took:.2f} s")
-        assert took <= 1.0
+        assert took <= 1.0 * room()
         await node.fetch_token()  # a fresh token does not help, and is noticed at once
         await asyncio.sleep(5)
         found = await node.listed()
@@ -287,7 +288,7 @@ async def test_a_node_agent_carries_everything_while_the_cluster_agent_is_down(h
         assert "namespace/default" in listed.stdout
         figures = {"first GET": first_s, "watch ended": watch_s, "kubectl get": kubectl_s}
         print(f"\nafter SIGKILL of the cluster agent: { {name: round(took, 3) for name, took in figures.items()} } s")
-        assert first_s < 1.0
+        assert first_s < 1.0 * room()
         # The watch goes on by the node agent, and a change goes the same way.
         resumed = await session.get(
             entry.at(f"{maps}?watch=1&resourceVersion=0&fieldSelector=metadata.name=route-test")
@@ -296,7 +297,7 @@ async def test_a_node_agent_carries_everything_while_the_cluster_agent_is_down(h
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "route-test"}}
         async with session.post(entry.at(maps), json=document) as made:
             assert (made.status, made.headers["Riata-Route"][:5]) == (201, "node/")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert json.loads(await resumed.content.readline())["type"] == "ADDED"
         shown = await hub_line.api.must("GET", f"/v1/clusters/{name}")
         assert (shown["connected"], shown["fallbackNodes"]) == (True, [node.node])
@@ -305,7 +306,7 @@ async def test_a_node_agent_carries_everything_while_the_cluster_agent_is_down(h
         assert (await ask.route()).startswith("cluster/")  # new requests take it …
         async with session.delete(entry.at(f"{maps}/route-test")) as gone:
             assert (gone.status, gone.headers["Riata-Route"][:8]) == (200, "cluster/")
-        async with asyncio.timeout(5):  # … and the stream that goes well stays
+        async with asyncio.timeout(30):  # … and the stream that goes well stays
             assert json.loads(await resumed.content.readline())["type"] == "DELETED"
         resumed.close()
         page = await measures.scrape(hub_line.hub.metrics_url)
@@ -337,7 +338,7 @@ async def test_a_node_agent_reaches_the_api_server_while_the_service_is_no_way_t
             assert (await ask.route()).startswith(f"node/{node.node}; ")
             took = time.monotonic() - started
             print(f"\n{what} GET without the Service: {took:.3f} s")
-            assert took < 1.0
+            assert took < 1.0 * room()
         page = await measures.scrape(node.metrics_url)
         assert page["riata_agent_kube_around_service"] == 1
 
@@ -389,7 +390,7 @@ async def test_no_read_fails_and_no_change_runs_twice_while_the_only_cluster_age
         assert changes[504] <= 2 * kills  # those that were on their way to an agent when it was killed
         assert routes["node"] > 0
         assert routes["cluster"] > 0
-        assert max(took) < 1.0
+        assert max(took) < 1.0 * room()
 
 
 async def test_a_node_agent_carries_what_the_cluster_agent_has_no_way_for(hub_line: Line) -> None:

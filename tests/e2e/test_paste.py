@@ -11,7 +11,7 @@ from tests.e2e.line import Line
 from tests.harness import tools
 from tests.harness.commands import execute
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 _LOOK = """#!/bin/sh
 # What everybody on this machine sees of us and of the shell above, then the program itself.

@@ -14,8 +14,9 @@ from tests.e2e import measures
 from tests.e2e.entry import Entry
 from tests.e2e.line import Line
 from tests.e2e.rawhttp import raw_connection
+from tests.room import room
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 EVENTS = 50
 IDLE_S = 20.0
@@ -51,12 +52,12 @@ async def test_each_watch_event_is_flushed_at_once(light: Entry) -> None:
             for number in range(EVENTS):
                 sent = time.monotonic()
                 await create(session, light, f"e-{number}")
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     event = json.loads(await watch.content.readline())
                 delays.append(time.monotonic() - sent)
                 assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", f"e-{number}")
     print(f"\nPOST and its watch event: {measures.shown(delays)}")
-    assert measures.quantile(delays, 0.5) < 0.1
+    assert measures.quantile(delays, 0.5) < 0.1 * room()
 
 
 async def test_a_watch_ends_cleanly_when_the_api_server_ends_it(light: Entry) -> None:
@@ -74,7 +75,7 @@ async def test_nothing_ends_an_idle_watch(light: Entry) -> None:
                 async with asyncio.timeout(IDLE_S):
                     pytest.fail(f"an idle watch ended or spoke: {await watch.content.readline()!r}")
             await create(session, light, "awake")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert json.loads(await watch.content.readline())["object"]["metadata"]["name"] == "awake"
 
 

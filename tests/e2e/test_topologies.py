@@ -24,7 +24,7 @@ from tests.e2e.line import Line
 from tests.e2e.pods import BOX, NAMESPACE
 from tests.harness import fronts
 
-pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 LOOPBACK = "127.0.0.1"
 

@@ -14,8 +14,9 @@ from tests.e2e.line import Line
 from tests.e2e.pods import BOX, NAMESPACE, TALKER, WEB, WEB_PORT
 from tests.e2e.rawhttp import SMALL_BUFFER, raw_connection
 from tests.e2e.waiting import until
+from tests.room import room
 
-pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 AT_ONCE = 10
 WEBSOCKET = (
@@ -73,7 +74,7 @@ async def test_vanished_clients_leave_nothing(hub_line: Line, full: Entry, kind:
             for connection in connections:
                 connection.vanish()
             gone = time.monotonic()
-            await hub_line.quiet(base, within=2.0)
+            await hub_line.quiet(base, within=2.0 * room())
             return time.monotonic() - gone
 
     await vanish_together()  # fills the agent's pool
@@ -102,9 +103,9 @@ async def test_a_killed_kubectl_ends_its_program_streams(hub_line: Line, full: E
         assert await shell.line() == "x"
         assert (await hub_line.streams())["hub"] == base["hub"] + 1
         await shell.kill()
-        await hub_line.quiet(base, within=2.0)
+        await hub_line.quiet(base, within=2.0 * room())
     forward = ("port-forward", "--address=127.0.0.1", f"pod/{WEB}", f":{WEB_PORT}")
     async with kubectl.running(*forward) as forwarding:
         await forwarding.line()
         await forwarding.kill()
-        await hub_line.quiet(base, within=2.0)
+        await hub_line.quiet(base, within=2.0 * room())

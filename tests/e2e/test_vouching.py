@@ -21,8 +21,9 @@ from proto.aio.tasks import TaskGroup
 from proto.commands import REGISTER_ISSUER, RegisterIssuer
 from tests.e2e.test_failpoints import Life, life
 from tests.hub.auth.issuing import ISSUER, SUBJECT, Cluster
+from tests.room import room
 
-pytestmark = [pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 class Signer(Cluster):
@@ -93,7 +94,7 @@ async def test_with_a_stolen_key_go_the_node_agents_that_it_let_in(workers: str)
                 began = time.monotonic()
                 await a_life.api.call("DELETE", f"/v1/agents/{stolen_id}")
                 while evil.is_open:
-                    assert time.monotonic() - began < 1.0
+                    assert time.monotonic() - began < 1.0 * room()
                     await asyncio.sleep(0.01)
             with pytest.raises(ConnectFailed):
                 async with node_agent(a_life, thief.node_token(hub_id, "node-9")):

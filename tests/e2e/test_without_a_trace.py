@@ -11,7 +11,7 @@ from tests.e2e.entry import Entry
 from tests.e2e.line import Line
 from tests.e2e.rawhttp import raw_connection
 
-pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 CANARY = "CANARY7f3a9b"
 

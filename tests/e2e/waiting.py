@@ -9,7 +9,7 @@ Answer = TypeVar("Answer")
 
 
 async def until(
-    check: Callable[[], Awaitable[Answer]], *, what: str, within: float = 10.0, every: float = 0.05
+    check: Callable[[], Awaitable[Answer]], *, what: str, within: float = 30.0, every: float = 0.05
 ) -> Answer:
     """Repeat `check` until its answer is true; return that answer.
 

@@ -1,6 +1,5 @@
 """How a fault test is run and what it says: seeds, lengths, and one line for each figure."""
 
-import functools
 import json
 import os
 import random
@@ -9,6 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.harness import tools
+from tests.room import room
+
+__all__ = ["commit", "number", "room", "seed", "show"]
 
 PREFIX: Final = "RIATA_FAULTS_"
 
@@ -22,13 +24,6 @@ def seed() -> int:
     """RIATA_FAULTS_SEED to replay a run, else another one each time."""
     given = os.environ.get(PREFIX + "SEED")
     return int(given) if given else random.SystemRandom().randrange(1_000_000)
-
-
-@functools.cache
-def room() -> float:
-    """By how much a time may be longer than promised: RIATA_FAULTS_ROOM, 1 in `make faults`, whose machine does nothing
-    else. A test run's machine does, and what it shows there is that the promise is not missed by far."""
-    return number("ROOM", 3)
 
 
 def commit() -> str:

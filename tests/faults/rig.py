@@ -29,9 +29,10 @@ from tests.harness import tools
 from tests.harness.children import RUN_VARIABLE, Child
 from tests.harness.hubs import wait_ready_file
 from tests.harness.pki import write_private
+from tests.harness.records import written
 from tests.harness.runs import Run
 
-READY_S: Final = 20.0
+READY_S: Final = 60.0
 _READ: Final = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=5).read())"
 PATH: Final = "/api/v1/namespaces/faults/configmaps/x"
 
@@ -88,8 +89,7 @@ class Replica:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Its log's records of this event."""
-        lines = (self.directory / "agent.log").read_text().splitlines()
-        return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
+        return [line for line in written(self.directory / "agent.log") if line["event"] == event]
 
     async def page(self) -> measures.Page:
         """Its metrics, read where it runs."""

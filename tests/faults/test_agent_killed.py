@@ -17,7 +17,7 @@ from tests.harness.runs import Run
 
 KILLS = int(figures.number("KILLS", 50))
 
-pytestmark = [pytest.mark.timeout(60 + KILLS * 3)]
+pytestmark = [pytest.mark.timeout(180 + KILLS * 3)]
 
 BODY_BYTES = 300_000
 """Of an answer that is cut in its middle: many DATA frames."""

@@ -18,7 +18,7 @@ ROLLOUTS = int(figures.number("ROLLOUTS", 2))
 PER_S = 200.0
 BACK_S = 3.0
 
-pytestmark = [pytest.mark.timeout(60 + ROLLOUTS * 40)]
+pytestmark = [pytest.mark.timeout(180 + ROLLOUTS * 40)]
 
 
 @pytest_asyncio.fixture
@@ -58,7 +58,7 @@ async def test_restarts_of_the_hub_answer_nothing_wrongly_and_are_soon_over(clus
             await cluster.hub.restart()
             listens_at = time.monotonic()
             await cluster.connected(within_s=10)
-            await until(lambda at=listens_at: seen.since(at) < 60, what="an answer", timeout_s=10)  # type: ignore[misc]
+            await until(lambda at=listens_at: seen.since(at) < 60, what="an answer", timeout_s=30)  # type: ignore[misc]
             back.append(max(time.monotonic() - listens_at, seen.since(listens_at)))
         show(
             "hub restarts", seen, cluster, restarts=ROLLOUTS, back_after_max_s=max(back), stopped_in_max_s=max(stopping)

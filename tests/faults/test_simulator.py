@@ -15,7 +15,7 @@ from tests.faults.simulator import play_many
 
 SECONDS = figures.number("SIMULATOR_SECONDS", 8)
 
-pytestmark = [pytest.mark.timeout(60 + SECONDS)]
+pytestmark = [pytest.mark.timeout(180 + SECONDS)]
 
 
 def test_no_seed_breaks_a_promise() -> None:

@@ -86,7 +86,7 @@ async def traffic(cluster: FaultCluster, per_s: float) -> AsyncIterator[Traffic]
     async with TaskGroup("traffic") as group, session(keeps=True) as kept, session(keeps=False) as fresh:
         running = group.spawn(_ask(group, seen, Client(kept, base), Client(fresh, base), per_s), name="clock")
         try:
-            await until(lambda: seen.count("whole") > 20, what="traffic", timeout_s=10)
+            await until(lambda: seen.count("whole") > 20, what="traffic", timeout_s=30)
             yield seen
         finally:
             running.cancel()

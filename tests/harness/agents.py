@@ -19,8 +19,8 @@ from tests.harness.hubs import Hub, wait_ready_file
 from tests.harness.pki import write_private
 from tests.harness.runs import Run
 
-_READY_S: Final = 20.0
-_CONNECTED_S: Final = 30.0
+_READY_S: Final = 60.0
+_CONNECTED_S: Final = 60.0
 
 
 @dataclass

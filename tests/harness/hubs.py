@@ -16,7 +16,7 @@ from tests.harness.failures import HarnessError
 from tests.harness.hub_api import HubApi
 from tests.harness.runs import Run
 
-_READY_S: Final = 30.0
+_READY_S: Final = 60.0
 _LOOPBACK: Final = "127.0.0.1"
 
 

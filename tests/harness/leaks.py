@@ -12,7 +12,7 @@ from tests.harness.failures import tail
 from tests.harness.runs import Run
 
 _LOG_BYTES: Final = 3_000
-_GRACE_S: Final = 1.0
+_GRACE_S: Final = 10.0
 _SHOWN: Final = ("hub.log", "agent.log", "inside.log")
 
 

@@ -1,8 +1,10 @@
 """Log records as their fields, for tests that ask what was logged."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from proto import logs
@@ -29,3 +31,9 @@ def captured(name: str = "riata.access") -> Iterator[list[dict[str, Any]]]:
     finally:
         logger.removeHandler(keeper)
         logger.setLevel(level)
+
+
+def written(log: Path) -> list[dict[str, Any]]:
+    """The records in a log file whose program may be writing it: the last line is one only when it is whole."""
+    whole, _, _ = log.read_text(errors="replace").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]

@@ -129,7 +129,7 @@ class Seen:
         self.code = code
         self.changed.set()
 
-    async def until(self, condition: Callable[[Seen], bool], timeout_s: float = 2.0) -> None:
+    async def until(self, condition: Callable[[Seen], bool], timeout_s: float = 15.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition(self):
                 self.changed.clear()
@@ -182,7 +182,7 @@ class ScriptedAgent:
         asyncio.get_running_loop().call_soon(self.script, seen)
         return seen
 
-    async def next(self, number: int = 1, timeout_s: float = 2.0) -> Seen:
+    async def next(self, number: int = 1, timeout_s: float = 15.0) -> Seen:
         """The `number`th stream, waited for."""
         async with asyncio.timeout(timeout_s):
             while len(self.seen) < number:
@@ -277,7 +277,7 @@ class Line:
         )
         return Client(reader, writer)
 
-    async def ask(self, raw: bytes, timeout_s: float = 3.0) -> bytes:
+    async def ask(self, raw: bytes, timeout_s: float = 15.0) -> bytes:
         """Send raw bytes on a fresh connection and read until the hub closes it."""
         client = await self.connect()
         try:
@@ -299,11 +299,11 @@ class Client:
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
 
-    async def head(self, timeout_s: float = 3.0) -> bytes:
+    async def head(self, timeout_s: float = 15.0) -> bytes:
         async with asyncio.timeout(timeout_s):
             return await self.reader.readuntil(b"\r\n\r\n")
 
-    async def exactly(self, n: int, timeout_s: float = 3.0) -> bytes:
+    async def exactly(self, n: int, timeout_s: float = 15.0) -> bytes:
         async with asyncio.timeout(timeout_s):
             return await self.reader.readexactly(n)
 
@@ -313,7 +313,7 @@ class Client:
         length = next(int(line[16:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: "))
         return head + await self.exactly(length)
 
-    async def rest(self, timeout_s: float = 3.0) -> bytes:
+    async def rest(self, timeout_s: float = 15.0) -> bytes:
         """Everything until EOF. An abort (RST) ends it too and is told by `is_broken`."""
         got = b""
         async with asyncio.timeout(timeout_s):

@@ -13,6 +13,7 @@ from proto.compressor import Compressor
 from proto.errors import Code
 from proto.messages import HttpHead
 from tests.proto.bodies import block, event, runs
+from tests.room import room
 from tests.security import rig
 from tests.security.rig import Seen
 
@@ -97,8 +98,8 @@ async def test_a_bomb_for_a_client_that_reads_delays_nobody() -> None:
         for client in greedy:
             client.close()
         print(f"\nbeside four bombs: GET {max(waits) * 1e3:.1f} ms at most, the loop {stalls.worst_s * 1e3:.1f} ms")
-        assert sorted(waits)[10] < 0.1
-        assert stalls.worst_s < 0.5  # on a busy machine; one message decoded whole would take longer
+        assert sorted(waits)[10] < 0.1 * room()
+        assert stalls.worst_s < 0.5 * room()  # on a busy machine; one message decoded whole would take longer
 
 
 async def test_broken_blocks_end_their_own_streams_and_nothing_else() -> None:

@@ -25,11 +25,11 @@ async def test_a_head_that_does_not_arrive() -> None:
     async with rig.line(limits=limits) as line:
         client = await line.connect()
         dripping = line.tasks.spawn(drip(client, rig.get()), name="drip")
-        raw = await client.rest(1.0)
+        raw = await client.rest(5.0)
         assert rig.statuses_of(raw) == [408]
         dripping.cancel()
         silent = await line.connect()
-        assert await silent.rest(1.0) == b""
+        assert await silent.rest(5.0) == b""
         for each in (client, silent):
             each.close()
 
@@ -49,8 +49,8 @@ async def test_an_idle_connection_is_closed_and_a_late_second_head_too() -> None
             await each.send(rig.get())
             await each.response()
         await late.send(b"GET / HTTP")
-        assert await client.rest(1.0) == b""
-        assert rig.statuses_of(await late.rest(1.0)) == [408]
+        assert await client.rest(5.0) == b""
+        assert rig.statuses_of(await late.rest(5.0)) == [408]
         for each in (client, late):
             each.close()
 
@@ -64,7 +64,7 @@ async def test_a_body_that_does_not_arrive(lines: bytes) -> None:
         agent.script = lambda seen: seen.stream.accept()
         client = await line.connect()
         await client.send(POST + lines + b"\r\n" + b"5\r\n")
-        assert rig.statuses_of(await client.rest(1.5)) == [408]
+        assert rig.statuses_of(await client.rest(5.0)) == [408]
         await agent.seen[0].until(lambda seen: seen.code is not None)
         client.close()
 
@@ -106,7 +106,7 @@ async def test_young_connections_of_one_address_are_bounded() -> None:
         kept = [await line.connect() for _ in range(2)]
         await asyncio.sleep(0.05)
         extra = await line.connect()
-        await extra.rest(1.0)
+        await extra.rest(5.0)
         for client in (grown, *kept):
             await client.send(rig.get())
             assert rig.status_of(await client.response()) == 200
@@ -173,7 +173,7 @@ async def test_a_tls_handshake_has_a_deadline() -> None:
         await client.send(rig.get())
         assert rig.status_of(await client.head()) == 200
         for each in half:
-            await each.rest(1.0)
+            await each.rest(5.0)
         for each in (*half, client):
             each.close()
 

@@ -51,7 +51,7 @@ async def test_a_refused_upgrade_is_the_last_thing_on_the_connection(status: int
         if status != 204:
             assert await client.exactly(4) == b"nope"
         await client.send(SECRETS)
-        assert await client.rest(1.0) == b""
+        assert await client.rest(5.0) == b""
         assert len(agent.seen) == 1
         assert bytes(agent.seen[0].body) == b""
         await asyncio.sleep(0)
@@ -163,7 +163,7 @@ async def test_a_second_101_ends_the_exchange() -> None:
         seen = await agent.next()
         assert rig.status_of(await client.head()) == 101
         await agent.inject(FrameType.HEAD, seen.stream.id, codec.encode(HttpHead(status=101, headers=())))
-        assert await client.rest(1.0) == b""
+        assert await client.rest(5.0) == b""
         assert client.is_broken
         client.close()
 
@@ -202,7 +202,7 @@ async def test_spdy() -> None:
         await client.send(b"\x80\x03")
         await seen.until(lambda seen: bytes(seen.body) == b"\x80\x03")
         seen.stream.send(b"bye", end=True)
-        assert await client.rest(1.0) == b"bye"
+        assert await client.rest(5.0) == b"bye"
         client.close()
 
 
@@ -219,7 +219,7 @@ async def test_a_half_closed_upgrade_ends_on_both_sides() -> None:
         seen = agent.seen[0]
         await seen.until(lambda seen: seen.is_ended)
         assert bytes(seen.body) == b"last words"
-        await client.rest(2.0)
+        await client.rest(5.0)
         await seen.until(lambda seen: seen.code is not None)
         assert line.relay.live == 0
         client.close()
@@ -233,7 +233,7 @@ async def test_a_lost_tunnel_breaks_the_session() -> None:
         await client.send(rig.get(EXEC, SPDY))
         await client.head()
         agent.transport.abort()
-        await client.rest(2.0)
+        await client.rest(5.0)
         assert client.is_broken
         client.close()
 
@@ -277,7 +277,7 @@ async def test_revocation_cuts_a_session() -> None:
         await client.send(rig.get(EXEC, SPDY))
         await client.head()
         assert line.relay.cut(token_id="aliceaaaaa") == 1
-        await client.rest(1.0)
+        await client.rest(5.0)
         await agent.seen[0].until(lambda seen: seen.code is Code.CANCELLED)
         client.close()
 

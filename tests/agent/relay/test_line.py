@@ -60,7 +60,7 @@ class HubSide:
         pass
 
     async def until(self, condition):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition(self):
                 self.changed.clear()
                 await self.changed.wait()
@@ -155,7 +155,7 @@ async def test_a_watch_arrives_event_by_event_and_dies_with_its_client(tmp_path)
         side = send(path=b"/api/v1/pods?watch=1")
         await side.until(lambda s: s.body == b"one\ntwo\n")
         side.stream.reset(Code.CANCELLED)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await closed.wait()
         assert counts.active == 0
         assert pool.idle_connections == 0

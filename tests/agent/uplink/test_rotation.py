@@ -62,7 +62,7 @@ async def test_a_key_is_replaced_when_it_is_old(tmp_path, monkeypatch):
         await settled()
         assert agent.store.state.current == first
         hub.world.clock.now += KEY_LIFETIME_S
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while agent.store.state.current == first or agent.store.state.next is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert agent.tunnel.proven.key == public(agent.store.state.current)

@@ -274,7 +274,7 @@ class HubWorld:
         *,
         meanwhile: Callable[[], Awaitable[object]] | None = None,
         rest: bytes = b"",
-        timeout_s: float = 5.0,
+        timeout_s: float = 30.0,
     ) -> Answer:
         """Bytes in, the whole answer out; the connection has to end by itself.
 

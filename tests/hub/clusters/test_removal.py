@@ -313,6 +313,6 @@ async def test_an_api_server_that_names_kinds_for_ever_is_not_asked_for_them(kub
 async def test_many_namespaces_of_ours_do_not_wait_for_each_other_for_ever(kube: Kube) -> None:
     for number in range(AT_ONCE + 1):
         kube.add("Namespace", f"more-{number}")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         removed, _ = await Removal(kube.ask, OURS).run()
     assert "Namespace more-8" in removed

@@ -78,7 +78,7 @@ async def upload() -> AsyncIterator[tuple[socket.socket, Held]]:
     client = socket.create_connection((host, port))
     try:
         client.sendall(b"POST /k8s/clusters/a/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + bytes(1000))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await application.has_begun.wait()
         client.sendall(bytes(1000))
         await asyncio.sleep(0.05)
@@ -94,7 +94,7 @@ async def test_a_client_that_leaves_while_its_upload_waits_is_noticed(is_reset: 
         if is_reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await exchange.is_gone.wait()
 
 

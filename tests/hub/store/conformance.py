@@ -41,7 +41,7 @@ async def take(watch: AsyncIterator[tuple[Event, ...]], count: int) -> list[Even
     """The next `count` events, however they are batched."""
     events: list[Event] = []
     while len(events) < count:
-        events.extend(await asyncio.wait_for(anext(watch), 5))
+        events.extend(await asyncio.wait_for(anext(watch), 30))
     return events
 
 
@@ -219,7 +219,7 @@ class StoreConformance:
         await store.close()
         await store.close()
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 30)
         for call in (store.get(Key("thing", "", "a")), store.list("thing"), store.put(draft("a"))):
             with pytest.raises(StoreUnavailable):
                 await call

@@ -66,7 +66,7 @@ async def test_other_kinds_advance_it_too(store: SqliteStore, tasks: TaskGroup) 
     await follower.load()
     tasks.spawn(follower.run(), name="follower")
     made = await store.put(draft("x", kind="other"))
-    await asyncio.wait_for(follower.reached(made.revision), 5)
+    await asyncio.wait_for(follower.reached(made.revision), 30)
 
 
 async def test_a_later_listing_is_not_undone_by_older_changes(store: SqliteStore, tasks: TaskGroup) -> None:
@@ -93,7 +93,7 @@ async def test_a_compacted_log_leads_to_a_new_listing(store: SqliteStore, tasks:
     await store.compact(keep=1)
     tasks.spawn(follower.run(), name="follower")
     last = await store.put(draft("last"))
-    await asyncio.wait_for(follower.reached(last.revision), 5)
+    await asyncio.wait_for(follower.reached(last.revision), 30)
     assert index.names == {"n0", "n1", "n2", "n3", "n4", "last"}
     assert index.resets == 2
 
@@ -107,7 +107,7 @@ async def test_when_the_store_goes_away_waiters_are_told(store: SqliteStore, tas
     assert follower.is_running
     await store.close()
     with pytest.raises(StoreUnavailable):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
     assert not follower.is_running
     with pytest.raises(StoreUnavailable):
         await follower.reached(1000)
@@ -121,4 +121,4 @@ async def test_a_cancelled_waiter_harms_nobody(store: SqliteStore, tasks: TaskGr
     await asyncio.sleep(0)
     waiting.cancel()
     await store.put(draft("a"))
-    await asyncio.wait_for(follower.reached(1), 5)
+    await asyncio.wait_for(follower.reached(1), 30)

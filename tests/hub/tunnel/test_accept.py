@@ -29,6 +29,7 @@ from proto.handshake import CONTROL_PLANE, AgentHandshake
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
 from proto.messages import AgentAuth, Credential, HttpRequest, Refused, StreamClass, StreamKind, TcpTarget, Welcome
 from proto.versions import SUBPROTOCOL
+from tests.room import room
 
 INSTANCE = b"i" * 16
 
@@ -301,7 +302,7 @@ async def test_a_request_on_a_tunnel_that_is_never_welcomed_hears_of_it(monkeypa
             handshake = agent()
             handshake.receive_hello(await socket.receive_bytes())
             await socket.send_bytes(handshake.auth(Credential(scheme="bearer", value=b"good")))
-            await socket.receive(timeout=5)
+            await socket.receive(timeout=30)
         await until_gone(hub)
     assert owner.code is not None
 
@@ -313,8 +314,8 @@ async def test_silent_sessions_give_way_to_one_that_speaks(monkeypatch: pytest.M
         silent = [await hub.connect() for _ in range(2)]
         async with hub.connect() as socket:
             assert isinstance(await greet(socket, agent()), Welcome)
-            await silent[0].receive(timeout=5)  # the hub's HELLO
-            await silent[0].receive(timeout=5)
+            await silent[0].receive(timeout=30)  # the hub's HELLO
+            await silent[0].receive(timeout=30)
             assert silent[0].closed
             assert hub.count("tunnel_handshakes") == 1
         for each in silent:
@@ -338,7 +339,7 @@ async def test_revocation_ends_the_session_within_a_second() -> None:
     async with running() as hub, hub.connect() as socket:
         await greet(socket, agent())
         assert hub.registry.cut(credential_id="cred", code=Code.REVOKED) == 1
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(1 * room()):
             while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
                 pass
         await until_gone(hub)
@@ -383,7 +384,7 @@ async def test_control_frame_flood_and_text(kind: str) -> None:
         with contextlib.suppress(ConnectionError):
             for _ in range(1000 if kind == "ping" else 0):
                 await socket.ping(b"x")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while (await socket.receive()).type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.PONG):
                 pass
         assert socket.close_code == (1008 if kind == "ping" else 1003)
@@ -394,7 +395,7 @@ async def test_a_few_pings_are_answered() -> None:
     async with running() as hub, hub.connect(autoping=False) as socket:
         await greet(socket, agent())
         await socket.ping(b"hi")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while (message := await socket.receive()).type is not aiohttp.WSMsgType.PONG:
                 pass
         assert message.data == b"hi"
@@ -416,7 +417,7 @@ async def test_an_agent_opens_no_streams() -> None:
         payload = frames.OPEN_PREFIX.pack(1, 0, 65536) + codec.encode(TcpTarget(host="x", port=1))
         await socket.send_bytes(frames.encode(FrameType.OPEN, 0, 1, payload))
         kinds = set()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while FrameType.RESET not in kinds:
                 kinds |= {frame[0] for frame in frames.split(await socket.receive_bytes())}
         assert len(list(hub.registry)) == 1

@@ -105,7 +105,7 @@ async def connected() -> AsyncIterator[tuple[Server, asyncio.StreamReader, async
         assert b"extensions" not in head.lower()
         yield server, reader, writer
         writer.transport.abort()
-        await asyncio.wait_for(server.ended, 5)
+        await asyncio.wait_for(server.ended, 30)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -119,7 +119,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def close_code(reader: asyncio.StreamReader) -> int | None:
     """The code of the close frame that ends the connection; None when it ends without."""
     raw = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(65536):
                 raw += chunk
@@ -172,7 +172,7 @@ async def test_a_message_that_the_wire_cuts_never_arrives(cut: int) -> None:
         writer.write(frame(0x82, b"whole") + frame(0x82, bytes(300))[:cut])
         await until(lambda: server.received == [b"whole"])
         writer.transport.abort()
-        await asyncio.wait_for(asyncio.shield(server.ended), 5)
+        await asyncio.wait_for(asyncio.shield(server.ended), 30)
         assert server.received == [b"whole"]
 
 
@@ -208,7 +208,7 @@ async def test_the_options_reach_the_real_socket_through_tls() -> None:
         assert sock.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT) == 128 * 1024
         assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 20_000
         writer.transport.abort()
-        await asyncio.wait_for(server.ended, 5)
+        await asyncio.wait_for(server.ended, 30)
 
 
 async def test_a_ping_never_makes_the_reader_wait() -> None:
@@ -222,7 +222,7 @@ async def test_a_ping_never_makes_the_reader_wait() -> None:
         await asyncio.sleep(0.1)
         assert not transport.is_writable
         writer.write(frame(0x89, b"one") + frame(0x89, b"two") + frame(0x82, b"data"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await until(lambda: server.received == [b"data"])
         writer.transport.resume_reading()
         seen = bytearray()

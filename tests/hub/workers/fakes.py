@@ -22,7 +22,7 @@ POST = HttpRequest(method="POST", path=b"/things", headers=())
 
 async def until(true: Callable[[], object]) -> None:
     """Let the loop run until `true()` is. Raises TimeoutError."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 whatever becomes true has no event
             await asyncio.sleep(0)
 

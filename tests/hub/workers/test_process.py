@@ -31,7 +31,7 @@ def test_a_hanging_worker_dies_with_its_parent_however_that_ends() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=30)
     assert ran.returncode == -9
     pid = int(ran.stdout)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_running(pid):
         assert time.monotonic() < deadline, "the worker outlives its parent"
         time.sleep(0.02)

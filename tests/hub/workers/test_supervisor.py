@@ -20,6 +20,7 @@ from proto.limits import Limits
 from proto.messages import Credential
 from proto.versions import SUBPROTOCOL
 from tests.hub.workers.world import PATH, Client, World, until, world
+from tests.room import room
 
 WATCH = f"{PATH}/api/v1/pods?watch=1"
 ANN = {"user": "ann", "expiresInSeconds": 3600}
@@ -40,7 +41,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def line_of(client: Client, within: float = 10.0) -> bytes:
+async def line_of(client: Client, within: float = 40.0) -> bytes:
     async with asyncio.timeout(within):
         size = int(await client.reader.readline(), 16)
         return (await client.reader.readexactly(size + 2))[:-2]
@@ -65,7 +66,7 @@ async def test_reads_writes_watches_and_upgrades_over_either_worker(two: World) 
             assert status == 101
             sent = os.urandom(2_000_000)
             client.writer.write(sent)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 assert await client.reader.readexactly(len(sent)) == sent
     assert two.api.posts == 2
     page = await two.metrics()
@@ -104,15 +105,15 @@ async def test_revocation_cuts_in_every_worker_at_once(two: World) -> None:
         began = time.monotonic()
         assert (await two.manage("DELETE", f"/v1/tokens/{made['id']}"))[0] == 204
         for client in (one, other):
-            await client.clean_end(1.0)  # for it is between two events
-        assert time.monotonic() - began < 1.0
+            await client.clean_end(1.0 * room())  # for it is between two events
+        assert time.monotonic() - began < 1.0 * room()
 
 
 async def test_a_deleted_cluster_is_gone_in_every_worker(two: World) -> None:
     async with two.client(two.other) as client:
         assert (await client.ask("GET", WATCH))[0] == 200
         assert (await two.manage("DELETE", "/v1/clusters/alpha"))[0] == 200
-        await client.clean_end(1.0)
+        await client.clean_end(1.0 * room())
     await until(lambda: two.said("session ended", code="REVOKED"), "the agent's session lives on")
     for _ in range(6):
         async with two.connected() as client:
@@ -127,7 +128,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_clients_along(two: Wor
             assert (await bystander.ask("GET", WATCH))[0] == 200
             before, killed = await two.metrics(), two.workers[other]
             os.kill(killed, signal.SIGKILL)
-            await doomed.rest(5.0)
+            await doomed.rest(5.0 * room())
         two.api.event(7)
         assert b'"n":7' in await line_of(bystander)
         await until(lambda: two.workers.get(other) not in {None, killed}, "no new worker")
@@ -149,7 +150,7 @@ async def test_the_agents_of_a_killed_worker_come_back(two: World) -> None:
         assert (await client.whole("GET", f"{PATH}/version"))[0] in {200, 503}
         await until(lambda: len(two.said("session opened")) == 2, "the agent did not come back")
         assert (await client.whole("GET", f"{PATH}/version"))[0] == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * room()
     assert two.hub.returncode is None
 
 
@@ -204,7 +205,7 @@ async def test_a_newer_session_supersedes_across_workers(two: World) -> None:
             old, socket = socket, await connect(epoch)
             began = time.monotonic()
             assert await goodbye(old) is Code.SUPERSEDED
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 1.0 * room()
             await until(lambda: len(two.said("session opened")) == opened + epoch, "not logged")  # noqa: B023
             places.add(tuple(line["component"] for line in two.said("session opened")[-2:]))
             if len(places) == 4:
@@ -215,7 +216,7 @@ async def test_a_newer_session_supersedes_across_workers(two: World) -> None:
 
 async def goodbye(socket: aiohttp.ClientWebSocketResponse) -> Code:
     """The code of the GOAWAY that ends the session."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             message = await socket.receive()
             assert message.type is aiohttp.WSMsgType.BINARY, message
@@ -230,15 +231,15 @@ async def test_sigterm_drains_every_worker_and_hops_last_as_long_as_their_reques
         exec_path = f"{PATH}/api/v1/namespaces/d/pods/p/exec?command=sh"
         assert (await typing.ask("POST", exec_path, b"", *UPGRADE))[0] == 101
         two.hub.terminate()
-        await watching.clean_end(5.0)
+        await watching.clean_end(5.0 * room())
         for _ in range(5):
             typing.writer.write(b"still here")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert await typing.reader.readexactly(10) == b"still here"
             await asyncio.sleep(0.1)
         pids = list(two.workers.values())
         typing.writer.write_eof() if typing.writer.can_write_eof() else typing.writer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             assert await two.hub.wait() == 0
     assert not any(map(alive, pids))
     assert two.log[-1]["event"] == "hub stopped"
@@ -249,7 +250,7 @@ async def test_no_worker_outlives_the_main_process(two: World) -> None:
     pids = list(two.workers.values())
     two.hub.kill()
     await two.hub.wait()
-    await until(lambda: not any(map(alive, pids)), "orphans", within=2.0)
+    await until(lambda: not any(map(alive, pids)), "orphans", within=2.0 * room())
     await two.start_hub()  # and nothing of them is in the way
     async with two.connected() as client:
         assert (await client.whole("GET", "/readyz"))[0] == 200
@@ -273,6 +274,6 @@ async def test_a_second_hub_does_not_join_in_silently(two: World, tmp_path: Path
     assert await (await two._spawn("second.log", init, {})).wait() == 0
     command = ["hub", "serve", "--data", tmp_path / "second" / "hub", "--workers", "2", "--listen", address]
     process = await two._spawn("second.log", [*command, "--metrics-listen", ""], {})
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         assert await process.wait() == 1
     assert "cannot listen" in (tmp_path / "second.log").read_text()

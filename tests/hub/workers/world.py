@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.agent.apiserver import Pki, serving
+from tests.harness.records import written
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**{k: v for k, v in os.environ.items() if not k.startswith("RIATA_")}, "PYTHONPATH": str(ROOT)}
 PATH = "/k8s/clusters/alpha"
 
 
-async def until(true: Callable[[], Any], what: str, within: float = 15.0) -> Any:
+async def until(true: Callable[[], Any], what: str, within: float = 40.0) -> Any:
     """Poll until `true()` is; its value. Raises AssertionError."""
     deadline = asyncio.get_running_loop().time() + within
     while not (value := true()):
@@ -79,7 +80,7 @@ class Client:
         fields = [f"{method} {path} HTTP/1.1", "Host: hub", f"Authorization: Bearer {self.token}", *more]
         fields += [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
         self.writer.write("\r\n".join([*fields, "", ""]).encode() + body)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         answer = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
         return int(lines[0].split(" ")[1]), answer
@@ -87,7 +88,7 @@ class Client:
     async def whole(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
         """The same with the body of an answer that has a length."""
         status, fields = await self.ask(method, path, body)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             return status, fields, await self.reader.readexactly(int(fields.get("content-length", "0")))
 
     async def rest(self, within: float) -> bytes:
@@ -126,7 +127,7 @@ class World:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.directory / "hub.log").read_text().splitlines() if line]
+        return written(self.directory / "hub.log")
 
     def said(self, event: str, **fields: object) -> list[dict[str, Any]]:
         wanted = {"event": event, **fields}
@@ -220,7 +221,7 @@ class World:
         host, port = self.ready["metrics_url"].split("/")[2].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             page = (await reader.read()).partition(b"\r\n\r\n")[2].decode()
         writer.close()
         await writer.wait_closed()
@@ -246,7 +247,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 await process.wait()
         except TimeoutError:
             process.kill()

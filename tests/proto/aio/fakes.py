@@ -154,7 +154,7 @@ class Wire:
         return owner
 
     async def ends_with(self, run: "asyncio.Task[EndReason]") -> EndReason:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await run
 
 

@@ -23,7 +23,7 @@ async def test_real_signals_are_taken_over_and_given_back() -> None:
     shutdown.install()
     try:
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await shutdown.wait()
     finally:
         shutdown.close()
