@@ -13,10 +13,17 @@ ATTEMPTS_MAX: Final = 3
 """Routes on which a question is asked that may have been delivered: one that ends its agent must not end them all."""
 ROUTES_MAX: Final = 8
 """Routes tried for one request in all: five cluster agents and three node agents."""
-KEPT_BYTES_MAX: Final = 64 * 1024
-"""Of one body: nearly every object that people apply. A longer one is not repeated."""
-KEPT_BYTES_ALL: Final = 16 * 1024 * 1024
-"""Of all bodies of a process."""
+KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of one body: kube-apiserver takes 3 MiB, and the pieces cost something too. A longer one is not repeated."""
+KEPT_BYTES_ALL: Final = 32 * 1024 * 1024
+"""Of all bodies of a process …"""
+KEPT_SHARE: Final = 1 / 8
+"""… and at most this part of what it may hold for those who do not read (hub.memory)."""
+SHORT_BYTES: Final = 64 * 1024
+"""Bodies up to here, which are nearly all, find room while longer ones have half of it: a few stuck uploads shall not
+cost everybody the repetition."""
+PIECE_BYTES: Final = 64
+"""What a piece costs besides its bytes: somebody may send one byte at a time."""
 
 UNREACHED: Final = UNEXECUTED | {
     Code.DIAL_REFUSED,
@@ -52,19 +59,20 @@ def why(code: Code, *, was_sent: bool) -> str:
 
 
 class KeptBytes:
-    """How many bytes of bodies a process keeps for another route."""
+    """How many bytes of bodies a process keeps for another route. `budget`: what it may hold for slow readers."""
 
-    def __init__(self, limit: int = KEPT_BYTES_ALL) -> None:
-        self._limit = limit
+    def __init__(self, budget: int = KEPT_BYTES_ALL * 8) -> None:
+        self._limit = min(KEPT_BYTES_ALL, int(budget * KEPT_SHARE))
         self.used = 0
 
-    @property
-    def is_full(self) -> bool:
-        return self.used > self._limit
+    def has_room(self, size: int) -> bool:
+        """Whether a body of this size, which is counted, may stay."""
+        return self.used <= (self._limit if size <= SHORT_BYTES else self._limit // 2)
 
 
 class KeptBody:
-    """What the client has sent of a body, as far as the next route needs it."""
+    """What the client has sent of a body, as far as the next route needs it. The pieces are the very objects that the
+    send queue holds: only what has left the queue costs anything."""
 
     __slots__ = ("_books", "_size", "is_whole", "pieces")
 
@@ -80,14 +88,15 @@ class KeptBody:
         if was_sent and not self.is_whole:
             return
         self.pieces.append(piece)
-        self._size += len(piece)
-        self._books.used += len(piece)
+        size = len(piece) + PIECE_BYTES
+        self._size += size
+        self._books.used += size
         if was_sent:
             self.sent()
 
     def sent(self) -> None:
         """Everything here was sent: what is too much to keep goes."""
-        if self._size > KEPT_BYTES_MAX or self._books.is_full:
+        if self._size > KEPT_BYTES_MAX or not self._books.has_room(self._size):
             self.drop()
 
     def drop(self) -> None:

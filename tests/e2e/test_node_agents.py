@@ -414,7 +414,7 @@ async def test_a_node_agent_carries_what_the_cluster_agent_has_no_way_for(hub_li
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": "no-way"},
-            "data": {"x": "y" * 10_000},
+            "data": {"x": "y" * 1_000_000},
         }
         async with session.post(maps, json=document) as made:
             assert (made.status, made.headers["Riata-Route"][-10:]) == (201, "attempts=2"), await made.text()

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import ssl
@@ -55,6 +56,8 @@ class Replica:
     hub_url: str = ""
     """Another way to the hub than through the proxy."""
     kube_host: str = "127.0.0.1"
+    kube_port: int = 0
+    """Another port than the stub's."""
     mode: str = "cluster"
 
     async def start(self) -> None:
@@ -83,7 +86,12 @@ class Replica:
             options += ["--token-file", str(self.directory / "node.token"), "--fallback"]
         else:
             options += ["--token-file", str(self.cluster.directory / "agent.token")]
-        options += ["--kube-url", f"https://{self.kube_host}:{stub.port}", "--kube-ca-file", str(stub.ca_file)]
+        options += [
+            "--kube-url",
+            f"https://{self.kube_host}:{self.kube_port or stub.port}",
+            "--kube-ca-file",
+            str(stub.ca_file),
+        ]
         options += ["--kube-token-file", str(self.directory / "kube.token"), "--health-listen", ""]
         return [*options, "--metrics-listen", "127.0.0.1:0"]
 
@@ -169,15 +177,16 @@ class FaultCluster:
         failpoints: Path | None = None,
         there: Place | None = None,
         mode: str = "cluster",
+        kube_port: int = 0,
     ) -> AsyncIterator[Replica]:
         """One more agent behind a proxy of its own, connected on entry. `there`: it runs in that network and reaches
-        the hub directly, over the long way if there is one."""
+        the hub directly, over the long way if there is one. `kube_port`: where it looks for the stub instead."""
         port = urlsplit(self.hub.url).port
         assert port is not None
         directory = Run.current().subdirectory(f"agent-{self.name}-{name}")
         seed = self.seed * 100 + len(self.replicas)
         async with fault_proxy(("127.0.0.1", port), seed=seed) as proxy:
-            made = Replica(self, name, directory, proxy, failpoints, mode=mode)
+            made = Replica(self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port)
             write_private(directory / "kube.token", name.encode())
             if there is not None:
                 made.prefix, made.kube_host = there.prefix, there.near_host
@@ -245,8 +254,9 @@ class Client:
         """One request. Never raises for what the network does."""
         answer = Answer(began_at=time.monotonic())
         digester = hashlib.sha256()
+        data = io.BytesIO(body) if body and len(body) > 1024 * 1024 else body  # aiohttp warns of large ones
         try:
-            async with self.session.request(method, f"{self.base}{path}?{query}", data=body) as response:
+            async with self.session.request(method, f"{self.base}{path}?{query}", data=data) as response:
                 answer.head_at = time.monotonic()
                 answer.status, answer.headers = response.status, response.headers.copy()
                 kept = []

@@ -62,6 +62,8 @@ class Stub:
         """Heads of requests by id, reads too."""
         self.served: collections.Counter[str] = collections.Counter()
         """Requests by the name of the agent whose token came with them, `/version` left out."""
+        self.bodies: dict[str, str] = {}
+        """SHA-256 of the body of each mutation, by id; of the last execution."""
         self.hangs = False
         """Takes requests and never answers."""
         self.connections: set[_Connection] = set()
@@ -106,6 +108,7 @@ class _Connection(asyncio.Protocol):
         self._is_paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._query: dict[str, list[str]] = {}
+        self._digester = hashlib.sha256()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -153,9 +156,13 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         parts = urlsplit(self._url.decode("ascii"))
         self._path, self._query = parts.path, parse_qs(parts.query)
+        self._digester = hashlib.sha256()
         if name := self._asked("id"):
             self._stub.asked[name] += 1
             self._stub.served[self._agent] += 1
+
+    def on_body(self, body: bytes) -> None:
+        self._digester.update(body)
 
     def on_message_complete(self) -> None:
         if self._stub.hangs:
@@ -163,6 +170,7 @@ class _Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("ascii")
         if method not in SAFE and (name := self._asked("id")):
             self._stub.executed[name] += 1
+            self._stub.bodies[name] = self._digester.hexdigest()
         delay = float(self._asked("delay") or 0)
         answer = functools.partial(self._answer, method)
         if delay:

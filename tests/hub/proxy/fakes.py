@@ -73,12 +73,13 @@ class FakeFront:
 class FakeStream:
     """A stream that records what is sent and what credit comes back."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_room: bool = True, on_send: Callable[[bytes], None] | None = None) -> None:
         self.sent = b""
+        self._on_send = on_send
         self.is_ended = False
         self.code: Code | None = None
         self.credit = 0
-        self.has_room = True
+        self.has_room = has_room
         self.was_sent = True
         self.peer_ended = True
         """What is still to come of the answer is here already."""
@@ -91,6 +92,8 @@ class FakeStream:
 
     def send(self, data: bytes, *, end: bool = False) -> bool:
         self.sent += data
+        if self._on_send is not None:
+            self._on_send(data)
         self.is_ended = self.is_ended or end
         return self.has_room
 
@@ -119,13 +122,15 @@ class FakeLink:
         self.probes = 0
         self.waiting: list[Callable[[bool], None]] = []
         self.error: Exception | None = None
+        self.has_room = True
+        self.on_send: Callable[[bytes], None] | None = None
 
     def open(
         self, message: HttpRequest, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
     ) -> FakeStream:
         if self.error is not None:
             raise self.error
-        stream = FakeStream()
+        stream = FakeStream(self.has_room, self.on_send)
         stream.owner = owner
         self.opened.append((message, owner, stream, cls, end))
         return stream

@@ -179,12 +179,53 @@ def test_a_change_that_may_have_run_is_never_sent_twice(code: Code) -> None:
     assert talk.world.relay.kept.used == 0
 
 
-def test_a_long_body_is_not_kept_and_so_not_sent_twice() -> None:
-    talk = Talk(POST, "Content-Length: 70000", links=2)
-    talk.exchange.body(b"a" * 66_000)
+@pytest.mark.parametrize("code", [Code.REFUSED, Code.DRAINING, Code.DIAL_REFUSED])
+def test_the_largest_object_goes_elsewhere_too_without_a_copy(code: Code) -> None:
+    piece, count = b"a" * 65_536, 48
+    talk = Talk(POST, f"Content-Length: {count * len(piece)}", links=2)
+    for _ in range(count):
+        talk.exchange.body(piece)
+    talk.exchange.body_complete()
+    sent: list[bytes] = []
+    talk.links[1].on_send = sent.append
+    talk.exchange.reset(code, "")
+    (second,) = talk.links[1].opened
+    assert (second[2].sent, second[2].is_ended) == (piece * count, True)
+    assert all(each is piece for each in sent)
+    talk.exchange.head(head(201, (b"content-length", b"0")))
+    talk.exchange.end()
+    assert (talk.front.status, talk.world.relay.kept.used) == (201, 0)
+
+
+def test_a_longer_body_is_not_kept_and_so_not_sent_twice() -> None:
+    talk = Talk(POST, "Content-Length: 5000000", links=2)
+    talk.exchange.body(b"a" * 4_300_000)
     talk.exchange.reset(Code.REFUSED, "")
     assert talk.links[1].opened == []
     assert talk.front.status == 429
+
+
+@pytest.mark.parametrize("size", [1_000, 5_000_000], ids=["kept", "not kept"])
+def test_a_body_comes_no_faster_than_it_leaves(size: int) -> None:
+    talk = Talk(POST, f"Content-Length: {2 * size}")
+    talk.stream.has_room = False
+    talk.exchange.body(b"a" * size)
+    assert talk.front.is_paused
+    talk.exchange.writable()
+    assert not talk.front.is_paused
+    talk.exchange.body(b"a" * size)
+    assert talk.front.is_paused
+
+
+def test_a_body_that_is_sent_again_stays_paused_until_it_has_left() -> None:
+    talk = Talk(POST, "Content-Length: 2000000", links=2)
+    talk.stream.has_room = False
+    talk.exchange.body(b"a" * 1_000_000)
+    talk.links[1].has_room = False
+    talk.exchange.reset(Code.REFUSED, "")
+    assert (len(talk.links[1].opened), talk.front.is_paused) == (1, True)
+    talk.exchange.writable()
+    assert not talk.front.is_paused
 
 
 @pytest.mark.parametrize("code", [Code.SESSION_LOST, Code.CLOSED, Code.UPSTREAM, Code.DIAL_TIMEOUT, Code.OVERLOADED])
