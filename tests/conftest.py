@@ -7,13 +7,17 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 import pytest_asyncio
+
+from tests import alone
 
 if TYPE_CHECKING:
     from tests.harness import Cluster
@@ -95,6 +99,36 @@ def _full_obstacle() -> str | None:
     from tests.harness import full_obstacle
 
     return full_obstacle()
+
+
+# --- tests that measure run by themselves --------------------------------------------------------------------------
+
+_PLACE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a new process of pytest-xdist where the run's locks are."""
+    stash = node.config.stash
+    if _PLACE not in stash:
+        stash[_PLACE] = tempfile.TemporaryDirectory(prefix="riata-alone-")
+    node.workerinput["alone"] = stash[_PLACE].name
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Before the test's time begins to count."""
+    told: dict[str, str] | None = getattr(item.config, "workerinput", None)
+    if told is None:  # the only process of its run
+        return (yield)
+    with alone.turn(Path(told["alone"]), alone=item.get_closest_marker(alone.MARK) is not None):
+        return (yield)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """All processes have ended."""
+    if _PLACE in config.stash:
+        config.stash[_PLACE].cleanup()
 
 
 # --- nothing is left behind ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.e2e.pods import BOX, NAMESPACE
 from tests.e2e.rawhttp import SMALL_BUFFER, raw_connection
 from tests.room import room
 
-pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.full, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 WATCHES = 100
 KEYS = 150

@@ -77,6 +77,18 @@ started = subprocess.Popen(["sleep", "20"])  # before any test: none is to blame
 
 def test_nothing(): ...
 """
+MEASURING = """
+import pathlib, time
+import pytest
+
+PLACE = pathlib.Path(__file__).parent
+
+@pytest.mark.parametrize("number", range(4))
+{mark}def test_it(number):
+    began = time.monotonic()
+    time.sleep(0.05)
+    (PLACE / f"{name}-{{number}}").write_text(f"{{began}} {{time.monotonic()}}")
+"""
 WAYS = [pytest.param([], id="alone"), pytest.param(["-n", "1", "--dist", "loadfile"], id="in processes")]
 """How pytest runs: `make test` hands the files out to processes."""
 
@@ -164,3 +176,16 @@ async def test_what_is_still_open_is_seen_in_hub_and_agent(hub_line: Line, light
         assert f"'{held}'" in str(seen.value)
     silent.close()
     await hub_line.released(base)
+
+
+def test_nothing_runs_beside_a_test_that_measures(tmp_path: Path) -> None:
+    texts = {"one": "@pytest.mark.alone\n", "two": ""}
+    for name, mark in texts.items():
+        (tmp_path / f"test_{name}.py").write_text(MEASURING.format(mark=mark, name=name))
+    done = ran(tmp_path, "", "-n", "2", "--dist", "loadfile")
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
+    times = {
+        name: [tuple(map(float, (tmp_path / f"{name}-{n}").read_text().split())) for n in range(4)] for name in texts
+    }
+    for began, ended in times["one"]:
+        assert all(other_ended <= began or ended <= other_began for other_began, other_ended in times["two"])

@@ -10,7 +10,7 @@ from tests.faults import figures
 from tests.faults.proxy import Way
 from tests.faults.rig import Client, FaultCluster, fault_cluster
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 WAITING_S = 1.0
 """How long the API server takes for what is under way when the fault comes."""

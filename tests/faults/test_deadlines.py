@@ -9,7 +9,7 @@ from tests import harness
 from tests.faults import figures
 from tests.faults.rig import Answer, fault_cluster
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 DEADLINE_S = 1.0
 LATE_S = 0.5

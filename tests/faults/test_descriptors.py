@@ -15,7 +15,7 @@ from tests.faults import figures
 from tests.faults.rig import Client, FaultCluster, fault_cluster
 from tests.harness.records import written
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 WITHOUT_S = 3.0
 BACK_S = 1.0

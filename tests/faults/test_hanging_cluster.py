@@ -19,7 +19,7 @@ BEYOND = 50
 SAMPLES = int(figures.number("SAMPLES", 100))
 WINDOWS = 5
 """The figure is the median of so many p99s: one hiccup of the machine is not the hub's."""
-pytestmark = [pytest.mark.timeout(120 + SAMPLES * 0.3)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120 + SAMPLES * 0.3)]
 
 CHANGE_S = 0.005
 REFUSED_S = 0.05

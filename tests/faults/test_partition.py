@@ -20,7 +20,7 @@ from tests.faults.proxy import Way
 from tests.faults.rig import Answer, Client, FaultCluster, Replica, fault_cluster
 
 SILENCE_S = figures.number("SILENCE_SECONDS", 7)
-pytestmark = [pytest.mark.timeout(180 + SILENCE_S)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180 + SILENCE_S)]
 
 KNOWN_S = 6.0
 FIRST_ANSWER_S = 2.0

@@ -13,7 +13,7 @@ from tests.faults.rig import Client, FaultCluster, Replica, fault_cluster
 PAUSE_S = figures.number("PAUSE_SECONDS", 10)
 """`make faults` stops it for 30 s. What matters is that it is longer than the dead interval of 6 s."""
 
-pytestmark = [pytest.mark.timeout(180 + PAUSE_S)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180 + PAUSE_S)]
 
 SHORT_S = 3.0
 """A pause that a session outlives."""

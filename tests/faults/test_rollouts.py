@@ -18,7 +18,7 @@ ROLLOUTS = int(figures.number("ROLLOUTS", 2))
 PER_S = 200.0
 BACK_S = 3.0
 
-pytestmark = [pytest.mark.timeout(180 + ROLLOUTS * 40)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180 + ROLLOUTS * 40)]
 
 
 @pytest_asyncio.fixture

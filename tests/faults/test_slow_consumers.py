@@ -29,7 +29,7 @@ QUICK_BYTES = 20_000_000
 USERS = 5
 PER_CLUSTER = 350
 
-pytestmark = [pytest.mark.timeout(180 + READERS * 0.2)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180 + READERS * 0.2)]
 
 
 async def test_a_thousand_readers_that_do_not_read_cost_little() -> None:

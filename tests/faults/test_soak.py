@@ -17,7 +17,7 @@ PER_S = 100.0
 QUIET_S = 75
 """Seconds. An agent keeps idle connections to its API server for 55 s."""
 
-pytestmark = [pytest.mark.timeout(200 + SECONDS)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(200 + SECONDS)]
 
 GAUGES = ("riata_hub_tasks", "riata_hub_streams", "riata_hub_sessions", "riata_hub_requests_in_flight")
 """Of the hub, with its descriptors."""

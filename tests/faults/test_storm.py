@@ -27,7 +27,7 @@ BATCH = 200
 """Written at once, in one commit."""
 DATA = "hub"
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 async def test_agents_come_back_from_a_killed_hub_in_a_storm_that_others_survive() -> None:

@@ -15,6 +15,8 @@ from hub.proxy.limits import ProxyLimits
 from tests.harness.records import captured
 from tests.security import rig
 
+pytestmark = [pytest.mark.alone]
+
 POST = b"POST /k8s/clusters/c1/api HTTP/1.1\r\n" + rig.HOST + rig.AUTH
 CLOSE = b"Connection: close\r\n"
 
