@@ -29,6 +29,8 @@ CA_MAX: Final = 32_768
 ACCEPTED_MAX: Final = 8
 PODS_MAX: Final = 180
 """Pods in one part of a map: a command has at most 61,440 bytes."""
+CHANGES_MAX: Final = 64
+"""Places in which a fresher token differs; there are four or five."""
 NODES_MAX: Final = 5_000
 """Nodes in the table of a cluster."""
 ROWS_MAX: Final = 48
@@ -152,6 +154,20 @@ class PresentToken(Fields, frozen=True):
         return "PresentToken(…)"
 
 
+class RenewToken(Fields, frozen=True):
+    """Arguments of `renew-token`."""
+
+    at: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, lt=16_384)], ...], msgspec.Meta(max_length=CHANGES_MAX)]
+    """Where header and payload (in base64url, the dot between them) differ from those of the last token."""
+    texts: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1_024)], ...], msgspec.Meta(max_length=CHANGES_MAX)]
+    """What stands there instead, each as long as what it takes the place of."""
+    signature: Annotated[str, msgspec.Meta(max_length=2_048)]
+    """In base64url."""
+
+    def __repr__(self) -> str:
+        return "RenewToken(…)"
+
+
 class LearnCa(Fields, frozen=True):
     """Arguments of `learn-ca`."""
 
@@ -231,12 +247,19 @@ LEARN_CA: Final = Verb(
     CaLearnt,
 )
 PRESENT_TOKEN: Final = Verb("present-token", "agent", "Role node: go on until this token ends.", PresentToken, Nothing)
+RENEW_TOKEN: Final = Verb(
+    "renew-token",
+    "agent",
+    "Role node: the same with a token that differs little from the last one that the hub took on this session.",
+    RenewToken,
+    Nothing,
+)
 
 VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
     for verb in (
         REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, REGISTER_NODES, TELL_NODES, LEARN_CA,
-        PRESENT_TOKEN,
+        PRESENT_TOKEN, RENEW_TOKEN,
     )
 }  # fmt: skip
 """Every verb by its name."""

@@ -60,16 +60,27 @@ def choose(nodes: Iterable[Node]) -> list[Change]:
     """The labels to change: those that go first. Applying them and choosing again changes nothing more, but that one
     improvement at a time may follow."""
     known = sorted(nodes, key=lambda node: node.name)
-    changes = [Change(node.name, gains=False, why=node.unfit) for node in known if node.is_chosen and node.is_lost]
+    lost = [node for node in known if node.is_chosen and node.is_lost]
     kept = _best([node for node in known if node.is_chosen and not node.is_lost])
     surplus = [node for node in known if node.is_chosen and not node.is_lost and node not in kept]
-    changes += [Change(node.name, gains=False, why=f"{NODES_MAX} others are chosen") for node in surplus]
     free = [node for node in known if not node.is_chosen and not node.unfit]
     added = _best(free, kept)[len(kept) :]
+    staying = _staying(lost, NODES_MAX - len(kept) - len(added))
+    changes = [Change(node.name, gains=False, why=node.unfit) for node in lost if node not in staying]
+    changes += [Change(node.name, gains=False, why=f"{NODES_MAX} others are chosen") for node in surplus]
     changes += [Change(node.name, gains=True, why=_merits(node)) for node in added]
     if not changes:
         changes = _improved(kept, free)
     return changes
+
+
+def _staying(lost: Sequence[Node], room: int) -> list[Node]:
+    """Of the lost nodes those that keep the label all the same: no agent runs there, and nobody else is to have it.
+
+    A label that comes and goes would change nothing but where the agents that do run are moved from and to.
+    """
+    waiting = [node for node in lost if node.unfit == NO_AGENT]
+    return sorted(waiting, key=lambda node: (not node.is_control_plane, node.name))[:room]
 
 
 def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:

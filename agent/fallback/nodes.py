@@ -19,7 +19,9 @@ PAGES_MAX: Final = 3
 """Of the nodes without a role, as many are looked at, in the API server's order."""
 WIDE_INTERVAL_S: Final = 600.0
 AVOIDED_S: Final = 600.0
-"""Seconds that a node is not chosen again on which no node agent came up."""
+"""Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
+AVOIDED_MAX_S: Final = 86_400.0
+"""… up to a day, until one has run there or it was not chosen for another day."""
 
 Document = dict[str, Any]
 
@@ -40,8 +42,8 @@ class Nodes:
         self._wide_at = float("-inf")
         self._known: dict[str, tuple[str, float]] = {}
         """Node → unfit why, since when."""
-        self._avoided: dict[str, float] = {}
-        """Node → until when."""
+        self._avoided: dict[str, tuple[float, float]] = {}
+        """Node → until when, and for how long it was, remembered for a day longer."""
 
     async def look(self) -> list[Node]:
         """Raises KubeError, ValueError."""
@@ -54,20 +56,27 @@ class Nodes:
             self._wide_at = now
             found |= {_name(each): each for each in await self._list("", pages=PAGES_MAX)}
         agents = await self._agents() if chosen and self._looks_at_pods else chosen
-        self._avoided = {name: until for name, until in self._avoided.items() if until > now}
+        self._avoided = {
+            name: (until, wait)
+            for name, (until, wait) in self._avoided.items()
+            if until + AVOIDED_MAX_S > now and not (name in chosen and name in agents)
+        }
         known, self._known = self._known, {}
         return [self._node(document, known, agents) for document in found.values()]
 
     def lost(self, name: str, why: str) -> None:
         """A node lost its label."""
         if why == NO_AGENT:
-            self._avoided[name] = self._clock() + AVOIDED_S
+            before = self._avoided.get(name)
+            wait = AVOIDED_S if before is None else min(4 * before[1], AVOIDED_MAX_S)
+            self._avoided[name] = self._clock() + wait, wait
 
     def _node(self, document: Document, known: dict[str, tuple[str, float]], agents: Iterable[str]) -> Node:
         name, labels, now = _name(document), _labels(document), self._clock()
         is_chosen = LABEL in labels
         unfit, moment = _unfit(document)
-        if not unfit and (name in self._avoided or (is_chosen and name not in agents)):
+        is_avoided = self._avoided.get(name, (0.0, 0.0))[0] > now
+        if not unfit and (is_avoided or (is_chosen and name not in agents)):
             unfit, moment = NO_AGENT, None
         before = known.get(name)
         if before is not None and before[0] == unfit:

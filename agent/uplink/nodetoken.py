@@ -16,9 +16,10 @@ from agent.uplink.diagnose import ConnectFailed, of_cause
 from proto import causes
 from proto.aio.commands import Handler, call
 from proto.aio.link import Link
-from proto.commands import PRESENT_TOKEN, PresentToken, Verb
-from proto.errors import Code, RiataError
+from proto.commands import PRESENT_TOKEN, RENEW_TOKEN, PresentToken, Verb
+from proto.errors import Code, RiataError, StreamReset
 from proto.messages import Credential, HubHello, Welcome
+from proto.tokenrenewal import difference, signed_part
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +61,22 @@ class NodeTokenFile:
             if not token or token == self._shown:
                 continue
             try:
-                await call(link, PRESENT_TOKEN, PresentToken(token=token.decode("ascii")))
+                await self._present(link, token.decode("ascii"))
                 self._shown = token
             except (RiataError, TimeoutError) as exc:
                 logger.warning("the hub does not take the fresher token", extra={"error": str(exc)})
+
+    async def _present(self, link: Link, token: str) -> None:
+        """As what differs from the one that the hub has; whole where that is not much less, or not taken. Raises
+        RiataError, TimeoutError."""
+        changes = difference(signed_part(self._shown.decode("ascii")), token)
+        if changes is not None:
+            try:
+                await call(link, RENEW_TOKEN, changes)
+                return
+            except StreamReset as refused:  # an older hub, or one that took another token last
+                logger.info("the hub wants the whole token", extra={"code": refused.code.name})
+        await call(link, PRESENT_TOKEN, PresentToken(token=token))
 
     def handlers(self, link: Link, proven: Proven) -> Mapping[Verb, Handler]:
         return {}

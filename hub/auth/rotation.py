@@ -37,6 +37,8 @@ class ProvenSession:
     """When what it has proven ends; later when a fresher token was presented."""
     rests_on: str = ""
     """The registered proof behind the last token (hub.auth.issuers.proof), role node."""
+    token: str = dataclasses.field(default="", repr=False)
+    """Header and payload of that token, role node: a fresher one is told as what differs."""
 
     def signed(self, purpose: str, key: bytes, proof: ReplaceKey | KeyProof) -> Signed:
         """What the agent must have signed on this session."""

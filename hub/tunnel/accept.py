@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from hub import errors
 from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
+from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession
 from hub.edge import response
 from hub.edge.framing import Request
@@ -43,6 +44,7 @@ from proto.limits import Limits
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
 from proto.rationing import RationedLog
 from proto.session import Role, Session
+from proto.tokenrenewal import signed_part
 from proto.window import Budget
 
 logger = logging.getLogger(__name__)
@@ -246,7 +248,14 @@ class TunnelEndpoint:
             connected_at=self._wall(),
             session_id=secrets.token_hex(8),
             proven=ProvenSession(
-                identity, challenge, auth.instance, auth.epoch, identity.key, identity.expires_at, identity.rests_on
+                identity,
+                challenge,
+                auth.instance,
+                auth.epoch,
+                identity.key,
+                identity.expires_at,
+                identity.rests_on,
+                signed_part(auth.credential.value.decode("ascii", "replace")) if identity.role == ROLE_NODE else "",
             ),
             is_control_plane=auth.ext.get(CONTROL_PLANE) is True,
             facts=facts.from_ext(auth.ext),

@@ -28,6 +28,7 @@ from proto.commands import (
     REGISTER_ISSUER,
     REGISTER_NODES,
     REGISTER_PODS,
+    RENEW_TOKEN,
     REPLACE_KEY,
     ROTATE_KEY,
     TELL_NODES,
@@ -38,11 +39,13 @@ from proto.commands import (
     RegisterIssuer,
     RegisterNodes,
     RegisterPods,
+    RenewToken,
     ReplaceKey,
     TellNodes,
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
+from proto.tokenrenewal import renewed, signed_part
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +111,11 @@ class AgentCommands:
             return Nothing()
 
         async def present_token(args: PresentToken) -> Nothing:
-            proven = tunnel.proven
-            if tunnel.identity.role != ROLE_NODE:
-                raise StreamReset("only a node agent presents tokens", Code.FORBIDDEN)
-            try:
-                fresh = self._node_tokens.identity(args.token.encode(), proven.challenge.hub_id)
-            except CredentialRefused as exc:
-                raise StreamReset(exc.message, exc.code) from None
-            if _without_token(fresh) != _without_token(tunnel.identity):
-                raise StreamReset("the token is another agent's", Code.FORBIDDEN)
-            proven.expires_at, proven.rests_on = fresh.expires_at, fresh.rests_on
+            self._take_token(tunnel, args.token)
+            return Nothing()
+
+        async def renew_token(args: RenewToken) -> Nothing:
+            self._take_token(tunnel, renewed(tunnel.proven.token, args))
             return Nothing()
 
         return {
@@ -127,7 +125,21 @@ class AgentCommands:
             REGISTER_NODES: register_nodes,
             TELL_NODES: tell_nodes,
             PRESENT_TOKEN: present_token,
+            RENEW_TOKEN: renew_token,
         }
+
+    def _take_token(self, tunnel: Tunnel, token: str) -> None:
+        """The session of a node agent goes on until this token ends. Raises StreamReset."""
+        proven = tunnel.proven
+        if tunnel.identity.role != ROLE_NODE:
+            raise StreamReset("only a node agent presents tokens", Code.FORBIDDEN)
+        try:
+            fresh = self._node_tokens.identity(token.encode(), proven.challenge.hub_id)
+        except CredentialRefused as exc:
+            raise StreamReset(exc.message, exc.code) from None
+        if _without_token(fresh) != _without_token(tunnel.identity):
+            raise StreamReset("the token is another agent's", Code.FORBIDDEN)
+        proven.expires_at, proven.rests_on, proven.token = fresh.expires_at, fresh.rests_on, signed_part(token)
 
     async def _register(self, tunnel: Tunnel, work: Coroutine[Any, Any, _R]) -> _R:
         """Raises StreamReset."""

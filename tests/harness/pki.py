@@ -12,14 +12,14 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFE = datetime.timedelta(days=30)
 _SKEW = datetime.timedelta(minutes=5)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     return key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
 
@@ -128,8 +128,9 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def signing_key(directory: Path, name: str) -> Pair:
-    """A key pair for signing tokens: `certificate` holds the public key in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A key pair for signing tokens, of the kind that kubeadm, k3s and RKE2 make: `certificate` holds the public key
+    in PEM."""
+    key = rsa.generate_private_key(65_537, 2_048)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     pair = Pair(directory / f"{name}.pub", directory / f"{name}.key")
     pair.certificate.write_bytes(public)

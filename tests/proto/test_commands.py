@@ -16,6 +16,7 @@ from proto.commands import (
     RegisterIssuer,
     RegisterNodes,
     RegisterPods,
+    RenewToken,
     ReplaceKey,
     TellNodes,
 )
@@ -36,6 +37,7 @@ EXAMPLES: list[Fields] = [
         architectures=("",), addresses=("",), zones=("",), ready=(True,), fallback=(False,),
     ),
     PresentToken(token="a.b.c"),
+    RenewToken(at=(3,), texts=("b",), signature="c"),
     LearnCa(ca="-----BEGIN", pins=(PIN,)),
     CaLearnt(pins=(PIN, PIN), keeps=True),
     KeyProof(pins=(PIN, PIN), signed_at=1, signature="b" * 128),

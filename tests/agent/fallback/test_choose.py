@@ -68,9 +68,27 @@ CASES = {
         {"p", "q", "a"},
     ),
     "where no agent comes up another is tried": (
-        [worker("a", is_chosen=True, unfit=NO_AGENT, since=120), worker("b")],
-        {"b"},
+        [
+            *(worker(n, is_chosen=True) for n in "xy"),
+            worker("a", is_chosen=True, unfit=NO_AGENT, since=120),
+            worker("b"),
+        ],
+        {"b", "x", "y"},
     ),
+    "where nobody else is to have it the label stays": (
+        [worker("a", is_chosen=True, unfit=NO_AGENT, since=OLD), worker("b", unfit=NO_AGENT)],
+        {"a"},
+    ),
+    "as many as there is room for": (
+        [
+            *(worker(n, is_chosen=True, unfit=NO_AGENT) for n in "ab"),
+            plane("c", is_chosen=True, unfit=NO_AGENT),
+            worker("d"),
+            worker("e"),
+        ],
+        {"c", "d", "e"},
+    ),
+    "a cordoned one does not stay": ([worker("a", is_chosen=True, unfit=CORDONED)], set()),
     "the chosen stay, although others come first by name": (
         [*(worker(n, is_chosen=True) for n in "xyz"), *(worker(n) for n in "abc")],
         set("xyz"),
@@ -131,9 +149,11 @@ def settle(nodes):
 
 
 @given(_nodes)
-def test_a_round_leaves_as_many_as_there_can_be_and_no_lost_one(nodes):
+def test_a_round_leaves_as_many_as_there_can_be_and_no_lost_one_but_for_want_of_others(nodes):
     after = [node for node in applied(nodes, choose(nodes)) if node.is_chosen]
-    usable = [node for node in nodes if not node.unfit or (node.is_chosen and not node.is_lost)]
+    usable = [
+        node for node in nodes if not node.unfit or (node.is_chosen and (not node.is_lost or node.unfit == NO_AGENT))
+    ]
     assert len(after) == min(NODES_MAX, len(usable))
     assert all(node in {each.name for each in usable} for node in {each.name for each in after})
 

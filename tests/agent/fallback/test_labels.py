@@ -85,9 +85,42 @@ async def test_a_node_on_which_no_agent_comes_up_is_avoided_for_a_while(caplog):
     assert "no node agent runs on it" in {getattr(record, "reason", "") for record in caplog.records}
     world.api.pods.remove(pod("c"))
     await world.round()
-    assert await world.round(GRACE_S[NO_AGENT]) == {"b", "d"}
-    world.api.pods += [pod("a"), pod("c")]
+    assert await world.round(GRACE_S[NO_AGENT]) == {"b", "c", "d"}  # nobody else is to have it
     assert await world.round(AVOIDED_S) == {"a", "b", "d"}
+    assert await world.round(GRACE_S[NO_AGENT]) == {"a", "b", "d"}
+    world.api.pods += [pod("a"), pod("c")]
+    assert await world.round() == {"a", "b", "d"}
+
+
+async def _changes(world, hours):
+    """Label changes within so many hours."""
+    before = len(world.api.patches)
+    for _ in range(hours * 12):
+        await world.round(300.0)
+    return len(world.api.patches) - before
+
+
+async def test_where_the_fallbacks_pod_runs_nowhere_the_labels_come_to_rest():
+    """An image that cannot be pulled, in virtual time. Each node was given up every 12 minutes before, for ever."""
+    for count in (2, 8):
+        world = World(*(node(f"w{number}") for number in range(count)), pods=[])
+        days = [await _changes(world, 24) for _ in range(3)]
+        print(f"{count} nodes: {days} labels changed on each day")
+        if count <= 3:
+            assert days == [count, 0, 0]
+        assert days[0] <= 10 * count
+        assert days[2] <= 2 * count
+        assert len(world.api.chosen()) == min(count, 3)
+
+
+async def test_a_node_on_which_no_agent_ran_for_long_is_found_again_soon_after_it_could():
+    world = World(*(node(f"w{number}") for number in range(4)), pods=[])
+    await _changes(world, 24)
+    # The taint is gone, the image is there: wherever the label is, a pod runs, and it stays.
+    world.runs_everywhere = True
+    await _changes(world, 1)
+    assert await _changes(world, 24) == 0
+    assert len(world.api.chosen()) == 3
 
 
 async def test_without_an_account_pods_are_not_looked_at():

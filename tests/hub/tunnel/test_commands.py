@@ -26,16 +26,19 @@ from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.tasks import TaskGroup
 from proto.commands import (
     PRESENT_TOKEN,
+    RENEW_TOKEN,
     VERBS,
     Fields,
     PresentToken,
     RegisterIssuer,
     RegisterNodes,
     RegisterPods,
+    RenewToken,
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
 from proto.nodetable import NodeRow, Part, divide, to_args
+from proto.tokenrenewal import difference, signed_part
 from tests.hub.auth import enrolling
 from tests.hub.auth.enrolling import CHALLENGE, World
 from tests.hub.auth.issuing import HUB_ID, ISSUER, SUBJECT, Cluster
@@ -82,7 +85,8 @@ class Scene:
         bound = {"pod": {"uid": f"pod-of-{node}"}, "node": {"name": node}}
         token = cluster.token(self.world.clock.now, **{"kubernetes.io": bound})
         identity = self.nodes.identity(token, HUB_ID)
-        return ProvenSession(identity, CHALLENGE, b"i" * 16, 1, b"", identity.expires_at, identity.rests_on)
+        shown = signed_part(token.decode())
+        return ProvenSession(identity, CHALLENGE, b"i" * 16, 1, b"", identity.expires_at, identity.rests_on, shown)
 
     def tunnel(self, proven: ProvenSession) -> Tunnel:
         tunnel, _ = self.rig.tunnel()
@@ -99,6 +103,7 @@ class Scene:
             "register-nodes": RegisterNodes(total=0, tags=("0" * 16,)),
             "tell-nodes": to_args(0, Part(TABLE[0].tag, (NodeRow("forged", is_fallback=True),))),
             "present-token": PresentToken(token=later.decode()),
+            "renew-token": _changes(self.node(self.a, "node-1").token, later.decode()),
         }
         return made[verb.name]  # a new verb has no arguments here yet: add the worst that it could be asked
 
@@ -141,6 +146,12 @@ async def test_every_verb_with_every_other_identity_changes_nothing(tmp_path: Pa
         assert await world.show(world.sign(OLD)) == victims[0].identity
 
 
+def _changes(before: str, token: str) -> RenewToken:
+    changes = difference(before, token)
+    assert changes is not None
+    return changes
+
+
 async def _now(proven: ProvenSession) -> ProvenSession:
     return proven
 
@@ -151,6 +162,14 @@ async def test_a_node_goes_on_with_its_own_fresher_token(tmp_path: Path) -> None
         await scene.register()
         tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
         present = scene.commands.handlers(tunnel)[PRESENT_TOKEN]
+        assert tunnel.proven.expires_at == ENDS - 100
+        renew = scene.commands.handlers(tunnel)[RENEW_TOKEN]
+        await renew(scene.worst(RENEW_TOKEN))
+        assert tunnel.proven.expires_at == ENDS
+        tunnel.proven.expires_at = ENDS - 100
+        with pytest.raises(StreamReset) as caught:  # what differs from another token than the last one
+            await renew(RenewToken(at=(70,), texts=("AAAA",), signature="x"))
+        assert caught.value.code is Code.UNAUTHENTICATED
         assert tunnel.proven.expires_at == ENDS - 100
         await present(scene.worst(PRESENT_TOKEN))
         assert tunnel.proven.expires_at == ENDS
@@ -206,7 +225,9 @@ async def test_a_node_goes_on_with_a_token_of_its_clusters_next_signing_key(tmp_
         assert scene.nodes.vouches("uid-a", tunnel.proven.rests_on)
 
 
-@pytest.mark.parametrize("verb", [verb for verb in ASKED_BY_AGENTS if verb is not PRESENT_TOKEN], ids=lambda v: v.name)
+@pytest.mark.parametrize(
+    "verb", [verb for verb in ASKED_BY_AGENTS if verb not in {PRESENT_TOKEN, RENEW_TOKEN}], ids=lambda v: v.name
+)
 async def test_a_cluster_whose_agents_write_in_a_loop_is_held_back(tmp_path: Path, verb: Verb) -> None:
     """The attack: two maps that differ, told in turn for ever, and the one writer of the store serves nobody else."""
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
