@@ -9,7 +9,7 @@ import resource
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +100,7 @@ async def _serve_until(
     access = kubeconfig.access(settings.kube)
     policy = Policy(settings.policy_file)
     addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
+    access = replace(access, addresses=addresses)
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)

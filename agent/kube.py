@@ -8,8 +8,10 @@ carry the token to whatever host it names), and bodies, which hold secrets, neve
 
 import asyncio
 import importlib.util
+import ipaddress
 import json
 import logging
+import socket
 import ssl
 import sys
 import types
@@ -18,9 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agent.errors import AgentError, TokenUnavailable
 from agent.kubeconfig import KubeAccess
+from agent.relay.addresses import Addresses
 from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ TIMEOUT: Final = 10.0
 KEEP_ALIVE: Final = 5.0
 """Seconds that an idle connection is kept: calls come in bursts, hours apart."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+_ANY: Final = "kubernetes.invalid"
+"""A name that leads to _Elsewhere, and nowhere without it."""
 _AGENT: Final = f"riata-agent/{PRODUCT_VERSION}"
 _PACKAGES: Final = (
     "kubernetes_asyncio",
@@ -98,6 +104,7 @@ class KubeApi:
         client = await self._ready()
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json, */*;q=0.1", "Content-Type": content}
+        headers["Host"] = self._access.endpoint.authority.decode()
         authorization = self._access.credential.authorization(asyncio.get_running_loop().time())
         if authorization:
             headers["Authorization"] = authorization.decode("ascii")
@@ -131,7 +138,9 @@ class KubeApi:
         from kubernetes_asyncio.client.configuration import Configuration
 
         endpoint = self._access.endpoint
+        elsewhere = _elsewhere(self._access)
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        host = host if elsewhere is None else _ANY
         configuration = Configuration(host=f"https://{host}:{endpoint.port}{endpoint.base_path.decode()}")
         configuration.proxy = None
         client = ApiClient(configuration)
@@ -139,11 +148,50 @@ class KubeApi:
         rest: Any = client.rest_client
         # Its own session takes proxies from the environment and trusts what the system trusts.
         await rest.pool_manager.close()
-        connector = aiohttp.TCPConnector(ssl=context, limit=4, keepalive_timeout=KEEP_ALIVE)
+        connector = aiohttp.TCPConnector(
+            ssl=context, limit=4, keepalive_timeout=KEEP_ALIVE, resolver=elsewhere, use_dns_cache=elsewhere is None
+        )
         rest.pool_manager = _Session(aiohttp.ClientSession(connector=connector, trust_env=False))
-        rest.server_hostname = None if endpoint.server_name == endpoint.host else endpoint.server_name
+        rest.server_hostname = None if endpoint.server_name == host else endpoint.server_name
         rest.proxy = rest.proxy_headers = None
         return client
+
+
+class _Elsewhere(AbstractResolver):
+    """ "Resolves" to the Service and to the control plane's endpoints: aiohttp dials them a quarter of a second apart,
+    and takes the first that answers. Which it is, its certificate has to say."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=number,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address, number in self._addresses.candidates()
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _elsewhere(access: KubeAccess) -> _Elsewhere | None:
+    """None where the endpoint has a name, not an address: names are for the system's resolver."""
+    if access.addresses is None:
+        return None
+    try:
+        ipaddress.ip_address(access.endpoint.host)
+    except ValueError:
+        return None
+    return _Elsewhere(access.addresses)
 
 
 class _Session:

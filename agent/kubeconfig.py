@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from agent.config import KubeSettings
 from agent.errors import ConfigError, TokenUnavailable
+from agent.relay.addresses import Addresses
 from agent.relay.credential import CertificateOnly, FixedToken, KubeCredential, TokenFile
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.plugin import ExecPlugin
@@ -35,6 +36,8 @@ class KubeAccess:
     endpoint: Endpoint
     trust: KubeTrust
     credential: KubeCredential
+    addresses: Addresses | None = None
+    """Where else an API server is, for when the endpoint's own address leads nowhere."""
 
 
 def access(settings: KubeSettings) -> KubeAccess:

@@ -41,10 +41,12 @@ class KubeVersion:
 
     async def _ask(self, now: float) -> str:
         endpoint = self._access.endpoint
+        addresses = self._access.addresses
+        host, port = (endpoint.host, endpoint.port) if addresses is None else addresses.candidates()[0]
         context = self._access.trust.context()
         answer = await fetch.ask(
-            endpoint.host,
-            endpoint.port,
+            host,
+            port,
             f"{endpoint.base_path.decode()}/version",
             context=context,
             server_name=endpoint.server_name,

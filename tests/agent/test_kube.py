@@ -1,16 +1,20 @@
 """The door to kubernetes_asyncio: deadlines, fresh credentials, no proxy, no secret in a log, and little memory."""
 
 import asyncio
+import dataclasses
 import json
 import logging
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from agent import kube
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
+from agent.relay.addresses import Addresses
 from agent.relay.credential import TokenFile
 from agent.relay.endpoint import Endpoint, KubeTrust
 from tests.agent.apiserver import Pki, api_server, json_answer
@@ -159,3 +163,35 @@ async def test_calls_at_once_share_one_client(tmp_path):
         assert server.connections <= 4
         await api.close()
     assert b"POST /reviews HTTP/1.1" in script.heads[0]
+
+
+async def test_the_control_planes_endpoints_are_a_way_while_the_service_is_none(tmp_path):
+    pki, script, file = Pki(tmp_path), Api(json_answer(b'{"a":1}')), tmp_path / "endpoints"
+    async with api_server(pki, script) as (_, port):
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))  # nobody listens there
+            endpoint = Endpoint.from_url(f"https://127.0.0.1:{closed.getsockname()[1]}", server_name="localhost")
+            addresses = Addresses(endpoint, file, clock=time.monotonic)
+            found = dataclasses.replace(access(tmp_path, pki, port), endpoint=endpoint, addresses=addresses)
+            api = KubeApi(found)
+            with pytest.raises(KubeError, match="cannot be asked"):
+                await api.get("/x")
+            file.write_text(f"127.0.0.1:{port}\n")
+            addresses._looked_at = float("-inf")
+            assert await api.get("/x") == {"a": 1}
+            await api.close()
+    assert b"Host: " + endpoint.authority + b"\r\n" in script.heads[0]
+    assert b"invalid" not in script.heads[0]
+
+
+async def test_an_endpoint_without_the_clusters_certificate_is_told_nothing(tmp_path):
+    (tmp_path / "other").mkdir()
+    pki, stranger, script = Pki(tmp_path), Pki(tmp_path / "other"), Api(json_answer(b"{}"))
+    async with api_server(stranger, script) as (_, port):
+        endpoint = Endpoint.from_url(f"https://127.0.0.1:{port}", server_name="localhost")
+        addresses = Addresses(endpoint, None, clock=time.monotonic)
+        api = KubeApi(dataclasses.replace(access(tmp_path, pki, port), endpoint=endpoint, addresses=addresses))
+        with pytest.raises(KubeError, match="cannot be asked"):
+            await api.get("/x")
+        await api.close()
+    assert script.heads == []
