@@ -23,7 +23,7 @@ from proto.aio.commands import call
 from proto.aio.link import Link
 from proto.commands import NODES_MAX, REGISTER_NODES, TELL_NODES, RegisterNodes
 from proto.errors import Code, RiataError, StreamReset
-from proto.nodetable import NodeRow, clean, divide, to_args
+from proto.nodetable import NodeRow, Part, clean, divide, to_args
 from proto.window import Bucket
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ NODE_S: Final = 0.12
 PAGE: Final = 100
 PAUSE_S: Final = 0.05
 """Between two pages: requests go first."""
+FIRST_S: Final = 5.0
+"""The most that a session waits before its first word: a hub that comes back hears of everything else first."""
 TELLINGS: Final = 6.0
 """Changes that are told one after the other; …"""
 TELLING_S: Final = 600.0
@@ -106,18 +108,20 @@ class NodeRegistration:
         self._sleep = sleep
         self._clock = clock
         self._changes = Bucket(TELLINGS, 1 / TELLING_S)
+        self._known: RegisterNodes | None = None
+        """What the hub was told last, in whichever session."""
+        self._due = float("-inf")
+        """When the nodes are to be looked at next, by `clock`."""
         self._failure = ""
         self._failed_rounds = 0
 
     async def tend(self, link: Link, proven: Proven) -> None:
         """Register, and again when something has changed. Cancelled with the session."""
-        told: RegisterNodes | None = None
+        await self._sleep(random.uniform(0, FIRST_S))  # noqa: S311 - spreads agents that come back at once
+        is_told = False
         while True:
-            count = 0
             try:
-                rows = await self._look()
-                count = len(rows)
-                told = await self._tell(link, rows, told)
+                is_told = await self._round(link, is_told=is_told)
                 self._failure, self._failed_rounds = "", 0
             except StreamReset as refused:
                 if refused.code is Code.FORBIDDEN:
@@ -126,7 +130,35 @@ class NodeRegistration:
                 self._failed(refused)
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
                 self._failed(exc)
-            await self._sleep(max(INTERVAL_S, NODE_S * count) * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+            await self._sleep(self._due - self._clock())
+
+    async def _round(self, link: Link, *, is_told: bool) -> bool:
+        """Whether the hub has heard of the nodes in this session. Raises KubeError, TokenUnavailable, RiataError,
+        TimeoutError."""
+        # What was seen a moment ago is true enough when a session begins, and costs the API server nothing.
+        is_fresh = not is_told and self._clock() < self._due
+        if is_fresh and self._known is not None and not (await call(link, REGISTER_NODES, self._known)).parts:
+            return True
+        self._wait(0)
+        rows = await self._look()
+        self._wait(len(rows))
+        parts = divide(rows)
+        wanted = RegisterNodes(total=len(rows), tags=tuple(part.tag for part in parts))
+        if wanted != self._known and self._known is not None:
+            if self._changes.is_empty(self._clock()):
+                return is_told
+            self._changes.spend(self._clock())
+        elif is_told:
+            return True
+        await self._tell(link, wanted, parts)
+        if len(rows) > NODES_MAX and self._known is None:
+            logger.warning("the cluster has more nodes than a table takes", extra={"nodes": len(rows)})
+        self._known = wanted
+        return True
+
+    def _wait(self, nodes: int) -> None:
+        """The next look at so many nodes is due in a while."""
+        self._due = self._clock() + max(INTERVAL_S, NODE_S * nodes) * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
     async def _look(self) -> list[NodeRow]:
         """Raises KubeError, TokenUnavailable."""
@@ -140,25 +172,13 @@ class NodeRegistration:
             more = f"&continue={listed.metadata.more}"
             await self._sleep(PAUSE_S)
 
-    async def _tell(self, link: Link, rows: list[NodeRow], told: RegisterNodes | None) -> RegisterNodes | None:
-        """What the hub has been told. Raises RiataError, TimeoutError."""
-        parts = divide(rows)
-        wanted = RegisterNodes(total=len(rows), tags=tuple(part.tag for part in parts))
-        if wanted == told:
-            return told
-        if told is not None:  # the first word of a session is free: where the hub knows it all it costs 150 bytes
-            if self._changes.is_empty(self._clock()):
-                return told
-            self._changes.spend(self._clock())
-        missing = await call(link, REGISTER_NODES, wanted)
-        for number in missing.parts:
-            if number < len(parts):
-                await call(link, TELL_NODES, to_args(number, parts[number]))
-        if missing.parts:
-            logger.info("nodes registered", extra={"nodes": len(rows), "parts": len(missing.parts)})
-        if len(rows) > NODES_MAX and told is None:
-            logger.warning("the cluster has more nodes than a table takes", extra={"nodes": len(rows)})
-        return wanted
+    async def _tell(self, link: Link, table: RegisterNodes, parts: list[Part]) -> None:
+        """Raises RiataError, TimeoutError."""
+        missing = [number for number in (await call(link, REGISTER_NODES, table)).parts if number < len(parts)]
+        for number in missing:
+            await call(link, TELL_NODES, to_args(number, parts[number]))
+        if missing:
+            logger.info("nodes registered", extra={"nodes": table.total, "parts": len(missing)})
 
     def _failed(self, exc: Exception) -> None:
         self._failed_rounds += 1

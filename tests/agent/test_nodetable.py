@@ -8,7 +8,7 @@ import pytest
 
 from agent import nodetable as module
 from agent.fallback.choose import LABEL
-from agent.nodetable import INTERVAL_S, NodeRegistration
+from agent.nodetable import FIRST_S, INTERVAL_S, NodeRegistration
 from proto.aio.commands import CommandServer
 from proto.aio.tasks import TaskGroup
 from proto.commands import REGISTER_NODES, TELL_NODES, NodesMissing, Nothing
@@ -64,7 +64,7 @@ class World:
 
     async def sleep(self, seconds):
         self.now += seconds
-        if seconds >= INTERVAL_S / 2:  # a round is over
+        if seconds > FIRST_S:  # a round is over
             self.left -= 1
             if not self.left:
                 self.rested.set()
@@ -77,7 +77,7 @@ class World:
 
         async def between(seconds):
             await sleep(seconds)
-            if seconds >= INTERVAL_S / 2:
+            if seconds > FIRST_S:
                 change(count - self.left)
 
         self.duty._sleep = between
@@ -160,6 +160,21 @@ async def test_a_change_is_told_and_alone_and_a_new_session_tells_nothing_anew()
     await world.rounds(3, upgrade)
     assert world.hub.said == ["register-nodes", "register-nodes", "tell-nodes"]
     assert world.hub.rows["n007"].kubelet == "v1.38.0"
+
+
+async def test_a_session_that_begins_asks_the_api_server_nothing_where_the_hub_knows_it_all():
+    world = World(node("a"))
+    await world.rounds(1)
+    world.now -= INTERVAL_S / 2  # the session broke and came back between two looks
+    world.hub.said.clear()
+    world.api.asked.clear()
+    await world.rounds(1)
+    assert (world.hub.said, world.api.asked) == (["register-nodes"], [])
+    world.now -= INTERVAL_S / 2
+    world.hub.said.clear()
+    world.hub.parts.clear()  # another hub, or its store from yesterday
+    await world.rounds(1)
+    assert world.hub.said == ["register-nodes", "register-nodes", "tell-nodes"]
 
 
 async def test_a_node_that_comes_and_goes_for_ever_is_told_now_and_then():
