@@ -14,7 +14,7 @@ from proto.commands import NODES_MAX, PARTS_MAX, ROWS_MAX, TellNodes
 from proto.errors import Code, StreamReset
 
 PART_ROWS: Final = 20
-"""Nodes of a part that the agent aims at: a change sends one part again, 5 KB."""
+"""Nodes of a part that the agent aims at: a change sends one part again, 2 KB."""
 _WIDTHS: Final = {
     "names": 253, "roles": 128, "kubelets": 64, "systems": 128, "kernels": 128, "architectures": 32, "addresses": 256,
     "zones": 64,
