@@ -247,6 +247,25 @@ async def test_the_labelled_node_runs_the_fallback_and_no_other_node_agent(insta
     assert "is not allowed to modify labels" in refused.stderr
 
 
+async def test_the_hub_shows_what_the_api_server_and_the_agent_know_of_the_node(installed: Installed) -> None:
+    """A real kubelet's version, told by the cluster agent with the rights that its chart gives it."""
+    arguments = ("get", "node", NODE, "-o", "jsonpath={.status.nodeInfo}")
+    real = json.loads((await installed.cluster.kubectl(*arguments)).check().stdout)
+
+    async def told() -> dict[str, Any] | None:
+        answer = await installed.hub.api.call("GET", f"/v1/clusters/{NAME}/nodes")
+        (node,) = answer["items"]
+        return node if node["registered"] and node["agent"] else None
+
+    node: dict[str, Any] = await until(told, what="the hub knows the node", within=30, every=0.2)  # type: ignore[assignment]
+    registered, facts = node["registered"], node["agent"]["facts"]
+    assert (registered["kubelet"], registered["osImage"]) == (real["kubeletVersion"], real["osImage"])
+    assert (registered["kernel"], registered["architecture"]) == (real["kernelVersion"], real["architecture"])
+    assert NODE_ADDRESS in registered["addresses"]
+    assert (node["name"], registered["ready"], facts["kernel"]) == (NODE, True, real["kernelVersion"])
+    assert (await installed.node_agent())["registeredNode"]["kubelet"] == real["kubeletVersion"]
+
+
 async def test_a_node_agents_pod_that_is_deleted_comes_back(installed: Installed) -> None:
     before = await installed.node_agent()
     (pod,) = await installed.pods("node-fallback")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from proto.commands import RegisterNodes
 from proto.facts import NodeFacts
 from proto.nodetable import NodeRow, divide, to_args
@@ -77,3 +79,21 @@ async def test_nodes_are_shown_to_those_who_administer_the_cluster(world: HubWor
         assert (await world.call("GET", "/v1/clusters/a/nodes", token=token)).status == expected
     assert (await world.call("GET", "/v1/clusters/none/nodes")).status == 404
     assert (await world.call("GET", "/v1/clusters/a/nodes", token="")).status == 401
+
+
+async def test_thousands_of_nodes_are_listed_without_holding_up_the_loop(world: HubWorld) -> None:
+    await known(world, *(NodeRow(f"n{number:04}", kubelet="v1") for number in range(2000)))
+    turns = 0
+
+    async def beat() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.ensure_future(beat())  # noqa: TID251
+    listed = (await world.call("GET", "/v1/clusters/a/nodes")).json
+    task.cancel()
+    await asyncio.wait([task])
+    assert (len(listed["items"]), listed["total"]) == (2000 + 2, 2000)  # two with an agent are in no table
+    assert turns > 2000 / 50
