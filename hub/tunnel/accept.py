@@ -184,7 +184,6 @@ class TunnelEndpoint:
                 try:
                     await transport.send(handshake.welcome(welcome))
                 except BaseException:
-                    self._registry.remove(tunnel)
                     # Requests may have been sent on it already, and nobody will run it: their owners must hear.
                     tunnel.link.close(Code.CLOSED, "the agent left before it was welcomed")
                     raise
@@ -234,6 +233,7 @@ class TunnelEndpoint:
             transport,
             on_open=lambda stream, kind, _, message: self._on_open(tunnel, stream, kind, message),
             on_drain=lambda _: self._on_drain(link),
+            on_end=lambda: self._registry.remove(tunnel),
             name=name,
             observer=self._observer,
         )
@@ -298,7 +298,6 @@ class TunnelEndpoint:
         finally:
             self._groups.pop(tunnel, None)
             self._servers.pop(tunnel, None)
-            self._registry.remove(tunnel)
             self._metrics.session_closed(tunnel.identity.role)
             transport.abort()
 

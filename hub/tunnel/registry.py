@@ -207,7 +207,7 @@ class Registry:
             old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
     def remove(self, tunnel: Tunnel) -> None:
-        """The session has ended. Idempotent."""
+        """The session has ended: called in that moment, before the goodbye. Idempotent."""
         if not self._forget(tunnel):
             return
         uid = tunnel.identity.cluster_uid

@@ -97,8 +97,9 @@ class Directory:
         return [remote for session in ended if (remote := self.closed(session)) is not None]
 
     def lost_at(self, cluster_uid: str) -> float | None:
-        """When the cluster last lost a tunnel of another worker that served; one that drains counts as lost now."""
-        if any(remote.is_draining for remote in self.serving(cluster_uid)):
+        """When the cluster last lost a tunnel of another worker that served; one that drains counts as lost now, and so
+        does one whose hop told of its end before the main process does."""
+        if any(remote.is_draining or not remote.is_open for remote in self.serving(cluster_uid)):
             return self._now()
         lost, fallback = self._lost.get(cluster_uid), self._fallback_lost.get(cluster_uid)
         return max((at for at in (lost and lost[0], fallback) if at is not None), default=None)

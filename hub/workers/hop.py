@@ -25,6 +25,7 @@ from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code
+from proto.events import EndKind
 from proto.limits import Limits
 from proto.messages import Opening, StreamClass, StreamKind
 from proto.session import Role, Session
@@ -182,6 +183,7 @@ class Hop:
             on_open=_refuse,
             on_drain=lambda _: self._drains(),
             on_message=self._message,
+            on_end=lambda: self._ended(link),
             name=f"hop {self.name}",
         )
         self._tasks.spawn(self._run(link), name=f"hop {self.name}")
@@ -191,6 +193,13 @@ class Hop:
     async def _run(self, link: Link) -> None:
         reason = await link.run()
         logger.debug("hop ended", extra={"hop": self.name, "end": reason.kind.value, "code": reason.code.name})
+
+    def _ended(self, link: Link) -> None:
+        reason = link.end_reason
+        if reason is not None and reason.kind is EndKind.PEER and reason.code is Code.CLOSED:
+            # The owner's word that the tunnel has ended; by way of the main process it comes later. Who asked meanwhile
+            # would come in vain.
+            self.remote.is_open = False
         if self._link is link:
             self._link = None
         self._settle(is_alive=False)  # who asked on a newer one meanwhile asks again

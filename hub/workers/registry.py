@@ -100,8 +100,9 @@ class SharedRegistry(Registry):
         return super().node_tunnels(cluster_uid) + len(self.directory.nodes_of(cluster_uid))
 
     def add(self, tunnel: Tunnel) -> None:
-        super().add(tunnel)
         identity = tunnel.identity
+        self.check(identity, tunnel.instance, tunnel.epoch)
+        # The others hear of it before they hear that it supersedes one: nobody sees a cluster without an agent.
         self._channel.tell(
             Opened(
                 worker=self._worker,
@@ -123,6 +124,7 @@ class SharedRegistry(Registry):
                 facts=tunnel.facts,
             )
         )
+        super().add(tunnel)
 
     def remove(self, tunnel: Tunnel) -> None:
         super().remove(tunnel)

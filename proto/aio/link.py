@@ -52,9 +52,12 @@ class Link:
         observer: LinkObserver | None = None,
         on_drain: Callable[[events.DrainReceived], None] | None = None,
         on_message: Callable[[int, bytes], None] | None = None,
+        on_end: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` runs like the loop's own; it is read directly because uvloop's is coarse (1 ms, once a turn)."""
+        """`clock` runs like the loop's own; it is read directly because uvloop's is coarse (1 ms, once a turn).
+        `on_end`: the session has ended, and its streams; `run` returns when the goodbye is said, which may take
+        GOODBYE_S."""
         self.session = session
         self.name = name
         self.clock = clock
@@ -68,6 +71,7 @@ class Link:
             on_end=self._session_ended,
         )
         self._observer = observer
+        self._on_end = on_end
         self._loop: asyncio.AbstractEventLoop | None = None
         """Set while `run` drives it."""
         self._is_flush_due = False
@@ -351,5 +355,8 @@ class Link:
 
     def _session_ended(self, reason: EndReason) -> None:
         self._observe(0.0)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(reason)

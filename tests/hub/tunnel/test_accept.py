@@ -133,7 +133,7 @@ async def test_what_an_agent_says_of_its_node_orders_it_and_lets_it_do_nothing()
 
 async def until_gone(hub: Hub) -> None:
     for _ in range(200):
-        if not list(hub.registry):
+        if not list(hub.registry) and not sum(hub.count("sessions", role=role) for role in ("cluster", "node")):
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the tunnel is still there")
@@ -333,6 +333,19 @@ async def test_a_newer_session_of_the_instance_supersedes() -> None:
         answer = await greet(third, agent(1))
         assert isinstance(answer, Refused)
         assert answer.code == Code.SUPERSEDED
+
+
+async def test_a_tunnel_is_gone_before_its_goodbye_is_said() -> None:
+    """Other workers hear of its end from the registry: they would wait for an agent that answers nothing any more."""
+    async with running() as hub, hub.connect() as socket:
+        await greet(socket, agent())
+        (tunnel,) = hub.registry
+        tunnel.link.close(Code.REVOKED, "")
+        assert list(hub.registry) == []
+        assert hub.count("sessions", role="cluster") == 1  # its WebSocket is still there
+        while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+            pass
+        await until_gone(hub)
 
 
 async def test_revocation_ends_the_session_within_a_second() -> None:

@@ -78,6 +78,7 @@ class FakeLink:
         self.made: list[FakeStream] = []
         self.probes: list[Callable[[bool], None]] = []
         self.closed_with: Code | None = None
+        self.on_end: Callable[[], object] = lambda: None
 
     @property
     def streams(self) -> int:
@@ -103,6 +104,7 @@ class FakeLink:
     def close(self, code: Code, text: str = "") -> None:
         self.is_open = False
         self.closed_with = code
+        self.on_end()
 
 
 def tunnel(link: FakeLink, *, instance: int = 1, epoch: int = 1, session_id: str = "s1") -> Tunnel:

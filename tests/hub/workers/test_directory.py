@@ -59,6 +59,17 @@ def test_one_that_drains_is_lost_now() -> None:
     assert rig.directory.lost_at("uid-c1") == 9.0
 
 
+def test_one_whose_hop_told_of_its_end_first_is_lost_now() -> None:
+    rig = Rig()
+    remote = rig.directory.opened(opened("a"))
+    remote.is_open = False
+    rig.now = 9.0
+    assert rig.directory.lost_at("uid-c1") == 9.0
+    assert rig.directory.closed("a") is remote
+    rig.now = 12.0
+    assert rig.directory.lost_at("uid-c1") == 9.0
+
+
 def test_a_worker_takes_its_own_tunnels_along() -> None:
     rig = Rig()
     rig.directory.opened(opened("a", worker=2))

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from hub.workers import hop as hops
+from proto import errors as wire
 from proto.messages import HttpHead
 from tests.hub.workers.fakes import GET, POST, until
 from tests.hub.workers.tworig import Rig
@@ -70,6 +71,26 @@ async def test_waiting_ends_with_the_tunnel(rig: Rig) -> None:
     rig.remote.is_open = False
     rig.hop.probe(heard.append)
     assert heard == [False, False]
+
+
+async def test_the_owners_word_that_the_tunnel_has_ended_is_enough(rig: Rig) -> None:
+    """The main process passes the news on later; until then requests would be sent to the owner in vain."""
+    owner, _ = await rig.asked()
+    assert rig.tunnel is not None
+    rig.host.ended(rig.tunnel)
+    await until(lambda: owner.told)
+    await until(lambda: not rig.hop.is_open)
+    with pytest.raises(wire.SessionLost):
+        rig.ask()
+    assert not rig.hop.may_open
+    assert rig.pairs == 1
+
+
+async def test_a_hop_that_breaks_says_nothing_of_the_tunnel(rig: Rig) -> None:
+    owner, _ = await rig.asked()
+    await rig.host.aclose()
+    await until(lambda: owner.told)
+    assert rig.remote.is_open
 
 
 async def test_an_idle_hop_is_closed_and_opened_again(rig: Rig) -> None:

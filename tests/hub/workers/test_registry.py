@@ -147,6 +147,16 @@ async def test_a_newer_session_supersedes_wherever_it_is(rig: Rig) -> None:
     assert caught.value.code is Code.SUPERSEDED
 
 
+async def test_nobody_sees_a_cluster_without_an_agent_while_one_session_follows_another(rig: Rig) -> None:
+    rig.connect(1, epoch=1)
+    rig.deliver()
+    made, link = rig.connect(1, epoch=2)
+    link.on_end = lambda: rig.crew[1].remove(made)
+    rig.mail.clear()
+    rig.connect(1, epoch=3)
+    assert [type(news) for _, news in rig.mail] == [Opened, messages.Closed]
+
+
 async def test_sessions_that_met_in_flight_leave_the_newest(rig: Rig) -> None:
     _, older = rig.connect(1, epoch=1)
     _, newer = rig.connect(2, epoch=2)  # neither has heard of the other

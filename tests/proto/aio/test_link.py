@@ -267,10 +267,18 @@ async def test_a_peer_that_breaks_the_protocol_is_told_and_cut() -> None:
 
 
 async def test_a_peer_that_never_reads_does_not_hold_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who keeps a list of links hears of the end at once, behind the owners of its streams."""
     monkeypatch.setattr("proto.aio.link.GOODBYE_S", 0.01)
     end, _raw = pipe(limit=100)
-    link = Link(Session(Role.HUB, shake()[0]), end, on_open=lambda *_: None, name="hub")
     owner = Owner()
+    heard: list[tuple[Code, str] | None] = []
+    link = Link(
+        Session(Role.HUB, shake()[0]),
+        end,
+        on_open=lambda *_: None,
+        on_end=lambda: heard.append(owner.fate),
+        name="hub",
+    )
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         run = group.create_task(link.run())
         await asyncio.sleep(0)
@@ -278,7 +286,24 @@ async def test_a_peer_that_never_reads_does_not_hold_the_goodbye(monkeypatch: py
         owner.stream.send(b"x" * 200_000)
         await asyncio.sleep(0)
         link.close(Code.CLOSED)
+        assert heard == [(Code.SESSION_LOST, "")]
+        assert not run.done()
         assert (await run).kind is EndKind.LOCAL
+    assert len(heard) == 1
+
+
+async def test_a_cancelled_link_tells_of_its_end_too() -> None:
+    heard: list[bool] = []
+    end, _raw = pipe()
+    link = Link(
+        Session(Role.HUB, shake()[0]), end, on_open=lambda *_: None, on_end=lambda: heard.append(True), name="hub"
+    )
+    run = asyncio.ensure_future(link.run())  # noqa: TID251
+    await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert heard == [True]
 
 
 class Clock:
