@@ -16,6 +16,7 @@ from agent.relay import request as requests
 from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX
+from agent.relay.tokencheck import TokenCheck
 from proto.aio import link
 from proto.compression import OFFER
 from proto.compressor import Compressor
@@ -37,6 +38,8 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_authorization",
+        "_check",
         "_compressor",
         "_connection",
         "_context",
@@ -72,7 +75,9 @@ class Exchange:
         self._held: list[bytes] = []
         self._owed = 0
         self._attempts = 0
+        self._authorization = b""
         self._refusal: _Refusal | None = None
+        self._check: TokenCheck | None = None
         self._compressor: Compressor | None = None
 
     def begin(self) -> None:
@@ -135,7 +140,7 @@ class Exchange:
     def on_connection(self, connection: KubeConnection) -> None:
         self._connection = connection
         try:
-            authorization = self._context.credential.authorization(time.monotonic())
+            authorization = self._authorization = self._context.credential.authorization(time.monotonic())
         except TokenUnavailable as exc:
             self._give_up(Code.KUBE_UNAUTHORIZED, str(exc))
             return
@@ -301,12 +306,39 @@ class Exchange:
 
     def _settle(self, refusal: "_Refusal") -> None:
         """A complete 401. The API server's own one concerns our token and never reaches the user (P10)."""
-        if self._is_proxied and not refusal.is_own:
-            self._answer(401, refusal.headers, end=not refusal.body)
-            if refusal.body:
-                self._stream.send(bytes(refusal.body), end=True)
-            self._finish()
+        if not self._is_proxied:
+            self._refuse()
+        elif refusal.may_be_own:
+            self._check = TokenCheck(self._context, self._authorization, self._checked)
+        else:
+            self._pass_on(refusal)
+
+    def _checked(self, is_good: bool | None) -> None:
+        """What the API server says of the token whose request a proxied program, or itself, answered with 401."""
+        self._check = None
+        refusal = self._refusal
+        if refusal is None:
             return
+        if is_good:
+            self._pass_on(refusal)
+        elif is_good is None:
+            self._give_up(Code.UPSTREAM, "a 401, and the API server does not say whether it takes the agent's token")
+        elif self._is_safe:
+            self._refuse()
+        else:
+            # The program may have executed it, and the token have ended since: nobody asks it again.
+            self._context.counts.unauthorized += 1
+            self._context.credential.refresh()
+            self._give_up(Code.UPSTREAM, "a 401 behind which the API server does not take the agent's token")
+
+    def _pass_on(self, refusal: "_Refusal") -> None:
+        """The program's own answer."""
+        self._answer(401, refusal.headers, end=not refusal.body)
+        if refusal.body:
+            self._stream.send(bytes(refusal.body), end=True)
+        self._finish()
+
+    def _refuse(self) -> None:
         self._refusal = None
         self._context.counts.unauthorized += 1
         self._context.credential.refresh()
@@ -338,6 +370,9 @@ class Exchange:
 
     def _finish(self) -> None:
         self._refusal = None
+        check, self._check = self._check, None
+        if check is not None:
+            check.cancel()
         if self._compressor is not None:
             self._compressor = None
             self._context.histories.bodies -= 1
@@ -360,7 +395,7 @@ class _Refusal:
         self.body = bytearray()
 
     @property
-    def is_own(self) -> bool:
-        """Whether the API server itself wrote it: a Status with the reason Unauthorized."""
+    def may_be_own(self) -> bool:
+        """Whether the API server itself may have written it: a Status with the reason Unauthorized."""
         body = bytes(self.body).replace(b" ", b"")
         return b'"kind":"Status"' in body and b'"reason":"Unauthorized"' in body

@@ -310,12 +310,70 @@ async def test_a_long_401_of_a_proxied_program_streams():
     assert len(talk.stream.body) == 9000
 
 
+PROXIED = b"/api/v1/namespaces/n/services/vcluster:443/proxy/api/v1/pods"
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+BAD = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_program_that_answers_as_the_api_server_does_is_asked_once(method):
+    """An API server behind a Service: its 401 is for the user, and what it has executed is not executed again."""
+    talk = Conversation(method, path=PROXIED, ready=2)
+    talk.exchange.end()
+    accepted = list(talk.stream.log)
+    talk.answer(UNAUTHORIZED)
+    assert talk.stream.log == accepted
+    assert talk.written == b"HEAD /version HTTP/1.1\r\nhost: kube.test:6443\r\nauthorization: Bearer t0\r\n\r\n"
+    talk.answer(GOOD)
+    assert talk.stream.log == [*accepted, ("head", 401, False), "end"]
+    assert talk.stream.body == UNAUTHORIZED_BODY
+    assert (len(talk.pool.made), talk.pool.idle, talk.pool.waiters) == (2, talk.pool.made, [])
+    assert (talk.credential.reads, talk.counts.active, talk.counts.unauthorized) == (0, 0, 0)
+
+
 async def test_the_api_servers_own_401_on_a_proxy_path_is_still_about_the_agents_token():
-    talk = Conversation(path=b"/api/v1/namespaces/n/pods/p/proxy/x")
+    talk = Conversation(path=PROXIED, ready=3)
     talk.exchange.end()
     talk.answer(UNAUTHORIZED)
+    talk.pool.idle.clear()
+    talk.answer(BAD)
     assert talk.stream.log == []
-    assert talk.pool.waiters == [talk.exchange]
+    assert (talk.credential.reads, talk.counts.unauthorized) == (1, 1)
+    assert talk.written.endswith(b"authorization: Bearer t1\r\n\r\n")
+    assert talk.written.startswith(b"GET " + PROXIED)
+    talk.answer(OK)
+    assert talk.stream.log == [("head", 200, False), "end"]
+
+
+async def test_a_proxied_change_behind_a_refused_token_is_not_asked_again_by_anybody():
+    """KUBE_UNAUTHORIZED would have the hub ask the next agent: who knows what happened before the token ended."""
+    talk = Conversation("POST", path=PROXIED, ready=2)
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    talk.answer(BAD)
+    assert talk.stream.log == ["accept", ("reset", "UPSTREAM")]
+    assert (talk.credential.reads, talk.counts.active) == (1, 0)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_proxied_401_of_which_the_api_server_says_nothing_is_no_answer(method):
+    talk = Conversation(method, path=PROXIED, ready=2)
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    talk.lose()
+    assert talk.stream.log[-1] == ("reset", "UPSTREAM")
+    assert talk.pool.waiters == []
+    assert talk.counts.active == 0
+
+
+async def test_who_leaves_meanwhile_is_not_answered():
+    talk = Conversation(path=PROXIED, ready=3)
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    talk.exchange.reset(Code.CANCELLED, "")
+    assert talk.transport.state == "aborted"
+    assert talk.stream.log == []
+    assert talk.counts.active == 0
 
 
 async def test_an_endless_401_is_cut():
