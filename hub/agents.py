@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 from hub import tls
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -17,7 +18,7 @@ from hub.auth.pods import PodIndex, Pods
 from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
 from hub.auth.standing import Registrants, Standing
-from hub.clock import Clock
+from hub.clock import Clock, wall_clock
 from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex
 from hub.store.index import Follower, Index
@@ -28,6 +29,10 @@ from proto import pins
 from proto.aio.tasks import TaskGroup
 
 logger = logging.getLogger(__name__)
+
+_SETTLED_S: Final = 1.0
+"""A file changed less than this ago may change once more without another time of change: clocks of file systems tick
+slowly."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,17 +107,20 @@ class HubPins:
     operator names for a terminator in front. Empty when nothing can be known: plain HTTP, or files of the operator
     without their CA."""
 
-    def __init__(self, files: tls.TlsFiles | None, named: Collection[str]) -> None:
+    def __init__(self, files: tls.TlsFiles | None, named: Collection[str], clock: Clock = wall_clock) -> None:
         self._files = files
         self._named = frozenset(map(pins.parse_pin, named))
-        self._ca = b""
+        self._clock = clock
+        self._stamp: tuple[tuple[int, int, int], ...] | None = None
         self._own: frozenset[str] = frozenset()
 
     def __call__(self) -> frozenset[str]:
         try:
-            ca = tls.read_ca(self._files) if self._files is not None else b""
-            if ca != self._ca:
-                self._own, self._ca = frozenset(pins.pins_of_pem(ca)) if ca else frozenset(), ca
+            if self._files is not None and (stamp := tls.ca_stamp(self._files)) != self._stamp:
+                ca = tls.read_ca(self._files)
+                self._own = frozenset(pins.pins_of_pem(ca)) if ca else frozenset()
+                is_old = all(self._clock() - at / 1e9 > _SETTLED_S for at, _, _ in stamp)
+                self._stamp = stamp if is_old else None
         except (OSError, pins.PinError):
             logger.exception("the CA file cannot be read, its last pins stay in force")
         return self._own | self._named

@@ -173,6 +173,17 @@ class ServerContext:
         return tuple((state.st_mtime_ns, state.st_ino) for state in states)
 
 
+def ca_stamp(files: TlsFiles) -> tuple[tuple[int, int, int], ...]:
+    """Time of change in nanoseconds, file and size of what `read_ca` reads. Raises OSError."""
+    if files.ca is None:
+        return ()
+    found = [files.ca.stat()]
+    for path in files.more:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(path.stat())
+    return tuple((state.st_mtime_ns, state.st_ino, state.st_size) for state in found)
+
+
 def read_ca(files: TlsFiles) -> bytes:
     """The PEM of the CAs that `/v1/ca` gives out, the one that signs first; empty if the operator brought certificates
     without naming the CA. Raises OSError."""

@@ -21,6 +21,7 @@ from proto import causes
 from proto.commands import ACCEPTED_MAX, CaLearnt, LearnCa
 from proto.errors import Code, StreamReset
 from proto.pins import PinError, certificates_of_pem, keep_pinned, pem_of, pins_of_pem
+from proto.versions import SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ class HubTrust:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self._settings.allow_legacy_ca:
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([SUBPROTOCOL, "http/1.1"])  # the first says who we are: nobody chooses it
         self.pins, self._kept = tuple(found), pem_of(found.values())
         return context
 

@@ -1,8 +1,8 @@
 """Listening sockets with an accept loop of our own.
 
 asyncio's loop accepts without any bound, and when descriptors run out it logs once per backlog entry (facts/security.md
-§0.7, cpython#151615). Here accepting pauses before the limit is reached, handshakes under way are counted, and an
-accept error is logged at most once a second.
+§0.7, cpython#151615). Here accepting pauses before the limit is reached, as many handshakes are under way as the loop
+bears (hub.edge.admission), and an accept error is logged at most once a second.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import math
 import resource
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from hub.edge.admission import Waiting, Window
 from hub.edge.limits import EdgeLimits
 from proto.aio import tasks
 
@@ -25,8 +27,10 @@ logger = logging.getLogger(__name__)
 _UNSENT_MAX_BYTES: Final = 256 * 1024
 """What the kernel takes for a connection beyond what it may send at once. Without it somebody who has stopped reading
 holds up to 4 MB of the kernel's memory for TCP, which all connections of a machine share."""
-_ACCEPTS_PER_TURN: Final = 32
-"""Accepts in one turn of the loop, so that a storm does not starve the streams."""
+_ACCEPTS_PER_TURN: Final = 512
+"""Accepts in one turn of the loop, 10 ms, so that a storm does not starve the streams."""
+_GREETINGS_PER_TURN: Final = 8
+"""Handshakes begun in one turn."""
 
 _DESCRIPTOR_RESERVE: Final = 128
 """Left for the store, the metrics listener, log files and the standard streams."""
@@ -78,7 +82,8 @@ def address_text(address: object) -> str:
 
 
 class Listener:
-    """Accepts on several sockets. `open_count` is asked before each accept; handshakes under way are counted here."""
+    """Accepts on several sockets. `open_count` is asked before each accept; who waits for a handshake or is in one is
+    counted here."""
 
     def __init__(
         self,
@@ -95,7 +100,11 @@ class Listener:
         self._make_protocol = make_protocol
         self._open_count = open_count
         self._bound = connection_bound(limits)
+        self._window = Window(limits.handshakes_max)
+        self._waiting = Waiting()
         self._handshakes = 0
+        self._due_since: float | None = None
+        """CPU time when `_greet_due` was put on the loop's list."""
         self._is_accepting = False
         self._is_closed = False
         self._logged_at = -math.inf
@@ -122,7 +131,9 @@ class Listener:
                 while self._accept(sock):
                     pass
             self.stop()
-        await self._tasks.wait()
+        while self._waiting or self._handshakes:
+            await self._tasks.wait()
+            await asyncio.sleep(0)
 
     def stop(self) -> None:
         """Close the listening sockets; connections live on. Idempotent."""
@@ -134,10 +145,11 @@ class Listener:
     async def aclose(self) -> None:
         """Also end the handshakes under way."""
         self.stop()
+        self._waiting.close()
         await self._tasks.aclose()
 
     def _is_full(self) -> bool:
-        return self._handshakes >= self._limits.handshakes_max or self._open_count() + self._handshakes >= self._bound
+        return self._open_count() + self._handshakes + len(self._waiting) >= self._bound
 
     def _resume(self) -> None:
         self._is_accepting = True
@@ -151,25 +163,50 @@ class Listener:
                 self._loop.remove_reader(sock.fileno())
 
     def _accept(self, listening: socket.socket) -> bool:
-        """Take who waits there; whether there may be more."""
+        """Take who has knocked there; whether there may be more."""
+        may_be_more = True
         for _ in range(_ACCEPTS_PER_TURN):
-            if self._is_full():
-                self._complain("too many connections, accepting pauses")
-                self._pause()
-                return False
-            try:
-                sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return False
-            except OSError as error:
-                self._complain("accepting failed", error=error)
-                self._pause()
-                self._loop.call_later(_RETRY_S, self.room)
-                return False
-            self._take(sock, address)
+            if not (may_be_more := self._accept_one(listening)):
+                break
+        if self._due_since is None:  # else its turn comes
+            self._greet_due()
+        return may_be_more
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        if self._is_full():
+            self._complain("too many connections, accepting pauses")
+            self._pause()
+            return False
+        try:
+            self._waiting.put(*listening.accept())
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            self._complain("accepting failed", error=error)
+            self._pause()
+            self._loop.call_later(_RETRY_S, self.room)
+            return False
         return True
 
-    def _take(self, sock: socket.socket, address: object) -> None:
+    def _greet_due(self) -> None:
+        """Begin handshakes, once a turn for as long as somebody waits: what this thread has done since this was put on
+        the loop's list is a turn."""
+        if self._due_since is not None:
+            self._window.turned(time.thread_time() - self._due_since)
+            self._due_since = None
+        for _ in range(_GREETINGS_PER_TURN):
+            if self._handshakes >= self._window.size or (found := self._waiting.take()) is None:
+                break
+            self._begin(*found)
+        self._go_on()
+        self.room()  # of those who waited some have left
+
+    def _go_on(self) -> None:
+        if self._waiting and self._due_since is None and self._handshakes < self._window.size:
+            self._due_since = time.thread_time()
+            self._loop.call_soon(self._greet_due)
+
+    def _begin(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)
         _tune(sock)
         self._handshakes += 1
@@ -197,6 +234,7 @@ class Listener:
                 sock.close()
         finally:
             self._handshakes -= 1
+            self._go_on()
             self.room()
 
     def _complain(self, event: str, error: OSError | None = None) -> None:

@@ -45,6 +45,7 @@ from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
 from proto.rationing import RationedLog
 from proto.session import Role, Session
 from proto.tokenrenewal import signed_part
+from proto.websocket import BINARY, frame
 from proto.window import Budget
 
 logger = logging.getLogger(__name__)
@@ -117,10 +118,12 @@ class TunnelEndpoint:
             transport.close()
             when_lost()
             return
-        transport.write(answer)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses, tries=True)
+        transport.write(answer + frame(BINARY, handshake.hello()))  # at once: a write costs what a request costs
         websocket = WebSocketTransport(transport, is_server=True, early=early)
         try:
-            task = self._tasks.spawn(self._attend(websocket, greeting), name=request.peer)
+            task = self._tasks.spawn(self._attend(websocket, handshake, greeting), name=request.peer)
         except RuntimeError:  # the hub is going down
             self._leave(greeting)
             transport.abort()
@@ -135,9 +138,9 @@ class TunnelEndpoint:
                 await self._tasks.wait()
         await self._tasks.aclose()
 
-    async def _attend(self, transport: WebSocketTransport, greeting: Greeting) -> None:
+    async def _attend(self, transport: WebSocketTransport, handshake: HubHandshake, greeting: Greeting) -> None:
         try:
-            tunnel = await self._greet(transport)
+            tunnel = await self._greet(transport, handshake)
             self._leave(greeting)
             if tunnel is not None:
                 await self._serve(tunnel, transport)
@@ -162,13 +165,10 @@ class TunnelEndpoint:
 
     # -- handshake
 
-    async def _greet(self, transport: WebSocketTransport) -> Tunnel | None:
-        """HELLO, AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses, tries=True)
+    async def _greet(self, transport: WebSocketTransport, handshake: HubHandshake) -> Tunnel | None:
+        """AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
         try:
             async with asyncio.timeout(self._handshake_timeout_s):
-                await transport.send(handshake.hello())
                 auth = handshake.receive(await transport.receive())
                 challenge = Challenge(self._hub_id, handshake.nonce, transport.peer)
                 if handshake.is_trial and auth.credential.scheme == JOIN:

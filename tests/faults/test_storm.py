@@ -1,15 +1,12 @@
 """R12: the hub dies, and all its agents come back at once; R2: how soon a hub with many clusters serves."""
 
-import asyncio
 import contextlib
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from hub.clock import wall_clock
-from hub.clusters.records import Clusters
-from hub.store.sqlite import FILE_NAME, SqliteStore
+from tests.bench import processes
 from tests.bench.scale import fleet, probe
 from tests.bench.scale.hub import Hub
 from tests.bench.scale.steps import fleet_hub
@@ -23,9 +20,6 @@ ATTEMPTS = 3
 LAG_S = 0.1
 ADMIN_GET_S = 0.5
 READY_S = 2.0
-BATCH = 200
-"""Written at once, in one commit."""
-DATA = "hub"
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -33,43 +27,53 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 async def test_agents_come_back_from_a_killed_hub_in_a_storm_that_others_survive() -> None:
     seed = figures.seed()
     async with a_hub() as hub:
-        tokens = await fleet.register(hub, CLUSTERS)
-        async with fleet.connected(hub, tokens) as agents:
+        await hub.kill()
+        shown = await fleet.enrol(hub, CLUSTERS)
+        await hub.start()
+        async with fleet.connected(hub, shown) as agents:
             await hub.kill()
             started_s = await hub.start()
+            spent_s = processes.cpu_seconds(hub.pid)
             async with probe.probing(hub) as seen:
                 last_at, attempts = await agents.all_back()
-    found = seen.figures()
+            spent_s = processes.cpu_seconds(hub.pid) - spent_s
+    found, back_s = seen.figures(), last_at - hub.listens_at
     figures.show(
         "R12",
         seed,
         agents=CLUSTERS * fleet.PER_CLUSTER,
+        generators=len(agents),
         hub_started_in_s=started_s,
-        all_back_after_s=last_at - hub.listens_at,
+        all_back_after_s=back_s,
+        hub_cpu_s=spent_s,
         attempts_max=attempts,
         loop_lag_p99_ms=found["loop lag p99 ms"],
         admin_get_p99_ms=found["admin GET p99 ms"],
+        admin_gets=len(seen.gets),
         admin_gets_failed=int(found["admin GETs failed"]),
     )
-    assert last_at - hub.listens_at <= BACK_S * figures.room()
+    room = room_beside_others(back_s, spent_s)
+    assert back_s <= BACK_S * room
     assert attempts <= ATTEMPTS
-    assert found["loop lag p99 ms"] <= LAG_S * 1e3 * figures.room()
-    assert found["admin GET p99 ms"] <= ADMIN_GET_S * 1e3 * figures.room()
+    assert found["loop lag p99 ms"] <= LAG_S * 1e3 * room
+    assert found["admin GET p99 ms"] <= ADMIN_GET_S * 1e3 * room
     assert not found["admin GETs failed"]
+
+
+def room_beside_others(wall_s: float, cpu_s: float) -> float:
+    """Within `make test` a hub that waits for a core as long as it has one is late for everybody by as much: twice what
+    the storm took over what the hub worked."""
+    return figures.room() if figures.room() == 1 else max(figures.room(), 2 * wall_s / cpu_s)
 
 
 async def test_a_hub_with_many_clusters_is_soon_ready() -> None:
     seed = figures.seed()
     async with a_hub() as hub:
         await hub.kill()
-        store = await SqliteStore.open(hub.directory / DATA / FILE_NAME)
-        clusters = Clusters(store, wall_clock)
-        for batch in range(0, REGISTERED, BATCH):
-            names = (f"many-{number}" for number in range(batch, min(batch + BATCH, REGISTERED)))
-            await asyncio.gather(*(clusters.create(name=name, labels={}, created_by="test") for name in names))
-        await store.close()
+        await fleet.enrol(hub, REGISTERED)
         ready_s = await hub.start()
-        assert (await hub.call("GET", f"/v1/clusters/many-{REGISTERED - 1}"))["name"] == f"many-{REGISTERED - 1}"
+        last = fleet.cluster(REGISTERED - 1)
+        assert (await hub.call("GET", f"/v1/clusters/{last}"))["name"] == last
     figures.show("R2", seed, clusters=REGISTERED, ready_after_s=ready_s)
     assert ready_s <= READY_S * figures.room()
 

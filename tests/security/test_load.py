@@ -12,6 +12,7 @@ import trustme
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import connection_bound
 from hub.proxy.limits import ProxyLimits
+from proto.versions import SUBPROTOCOL
 from tests.harness.records import captured
 from tests.security import rig
 
@@ -177,6 +178,27 @@ async def test_a_tls_handshake_has_a_deadline() -> None:
         for each in half:
             await each.rest(5.0)
         for each in (*half, client):
+            each.close()
+
+
+async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
+    """Twenty that wait as agents and never end their handshakes, one at a time: somebody else waits for one of them."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    limits = EdgeLimits(tls_handshake_timeout_s=0.3, handshakes_max=1)
+    async with rig.line(tls=server, limits=limits) as line:
+        await line.add_agent()
+        crowd = [await line.connect() for _ in range(20)]
+        for each in crowd:
+            await each.send(b"\x16\x03\x01\x02\x00" + SUBPROTOCOL.encode())
+        async with asyncio.timeout(3.0):
+            client = await line.connect(trusted)
+            await client.send(rig.get())
+            assert rig.status_of(await client.head()) == 200
+        for each in (*crowd, client):
             each.close()
 
 

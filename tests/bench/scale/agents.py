@@ -1,11 +1,11 @@
 """Thousands of simulated agents in one process: the real protocol (proto.session), canned answers instead of a cluster.
 
-    python -m tests.bench.scale.agents HUB_URL CA_FILE TOKENS_FILE PER_TOKEN
+    python -m tests.bench.scale.agents HUB_URL CA_FILE SHOWN_FILE PER_LINE
 
-The tokens file has one agent token a line; PER_TOKEN instances connect with each. A line of JSON on standard output
-says when all are connected, each time they are: {"open": count, "at": monotonic seconds, "attempts": the most that one
-of them made at a hub that listened}. The line `drop` on standard
-input aborts every connection; each agent comes back as a real one does (proto.backoff). The end of input ends it all.
+The file has what they show, a line a cluster (shown.py); PER_LINE instances connect with each. A line of JSON on
+standard output says when all are connected, each time they are: {"open": count, "at": monotonic seconds, "attempts":
+the most that one of them made at a hub that listened}. The line `drop` on standard input aborts every connection; each
+agent comes back as a real one does (proto.backoff). The end of input ends it all.
 
 A real agent takes 50 MiB; one here takes what a session takes, so what is measured is the hub.
 """
@@ -27,15 +27,13 @@ from proto.aio import loop as event_loop
 from proto.aio import tasks
 from proto.backoff import Backoff
 from proto.session import Role, Session
-from tests.bench.scale import wire
+from proto.versions import SUBPROTOCOL
+from tests.bench.scale import shown, wire
 
 OPEN_TIMEOUT_S: Final = 10.0
 """As agent.uplink.wsclient."""
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 BEAT_S: Final = 0.5
-DIALS_MAX: Final = 400
-"""Handshakes under way in one process: real agents are as many machines, and one that does a thousand at once is late
-for all of them."""
 
 _JSON: Final = ((b"content-type", b"application/json"),)
 _SMALL: Final = b"x" * 1024
@@ -45,9 +43,9 @@ _EVENT: Final = b'{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1"
 class Agent:
     """One instance of one cluster."""
 
-    def __init__(self, fleet: "Fleet", token: str) -> None:
+    def __init__(self, fleet: "Fleet", shows: shown.Shown) -> None:
         self._fleet = fleet
-        self._token = token.encode()
+        self._shows = shows
         self._instance = secrets.token_bytes(16)
         self._epoch = 0
         self._attempts = 0
@@ -59,8 +57,7 @@ class Agent:
         """Connect and reconnect until cancelled."""
         while True:
             try:
-                async with self._fleet.dials:
-                    await self._open()
+                await self._open()
             except wire.Refused as refused:
                 self._attempts += 1
                 self._backoff.retry_after(refused.retry_s, time.monotonic())
@@ -95,8 +92,8 @@ class Agent:
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 side = handshake.AgentHandshake("cluster", self._instance, self._epoch, limits.Limits())
-                side.receive_hello(await link.receive())
-                link.send(side.auth(messages.Credential(scheme="bearer", value=self._token)))
+                hello = side.receive_hello(await link.receive())
+                link.send(side.auth(self._shows(hello, self._instance, self._epoch)))
                 answer = side.receive_answer(await link.receive())
                 if isinstance(answer, messages.Refused):
                     raise ConnectionRefusedError(answer.text)
@@ -149,12 +146,12 @@ class Agent:
 class Fleet:
     """All agents of this process."""
 
-    def __init__(self, url: str, ca: str, tokens: list[str], per_token: int) -> None:
+    def __init__(self, url: str, ca: str, lines: list[str], per_line: int) -> None:
         address = urllib.parse.urlsplit(url)
         self.host, self.port = address.hostname or "", address.port or 443
         self.context = ssl.create_default_context(cafile=ca)
-        self.dials = asyncio.Semaphore(DIALS_MAX)
-        self._agents = [Agent(self, token) for token in tokens for _ in range(per_token)]
+        self.context.set_alpn_protocols([SUBPROTOCOL, "http/1.1"])
+        self._agents = [Agent(self, shows) for shows in map(shown.read, lines) for _ in range(per_line)]
         self._open = self._attempts = 0
         self._problems: set[str] = set()
 
@@ -193,16 +190,16 @@ class Fleet:
                 agent.beat(time.monotonic())
 
 
-async def _run(url: str, ca: str, tokens: list[str], per_token: int) -> None:
-    await Fleet(url, ca, tokens, per_token).run()
+async def _run(url: str, ca: str, lines: list[str], per_line: int) -> None:
+    await Fleet(url, ca, lines, per_line).run()
 
 
 def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    url, ca, tokens, per_token = sys.argv[1:]
+    url, ca, file, per_line = sys.argv[1:]
     event_loop.settle()
-    event_loop.run(_run(url, ca, Path(tokens).read_text().split(), int(per_token)))
+    event_loop.run(_run(url, ca, Path(file).read_text().splitlines(), int(per_line)))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+from hub.auth.agentkeys import AgentKeys
+from hub.auth.agents import ROLE_CLUSTER
+from hub.clock import wall_clock
+from hub.clusters.records import Clusters
+from hub.store.sqlite import FILE_NAME, SqliteStore
+from proto import credentials
 from tests.bench import rig
-from tests.bench.scale import agents
+from tests.bench.scale import agents, shown
 from tests.bench.scale.hub import Hub
 
 PER_CLUSTER: Final = 5
 """Tunnels of a cluster: as many instances of one role as a hub takes (P7)."""
 WATCHES_PER_CLUSTER: Final = 10
-PROCESS_MAX: Final = 2_500
+PROCESS_MAX: Final = 1_250
 """Agents in one generator process."""
+COMMIT: Final = 200
+"""Clusters that are written at once, in one commit."""
 REGISTRATIONS: Final = 8
 """API calls at once while clusters are registered."""
 WAIT_MAX_S: Final = 90.0
@@ -38,6 +46,34 @@ async def register(hub: Hub, clusters: int) -> list[str]:
             return str(minted["token"])
 
     return await asyncio.gather(*map(one, range(clusters)))
+
+
+async def enrol(hub: Hub, clusters: int) -> list[str]:
+    """The same many clusters with a key each, written by a hub that stands still; what their agents show (shown.py)."""
+    store = await SqliteStore.open(hub.data / FILE_NAME)
+    try:
+        records, keys = Clusters(store, wall_clock), AgentKeys(store, wall_clock)
+
+        async def one(number: int) -> str:
+            made, _, _ = await records.create(
+                name=cluster(number), labels={"tier": f"t{number % 10}"}, created_by="scale"
+            )
+            seed = credentials.new_seed()
+            await keys.enrol(
+                agent_id=f"scale-{number}",
+                cluster_uid=made.uid,
+                role=ROLE_CLUSTER,
+                key=credentials.public_key(seed),
+                joined_from="127.0.0.1",
+            )
+            return shown.key_line(made.uid, seed, str(hub.ready["ca_pin"]))
+
+        found = []
+        for at in range(0, clusters, COMMIT):
+            found += await asyncio.gather(*map(one, range(at, min(at + COMMIT, clusters))))
+        return found
+    finally:
+        await store.close()
 
 
 class Generator:
@@ -84,13 +120,13 @@ class Generator:
 
 
 @contextlib.asynccontextmanager
-async def connected(hub: Hub, tokens: list[str]) -> AsyncIterator["Agents"]:
-    """PER_CLUSTER agents for each token, all connected."""
+async def connected(hub: Hub, lines: list[str]) -> AsyncIterator["Agents"]:
+    """PER_CLUSTER agents for each line of what they show (shown.py), all connected."""
     share = PROCESS_MAX // PER_CLUSTER
     async with contextlib.AsyncExitStack() as stack:
         generators = []
-        for at in range(0, len(tokens), share):
-            file = rig.write(hub.directory / f"agents-{at}.tokens", "\n".join(tokens[at : at + share]))
+        for at in range(0, len(lines), share):
+            file = rig.write(hub.directory / f"agents-{at}.shown", "\n".join(lines[at : at + share]))
             command = [sys.executable, "-m", agents.__name__, hub.url, str(hub.ca), str(file), str(PER_CLUSTER)]
             generator = await Generator.start("agents", hub.directory / f"agents-{at}.log", command)
             stack.push_async_callback(generator.end)
@@ -105,6 +141,9 @@ class Agents:
 
     def __init__(self, generators: list[Generator]) -> None:
         self._generators = generators
+
+    def __len__(self) -> int:
+        return len(self._generators)
 
     async def all_open(self) -> float:
         """Wait until all tunnels are open; when the last one was, on the monotonic clock."""

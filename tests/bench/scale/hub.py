@@ -34,6 +34,11 @@ class Hub:
         return cls(directory, await rig.init_hub(directory))
 
     @property
+    def data(self) -> Path:
+        """Where it keeps what it knows."""
+        return self.directory / "hub"
+
+    @property
     def url(self) -> str:
         return str(self.ready["url"])
 

@@ -1,0 +1,90 @@
+"""Who is greeted when, in a storm of connections: how many handshakes may be under way, and whose turn it is.
+
+A handshake costs what thirty requests cost, and thousands of agents that have lost their hub begin theirs in the same
+second. As many as the loop can bear are under way; the others wait, already accepted.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from hub.edge.vanished import gone
+from proto.versions import SUBPROTOCOL
+
+TURN_S: Final = 0.025
+"""Of CPU time: a turn of the loop that needs more is too long, and what is under way is made less. Others see some
+turns one after the other, a connection's handshake about six. Time that other processes took we cannot save."""
+LEAST: Final = 16
+"""Handshakes that may be under way, however long turns are: they may be long for another reason."""
+GROWTH: Final = 2
+SHRINKAGE: Final = 0.75
+
+
+PEEKED_BYTES: Final = 4096
+_MARK: Final = SUBPROTOCOL.encode("ascii")
+
+Accepted = tuple[socket.socket, object]
+"""A connection, and the address that it comes from."""
+
+
+class Window:
+    """How many handshakes may be under way: more behind each short turn of the loop, by a share less behind each long
+    one, as TCP finds out what a way can carry. Far agents take many at once, since each waits for the network; near
+    ones few, since each takes the loop's time."""
+
+    def __init__(self, most: int) -> None:
+        self._least, self._most = min(LEAST, most), most
+        self.size = self._least
+
+    def turned(self, cpu_s: float) -> None:
+        """A turn of the loop took so much CPU time."""
+        size = int(self.size * SHRINKAGE) if cpu_s > TURN_S else self.size + GROWTH
+        self.size = min(max(size, self._least), self._most)
+
+
+class Waiting:
+    """Accepted connections without a handshake, in two lanes that take turns: of agents, and of all others. Who
+    administers the hub while five thousand agents come back waits for one of them, not for all.
+
+    In its lane the newest is next. In a storm the oldest wait for its end anyway, and may have given up.
+    """
+
+    def __init__(self) -> None:
+        self._agents: list[Accepted] = []
+        self._others: list[Accepted] = []
+        self._is_turn_of_agents = False
+
+    def __len__(self) -> int:
+        return len(self._agents) + len(self._others)
+
+    def put(self, sock: socket.socket, address: object) -> None:
+        lane = self._agents if _is_of_agent(sock) else self._others
+        lane.append((sock, address))
+
+    def take(self) -> Accepted | None:
+        """The next whose client is still there; sockets of the others are closed. None if nobody is."""
+        self._is_turn_of_agents = not self._is_turn_of_agents
+        lanes = (self._agents, self._others) if self._is_turn_of_agents else (self._others, self._agents)
+        for lane in lanes:
+            while lane:
+                sock, address = lane.pop()
+                if not gone([sock]):
+                    return sock, address
+                sock.close()
+        return None
+
+    def close(self) -> None:
+        """Close them all."""
+        for lane in (self._agents, self._others):
+            while lane:
+                lane.pop()[0].close()
+
+
+def _is_of_agent(sock: socket.socket) -> bool:
+    """What has arrived names the tunnel's subprotocol: in TLS agents offer it by ALPN (RFC 7301), in the clear it is in
+    the head of their only request. It is a hint, and whoever gives it falsely waits among agents."""
+    try:
+        return _MARK in sock.recv(PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:  # nothing has arrived, or the end
+        return False

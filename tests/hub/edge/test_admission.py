@@ -1,0 +1,97 @@
+"""hub/edge/admission.py: how many handshakes at once, and whose is next."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from hub.edge.admission import GROWTH, LEAST, TURN_S, Waiting, Window
+
+HELLO_OF_AGENT = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x17\x0criata.mux.v1\x08http/1.1"
+HELLO_OF_USER = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x0b\x09\x08http/1.1"
+HEAD_OF_AGENT = b"GET /v1/tunnel HTTP/1.1\r\nSec-WebSocket-Protocol: riata.mux.v1\r\n"
+
+
+class Crowd:
+    """Clients that have connected and said something, and who of them is let in."""
+
+    def __init__(self) -> None:
+        self.waiting = Waiting()
+        self.clients: dict[str, socket.socket] = {}
+
+    def knocks(self, name: str, said: bytes = HELLO_OF_USER) -> None:
+        client, accepted = socket.socketpair()
+        client.sendall(said)
+        self.clients[name] = client
+        self.waiting.put(accepted, name)
+
+    def let_in(self) -> list[object]:
+        found = []
+        while (accepted := self.waiting.take()) is not None:
+            accepted[0].close()
+            found.append(accepted[1])
+        return found
+
+    def close(self) -> None:
+        self.waiting.close()
+        for client in self.clients.values():
+            client.close()
+
+
+def test_a_window_grows_behind_short_turns_and_shrinks_behind_long_ones() -> None:
+    window = Window(200)
+    assert window.size == LEAST
+    for _ in range(10):
+        window.turned(TURN_S / 2)
+    assert window.size == LEAST + 10 * GROWTH
+    window.turned(TURN_S * 2)
+    assert window.size == 27
+    for _ in range(10):
+        window.turned(1.0)
+    assert window.size == LEAST, "the loop is slow for another reason, perhaps"
+    for _ in range(200):
+        window.turned(0.0)
+    assert window.size == 200
+
+
+def test_a_window_is_never_wider_than_the_setting() -> None:
+    window = Window(2)
+    assert window.size == 2
+    window.turned(0.0)
+    window.turned(1.0)
+    assert window.size == 2
+
+
+@pytest.mark.parametrize("said", [HELLO_OF_AGENT, HEAD_OF_AGENT])
+def test_agents_take_turns_with_all_others_and_the_newest_is_next(said: bytes) -> None:
+    crowd = Crowd()
+    for number in range(4):
+        crowd.knocks(f"agent {number}", said)
+    crowd.knocks("early user")
+    crowd.knocks("silent", b"")
+    crowd.knocks("user")
+    assert len(crowd.waiting) == 7
+    assert crowd.let_in() == ["agent 3", "user", "agent 2", "silent", "agent 1", "early user", "agent 0"]
+    assert len(crowd.waiting) == 0
+    crowd.close()
+
+
+def test_who_has_given_up_is_not_greeted() -> None:
+    crowd = Crowd()
+    for name in ("one", "two", "three"):
+        crowd.knocks(name, HELLO_OF_AGENT)
+    crowd.clients["two"].close()
+    assert crowd.let_in() == ["three", "one"]
+    crowd.close()
+
+
+def test_all_that_wait_are_closed() -> None:
+    crowd = Crowd()
+    crowd.knocks("one")
+    crowd.knocks("two", HELLO_OF_AGENT)
+    sockets = [sock for lane in (crowd.waiting._agents, crowd.waiting._others) for sock, _ in lane]
+    crowd.waiting.close()
+    assert [sock.fileno() for sock in sockets] == [-1, -1]
+    assert crowd.let_in() == []
+    crowd.close()
