@@ -14,9 +14,10 @@ from agent.kube import KubeApi
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
 ZONE: Final = "topology.kubernetes.io/zone"
-PAGE: Final = 100
-PAGES_MAX: Final = 3
-"""Of the nodes without a role, as many are looked at, in the API server's order."""
+PAGE: Final = 25
+"""Nodes that are read at once: 350 KB of JSON take some 15 ms, in which nothing is relayed."""
+PAGES_MAX: Final = 12
+"""Of the nodes without a role, as many pages are looked at, in the API server's order."""
 WIDE_INTERVAL_S: Final = 600.0
 AVOIDED_S: Final = 600.0
 """Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
@@ -89,7 +90,7 @@ class Nodes:
         is_control_plane = any(role in labels for role in CONTROL_PLANES)
         return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since)
 
-    async def _list(self, query: str, *, pages: int = 10) -> list[Document]:
+    async def _list(self, query: str, *, pages: int = 40) -> list[Document]:
         found: list[Document] = []
         more = ""
         for _ in range(pages):
