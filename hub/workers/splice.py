@@ -6,6 +6,7 @@ the bytes, so that a slow client slows its cluster here as it does in one proces
 
 from __future__ import annotations
 
+from hub.tunnel.route import is_dead
 from proto import errors as wire
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
@@ -106,6 +107,9 @@ class FarHalf(Half):
 
 def splice(near: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening, link: Link) -> Half | None:
     """Open the stream on the tunnel; the owner for `near`, or None when it was refused: nothing was sent then."""
+    if is_dead(link, link.clock()):  # only here it is known: the other worker would not have chosen it (P7)
+        near.reset(Code.REFUSED, "the agent does not answer pings")
+        return None
     far_half = FarHalf()
     try:
         far_half.stream = link.open(message, far_half, kind=kind, cls=cls, end=near.is_bodiless)

@@ -126,7 +126,7 @@ def test_one_line_and_one_count_a_request() -> None:
     expected = {
         "user": "alice", "cluster": "c1", "verb": "list", "method": "GET", "status": 200, "outcome": "ok",
         "path": "/k8s/clusters/c1/api/v1/pods", "bytes_in": 0, "bytes_out": 2, "seconds": 0.5, "route": "c1/abc",
-        "token_id": "tok", "request_id": exchange.request_id,
+        "token_id": "tok", "request_id": exchange.request_id, "route_reason": "only", "attempts": 1,
     }  # fmt: skip
     assert {name: entry[name] for name in expected} == expected
 

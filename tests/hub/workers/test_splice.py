@@ -118,3 +118,15 @@ def test_what_the_tunnel_does_not_take_was_not_executed(raised: Exception, code:
     rig = Rig(refuses=raised)
     assert rig.half is None
     assert rig.near.told == [code]
+
+
+@pytest.mark.parametrize(("unanswered_s", "is_taken"), [(4.9, True), (5.0, False)])
+def test_a_tunnel_with_an_old_unanswered_ping_takes_nothing_over_a_hop_either(
+    unanswered_s: float, is_taken: bool
+) -> None:
+    """P7: the other worker does not know of the ping."""
+    link, near = FakeLink(), FakeStream()
+    link.unanswered_ping_at = link.clock() - unanswered_s
+    half = splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link))
+    assert (half is not None, len(link.opened)) == (is_taken, int(is_taken))
+    assert near.told == ([] if is_taken else [Code.REFUSED])
