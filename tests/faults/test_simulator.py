@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from hub.proxy import replay
+from hub.proxy.events import JsonBoundary
+from hub.proxy.exchange import Exchange
 from hub.proxy.relay import Relay
 from proto.aio.link import Link
 from proto.errors import Code
@@ -26,6 +28,8 @@ def test_no_seed_breaks_a_promise() -> None:
     assert fates["GET whole"] > played
     assert fates["sessions superseded"] > 0, "no session was ever fenced: the faults are too mild"
     assert fates["POST 504"] + fates["PUT 504"] > 0, "no change was ever lost: the faults are too mild"
+    assert fates["watch ended"] > 0, "no watch ever met a fault"
+    assert fates["exec whole"] > fates["exec cut"] > 0
 
 
 def test_a_seed_repeats_itself() -> None:
@@ -67,6 +71,32 @@ def test_a_hub_that_keeps_superseded_sessions_is_caught(monkeypatch: pytest.Monk
     _, fates, failed = play_many(0, 24, 30)
     assert fates["sessions superseded"]
     assert any("was superseded" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_ends_a_watch_within_an_event_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JsonBoundary, "feed", lambda self, chunk: None)
+    _, _, failed = play_many(0, 60, 30)
+    assert any("a clean end within event" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_lets_a_cut_session_seem_ended_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Exchange._break
+
+    def finish(self: Exchange, code: Code | None, reason: str, text: str) -> None:
+        if self.is_opaque:
+            self._finish("ok", is_reusable=False)
+        else:
+            broken(self, code, reason, text)
+
+    monkeypatch.setattr(Exchange, "_break", finish)
+    _, _, failed = play_many(0, 24, 30)
+    assert any("and seems to have ended" in text for outcome in failed for text in outcome.broken)
+
+
+def test_a_hub_that_forgets_deadlines_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Relay, "expire", lambda self, exchange: None)
+    _, _, failed = play_many(0, 24, 30)
+    assert any(" s of " in text for outcome in failed for text in outcome.broken)
 
 
 def test_a_hub_that_sends_bodies_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

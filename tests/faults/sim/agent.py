@@ -12,12 +12,14 @@ from hub.auth.agents import AgentIdentity
 from hub.tunnel.registry import Refusal, Tunnel
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
+from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.backoff import Backoff
 from proto.errors import Code
 from proto.limits import Limits
 from proto.messages import Headers, HttpHead, HttpRequest, Opening, StreamClass, StreamKind
 from proto.session import Role, Session
+from tests.faults.sim.programs import Feed, Program
 from tests.faults.sim.ways import Connection, Weather
 from tests.proto.pair import shake
 
@@ -57,7 +59,7 @@ class Execution:
         self._body = bytearray()
         self._left = b""
         self._is_dead = False
-        _, _, self.name, size, think = request.path.decode().split("/")
+        _, _, self.name, size, think = request.path.decode().partition("?")[0].split("/")
         self._size, self._think = int(size), float(think)
         if not stream.is_bodiless:
             stream.accept()
@@ -217,6 +219,7 @@ class Agent:
             connection.hub,
             on_open=lambda *_: None,
             on_drain=lambda _: world.agent_drains(hub_link),
+            on_end=lambda: world.registry.remove(tunnel),
             name=f"{self.name}/{self.epoch}",
             clock=world.now,
         )
@@ -251,6 +254,10 @@ class Agent:
                 self.links.remove(link)
                 self.connections.remove(connection)
 
-    def _on_open(self, stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> Execution | None:
+    def _on_open(self, stream: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
         assert isinstance(message, HttpRequest)
+        if message.upgrade:
+            return Program(self, stream, message)
+        if b"watch=1" in message.path:
+            return Feed(self, stream, message)
         return Execution(self, stream, message)

@@ -25,7 +25,9 @@ class Client:
         self._world = world
         self._dice = dice
         self.name, self.method, self.size = name, method, size
-        self.path = f"/api/{name}/{size}/{think:.3f}"
+        self.timeout_s = dice.choice([1, 3]) if dice.random() < 0.15 else None
+        timeout = "" if self.timeout_s is None else f"?timeout={self.timeout_s}s"
+        self.path = f"/api/{name}/{size}/{think:.3f}{timeout}"
         self.is_slow = dice.random() < 0.15
         self.leaves_after = dice.random() * 3 if dice.random() < 0.06 else None
         self.fate = ""
@@ -45,7 +47,7 @@ class Client:
         raw = f"{line}Host: h\r\nAuthorization: Bearer good\r\n{length}\r\n"
         now = self.began_at = self._world.now()
         if self.leaves_after is not None:
-            asyncio.get_running_loop().call_later(self.leaves_after, self._leave)
+            asyncio.get_running_loop().call_later(self.leaves_after, self.leave)
         self._exchange = self._world.relay.begin(self, read_request(parse_head(raw.encode()), now, "1.2.3.4:5"))
         if self._exchange is None or self.method == "GET":
             return
@@ -60,7 +62,7 @@ class Client:
             if not self.fate:
                 self._exchange.body_complete()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         if self._exchange is not None and not self.fate:
             self._end("left")
             self._exchange.gone()

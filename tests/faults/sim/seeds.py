@@ -10,9 +10,13 @@ from collections.abc import Awaitable, Callable
 from tests.faults.sim import loop
 from tests.faults.sim.agent import Agent
 from tests.faults.sim.client import Client
+from tests.faults.sim.session import Session
+from tests.faults.sim.watcher import Watcher
 from tests.faults.sim.world import Errors, World
 
 REQUESTS = 24
+WATCHERS = 2
+SESSIONS = 2
 BUSY_S = 20.0
 """In which faults and requests come."""
 QUIET_S = 75.0
@@ -62,22 +66,33 @@ async def _play(seed: int) -> Outcome:
     coming: list[tuple[float, Callable[[], Awaitable[None]]]] = [(at, call) for at, _, call in faults]
     coming.extend((dice.random() * BUSY_S, _request(world, dice, f"{seed}-{number}")) for number in range(REQUESTS))
     started = world.now()
+    watchers = [Watcher(world, dice, f"w{seed}-{number}") for number in range(WATCHERS)]
+    sessions = [Session(world, dice, f"s{seed}-{number}") for number in range(SESSIONS)]
+    coming.extend((dice.random() * BUSY_S / 2, _soon(watcher.begin)) for watcher in watchers)
+    coming.extend((dice.random() * BUSY_S, _soon(session.begin)) for session in sessions)
     for at, call in sorted(coming, key=lambda each: each[0]):
         await asyncio.sleep(max(started + at - world.now(), 0.0))
         await call()
     await asyncio.sleep(QUIET_S)
+    for watcher in watchers:
+        watcher.stop()
     last = Client(world, dice, f"{seed}-last", "GET", 1000, 0.0)
-    last.is_slow, last.leaves_after = False, None
+    last.is_slow, last.leaves_after, last.timeout_s = False, None, None
     world.clients.append(last)
     last.begin()
     await asyncio.sleep(1.0)
     _judge(world, agents, last, is_spared=is_spared)
+    for session in sessions:
+        world.check_session(session)
     for agent in agents:
         await agent.kill()
     await world.close()
     if world.budget.used:
         world.broken.append(f"{world.budget.used} bytes of the buffer budget were never given back")
     fates = collections.Counter(f"{client.method} {client.fate}" for client in world.clients)
+    fates += collections.Counter(f"exec {session.fate}" for session in sessions)
+    fates["watch ended"] = sum(watcher.clean_ends for watcher in watchers)
+    fates["watch cut"] = sum(watcher.cuts for watcher in watchers)
     fates["sessions superseded"] = world.supersessions
     said = tuple(f"{at:.2f} s: {text}" for at, text, _ in sorted(faults, key=lambda each: each[0]))
     return Outcome(seed, tuple(world.broken), fates, said, world.trace.hexdigest())
@@ -127,8 +142,12 @@ def _request(world: World, dice: random.Random, name: str) -> Callable[[], Await
     client = Client(world, dice, name, method, size, dice.choice([0.0, 0.05, 1.5, 4.0]))
     world.clients.append(client)
 
+    return _soon(client.begin)
+
+
+def _soon(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
     async def begin() -> None:
-        client.begin()
+        call()
 
     return begin
 

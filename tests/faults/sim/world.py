@@ -19,6 +19,8 @@ from proto.errors import Code
 from proto.events import EndReason
 from proto.window import Budget
 from tests.faults.sim.client import Client
+from tests.faults.sim.programs import Feed
+from tests.faults.sim.session import Session
 from tests.faults.sim.ways import End
 
 BUFFER_BYTES = 64 * 1024 * 1024
@@ -27,6 +29,9 @@ IDLE_NOTICED_S = 15.5
 USED_NOTICED_S = 6.5
 """One that is in use: D4's six seconds, and a step of the look-out."""
 WATCH_S = 0.25
+OVERTIME_S = 1.0
+"""By how much later than its deadline a request may end: a look each tenth of a second, and the way back."""
+ERRORS = frozenset({"503", "504", "429"})
 BREACHES = frozenset({Code.PROTOCOL, Code.FLOW_CONTROL})
 
 
@@ -47,6 +52,8 @@ class World:
         )
         self.clients: list[Client] = []
         self.executions: collections.Counter[str] = collections.Counter()
+        self.feeds: dict[Feed, None] = {}
+        """Watches that are under way at the agents."""
         self.supersessions = 0
         self.broken: list[str] = []
         """What did not hold."""
@@ -71,10 +78,7 @@ class World:
         """A session begins at the hub, where it lives as long as the hub thinks."""
 
         async def drive() -> None:
-            try:
-                self.ended(tunnel.link, await tunnel.link.run())
-            finally:
-                self.registry.remove(tunnel)
+            self.ended(tunnel.link, await tunnel.link.run())
 
         self._tasks.spawn(drive(), name=tunnel.session_id)
 
@@ -100,6 +104,13 @@ class World:
             self.broken.append(f"{method} {name} was executed with a wrong body of {len(body)} bytes")
         if method != "GET" and self.executions[name] > 1:
             self.broken.append(f"{method} {name} was executed {self.executions[name]} times")
+
+    def ran(self, name: str) -> None:
+        """An exec has begun to run its program."""
+        self.executions[name] += 1
+        self.note(f"ran {name}")
+        if self.executions[name] > 1:
+            self.broken.append(f"exec {name} was run {self.executions[name]} times")
 
     def body(self, name: str, size: int) -> bytes:
         """What the API server answers, and what a change sends: no piece of it is like another one's, so that whatever
@@ -128,6 +139,8 @@ class World:
         while True:
             await asyncio.sleep(WATCH_S)
             now = self.now()
+            for feed in tuple(self.feeds):
+                feed.tick()
             for tunnel in self.registry:
                 link = tunnel.link
                 if link.is_draining or not link.is_open:
@@ -139,9 +152,24 @@ class World:
                 if silent > IDLE_NOTICED_S or min(silent, now - since) > USED_NOTICED_S:
                     self.broken.append(f"{link.name} silent for {silent:.2f} s and still open")
 
+    def check_session(self, session: Session) -> None:
+        """What came back is what was said; all of it when the session seems to have ended by itself."""
+        got = bytes(session.body)
+        if session.fate == "whole" and got != session.expected:
+            self.broken.append(f"{session.name}: cut after {len(got)} bytes, and seems to have ended")
+        elif session.is_opaque and not session.expected.startswith(got):
+            self.broken.append(f"{session.name}: other bytes than were said")
+        if session.fate not in ERRORS | {"whole", "cut", "left"}:
+            self.broken.append(f"{session.name}: {session.fate or 'never ended'}")
+
     def check_client(self, client: Client, *, may_fail: bool) -> None:
         """The answer is right, or visibly none."""
         expected = self.body(client.name, client.size)
+        if client.timeout_s is not None:
+            may_fail = may_fail or client.fate == "504"
+            if client.fate in ERRORS and client.ended_at - client.began_at > client.timeout_s + OVERTIME_S:
+                waited = client.ended_at - client.began_at
+                self.broken.append(f"{client.name}: {client.fate} after {waited:.2f} s of {client.timeout_s}")
         if client.fate == "whole":
             if bytes(client.body) != expected:
                 self.broken.append(f"{client.name}: a wrong body of {len(client.body)} for {client.size} bytes")
@@ -150,7 +178,7 @@ class World:
                 self.broken.append(f"{client.name}: cut, and wrong before that")
             elif client.method == "GET" and not client.body and not may_fail:
                 self.broken.append(f"{client.name}: a read was cut before its first byte")
-        elif client.fate not in {"503", "504", "429", "left"}:
+        elif client.fate not in ERRORS | {"left"}:
             self.broken.append(f"{client.name}: {client.fate or 'never ended'}")
         elif client.method == "GET" and client.fate != "left" and not may_fail:
             self.broken.append(f"{client.name}: a read got {client.fate} although an agent was well")
