@@ -96,7 +96,9 @@ class Proof:
         """`kubectl get -w`, again whenever it ends; it must end well, and behind a whole event."""
         shape = "custom-columns=T:.type,N:.object.metadata.name,V:.object.metadata.resourceVersion"
         while True:
-            arguments = ("get", "configmaps", "--watch", "--output-watch-events", "--no-headers", "-o", shape)
+            # kubectl prints the pages of a list, as objects without a name; an hour makes thousands of objects.
+            whole = "--chunk-size=0"
+            arguments = ("get", "configmaps", "--watch", whole, "--output-watch-events", "--no-headers", "-o", shape)
             async with self.kubectl.running(*arguments) as running:
                 self.seen.watches += 1
                 self.seen.shown = {}  # it lists first
