@@ -139,9 +139,12 @@ class Crew:
         await asyncio.gather(*waiting)
 
     async def stop(self) -> None:
-        """Every worker ends, in order if it does so in time."""
+        """Every worker ends, in order if it does so in time; one that only starts is killed: it serves nobody."""
         self._is_stopping = True
         self.tell(messages.Stop())
+        for member in self._members:
+            if not member.is_serving:
+                member.kill()
         ends = [member.process.wait() for member in self._members if member.process is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
@@ -216,6 +219,8 @@ class Crew:
             logger.error("worker not started", extra={"worker": member.number, "reason": exc.strerror})
             return False
         member.process = process
+        if self._is_stopping:
+            member.kill()
         channel = member.channel = Channel(
             ours,
             f"worker {member.number}",

@@ -30,6 +30,8 @@ class Played:
         self.questions: list[Question] = []
         self.hold: asyncio.Event | None = None
         """Answers to Reached and RotateKey wait for it."""
+        self.is_starting = False
+        """It hears Stop only when it serves."""
         self.why: str | None = ""
         """Why it replaces no agent's key."""
         self._ended = asyncio.Event()
@@ -47,7 +49,7 @@ class Played:
         self.news.append(news)
         for sock in sockets:
             sock.close()
-        if isinstance(news, messages.Stop):
+        if isinstance(news, messages.Stop) and not self.is_starting:
             self.end(0)
 
     def heard(self, kind: type) -> list[News]:
@@ -217,6 +219,21 @@ async def test_a_drain_waits_for_all_and_replaces_nobody(rig: Rig) -> None:
     assert (one.returncode, two.returncode) == (0, 0)
     await asyncio.sleep(0.01)
     assert len(rig.started) == 2
+
+
+async def test_a_worker_that_only_starts_delays_no_end(rig: Rig) -> None:
+    """It waits for word to serve, which does not come any more; the hub's end would wait as long as for one that
+    hangs."""
+    one, two = await rig.serving()
+    two.end(-9)
+    await until(lambda: len(rig.started) == 3)
+    again = rig.started[2]
+    again.is_starting = True
+    again.hello()
+    await until(lambda: bool(again.heard(messages.Start)))
+    await rig.crew.drain(0.0)
+    await rig.crew.stop()
+    assert (one.returncode, again.returncode) == (0, -9)
 
 
 def announced(worker: int, agent: str) -> Opened:
