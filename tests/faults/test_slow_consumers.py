@@ -20,6 +20,8 @@ from tests.faults.rig import PATH, Client, FaultCluster, fault_cluster
 READERS = int(figures.number("SLOW_READERS", 300))
 EACH_KIB = 256
 """What the hub may hold for one (facts/security.md R16), 256 MiB for all together."""
+ALLOCATOR_MIB = 32
+"""By how much what a process keeps from earlier differs between two looks: 25 seen. Of 256 in all it takes none."""
 SHARE = 0.95
 """Of its throughput that a quick reader keeps."""
 BYTES = 100 * 1024 * 1024
@@ -62,7 +64,7 @@ async def test_a_thousand_readers_that_do_not_read_cost_little() -> None:
         mb_per_s_beside=during,
         share=during / before,
     )
-    assert grown <= min(READERS * EACH_KIB / 1024, 256.0)
+    assert grown <= min(READERS * EACH_KIB / 1024 + ALLOCATOR_MIB, 256.0)
     assert during / before >= SHARE / figures.room()
 
 
