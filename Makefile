@@ -93,8 +93,8 @@ images: sync ## make both images as OCI archives in dist/, without a container e
 ##### checks
 
 .PHONY: test
-test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (15 min, all cold 25)
-	@echo "Tests: all of them, on real clusters, in $(PROCESSES) processes (about 15 min on 2 cores)"
+test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (25 min, all cold 35)
+	@echo "Tests: all of them, on real clusters, in $(PROCESSES) processes (about 25 min on 2 cores)"
 	$(PY) -m pytest tests $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
