@@ -7,8 +7,8 @@ from typing import Any, Final
 from ctl import client, errors, output
 
 _POLL_S: Final = 0.2
-_WAIT_S: Final = 20.0
-"""A clean-up has a limit of its own at the hub; this is longer."""
+_WAIT_S: Final = 15.0
+"""A clean-up has a limit of its own at the hub, and so has the record of one whose process is gone; this is longer."""
 
 KIND: Final = output.Kind(
     "id",

@@ -20,22 +20,20 @@ from typing import Final
 from hub.auth.recordindex import RecordIndex
 from hub.clock import Clock
 from hub.clusters.manifest import OWNER_LABEL
+from hub.clusters.owned import BY_HAND
 from hub.clusters.removal import NODE_LABEL
 from hub.store.interface import Store
 from hub.store.model import Key, Resource, RevisionConflict
 
 KIND: Final = "clean-up"
-LIMIT_S: Final = 10.0
-"""How long one may run; the session that it runs over ends with it."""
-LATE_S: Final = LIMIT_S + 5.0
+LIMIT_S: Final = 0.75
+"""How long after the call that deletes the cluster one may run. The session that it runs over ends with it, within the
+second in which every session of a deleted cluster ends."""
+LATE_S: Final = 5.0
 """A record that runs for longer lost the process that worked on it."""
 
 NOT_CONNECTED: Final = "no agent of the cluster was connected when it was deleted"
 INTERRUPTED: Final = "the hub was stopped while it removed them"
-_KINDS: Final = (
-    "namespaces", "clusterroles", "clusterrolebindings", "validatingadmissionpolicies",
-    "validatingadmissionpolicybindings", "roles", "rolebindings",
-)  # fmt: skip
 
 
 class State(enum.StrEnum):
@@ -71,7 +69,7 @@ class CleanUp:
     def command(self) -> str:
         """What a person runs in that cluster instead."""
         return (
-            f"kubectl delete {','.join(_KINDS)} --all-namespaces -l {OWNER_LABEL}={self.id};"
+            f"kubectl delete {BY_HAND} --all-namespaces -l {OWNER_LABEL}={self.id};"
             f" kubectl label nodes -l {NODE_LABEL} {NODE_LABEL}-"
         )
 
@@ -129,6 +127,10 @@ class CleanUps:
         draft = CleanUp(uid, cluster, now, user, tuple(groups), state, now, reason, instance)
         stored = await self._store.put(dataclasses.replace(draft, revision=found.revision if found else 0).resource())
         return dataclasses.replace(draft, revision=stored.revision)
+
+    def left_s(self, clean_up: CleanUp) -> float:
+        """How long it may still run. A clock that was set meanwhile makes it no longer than LIMIT_S."""
+        return min(max(clean_up.deleted_at + LIMIT_S - self._clock(), 0.0), LIMIT_S)
 
     async def pending(self, clean_up: CleanUp, reason: str) -> None:
         """It was not done, a person has to. Nothing, if somebody else has decided meanwhile."""

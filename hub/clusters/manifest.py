@@ -149,6 +149,14 @@ def documents(values: ManifestValues) -> list[Document]:
     ]
 
 
+def made() -> list[tuple[str, str, str, str]]:
+    """API version, kind, namespace and name of everything that any manifest holds."""
+    return [
+        (each["apiVersion"], each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
+        for each in _load()["documents"]
+    ]
+
+
 def dump(documents: Iterable[Mapping[str, Any]]) -> str:
     """YAML that `kubectl apply -f -` takes."""
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=False)

@@ -1,8 +1,9 @@
 """Who removes a deleted cluster's objects: the process that has the session which the record names.
 
 Everything else of the cluster is cut in the tick that learns of the deletion. This one session is spared to carry the
-clean-up and nothing else: no request can choose it, since the cluster is no more. It ends with the clean-up, or within
-a second when the agent does not answer. The records are hub.clusters.cleanups.
+clean-up and nothing else: no request can choose it, since the cluster is no more. It ends with the clean-up, and within
+the second in which the others end, whatever agent and API server do: what was not done by then is left to a person. The
+records are hub.clusters.cleanups.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hub.audit import Audit
 from hub.auth import impersonate
 from hub.clusters.cleanups import LIMIT_S, CleanUp, CleanUpIndex, CleanUps, State
 from hub.clusters.records import Cluster
-from hub.clusters.removal import NotRemoved, Removal
+from hub.clusters.removal import Ask, NotRemoved, Removal
 from hub.store.model import StoreError
 from hub.tunnel.ask import Answer, ask
 from hub.tunnel.registry import Registry, Tunnel
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of all answers of one clean-up together: who deletes a cluster may do so because its agent is in a stranger's hand,
 and what was read stays in memory until the end."""
-FIRST_S: Final = 0.8
-"""An agent that has answered nothing by then is cut, within the second in which sessions of a deleted cluster end."""
 _REASON_MAX: Final = 500
 _SHOWN: Final = 200
 """Names in an audit record; a manifest has 50. They are the other side's words."""
@@ -79,21 +78,25 @@ class Cleaner:
         reason = ""
         removed: list[str] = []
         kept: list[str] = []
+        removal = Removal(self._asking(clean_up, tunnel), clean_up.id)
         try:
-            async with asyncio.timeout(LIMIT_S):
-                removed, kept = await self._removed(clean_up, tunnel)
+            async with asyncio.timeout(self._clean_ups.left_s(clean_up)):
+                removed, kept = await removal.run()
         except NotRemoved as exc:
             reason = str(exc)
         except TimeoutError:
-            reason = f"it was not done within {LIMIT_S:g} s"
+            reason = f"it was not done within {LIMIT_S:g} s, when the last session ended"
         except RiataError as exc:
             reason = f"the agent's session failed ({exc.code.name.lower()})"
+        except (KeyError, TypeError, AttributeError) as exc:  # whatever an agent makes up, the record gets its end
+            reason = f"the API server's answers are malformed ({type(exc).__name__})"
         finally:
             self._registry.cut_spared(tunnel, Code.REVOKED)
+        if reason:
+            reason = f"{reason[:_REASON_MAX]}; {'part' if removal.has_begun else 'nothing'} of it was removed"
         await self._told(clean_up, reason, removed, kept)
 
     async def _told(self, clean_up: CleanUp, reason: str, removed: list[str], kept: list[str]) -> None:
-        reason = reason[:_REASON_MAX]
         removed, kept = ([each[:_REASON_MAX] for each in names[:_SHOWN]] for names in (removed, kept))
         fields: dict[str, Any] = {"cluster": clean_up.cluster, "cluster_uid": clean_up.id, "user": clean_up.deleted_by}
         try:
@@ -107,52 +110,30 @@ class Cleaner:
         except StoreError:
             logger.exception("a clean-up's end could not be stored")
 
-    async def _removed(self, clean_up: CleanUp, tunnel: Tunnel) -> tuple[list[str], list[str]]:
-        heard = asyncio.Event()
+    def _asking(self, clean_up: CleanUp, tunnel: Tunnel) -> Ask:
+        """Ask the API server behind the tunnel in the name of whoever deleted the cluster."""
         headers = (
             *impersonate.administrator(clean_up.deleted_by, clean_up.groups, f"clean-up-{clean_up.id[:8]}"),
             (b"user-agent", f"riata-hub/{PRODUCT_VERSION}".encode()),
         )
-
         left = ANSWERS_BYTES_MAX
 
         async def asked(method: str, path: str, accept: str, body: object) -> tuple[int, Any]:
             nonlocal left
-            answer = await _asked(tunnel, headers, method, path, accept, body, heard)
+            answer = await _asked(tunnel, headers, method, path, accept, body)
             left -= len(answer.body)
             if left < 0:
                 raise NotRemoved(f"the API server's answers have more than {ANSWERS_BYTES_MAX} bytes together")
             return answer.status, _document(answer.body)
 
-        async def outcome() -> tuple[list[str], list[str]] | NotRemoved | RiataError:
-            try:
-                return await Removal(asked, clean_up.id).run()
-            except (NotRemoved, RiataError) as exc:
-                return exc
-            except (KeyError, TypeError, AttributeError) as exc:  # whatever an agent makes up, the record gets its end
-                return NotRemoved(f"the API server's answers are malformed ({type(exc).__name__})")
-
-        async with TaskGroup("clean-up") as group:
-            work = group.spawn(outcome(), name="removal")
-            first = group.spawn(heard.wait(), name="first answer")
-            await asyncio.wait((work, first), timeout=FIRST_S, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done() and not heard.is_set():
-                raise NotRemoved("the agent did not answer in time")
-            found = await work
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return asked
 
 
-async def _asked(
-    tunnel: Tunnel, headers: Headers, method: str, path: str, accept: str, body: object, heard: asyncio.Event
-) -> Answer:
+async def _asked(tunnel: Tunnel, headers: Headers, method: str, path: str, accept: str, body: object) -> Answer:
     content = b"" if body is None else json.dumps(body).encode()
     kind = _PATCH if method == "PATCH" else _JSON
     fields = (*headers, (b"accept", accept.encode()), *(((b"content-type", kind),) if content else ()))
-    answer = await ask(tunnel.link, method, path, fields, content)
-    heard.set()
-    return answer
+    return await ask(tunnel.link, method, path, fields, content)
 
 
 def _document(content: bytes) -> Any:

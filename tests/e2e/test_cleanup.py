@@ -5,17 +5,20 @@ import asyncio
 import json
 import shlex
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
 from hub.clusters.manifest import OWNER_LABEL
-from hub.clusters.removal import KINDS, NODE_LABEL
+from hub.clusters.owned import BY_HAND
+from hub.clusters.removal import NODE_LABEL
 from tests import harness
 from tests.e2e.test_enrolment import events
 from tests.e2e.waiting import until
+from tests.faults.proxy import fault_proxy
 from tests.harness import Cluster, Hub
 from tests.harness.agents import Agent
 from tests.room import room
@@ -23,8 +26,11 @@ from tests.room import room
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 PART = {"app.kubernetes.io/part-of": "riata"}
+RBAC = "rbac.authorization.k8s.io"
+CUT_S = 1.0
+"""From the call that deletes a cluster to the end of its last session."""
 _GONE_S = 60.0
-RESOURCES = ",".join(path.rpartition("/")[2] for path, _ in KINDS.values())
+_TRIES = 8
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -41,12 +47,12 @@ async def hub(cluster: Cluster) -> AsyncIterator[Hub]:
 
 async def ours(cluster: Cluster, uid: str) -> list[str]:
     """Everything with the owner label."""
-    arguments = ("get", RESOURCES, "--all-namespaces", "-l", f"{OWNER_LABEL}={uid}", "-o", "name")
+    arguments = ("get", BY_HAND, "--all-namespaces", "-l", f"{OWNER_LABEL}={uid}", "-o", "name")
     return (await cluster.kubectl(*arguments)).check().stdout.split()
 
 
 def named(kind: str, name: str, **more: Any) -> str:
-    versions = {"ClusterRole": "rbac.authorization.k8s.io/v1"}
+    versions = {"ClusterRole": f"{RBAC}/v1"}
     metadata = {"name": name, **more}
     return json.dumps({"apiVersion": versions.get(kind, "v1"), "kind": kind, "metadata": metadata})
 
@@ -98,6 +104,38 @@ async def cut(agent: Agent, since: float) -> float:
     return time.monotonic() - since
 
 
+async def deleted_and_cut(hub: Hub, name: str, agent: Agent) -> tuple[dict[str, Any], str]:
+    """`deleted`, with a look at when the last session ended."""
+    (answer, ended), took = await asyncio.gather(deleted(hub, name), cut(agent, time.monotonic()))
+    print(f"\nthe last session of {name} ended {took:.2f} s after the call, its clean-up as {ended}")
+    assert took < CUT_S * room()
+    return answer, ended
+
+
+async def done(hub: Hub, cluster: Cluster, name: str, strange: Callable[[str], Sequence[str]] | None = None) -> str:
+    """A cluster with agents, deleted and cleaned up: its uid. `strange`: what others have there, for a uid. A machine
+    that is too busy for it in that second is given another try, behind the command that a person would type."""
+    for _ in range(_TRIES):
+        async with harness.applied_agent(hub, cluster, name=name, form={"nodeAgents": True}) as agent:
+            uid = str((await hub.api.call("GET", f"/v1/clusters/{name}"))["uid"])
+            for manifest in strange(uid) if strange else ():
+                await cluster.apply(manifest)
+            assert len(await ours(cluster, uid)) > 10
+            answer, ended = await deleted_and_cut(hub, name, agent)
+        if ended == "done":
+            return uid
+        assert "within" in (await hub.api.call("GET", f"/v1/clean-ups/{uid}"))["reason"]
+        await finished_by_hand(hub, cluster, answer)
+    raise AssertionError(f"no clean-up in {_TRIES} was quick enough")
+
+
+async def finished_by_hand(hub: Hub, cluster: Cluster, answer: Mapping[str, Any]) -> None:
+    await typed(cluster, answer["command"])
+    await gone(cluster, answer["id"])
+    await hub.api.call("DELETE", f"/v1/clean-ups/{answer['id']}")
+    assert await state(hub, answer["id"]) == "done"
+
+
 async def test_what_riata_made_goes_and_nothing_else(cluster: Cluster, hub: Hub) -> None:
     strangers = [
         named("ClusterRole", "stranger", labels=PART),
@@ -107,19 +145,10 @@ async def test_what_riata_made_goes_and_nothing_else(cluster: Cluster, hub: Hub)
     for stranger in strangers:
         await cluster.apply(stranger)
     await cluster.apply(named("Node", "chosen", labels={"a": "b", NODE_LABEL: "true"}))
-    async with harness.applied_agent(hub, cluster, name="first", form={"nodeAgents": True}) as agent:
-        uid = (await hub.api.call("GET", "/v1/clusters/first"))["uid"]
-        labelled = await ours(cluster, uid)
-        assert len(labelled) > 20
-        began = time.monotonic()
-        _, ended = await deleted(hub, "first")
-        assert ended == "done"
-        took = await cut(agent, began)
-        print(f"\nthe session that carried a clean-up of {len(labelled)} objects ended {took:.2f} s after the request")
-        assert took < 5 * room()
-        # The name is free at once, and the new cluster is another one.
-        assert (await hub.api.create_cluster("first"))["uid"] != uid
-        await hub.api.call("DELETE", "/v1/clusters/first")
+    uid = await done(hub, cluster, "first")
+    # The name is free at once, and the new cluster is another one.
+    assert (await hub.api.create_cluster("first"))["uid"] != uid
+    await hub.api.call("DELETE", "/v1/clusters/first")
     await gone(cluster, uid)
     assert not await exists(cluster, "namespace", "riata-system")
     labels = ("get", "node", "chosen", "-o", "jsonpath={.metadata.labels}")
@@ -127,16 +156,58 @@ async def test_what_riata_made_goes_and_nothing_else(cluster: Cluster, hub: Hub)
     assert await exists(cluster, "clusterrole", "stranger")
     assert await exists(cluster, "clusterrole", "other-cluster")
     assert await exists(cluster, "configmap", "stranger", "--namespace=default")
-    (done,) = events(hub.log, "clean-up-done")
-    assert done["user"] == "admin"
-    assert done["kept"] == []
+    (told,) = events(hub.log, "clean-up-done")
+    assert told["user"] == "admin"
+    assert told["kept"] == []
+
+
+async def test_who_may_label_an_object_cannot_have_it_deleted(cluster: Cluster, hub: Hub) -> None:
+    """The label is copied to objects that others own, one of them in riata's namespace."""
+
+    def precious(uid: str) -> list[str]:
+        labels = {OWNER_LABEL: uid}
+        return [
+            named("ClusterRole", "precious", labels=labels),
+            named("Namespace", "precious", labels=labels),
+            named("Secret", "precious", namespace="riata-system", labels=labels),
+        ]
+
+    uid = await done(hub, cluster, "copied", precious)
+    stay = {f"clusterrole.{RBAC}/precious", "namespace/precious", "namespace/riata-system", "secret/precious"}
+
+    async def only_those() -> bool:
+        return set(await ours(cluster, uid)) == stay
+
+    await until(only_those, what="the garbage collector", within=40, every=0.3)
+    kept = events(hub.log, "clean-up-done")[-1]["kept"]
+    assert sum("precious" in each for each in kept) == len(stay)
+    (await cluster.kubectl("delete", "clusterrole,namespace", "precious")).check()
+    await _remove_namespace(cluster)
+
+
+async def test_an_api_server_that_is_too_slow_keeps_no_session_alive(cluster: Cluster, hub: Hub) -> None:
+    """It answers each request, 0.4 s late: more than the time of a deleted cluster's last session allows."""
+    url = urlsplit(cluster.url)
+    async with fault_proxy((str(url.hostname), url.port or 443), seed=1) as slow:
+        options = ["--kube-url", f"https://127.0.0.1:{slow.port}"]
+        async with harness.applied_agent(hub, cluster, name="slow", options=options) as agent:
+            uid = (await hub.api.call("GET", "/v1/clusters/slow"))["uid"]
+            before = await ours(cluster, uid)
+            for weather in slow.weather.values():
+                weather.latency_s = 0.2
+            answer, ended = await deleted_and_cut(hub, "slow", agent)
+            assert ended == "pending"
+            reason = (await hub.api.call("GET", f"/v1/clean-ups/{uid}"))["reason"]
+            assert "within" in reason
+            assert "nothing of it was removed" in reason
+            assert await ours(cluster, uid) == before
+            for weather in slow.weather.values():
+                weather.latency_s = 0.0
+    await finished_by_hand(hub, cluster, answer)
 
 
 async def test_a_namespace_with_something_of_others_stays_with_it(cluster: Cluster, hub: Hub) -> None:
-    async with harness.applied_agent(hub, cluster, name="shared"):
-        uid = (await hub.api.call("GET", "/v1/clusters/shared"))["uid"]
-        await cluster.apply(named("Secret", "precious", namespace="riata-system"))
-        assert (await deleted(hub, "shared"))[1] == "done"
+    uid = await done(hub, cluster, "shared", lambda _: [named("Secret", "precious", namespace="riata-system")])
 
     async def only_the_namespace() -> bool:
         return await ours(cluster, uid) == ["namespace/riata-system"]
@@ -162,10 +233,7 @@ async def test_offline_it_is_pending_until_somebody_runs_the_command(cluster: Cl
         await hub.stop()  # it outlives the hub
         await hub.restart()
         assert await state(hub, answer["id"]) == "pending"
-        await typed(cluster, answer["command"])
-        await gone(cluster, answer["id"])
-        await hub.api.call("DELETE", f"/v1/clean-ups/{answer['id']}")
-        assert await state(hub, answer["id"]) == "done"
+        await finished_by_hand(hub, cluster, answer)
 
 
 async def test_without_rights_there_nothing_is_touched(cluster: Cluster, hub: Hub) -> None:
@@ -173,26 +241,19 @@ async def test_without_rights_there_nothing_is_touched(cluster: Cluster, hub: Hu
     async with harness.applied_agent(hub, cluster, name="closed", form=form) as agent:
         uid = (await hub.api.call("GET", "/v1/clusters/closed"))["uid"]
         before = await ours(cluster, uid)
-        began = time.monotonic()
-        answer, ended = await deleted(hub, "closed")
+        answer, ended = await deleted_and_cut(hub, "closed", agent)
         assert ended == "pending"
-        assert await cut(agent, began) < 5 * room()
         found = await hub.api.call("GET", f"/v1/clean-ups/{uid}")
         assert "does not let" in found["reason"]
         assert await ours(cluster, uid) == before
-        await typed(cluster, answer["command"])
-        await gone(cluster, uid)
-        await hub.api.call("DELETE", f"/v1/clean-ups/{uid}")
+        await finished_by_hand(hub, cluster, answer)
 
 
 async def test_with_several_workers_whoever_has_the_session_does_it(cluster: Cluster) -> None:
-    """Calls and sessions meet any process; four clusters make it likely that they differ."""
+    """Calls and sessions meet any process; two clusters make it likely that they differ."""
     async with harness.hub(name="hub-cleaned-workers", options=["--workers", "2"]) as hub:
-        for number in range(3):
-            async with harness.applied_agent(hub, cluster, name=f"many-{number}"):
-                answer, ended = await deleted(hub, f"many-{number}")
-                assert ended == "done"
-            await gone(cluster, answer["id"])
+        for number in range(2):
+            await gone(cluster, await done(hub, cluster, f"many-{number}"))
 
 
 async def _remove_namespace(cluster: Cluster) -> None:

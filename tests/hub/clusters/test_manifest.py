@@ -14,7 +14,6 @@ from hub import tls
 from hub.clusters.cleanups import CleanUp, State
 from hub.clusters.manifest import (
     CLUSTER_ADMINS,
-    NAMESPACE,
     OWNER_LABEL,
     PROFILES,
     ManifestError,
@@ -23,7 +22,7 @@ from hub.clusters.manifest import (
     documents,
     dump,
 )
-from hub.clusters.removal import ANCHOR, KINDS
+from hub.clusters.owned import ANCHOR, KINDS
 from proto.pins import pins_of_pem
 from tests.deploy.hostile import HOSTILE
 
@@ -167,14 +166,16 @@ def test_every_object_has_the_owner_label(ca: str) -> None:
     for each in documents(values(ca, node_agents=True)):
         assert each["metadata"]["labels"][OWNER_LABEL] == "0f1e-2d3c", each["metadata"]["name"]
         assert KINDS[each["apiVersion"], each["kind"]][1] is ("namespace" in each["metadata"])
-    assert ANCHOR in {
+    assert f"riata-agent{ANCHOR}" in {
         each["metadata"]["name"] for each in documents(values(ca)) if each["kind"] == "ClusterRoleBinding"
     }
 
 
-def test_the_command_for_a_person_names_all_that_does_not_go_with_the_namespace(ca: str) -> None:
+def test_the_command_for_a_person_names_every_kind_there_is(ca: str) -> None:
+    """Also those in the namespace: with Helm it is somebody else's, and stays."""
     clean_up = CleanUp("0f1e", "a", 0.0, "ann", (), State.PENDING, 0.0)
     kinds = clean_up.command.split()[2].split(",")
     for each in documents(values(ca, node_agents=True)):
-        if each["metadata"].get("namespace") != NAMESPACE:
-            assert KINDS[each["apiVersion"], each["kind"]][0].rpartition("/")[2] in kinds, each["metadata"]
+        assert KINDS[each["apiVersion"], each["kind"]][0].rpartition("/")[2] in kinds, each["metadata"]
+    assert kinds[-1] == "namespaces"
+    assert "podmonitors" not in kinds, "kubectl fails where there are none"
