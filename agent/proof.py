@@ -5,7 +5,7 @@ loads the Kubernetes client (14 MiB), and a node agent does neither.
 """
 
 import contextlib
-import datetime
+import time
 from collections.abc import Sequence
 
 from agent.config import Settings
@@ -17,7 +17,7 @@ from agent.uplink.credentials import AgentTokenFile, HubCredential
 
 def wall_clock() -> float:
     """Seconds since the epoch."""
-    return datetime.datetime.now(datetime.UTC).timestamp()
+    return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 def choose(

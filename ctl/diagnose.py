@@ -30,6 +30,8 @@ def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagn
         said = reach.cause_of(exc.os_error)[1]
         return causes.PROXY_UNREACHABLE.found(known, through=through, said=said)
     error = _system(exc)
+    if error is None and through:  # the other end of what broke off is the proxy
+        return causes.PROXY_REFUSED.found(known, through=through, said=f"broke off the way to {host}:{port}")
     if error is None:
         return causes.TCP_BROKEN.found(known, at=f"{host}:{port}")
     return reach.diagnose(error, host, port, through=through, names=known)

@@ -1,6 +1,6 @@
 """`riata doctor`."""
 
-import datetime
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,7 +20,7 @@ async def doctor(
     A line says ok, warn, fail, or not-run (something before it failed), what it means and the cure. Nothing is changed.
     Exit code 1 when a check failed. The cluster's side: riata-agent doctor, in the agent's pod.
     """
-    found = await report.examine(common.profile, clusters, datetime.datetime.now(datetime.UTC).timestamp())
+    found = await report.examine(common.profile, clusters, time.clock_gettime(time.CLOCK_REALTIME))
     if common.output in {"json", "yaml"}:
         output.document(findings.document(found), common.output)
     elif common.output == "name":

@@ -15,7 +15,7 @@ KEY = ConnectionKey("hub.test", 8443, True, True, None, None, None)
     [
         (TimeoutError(), "tcp-silent", "hub.test:8443 through the proxy http://p.test:1"),
         (aiohttp.SocketTimeoutError(), "tcp-silent", "no answer"),
-        (aiohttp.ServerDisconnectedError(), "tcp-broken", "hub.test:8443 broke off"),
+        (aiohttp.ServerDisconnectedError(), "proxy-refused", "http://p.test:1 broke off the way to hub.test:8443"),
         (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "x")), "tcp-refused", "refused"),
         (aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")), "proxy-unreachable", "No route"),
         (ConnectionResetError(104, "reset"), "tcp-unreachable", "reset"),
@@ -26,6 +26,11 @@ def test_each_has_its_row(exc: BaseException, cause: str, words: str) -> None:
     assert found.cause == cause
     assert words in found.what
     assert "s3cret" not in found.what
+
+
+def test_without_a_proxy_it_is_the_hub_that_broke_off() -> None:
+    found = diagnose.explain(aiohttp.ServerDisconnectedError(), LOGIN, None)
+    assert (found.cause, "hub.test:8443 broke off" in found.what) == ("tcp-broken", True)
 
 
 def test_places_and_addresses() -> None:

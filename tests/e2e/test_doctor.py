@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import datetime
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,9 @@ from tests.harness.pki import write_private
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
+BEHIND_A_PROXY = ("--hub-url", "https://hub.test")
+"""No proxy leads to a loopback address, whatever HTTPS_PROXY says: as Go programs read it."""
+
 
 def findings(done: Result) -> dict[str, tuple[str, str, str]]:
     """By check: level, cause, and the whole of the words."""
@@ -30,8 +34,10 @@ def findings(done: Result) -> dict[str, tuple[str, str, str]]:
     return {each["check"]: (each["level"], each["cause"], f"{each['what']}. {each['cure']}") for each in listed}
 
 
-async def examined(agent: Agent, *options: str, rc: int) -> dict[str, tuple[str, str, str]]:
-    done = await agent.doctor("-o", "json", *options)
+async def examined(
+    agent: Agent, *options: str, rc: int, variables: Mapping[str, str] | None = None
+) -> dict[str, tuple[str, str, str]]:
+    done = await agent.doctor("-o", "json", *options, variables=variables)
     assert done.rc == rc, done.stdout + done.stderr
     return findings(done)
 
@@ -112,6 +118,80 @@ async def test_a_load_balancer_that_passes_no_upgrade(hub_line: Line, tmp_path: 
     assert [found[check][0] for check in ("tls", "pin", "http", "clock", "credential")] == ["ok"] * 4 + ["not-run"]
 
 
+@contextlib.asynccontextmanager
+async def expired(directory: Path) -> AsyncIterator[tuple[str, Path, str]]:
+    """A hub's place whose certificate, of a CA that is pinned and good, ended yesterday: URL, CA file and pin."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(directory / "expired.crt"))
+    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1", not_before=ended - datetime.timedelta(days=1), not_after=ended).configure_cert(shown)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=shown)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield url, directory / "expired.crt", pins.pins_of_pem(ca.cert_pem.bytes())[0]
+
+
+@contextlib.asynccontextmanager
+async def dying_proxy() -> AsyncIterator[str]:
+    """An HTTP proxy that dies of the first request."""
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n")
+        writer.transport.abort()
+
+    server = await asyncio.start_server(die, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def clock(directory: Path, seconds: float) -> dict[str, str]:
+    """The variables of a Python process whose clock is wrong by so much."""
+    (directory / "sitecustomize.py").write_text(
+        f"""import time
+def _wrong(clock, _read=time.clock_gettime):
+    return _read(clock) + ({seconds} if clock == time.CLOCK_REALTIME else 0)
+time.clock_gettime = _wrong
+time.time = lambda: _wrong(time.CLOCK_REALTIME)
+"""
+    )
+    return {"PYTHONPATH": str(directory)}
+
+
+async def test_a_certificate_that_has_ended(hub_line: Line, tmp_path: Path) -> None:
+    async with (
+        harness.agent(hub_line.hub, hub_line.light, name="late", enrol=True) as agent,
+        expired(tmp_path) as (url, file, pin),
+    ):
+        found = await examined(agent, "--hub-url", url, "--hub-ca-file", str(file), "--hub-ca-pin", pin, rc=1)
+    assert found["tls"][:2] == ("fail", "tls-dates"), found
+    assert "expired" in found["tls"][2]
+    assert "Renew it at the hub" in found["tls"][2]
+
+
+async def test_a_proxy_that_is_dead_or_dies(hub_line: Line) -> None:
+    async with harness.agent(hub_line.hub, hub_line.light, name="proxied", enrol=True) as agent, dying_proxy() as proxy:
+        dead = await examined(agent, *BEHIND_A_PROXY, rc=1, variables={"HTTPS_PROXY": "http://127.0.0.1:1"})
+        dying = await examined(agent, *BEHIND_A_PROXY, rc=1, variables={"HTTPS_PROXY": proxy})
+    assert dead["proxy"][:2] == ("fail", "proxy-unreachable"), dead
+    assert dying["proxy"][:2] == ("fail", "proxy-refused"), dying
+    assert "HTTPS_PROXY" in dead["proxy"][2]
+    assert "HTTPS_PROXY" in dying["proxy"][2]
+
+
+@pytest.mark.parametrize(("seconds", "side"), [(-400, "behind"), (400, "ahead of")])
+async def test_a_clock_that_is_wrong(hub_line: Line, tmp_path: Path, seconds: float, side: str) -> None:
+    """The doctor measures it, and what it signs is outside of the hub's window."""
+    async with harness.agent(hub_line.hub, hub_line.light, name=f"untimely{seconds}", enrol=True) as agent:
+        (agent.directory / "join.token").unlink()
+        found = await examined(agent, rc=1, variables=clock(tmp_path, seconds))
+    assert found["clock"][:2] == ("fail", "clock-wrong"), found
+    assert f"{side} the hub's" in found["clock"][2]
+    assert found["credential"][0] == "fail"
+    assert f"s {side} the hub's" in found["credential"][2]
+
+
 async def test_missing_rights_are_named(hub_line: Line, tmp_path: Path) -> None:
     """With the token of a ServiceAccount that nobody gave anything."""
     (await hub_line.light.kubectl("create", "serviceaccount", "nobody", "--namespace", "default")).check()
@@ -148,8 +228,9 @@ async def test_the_operators_side(hub_line: Line, tmp_path: Path) -> None:
         "RIATA_CA_FILE": str(hub_line.hub.ca_file), "RIATA_TOKEN_FILE": str(hub_line.hub.admin_token_file),
     }  # fmt: skip
 
-    async def riata(*arguments: str) -> Result:
-        return await harness.execute([*tools.console_script("riata", "ctl"), *arguments], env=environment, timeout=60)
+    async def riata(*arguments: str, **variables: str) -> Result:
+        command = [*tools.console_script("riata", "ctl"), *arguments]
+        return await harness.execute(command, env=environment | variables, timeout=60)
 
     name = hub_line.light.name
     (await riata("kubeconfig", name, "--merge")).check()
@@ -161,6 +242,17 @@ async def test_the_operators_side(hub_line: Line, tmp_path: Path) -> None:
     done = await riata("doctor", "never-there", "-o", "json")
     assert done.rc == 1
     assert findings(done)["clusters"][:2] == ("fail", "cluster-away")
+    _, behind = BEHIND_A_PROXY
+    done = await riata("doctor", "-o", "json", RIATA_HUB=behind, HTTPS_PROXY="http://127.0.0.1:1")
+    assert findings(done)["proxy"][:2] == ("fail", "proxy-unreachable"), done.stdout
+    async with dying_proxy() as proxy:
+        done = await riata("doctor", "-o", "json", RIATA_HUB=behind, HTTPS_PROXY=proxy)
+        assert findings(done)["proxy"][:2] == ("fail", "proxy-refused"), done.stdout
+    async with expired(tmp_path) as (url, file, _):
+        done = await riata("doctor", "-o", "json", RIATA_HUB=url, RIATA_CA_FILE=str(file))
+        assert findings(done)["tls"][:2] == ("fail", "tls-dates"), done.stdout
+    done = await riata("doctor", "-o", "json", **clock(tmp_path, 3_600))
+    assert findings(done)["clock"][:2] == ("fail", "clock-wrong"), done.stdout
     environment["RIATA_CA_FILE"] = str(next(hub_line.light.directory.rglob("ca.crt")))
     done = await riata("doctor", "-o", "json")
     assert findings(done)["pin"][:2] == ("fail", "pin-other-ca"), done.stdout

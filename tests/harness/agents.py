@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,18 +62,31 @@ class Agent:
         await self._start()
         await self.connected()
 
-    async def doctor(self, *options: str) -> Result:
-        """`riata-agent doctor` beside the agent, with its settings and in its surroundings; `options` win."""
+    async def doctor(self, *options: str, variables: Mapping[str, str] | None = None) -> Result:
+        """`riata-agent doctor` beside the agent, with its settings and in its surroundings; `options` and `variables`
+        win."""
         command = _command(self.directory, self.pod, self.hub, "doctor", [*self.options, *options], self.environment)
         command += ["--health-listen", urlsplit(self.health_url).netloc]
-        variables = {**_environment(self.pod), **(self.environment or {})}
-        return await execute(["env", "-i", *(f"{k}={v}" for k, v in variables.items()), *command])
+        surroundings = {**_environment(self.pod), **(self.environment or {}), **(variables or {})}
+        return await execute(["env", "-i", *(f"{k}={v}" for k, v in surroundings.items()), *command])
 
     async def connected(self, timeout_s: float = _CONNECTED_S) -> None:
         """Wait until the hub calls the cluster connected. Raises HarnessError with the agent's log."""
+        await self._until(lambda: self.hub.api.connected(self.cluster), timeout_s)
+
+    async def in_list(self, agent_id: str, timeout_s: float = _CONNECTED_S) -> None:
+        """The same for this agent, as the hub's list calls it: a node agent connects no cluster by itself."""
+
+        async def listed() -> bool:
+            items = (await self.hub.api.call("GET", "/v1/agents"))["items"]
+            return any(each["id"] == agent_id and each["connected"] for each in items)
+
+        await self._until(listed, timeout_s)
+
+    async def _until(self, is_there: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not await self.hub.api.connected(self.cluster):
+        while not await is_there():
             self.child.check()
             if loop.time() > deadline:
                 raise HarnessError(f"{self.cluster} not connected within {timeout_s:g} s\n{tail(self.log)}")
@@ -90,11 +103,18 @@ class Agent:
 
 
 async def started(
-    cluster: str, pod: AgentPod, directory: Path, hub: Hub, options: Sequence[str], environment: Mapping[str, str]
+    cluster: str,
+    pod: AgentPod,
+    directory: Path,
+    hub: Hub,
+    options: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    mode: str = "cluster",
 ) -> Agent:
     """An agent that has its settings from its environment, up and perhaps not connected yet. Stop it."""
     ready_file = directory / "ready.json"
-    child = _spawn(directory, pod, hub, ready_file, options, environment)
+    child = _spawn(directory, pod, hub, ready_file, options, environment, mode=mode)
     running = Agent(cluster, pod, directory, hub, list(options), child, environment=environment)
     ready = await wait_ready_file(ready_file, child, _READY_S)
     running.health_url, running.metrics_url = ready["health_url"], ready["metrics_url"]
@@ -109,8 +129,9 @@ def _spawn(
     options: Sequence[str],
     settings: Mapping[str, str] | None = None,
     proxies: Mapping[str, str] | None = None,
+    mode: str = "cluster",
 ) -> Child:
-    command = _command(directory, pod, hub, "cluster", options, settings)
+    command = _command(directory, pod, hub, mode, options, settings)
     command += ["--ready-file", str(ready_file)]
     environment = {**_environment(pod), **(settings or {}), **(proxies or {})}
     return Child.start("riata-agent", command, log=directory / "agent.log", env=environment, cwd=directory)

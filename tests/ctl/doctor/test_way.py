@@ -116,6 +116,18 @@ async def test_a_proxy_that_refuses(ca: trustme.CA) -> None:
     assert "403" in _failed(found, "proxy", "proxy-refused", "CONNECT").what
 
 
+async def test_a_proxy_that_dies_of_the_request(ca: trustme.CA) -> None:
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(die, "127.0.0.1", 0)
+    async with server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await _examine(_login("https://hub.test", ca), HTTPS_PROXY=proxy)
+    assert "broke off the way to hub.test:443" in _failed(found, "proxy", "proxy-refused", "HTTPS_PROXY").what
+
+
 async def test_a_variable_that_names_no_proxy(ca: trustme.CA) -> None:
     found = await _examine(_login("https://hub.test", ca), HTTPS_PROXY="socks5://127.0.0.1:1")
     assert "HTTPS_PROXY" in _failed(found, "proxy", "proxy-unusable", "").what
