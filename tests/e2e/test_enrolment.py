@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import time
 import urllib.request
@@ -16,9 +17,12 @@ from tests import harness
 from tests.e2e import measures
 from tests.e2e.line import Line
 from tests.e2e.waiting import until
+from tests.harness import kubeconfigs, tools
 from tests.harness.agents import Agent
+from tests.harness.children import RUN_VARIABLE, Child
 from tests.harness.pki import write_private
 from tests.harness.records import written
+from tests.harness.runs import Run
 from tests.room import room
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
@@ -59,6 +63,42 @@ async def test_an_agent_joins_and_comes_back_by_its_key(hub_line: Line) -> None:
         assert await status_of(hub_line, "enrolled") == 200
         (listed,) = (await hub_line.api.must("GET", "/v1/clusters/enrolled/join-tokens"))["items"]
         assert listed["usedAt"] is not None
+
+
+async def test_outside_kubernetes_a_kubeconfig_is_all_it_needs(hub_line: Line, tmp_path: Path) -> None:
+    """The command of docs/operate/join.md, section 2, on a machine that has nothing of a pod: a pin, no CA file."""
+    hub, light = hub_line.hub, hub_line.light
+    for manifest in light.manifests():
+        (await light.kubectl("apply", "-f", str(manifest))).check()
+    create = ("create", "token", "riata-agent", "--namespace", "riata-system")
+    token = (await light.kubectl(*create)).check().stdout.strip()
+    kubeconfig = kubeconfigs.with_token(tmp_path / "kubeconfig", url=light.url, ca=light.ca_file, token=token)
+    await hub.api.create_cluster("outside")
+    write_private(tmp_path / "join.token", (await hub.api.join_token("outside")).encode())
+    command = [
+        *tools.console_script("riata-agent", "agent"),
+        "cluster",
+        "--hub-url",
+        hub.url,
+        "--hub-ca-pin",
+        hub.ca_pin,
+    ]
+    command += ["--key-file", str(tmp_path / "agent.key"), "--join-token-file", str(tmp_path / "join.token")]
+    command += ["--kubeconfig", str(kubeconfig), "--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    environment = {"LANG": "C.UTF-8", "PATH": os.environ["PATH"], RUN_VARIABLE: Run.current().name}
+
+    async def there() -> bool:
+        return await hub.api.connected("outside")
+
+    for _ in range(2):  # the second time by its key alone
+        agent = Child.start("riata-agent", command, log=tmp_path / "agent.log", env=environment, cwd=tmp_path)
+        try:
+            await until(there, what="the agent to be connected", within=30)
+            assert await status_of(hub_line, "outside") == 200
+        finally:
+            await agent.stop(10)
+        assert (tmp_path / "agent.key").stat().st_mode & 0o777 == 0o600
+        (tmp_path / "join.token").unlink(missing_ok=True)
 
 
 async def test_a_key_is_kept_before_the_hub_hears_of_it_and_a_crash_is_the_same_join(hub_line: Line) -> None:
