@@ -9,7 +9,7 @@ import importlib
 import json
 import pathlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 from ctl import errors
@@ -18,8 +18,8 @@ from ctl.demo import progress, running
 NAMESPACE = "demo"
 NODES = 20
 """Simulated nodes of a light cluster: enough to look like one, and there in two seconds."""
-_FORM = {"nodeAgents": False}
-"""Of the manifests: node agents run as pods only, and a demo has no image to start them from."""
+_FORM = {"nodeAgents": True}
+"""Of the manifests."""
 
 _NAMES = ("alpha", "beta", "gamma")
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -56,10 +56,11 @@ def harness() -> Any:
 async def demo(
     directory: pathlib.Path, steps: progress.Steps, *, keep: bool, light: bool
 ) -> AsyncIterator[running.Running]:
-    """Three clusters with workloads, a hub, and an agent for each, connected.
+    """Three clusters with workloads, a hub, and for each a cluster agent and a node agent of the fallback, connected.
 
-    Each way in is the one of docs/operate/join.md: a cluster at the hub, its manifest applied, and an agent with what
-    that gives it (ServiceAccount, Secrets, ConfigMap). Only its process is ours: no image has to be built for a demo.
+    Each way in is the one of docs/operate/join.md: a cluster at the hub, its manifest applied, and agents with what
+    that gives them (ServiceAccount, Secrets, ConfigMaps, tokens of their pods). Only the processes are ours: no image
+    has to be built for a demo.
 
     `keep`: their logs stay behind. `light`: no full cluster, even where one can be made.
     """
@@ -79,11 +80,8 @@ async def demo(
         clusters = await _clusters(stack, steps, loaded, full=not obstacle)
         with steps.step("hub"):
             hub = await stack.enter_async_context(loaded.hub())
-        pids = {"hub": hub.pid}
+        pids = {"hub": hub.pid} | await _agents(stack, steps, loaded, hub, clusters)
         for cluster in clusters:
-            with steps.step(f"agent of {cluster.name}"):
-                agent = await stack.enter_async_context(loaded.applied_agent(hub, cluster, form=_FORM))
-            pids[f"{cluster.name}/agent"] = agent.pid
             pids |= {f"{cluster.name}/{role}": pid for role, pid in cluster.pids.items()}
         yield running.Running(
             hub_url=hub.url,
@@ -125,13 +123,33 @@ async def _clusters(stack: contextlib.AsyncExitStack, steps: progress.Steps, loa
         with steps.step(f"{name}: workloads"):
             await _workloads(made[name])
 
+    await _side_by_side([make(name, whole=full and name == _NAMES[0]) for name in _NAMES])
+    return [made[name] for name in _NAMES]
+
+
+async def _agents(
+    stack: contextlib.AsyncExitStack, steps: progress.Steps, loaded: Any, hub: Any, clusters: list[Any]
+) -> dict[str, int]:
+    """A cluster agent and a node agent for each cluster; their process ids."""
+    pids: dict[str, int] = {}
+
+    async def start(cluster: Any) -> None:
+        with steps.step(f"agents of {cluster.name}"):
+            agent = await stack.enter_async_context(loaded.applied_agent(hub, cluster, form=_FORM))
+            node_agent = await stack.enter_async_context(loaded.applied_node_agent(hub, cluster))
+        pids.update({f"{cluster.name}/agent": agent.pid, f"{cluster.name}/node-agent": node_agent.pid})
+
+    await _side_by_side([start(cluster) for cluster in clusters])
+    return pids
+
+
+async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:
     try:
         async with asyncio.TaskGroup() as group:
-            for name in _NAMES:
-                group.create_task(make(name, whole=full and name == _NAMES[0]))
+            for each in work:
+                group.create_task(each)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed
-    return [made[name] for name in _NAMES]
 
 
 def _light(loaded: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import pathlib
 import signal
 
@@ -28,11 +29,13 @@ async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(
         assert demo.took_s <= READY_S * room()
         full = harness.full_obstacle() is None
         assert [c["size"] for c in demo.made["clusters"]] == ["full" if full else "light", "light", "light"]
-        assert {"hub", "alpha/agent", "beta/agent", "gamma/agent", "beta/kube-apiserver"} <= demo.made["pids"].keys()
+        agents = {f"{name}/{agent}" for name in ("alpha", "beta", "gamma") for agent in ("agent", "node-agent")}
+        assert {"hub", *agents, "beta/kube-apiserver"} <= demo.made["pids"].keys()
         for cluster in demo.made["clusters"]:
             ready = (await demo.kubectl(cluster["context"], "get", "deployment", "hello", "-o", "name")).check()
             assert ready.stdout == "deployment.apps/hello\n"
             await _came_in_by_its_manifest(demo, cluster["context"])
+        await _node_agents_serve(demo, "gamma")
         if full:
             await _pods_are_real(demo)
             await _network_can_be_entered(demo)
@@ -53,6 +56,16 @@ async def _came_in_by_its_manifest(demo: Demo, context: str) -> None:
     uids = {item["metadata"]["labels"]["riata.io/cluster-uid"] for item in items}
     assert len(uids) == 1
     assert ("Deployment", "riata-agent") in found
+
+
+async def _node_agents_serve(demo: Demo, name: str) -> None:
+    """When the cluster agent is gone, kubectl goes by way of the node agent."""
+    os.kill(demo.made["pids"][f"{name}/agent"], signal.SIGKILL)
+
+    async def answers() -> bool:
+        return (await demo.kubectl(f"riata-{name}", "get", "nodes", "-o", "name")).rc == 0
+
+    await until(answers, what="kubectl by way of the node agent", within=20)
 
 
 async def _pods_are_real(demo: Demo) -> None:

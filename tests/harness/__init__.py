@@ -5,7 +5,7 @@ Every process dies with the one that started it, however that one ends; what is 
 
 from tests.harness.agent_pod import AgentPod
 from tests.harness.agents import Agent, agent
-from tests.harness.applied import applied_agent
+from tests.harness.applied import applied_agent, applied_node_agent
 from tests.harness.clusters import Cluster
 from tests.harness.commands import Result, execute, kubectl, kubectl_command
 from tests.harness.failures import HarnessError, MissingTool
@@ -26,6 +26,7 @@ __all__ = [
     "Result",
     "agent",
     "applied_agent",
+    "applied_node_agent",
     "execute",
     "full",
     "full_obstacle",

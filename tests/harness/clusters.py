@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from tests.harness import tools
-from tests.harness.agent_pod import AgentPod
+from tests.harness.agent_pod import AgentPod, PodOf
 from tests.harness.commands import Result, execute, kubectl
 from tests.harness.isolation import TABLE
 
@@ -61,12 +61,12 @@ class Cluster:
         store = ["ctr", "--address", str(self.directory / "containerd.sock"), "--namespace", "k8s.io"]
         (await execute([*inside, *store, "images", "import", str(archive)], timeout=60)).check()
 
-    async def agent_pod(self, directory: Path, *, apply: bool = True) -> AgentPod:
-        """What an agent's pod would have, laid out in `directory`; its token is rotated until the cluster ends.
+    async def agent_pod(self, directory: Path, *, apply: bool = True, of: PodOf | None = None) -> AgentPod:
+        """What an agent's pod would have, laid out in `directory`; its tokens are rotated until the cluster ends.
 
-        `apply` False: its rights are there already.
+        `apply` False: its rights are there already. `of`: whose pod, the Deployment's when None.
         """
-        pod = await AgentPod.create(self, directory, apply=apply)
+        pod = await AgentPod.create(self, directory, apply=apply, of=of)
         self.pods.append(pod)
         return pod
 
