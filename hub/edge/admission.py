@@ -22,6 +22,8 @@ SHRINKAGE: Final = 0.75
 
 
 PEEKED_BYTES: Final = 4096
+SORTED_MAX: Final = 1024
+"""Looks at silent connections in one turn, 2 ms."""
 _MARK: Final = SUBPROTOCOL.encode("ascii")
 
 Accepted = tuple[socket.socket, object]
@@ -45,7 +47,8 @@ class Window:
 
 class Waiting:
     """Accepted connections without a handshake, in two lanes that take turns: of agents, and of all others. Who
-    administers the hub while five thousand agents come back waits for one of them, not for all.
+    administers the hub while five thousand agents come back waits for one of them, not for all. A client that has said
+    nothing yet is in neither, and next when nobody else is.
 
     In its lane the newest is next. In a storm the oldest wait for its end anyway, and may have given up.
     """
@@ -53,20 +56,27 @@ class Waiting:
     def __init__(self) -> None:
         self._agents: list[Accepted] = []
         self._others: list[Accepted] = []
+        self._silent: list[Accepted] = []
         self._is_turn_of_agents = False
 
     def __len__(self) -> int:
-        return len(self._agents) + len(self._others)
+        return len(self._agents) + len(self._others) + len(self._silent)
 
     def put(self, sock: socket.socket, address: object) -> None:
-        lane = self._agents if _is_of_agent(sock) else self._others
-        lane.append((sock, address))
+        self._lane_of(sock).append((sock, address))
+
+    def sort(self) -> None:
+        """See who has spoken meanwhile, of the newest SORTED_MAX."""
+        latest = self._silent[-SORTED_MAX:]
+        del self._silent[-SORTED_MAX:]
+        for accepted in latest:
+            self._lane_of(accepted[0]).append(accepted)
 
     def take(self) -> Accepted | None:
         """The next whose client is still there; sockets of the others are closed. None if nobody is."""
         self._is_turn_of_agents = not self._is_turn_of_agents
-        lanes = (self._agents, self._others) if self._is_turn_of_agents else (self._others, self._agents)
-        for lane in lanes:
+        first, second = (self._agents, self._others) if self._is_turn_of_agents else (self._others, self._agents)
+        for lane in (first, second, self._silent):
             while lane:
                 sock, address = lane.pop()
                 if not gone([sock]):
@@ -76,15 +86,15 @@ class Waiting:
 
     def close(self) -> None:
         """Close them all."""
-        for lane in (self._agents, self._others):
+        for lane in (self._agents, self._others, self._silent):
             while lane:
                 lane.pop()[0].close()
 
-
-def _is_of_agent(sock: socket.socket) -> bool:
-    """What has arrived names the tunnel's subprotocol: in TLS agents offer it by ALPN (RFC 7301), in the clear it is in
-    the head of their only request. It is a hint, and whoever gives it falsely waits among agents."""
-    try:
-        return _MARK in sock.recv(PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:  # nothing has arrived, or the end
-        return False
+    def _lane_of(self, sock: socket.socket) -> list[Accepted]:
+        """By what has arrived: whether it names the tunnel's subprotocol. In TLS agents offer it by ALPN (RFC 7301), in
+        the clear it is in the head of their only request. It is a hint: whoever gives it falsely waits among agents."""
+        try:
+            said = sock.recv(PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:  # nothing has arrived, or the end
+            return self._silent
+        return self._agents if _MARK in said else self._others

@@ -194,6 +194,7 @@ class Listener:
         if self._due_since is not None:
             self._window.turned(time.thread_time() - self._due_since)
             self._due_since = None
+        self._waiting.sort()
         for _ in range(_GREETINGS_PER_TURN):
             if self._handshakes >= self._window.size or (found := self._waiting.take()) is None:
                 break

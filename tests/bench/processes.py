@@ -33,3 +33,13 @@ def children_seconds() -> float:
     """Return the CPU seconds of this process and of its children that have ended: the load clients."""
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def share_cores(hub: int, *others: int) -> None:
+    """Give the hub one core and `others` the rest, as on the machine of the promises (facts/security.md §3): agents are
+    other machines. Nothing where there is only one. To be called before a process has threads."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(hub, cores[:1])
+        for pid in others:
+            os.sched_setaffinity(pid, cores[1:])

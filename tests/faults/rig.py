@@ -112,6 +112,11 @@ class Replica:
         hub_id = json.loads((self.cluster.hub.directory / "ready.json").read_text())["hub_id"]
         self.cluster.issuer.project(self.directory / "node.token", hub_id, self.cluster.uid, self.name)
 
+    @property
+    def pid(self) -> int:
+        assert self.child is not None
+        return self.child.pid
+
     def send(self, number: int) -> None:
         """A signal: SIGSTOP, SIGCONT."""
         assert self.child is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import processes
+from tests.bench.processes import CORES
 from tests.bench.scale import fleet, probe
 from tests.bench.scale.hub import Hub
 from tests.bench.scale.steps import fleet_hub
@@ -28,6 +29,7 @@ async def test_agents_come_back_from_a_killed_hub_in_a_storm_that_others_survive
     seed = figures.seed()
     async with a_hub() as hub:
         await hub.kill()
+        hub.has_core = True
         shown = await fleet.enrol(hub, CLUSTERS)
         await hub.start()
         async with fleet.connected(hub, shown) as agents:
@@ -43,6 +45,7 @@ async def test_agents_come_back_from_a_killed_hub_in_a_storm_that_others_survive
         seed,
         agents=CLUSTERS * fleet.PER_CLUSTER,
         generators=len(agents),
+        cores=CORES,
         hub_started_in_s=started_s,
         all_back_after_s=back_s,
         hub_cpu_s=spent_s,

@@ -15,7 +15,7 @@ from hub.clock import wall_clock
 from hub.clusters.records import Clusters
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from proto import credentials
-from tests.bench import rig
+from tests.bench import processes, rig
 from tests.bench.scale import agents, shown
 from tests.bench.scale.hub import Hub
 
@@ -92,6 +92,10 @@ class Generator:
             )
         return cls(name, process, log)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def heard(self, timeout_s: float = WAIT_MAX_S) -> dict[str, Any]:
         """The next thing it says. Raises RuntimeError when it says nothing in time, or has ended."""
         assert self._process.stdout is not None
@@ -130,6 +134,8 @@ async def connected(hub: Hub, lines: list[str]) -> AsyncIterator["Agents"]:
             command = [sys.executable, "-m", agents.__name__, hub.url, str(hub.ca), str(file), str(PER_CLUSTER)]
             generator = await Generator.start("agents", hub.directory / f"agents-{at}.log", command)
             stack.push_async_callback(generator.end)
+            if hub.has_core:
+                processes.share_cores(hub.pid, generator.pid)
             generators.append(generator)
         fleet = Agents(generators)
         await fleet.all_open()

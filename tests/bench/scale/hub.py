@@ -28,6 +28,8 @@ class Hub:
     ready: dict[str, Any] = dataclasses.field(default_factory=dict)
     listens_at: float = 0.0
     """Since when, on the monotonic clock."""
+    has_core: bool = False
+    """A core is for it alone, the agents have the others."""
 
     @classmethod
     async def create(cls, directory: Path) -> "Hub":
@@ -61,6 +63,8 @@ class Hub:
         listen = self.url.removeprefix("https://") if self.ready else "127.0.0.1:0"
         log = self.directory / "hub.log"
         self.process = await rig.launch(log, rig.hub_command(self.directory, listen), **SETTINGS)
+        if self.has_core:
+            processes.share_cores(self.process.pid)
         file = self.directory / rig.HUB_READY
         while not file.exists():
             if self.process.returncode is not None or time.monotonic() - began > START_MAX_S:

@@ -22,7 +22,8 @@ class Crowd:
 
     def knocks(self, name: str, said: bytes = HELLO_OF_USER) -> None:
         client, accepted = socket.socketpair()
-        client.sendall(said)
+        if said:
+            client.sendall(said)
         self.clients[name] = client
         self.waiting.put(accepted, name)
 
@@ -72,8 +73,20 @@ def test_agents_take_turns_with_all_others_and_the_newest_is_next(said: bytes) -
     crowd.knocks("silent", b"")
     crowd.knocks("user")
     assert len(crowd.waiting) == 7
-    assert crowd.let_in() == ["agent 3", "user", "agent 2", "silent", "agent 1", "early user", "agent 0"]
+    assert crowd.let_in() == ["agent 3", "user", "agent 2", "early user", "agent 1", "agent 0", "silent"]
     assert len(crowd.waiting) == 0
+    crowd.close()
+
+
+def test_who_speaks_late_finds_its_lane() -> None:
+    crowd = Crowd()
+    for name in ("silent", "agent", "user"):
+        crowd.knocks(name, b"")
+    crowd.knocks("early agent", HELLO_OF_AGENT)
+    crowd.clients["agent"].sendall(HELLO_OF_AGENT)
+    crowd.clients["user"].sendall(HELLO_OF_USER)
+    crowd.waiting.sort()
+    assert crowd.let_in() == ["agent", "user", "early agent", "silent"]
     crowd.close()
 
 
