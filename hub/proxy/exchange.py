@@ -174,6 +174,12 @@ class Exchange:
     def head(self, message: HttpHead) -> None:
         if self.has_ended:
             return
+        stream = self.stream
+        if stream is None or stream.peer_ended or not self.relay.holding.hold(self, stream, message):
+            self.answer(message)
+
+    def answer(self, message: HttpHead) -> None:
+        """The response begins: from now on nothing is asked again."""
         self.relay.answering(self)
         self._has_head = True
         if self.kept is not None:

@@ -26,6 +26,7 @@ from hub.proxy.classify import classify
 from hub.proxy.compressed import Turns
 from hub.proxy.exchange import Exchange
 from hub.proxy.fields import Sorted, sort_fields
+from hub.proxy.held import Holding
 from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.replay import KeptBytes
@@ -101,6 +102,7 @@ class Relay:
         metrics.compressed_bodies.set_function(lambda: self.histories.bodies)
         self.compressed_wire, self.compressed_plain = metrics.compressed("wire"), metrics.compressed("plain")
         self._silence = Silence(routes, self.limits, now)
+        self.holding = Holding(now)
         self.kept = KeptBytes()
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
@@ -423,6 +425,7 @@ class Relay:
             await asyncio.sleep(self.limits.sweep_interval_s)
             self._impatience.forget(self._now())
             self._silence.look()
+            self.holding.look()
             self.relieve()
 
 

@@ -5,7 +5,8 @@ program. A request dies where its query says, `?fault=mid_body&id=7`, in the fir
 that id in DIRECTORY, with the monotonic time of the death, keeps the next agent alive.
 
 `after_dial`: the connection to the API server is there, nothing was written to it. `after_send`: the request was
-written. `mid_head`: half of the WebSocket frame with the answer's head was written. `mid_body`: a part of the body was.
+written. `mid_head`: half of the WebSocket frame with the answer's head was written. `early_body`: a first part of the
+body was. `mid_body`: more than a hub holds back was.
 """
 
 import os
@@ -20,10 +21,12 @@ from typing import Any, Final
 from agent import cli
 from agent.relay.connection import KubeConnection
 from agent.relay.exchange import Exchange
+from hub.proxy.held import HELD_BYTES_MAX
 from proto import websocket
 from proto.aio.websocket import WebSocketTransport
 
-POINTS: Final = ("after_dial", "after_send", "mid_head", "mid_body")
+POINTS: Final = ("after_dial", "after_send", "mid_head", "early_body", "mid_body")
+MID_BYTES: Final = 2 * HELD_BYTES_MAX
 _WISH: Final = re.compile(rb"[?&]fault=([a-z_]+)&id=([A-Za-z0-9._-]+)")
 
 
@@ -34,6 +37,8 @@ class Failpoints:
         self._directory = directory
         self._at_write = ""
         self._id = ""
+        self._to_pass = 0
+        """Bytes that still leave before the death."""
 
     def wished(self, exchange: Any, point: str) -> bool:
         """Whether the request of this exchange is to die here."""
@@ -73,12 +78,14 @@ class Failpoints:
             on_head(exchange, *args, **more)
 
         def part(exchange: Any, chunk: bytes, *, end: bool) -> None:
-            if not end and self.wished(exchange, "mid_body"):
-                self._at_write = "whole"
+            if not end and not self._at_write:
+                self._to_pass = MID_BYTES if self.wished(exchange, "mid_body") else 0
+                self._at_write = "whole" if self._to_pass or self.wished(exchange, "early_body") else ""
             on_body(exchange, chunk, end=end)
 
         def written(transport: Any, message: bytes) -> None:
-            if not self._at_write:
+            if not self._at_write or self._to_pass > len(message):
+                self._to_pass = max(self._to_pass - len(message), 0)
                 write(transport, message)
                 return
             frame = websocket.frame(websocket.BINARY, message, transport._mask())

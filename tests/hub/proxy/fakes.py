@@ -80,6 +80,10 @@ class FakeStream:
         self.credit = 0
         self.has_room = True
         self.was_sent = True
+        self.peer_ended = True
+        """What is still to come of the answer is here already."""
+        self.window = 256 * 1024
+        self.owner: StreamOwner | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -122,6 +126,7 @@ class FakeLink:
         if self.error is not None:
             raise self.error
         stream = FakeStream()
+        stream.owner = owner
         self.opened.append((message, owner, stream, cls, end))
         return stream
 

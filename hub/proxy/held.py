@@ -1,0 +1,112 @@
+"""Small answers to questions, held back until they are whole (issue 6: losing an agent is no event for a reader).
+
+A question may be asked on another route while not a byte of its answer was forwarded (P3). The head and the first bytes
+of a list leave the agent some milliseconds before the last ones; forwarded at once, an agent that dies between them
+costs its reader the answer. So they wait here: for the end, for so many bytes, or for a moment. Most answers are whole
+when their head is read, and never come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from proto.aio.linkstream import LinkStream
+from proto.errors import Code
+from proto.messages import Accepted, Headers, HttpHead
+
+if TYPE_CHECKING:
+    from hub.proxy.exchange import Exchange
+
+HELD_BYTES_MAX: Final = 64 * 1024
+"""Of one answer, as it came through the tunnel. The stream's credit, which is not returned meanwhile, bounds it too."""
+HELD_S: Final = 0.1
+"""An answer whose end has not come for this long is a slow one, and its reader gets what is there."""
+
+
+class HeldAnswer:
+    """Owns the stream (proto.aio.owner.StreamOwner) in place of its exchange while the answer waits."""
+
+    __slots__ = ("_exchange", "_holding", "_message", "_parts", "_room", "since", "stream")
+
+    def __init__(self, holding: Holding, exchange: Exchange, stream: LinkStream, message: HttpHead) -> None:
+        self._holding = holding
+        self._exchange = exchange
+        self._message = message
+        self._parts: list[bytes] = []
+        self._room = min(HELD_BYTES_MAX, stream.window // 2)
+        self.stream = stream
+        self.since = holding.now()
+
+    def accepted(self, message: Accepted) -> None: ...
+
+    def head(self, message: HttpHead) -> None: ...
+
+    def writable(self) -> None: ...
+
+    def data(self, chunk: memoryview) -> None:
+        self._parts.append(bytes(chunk))
+        self._room -= len(chunk)
+        if self._room < 0:
+            self.release()
+
+    def trailers(self, headers: Headers) -> None:
+        self.release()
+        self._exchange.trailers(headers)
+
+    def end(self) -> None:
+        self.release()
+        self._exchange.end()
+
+    def reset(self, code: Code, text: str) -> None:
+        """Nothing was forwarded: the exchange asks again, or tells its client."""
+        self._holding.forget(self)
+        self._exchange.reset(code, text)
+
+    @property
+    def is_over(self) -> bool:
+        """The exchange has left the stream, or was given it already."""
+        return self._exchange.stream is not self.stream or self.stream.owner is not self
+
+    def release(self) -> None:
+        """Hand over what is here; from now on the exchange is called itself. A second time does nothing."""
+        self._holding.forget(self)
+        if self.is_over:
+            return
+        exchange = self.stream.owner = self._exchange
+        parts, self._parts = self._parts, []
+        exchange.answer(self._message)
+        for part in parts:
+            exchange.data(memoryview(part))
+
+
+class Holding:
+    """The answers of a process that are held."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self._held: dict[HeldAnswer, None] = {}
+        """In the order of their beginning."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, exchange: Exchange, stream: LinkStream, message: HttpHead) -> bool:
+        """Take the stream over, if its answer is to wait for its end; whether it is."""
+        kind = exchange.kind
+        if kind.is_mutation or kind.is_long_running:
+            return False
+        held = stream.owner = HeldAnswer(self, exchange, stream, message)
+        self._held[held] = None
+        return True
+
+    def forget(self, held: HeldAnswer) -> None:
+        self._held.pop(held, None)
+
+    def look(self) -> None:
+        """Called every tenth of a second or so: what has waited long enough goes on."""
+        due = self.now() - HELD_S
+        for held in tuple(self._held):
+            if held.since > due:
+                return
+            held.release()

@@ -1,0 +1,152 @@
+"""hub/proxy/held.py: an answer that is not whole yet waits, so that another agent may give it."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.proxy.held import HELD_BYTES_MAX, HELD_S
+from proto.aio.owner import StreamOwner
+from proto.errors import Code
+from proto.messages import HttpHead
+from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeStream, request
+from tests.hub.proxy.test_relay import World
+
+LIST = "GET /k8s/clusters/c1/api/v1/pods HTTP/1.1"
+HEAD = HttpHead(status=200, headers=((b"content-type", b"application/json"),))
+
+
+class Talk:
+    """A request whose answer comes in parts, from the first of two agents."""
+
+    def __init__(self, raw: str = LIST) -> None:
+        self.links = [FakeLink("l0"), FakeLink("l1")]
+        self.world = World(*self.links)
+        self.front, exchange = self.world.begin(request(raw))
+        assert exchange is not None
+        self.exchange = exchange
+        self.stream.peer_ended = False
+
+    @property
+    def stream(self) -> FakeStream:
+        """The stream that the request has now."""
+        return [link for link in self.links if link.opened][-1].opened[-1][2]
+
+    @property
+    def owner(self) -> StreamOwner:
+        """Whom the link calls."""
+        assert self.stream.owner is not None
+        return self.stream.owner
+
+    @property
+    def held(self) -> int:
+        return len(self.world.relay.holding)
+
+    def begin(self, *parts: bytes) -> None:
+        self.owner.head(HEAD)
+        for part in parts:
+            self.owner.data(memoryview(part))
+
+    def later(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.world.relay.holding.look()
+
+
+def body(front: FakeFront) -> bytes:
+    return front.written.partition(b"\r\n\r\n")[2]
+
+
+def test_parts_wait_for_the_end_and_are_one_answer() -> None:
+    talk = Talk()
+    talk.begin(b"one", b"more")
+    assert (talk.front.written, talk.held, talk.stream.credit) == (b"", 1, 0)
+    talk.owner.end()
+    assert body(talk.front) == b"3\r\none\r\n4\r\nmore\r\n0\r\n\r\n"
+    assert talk.front.finished is True
+    assert (talk.held, talk.stream.credit) == (0, 7)
+
+
+def test_an_agent_that_dies_behind_a_part_costs_the_reader_nothing() -> None:
+    talk = Talk()
+    talk.begin(b"half of it")
+    talk.owner.reset(Code.SESSION_LOST, "gone")
+    assert talk.held == 0
+    assert len(talk.links[1].opened) == 1
+    talk.begin(b"all of it")
+    talk.owner.end()
+    assert body(talk.front) == b"9\r\nall of it\r\n0\r\n\r\n"
+
+
+def test_what_was_held_of_a_route_that_was_left_is_never_seen() -> None:
+    talk = Talk()
+    talk.begin(b"half of it")
+    talk.exchange.move()
+    talk.later(HELD_S)
+    assert (talk.front.written, talk.held) == (b"", 0)
+    talk.begin(b"all of it")
+    talk.later(HELD_S)
+    assert body(talk.front) == b"9\r\nall of it\r\n"
+
+
+def test_an_answer_whose_end_takes_its_time_is_passed_on() -> None:
+    talk = Talk()
+    talk.begin(b"slow")
+    talk.later(HELD_S / 2)
+    assert talk.front.written == b""
+    talk.later(HELD_S)
+    assert body(talk.front) == b"4\r\nslow\r\n"
+    assert talk.owner is talk.exchange
+    talk.owner.data(memoryview(b"er"))
+    talk.owner.end()
+    assert body(talk.front) == b"4\r\nslow\r\n2\r\ner\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(("window", "most"), [(1 << 20, HELD_BYTES_MAX), (16_384, 8_192)])
+def test_a_long_answer_is_passed_on_before_its_credit_is_used_up(window: int, most: int) -> None:
+    talk = Talk()
+    talk.stream.window = window
+    talk.begin(b"x" * most)
+    assert talk.front.written == b""
+    talk.owner.data(memoryview(b"y"))
+    assert body(talk.front).endswith(b"1\r\ny\r\n")
+    assert (talk.held, talk.stream.credit) == (0, most + 1)
+
+
+def test_trailers_come_behind_what_was_held() -> None:
+    talk = Talk()
+    talk.begin(b"body")
+    talk.owner.trailers(((b"x-sum", b"1"),))
+    talk.owner.end()
+    assert body(talk.front) == b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"
+
+
+def test_a_client_that_leaves_takes_what_was_held_along() -> None:
+    talk = Talk()
+    talk.begin(b"body")
+    talk.exchange.gone()
+    assert talk.stream.code is Code.CANCELLED
+    talk.later(HELD_S)
+    assert (talk.front.written, talk.held) == (b"", 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1",
+        "GET /k8s/clusters/c1/api/v1/namespaces/d/pods/p/log?follow=true HTTP/1.1",
+        "GET /k8s/clusters/c1/api/v1/namespaces/d/services/s/proxy/events HTTP/1.1",
+        "POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1",
+    ],
+)
+def test_streams_and_changes_never_wait(raw: str) -> None:
+    talk = Talk(raw)
+    talk.begin(b"now")
+    assert body(talk.front) == b"3\r\nnow\r\n"
+    assert talk.held == 0
+
+
+def test_an_answer_that_is_whole_already_is_not_held() -> None:
+    talk = Talk()
+    talk.stream.peer_ended = True
+    talk.owner.head(HEAD)
+    assert talk.front.status == 200
+    assert talk.held == 0
