@@ -1,9 +1,10 @@
-"""Small answers to questions, held back until they are whole (issue 6: losing an agent is no event for a reader).
+"""Small answers, held back until they are whole (issue 6: losing an agent is no event for a reader).
 
-A question may be asked on another route while not a byte of its answer was forwarded (P3). The head and the first bytes
-of a list leave the agent some milliseconds before the last ones; forwarded at once, an agent that dies between them
-costs its reader the answer. So they wait here: for the end, for so many bytes, or for a moment. Most answers are whole
-when their head is read, and never come here.
+A question may be asked on another route while not a byte of its answer was forwarded (P3), and whoever asked for a
+change can be told that its outcome is unknown (P2). The head and the first bytes of a list leave the agent some
+milliseconds before the last ones; forwarded at once, an agent that dies between them costs its reader the answer. So
+they wait here: for the end, for so many bytes, or for a moment. Most answers are whole when their head is read, and
+never come here.
 """
 
 from __future__ import annotations
@@ -38,11 +39,15 @@ class HeldAnswer:
         self.stream = stream
         self.since = holding.now()
 
-    def accepted(self, message: Accepted) -> None: ...
+    def accepted(self, message: Accepted) -> None:
+        self._exchange.accepted(message)
 
-    def head(self, message: HttpHead) -> None: ...
+    def head(self, message: HttpHead) -> None:
+        """There is one only (proto.transitions)."""
 
-    def writable(self) -> None: ...
+    def writable(self) -> None:
+        """The request's body goes on behind an early answer."""
+        self._exchange.writable()
 
     def data(self, chunk: memoryview) -> None:
         self._parts.append(bytes(chunk))
@@ -93,8 +98,7 @@ class Holding:
 
     def hold(self, exchange: Exchange, stream: LinkStream, message: HttpHead) -> bool:
         """Take the stream over, if its answer is to wait for its end; whether it is."""
-        kind = exchange.kind
-        if kind.is_mutation or kind.is_long_running:
+        if exchange.kind.is_long_running:
             return False
         held = stream.owner = HeldAnswer(self, exchange, stream, message)
         self._held[held] = None

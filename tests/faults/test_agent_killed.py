@@ -93,7 +93,7 @@ async def one_kill(cluster: FaultCluster, client: Client, name: str, framing: st
     assert after.route == "node", f"the request after {name} went by {after.headers['Riata-Route']}"
     tally.next_ones.append(after.ended_at - died_at)
     executed = cluster.stub.executed[name]
-    if point == "mid_body" or (point == "early_body" and method == "POST"):
+    if point == "mid_body":
         check_cut(answer, name)
         assert executed == (method == "POST")
         tally.cut += 1

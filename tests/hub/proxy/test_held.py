@@ -76,6 +76,25 @@ def test_an_agent_that_dies_behind_a_part_costs_the_reader_nothing() -> None:
     assert body(talk.front) == b"9\r\nall of it\r\n0\r\n\r\n"
 
 
+def test_of_a_change_whose_answer_was_cut_the_outcome_is_unknown() -> None:
+    talk = Talk("POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1")
+    talk.begin(b"half of it")
+    talk.owner.reset(Code.SESSION_LOST, "gone")
+    assert talk.front.status == 504
+    assert b"outcome unknown" in talk.front.written
+    assert talk.links[1].opened == []
+
+
+def test_a_body_goes_on_behind_an_early_answer() -> None:
+    talk = Talk("POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1")
+    talk.stream.has_room = False
+    talk.exchange.body(b"more")
+    assert talk.front.is_paused
+    talk.begin(b"no")
+    talk.owner.writable()
+    assert not talk.front.is_paused
+
+
 def test_what_was_held_of_a_route_that_was_left_is_never_seen() -> None:
     talk = Talk()
     talk.begin(b"half of it")
@@ -134,10 +153,10 @@ def test_a_client_that_leaves_takes_what_was_held_along() -> None:
         "GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1",
         "GET /k8s/clusters/c1/api/v1/namespaces/d/pods/p/log?follow=true HTTP/1.1",
         "GET /k8s/clusters/c1/api/v1/namespaces/d/services/s/proxy/events HTTP/1.1",
-        "POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1",
+        "POST /k8s/clusters/c1/api/v1/namespaces/d/services/s/proxy/events HTTP/1.1",
     ],
 )
-def test_streams_and_changes_never_wait(raw: str) -> None:
+def test_streams_never_wait(raw: str) -> None:
     talk = Talk(raw)
     talk.begin(b"now")
     assert body(talk.front) == b"3\r\nnow\r\n"
