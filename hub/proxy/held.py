@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from hub.proxy.replay import UNREACHED
 from proto.aio.linkstream import LinkStream
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead
@@ -64,9 +65,10 @@ class HeldAnswer:
         self._exchange.end()
 
     def reset(self, code: Code, text: str) -> None:
-        """Nothing was forwarded: the exchange asks again, or tells its client."""
+        """Nothing was forwarded: the exchange asks again, or tells its client. There was a head, so the API server had
+        the request whatever the agent says now, and a change is not repeated (P3)."""
         self._holding.forget(self)
-        self._exchange.reset(code, text)
+        self._exchange.reset(Code.UPSTREAM if code in UNREACHED else code, text)
 
     @property
     def is_over(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hub.proxy.held import HELD_BYTES_MAX, HELD_S
+from hub.proxy.replay import UNREACHED
 from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.messages import HttpHead
-from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeStream, request
+from tests.hub.proxy.fakes import FakeLink, FakeStream, request
+from tests.hub.proxy.test_exchange import POST, WATCH, body
 from tests.hub.proxy.test_relay import World
 
 LIST = "GET /k8s/clusters/c1/api/v1/pods HTTP/1.1"
@@ -51,10 +53,6 @@ class Talk:
         self.world.relay.holding.look()
 
 
-def body(front: FakeFront) -> bytes:
-    return front.written.partition(b"\r\n\r\n")[2]
-
-
 def test_parts_wait_for_the_end_and_are_one_answer() -> None:
     talk = Talk()
     talk.begin(b"one", b"more")
@@ -76,17 +74,19 @@ def test_an_agent_that_dies_behind_a_part_costs_the_reader_nothing() -> None:
     assert body(talk.front) == b"9\r\nall of it\r\n0\r\n\r\n"
 
 
-def test_of_a_change_whose_answer_was_cut_the_outcome_is_unknown() -> None:
-    talk = Talk("POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1")
+@pytest.mark.parametrize("code", [Code.SESSION_LOST, *sorted(UNREACHED)])
+def test_of_a_change_whose_answer_was_cut_the_outcome_is_unknown(code: Code) -> None:
+    """Also where the agent says that it never sent the request: the head tells otherwise."""
+    talk = Talk(POST)
     talk.begin(b"half of it")
-    talk.owner.reset(Code.SESSION_LOST, "gone")
+    talk.owner.reset(code, "gone")
     assert talk.front.status == 504
     assert b"outcome unknown" in talk.front.written
     assert talk.links[1].opened == []
 
 
 def test_a_body_goes_on_behind_an_early_answer() -> None:
-    talk = Talk("POST /k8s/clusters/c1/api/v1/namespaces/d/pods HTTP/1.1")
+    talk = Talk(POST)
     talk.stream.has_room = False
     talk.exchange.body(b"more")
     assert talk.front.is_paused
@@ -150,7 +150,7 @@ def test_a_client_that_leaves_takes_what_was_held_along() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        "GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1",
+        WATCH,
         "GET /k8s/clusters/c1/api/v1/namespaces/d/pods/p/log?follow=true HTTP/1.1",
         "GET /k8s/clusters/c1/api/v1/namespaces/d/services/s/proxy/events HTTP/1.1",
         "POST /k8s/clusters/c1/api/v1/namespaces/d/services/s/proxy/events HTTP/1.1",
