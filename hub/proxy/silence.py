@@ -27,6 +27,8 @@ way to the agent is dead its own pings and events still come, and a full way fro
 OVERTIME_S: Final = 0.25
 """How long the answer to a request may still be on its way when its caller's deadline has passed, besides a round trip:
 the API server keeps the deadline too, and knows what became of the request."""
+WAY_BACK_S: Final = 0.5
+"""The longest round trip that is waited for."""
 
 
 class _Held(NamedTuple):
@@ -97,7 +99,7 @@ class Silence:
             if link is None or exchange not in self._asked:
                 continue
             if now >= exchange.deadline:
-                if now >= exchange.deadline + OVERTIME_S + (link.rtt_s or 0.0):
+                if now >= exchange.deadline + OVERTIME_S + min(link.rtt_s or 0.0, WAY_BACK_S):
                     exchange.relay.expire(exchange)
                 continue
             if now - asked_at > self._limits.probe_after_s:

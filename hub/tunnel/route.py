@@ -20,6 +20,10 @@ PING_LATE_S: Final = 0.5
 """A tunnel with a ping unanswered for this long, and for three round trips, is not the first choice if another one
 answers: two seconds, as it was, sent a second's requests more into a frozen agent."""
 
+ELSEWHERE_AFTER: Final = 2
+"""A request that has tried so many routes takes an agent that it has not tried, if there is one: an agent that loses
+its session again and again would use up the attempts that a question has (hub.proxy.replay), each on a new session."""
+
 NOWHERE: Final = {reason: Decision(None, reason) for reason in Reason if reason.role == "none"}
 """The decisions that no route is taken."""
 
@@ -66,8 +70,16 @@ def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: C
     usable = [each for each in candidates if _may_serve(each, now) and (not tried or each.route not in tried)]
     if not usable:
         return NOWHERE[_why_none(candidates, tried)]
+    if len(tried) >= ELSEWHERE_AFTER:
+        agents = {_agent(route) for route in tried}
+        usable = [each for each in usable if _agent(each.route) not in agents] or usable
     chosen = min(usable, key=lambda each: _rank(each, asked, now))
     return chosen.chosen(_why(chosen, candidates, now, tried))
+
+
+def _agent(route: Route) -> str:
+    """The same for every session of an agent's instance, in whichever process."""
+    return route.name.partition("@")[0]
 
 
 def _may_serve(candidate: Candidate, now: float) -> bool:

@@ -220,14 +220,14 @@ class Agent:
             on_open=lambda *_: None,
             on_drain=lambda _: world.agent_drains(hub_link),
             on_end=lambda: world.registry.remove(tunnel),
-            name=f"{self.name}/{self.epoch}",
+            name=f"{self.name}/{self.instance.hex()[:8]}",
             clock=world.now,
         )
         link = AgentLink(
             Session(Role.AGENT, agent_negotiated, Limits()),
             connection.agent,
             on_open=self._on_open,
-            name=f"{self.name}/{self.epoch}",
+            name=f"{self.name}/{self.instance.hex()[:8]}",
             clock=world.now,
         )
         identity = AgentIdentity(

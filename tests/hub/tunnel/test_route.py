@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.route import Candidate, Reason, Route
-from hub.tunnel.route import NOWHERE, PING_UNANSWERED_S, QUESTION, Question, decide, is_dead, is_late, is_silent
+from hub.tunnel.route import (
+    ELSEWHERE_AFTER,
+    NOWHERE,
+    PING_UNANSWERED_S,
+    QUESTION,
+    Question,
+    decide,
+    is_dead,
+    is_late,
+    is_silent,
+)
 from proto.messages import StreamClass
 
 NOW = 100.0
@@ -111,6 +121,17 @@ def test_what_was_tried_is_not_tried_again() -> None:
     assert decide((), QUESTION, NOW, tried).reason is Reason.NONE_LEFT  # they have ended meanwhile
 
 
+def test_the_third_attempt_takes_an_agent_that_was_not_tried() -> None:
+    """An agent that loses its session again and again comes back as a new route each time."""
+    first, second, third = (agent(name) for name in ("c1/a", "c1/a@2", "c1/a"))
+    other, fallback = agent("c1/b", rtt_s=0.2), node("c1:n/x")
+    assert name_of(second, fallback, tried=(first,)) == "c1/a@2"  # its next session, before a node agent
+    assert name_of(third, fallback, tried=(first, second)) == "c1:n/x"
+    assert name_of(third, other, fallback, tried=(first, second)) == "c1/b"
+    assert name_of(third, fallback, tried=(first, other)) == "c1:n/x"
+    assert name_of(third, tried=(first, second)) == "c1/a"  # better than nobody
+
+
 def test_a_session_with_an_old_unanswered_ping_is_never_chosen() -> None:
     assert name_of(agent("a", unanswered_ping_at=95.0)) is None
     assert is_dead(FakeLink("a", unanswered_ping_at=95.0), NOW)
@@ -199,6 +220,9 @@ def test_whatever_there_is(everybody: list[Candidate], asked: Question, numbers:
     tried = [each.route for number, each in enumerate(everybody) if number in numbers]
     decision = decide(everybody, asked, NOW, tried)
     left = [each for each in everybody if can(each) and each.route not in tried]
+    if len(tried) >= ELSEWHERE_AFTER:
+        names = {each.name for each in tried}
+        left = [each for each in left if each.route.name not in names] or left
     chosen = decision.candidate
     assert (chosen is None) == (not left)  # whoever can serve is found
     assert (decision.route is None) == (chosen is None)
