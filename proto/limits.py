@@ -88,8 +88,8 @@ class Limits:
     active_memory_s: float = 60.0
     """How long after the last OPEN that is no command a session counts as active."""
     pong_timeout_s: float = 5.0
-    """An unanswered ping ends the session after this; after up to three times as long while bulk keeps arriving, behind
-    which the answer may wait."""
+    """An unanswered ping ends the session after this; after up to three times as long while bulk keeps moving, behind
+    which it or its answer may wait."""
     silent_s: float = 5.75
     """While a tunnel is in use, one that owes the answer to a ping and has brought no byte for this long has ended:
     three pings are missing (`ping_active_s`), and a quarter of a second is left of D4's six for a busy machine."""

@@ -14,9 +14,11 @@ from proto.frames import U32
 LISTEN_SHARE: Final = 1.25
 """Of the idle interval: how long a listening side waits for a byte of the peer before it pings itself."""
 BULK_BYTES: Final = 4096
-"""A message of the peer from this size on is bulk on its way, behind which the answer to a ping may wait."""
+"""A message of the peer from this size on is bulk on its way, behind which the answer to a ping may wait. So is what
+left between two pings (`proto.pacing`) whose first one was answered: the second may wait behind it."""
 BULK_GRACE: Final = 3
-"""… for up to this many times `pong_timeout_s`, while it keeps coming."""
+"""… for up to this many times `pong_timeout_s`, while it keeps moving: after losses TCP stands still for seconds, so no
+pause short of `silent_s` says that it does not."""
 
 _SAMPLES: Final = 8
 
@@ -112,6 +114,8 @@ class Liveness:
             return None
         sent_at = self._unanswered.popleft()[1]
         self.answered_sent_at = sent_at
+        if self._unanswered:
+            self._bulk_at = now
         rtt = max(now - sent_at, 0.0)
         self._samples.append(rtt)
         self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
@@ -120,7 +124,7 @@ class Liveness:
     def is_dead(self, now: float, *, has_streams: bool = False) -> bool:
         """Tell whether a ping has been unanswered for too long, or, in use, nothing at all has come for too long.
 
-        While bulk keeps arriving its answer may wait behind it, in queues that are not ours: it gets more time then.
+        While bulk moves the answer may wait behind it, in queues that are not ours: it gets more time then.
         """
         if not self._unanswered:
             return False
@@ -130,7 +134,13 @@ class Liveness:
         sent_at, patience = self._unanswered[0][1], self._limits.pong_timeout_s
         if now < sent_at + patience:
             return False
-        return now >= sent_at + BULK_GRACE * patience or now - self._bulk_at >= self._limits.ping_active_s
+        return now >= sent_at + BULK_GRACE * patience or now >= self._bulk_at + self._limits.silent_s
+
+    def last_words(self, now: float) -> str:
+        """Return what the verdict rests on, for the log."""
+        sent_at = self._unanswered[0][1] if self._unanswered else now
+        silence = now - self.last_received_at
+        return f"a ping stayed unanswered for {now - sent_at:.1f} s, nothing came for {silence:.1f} s"
 
     def _silent_at(self, *, has_streams: bool, now: float) -> float:
         """When a silence beside an unanswered ping has lasted too long; never on an idle tunnel, which is silent."""
@@ -146,7 +156,10 @@ class Liveness:
         if self._unanswered:
             if self.is_dead(now, has_streams=has_streams):
                 return now  # it became so since the session looked: a beat later would be a second later
-            verdict = self._unanswered[0][1] + self._limits.pong_timeout_s
-            verdict = min(verdict, self._silent_at(has_streams=has_streams, now=now))
-            return min(due, verdict) if now < verdict else due
+            verdicts = (
+                self._unanswered[0][1] + self._limits.pong_timeout_s,
+                self._bulk_at + self._limits.silent_s,
+                self._silent_at(has_streams=has_streams, now=now),
+            )
+            return min(due, *(each for each in verdicts if each > now))
         return min(due, self.ping_at(has_streams=has_streams, now=now))

@@ -124,7 +124,7 @@ class Session(Inbound):
         if not self.liveness.beat(now):
             self._stalled()
         elif self.liveness.is_dead(now, has_streams=bool(self.table.streams)):
-            self._end(EndReason(EndKind.TIMEOUT, Code.SESSION_LOST, "a ping stayed unanswered"))
+            self._end(EndReason(EndKind.TIMEOUT, Code.SESSION_LOST, self.liveness.last_words(now)))
         elif self._waiting_since is not None and now - self._waiting_since >= self.limits.progress_s:
             self._end(EndReason(EndKind.TIMEOUT, Code.SESSION_LOST, "the transport takes no bytes"))
         elif self.out.control_overflow:

@@ -91,10 +91,9 @@ def test_a_listening_side_pings_when_it_hears_nothing() -> None:
     ("bulk_at", "now", "is_dead"),
     [
         (99.0, 105.0, True),  # before the ping
-        (103.0, 104.9, False),
-        (103.0, 105.0, True),  # no longer flowing
-        (104.5, 105.0, False),
-        (104.5, 106.5, True),
+        (99.5, 105.0, False),  # losses stop it for seconds
+        (103.0, 108.7, False),
+        (103.0, 108.75, True),  # no longer flowing
         (114.9, 115.0, True),  # for three times as long at most
     ],
 )
@@ -104,6 +103,20 @@ def test_an_answer_may_be_late_behind_bulk(bulk_at: float, now: float, is_dead: 
     made.heard(4096, bulk_at)
     made.heard(100, now)  # a keystroke or a ping of the peer is no reason to wait
     assert made.is_dead(now) is is_dead
+
+
+def test_an_answer_may_be_late_behind_what_we_send_ourselves() -> None:
+    made = alive()
+    first, second = made.ping(100.0), made.ping(100.5)
+    made.pong(first, 104.0)
+    made.heard(20, 104.0)
+    assert not made.is_dead(109.7)  # what left between the two arrives slowly
+    assert made.is_dead(109.75)
+    assert not made.is_dead(109.7, has_streams=True)
+    assert "unanswered for 9.2 s, nothing came for 5.7 s" in made.last_words(109.7)
+    made.pong(second, 109.0)
+    made.ping(109.0)
+    assert made.is_dead(114.0)  # nothing was between the last two
 
 
 def test_the_timer_is_the_next_beat_ping_or_verdict() -> None:
@@ -125,6 +138,8 @@ def test_a_verdict_that_falls_between_two_looks_is_not_put_off_by_a_beat() -> No
     assert made.next_at(has_streams=False, now=105.0001) == 105.0001
     made.heard(4096, 105.0)
     assert made.next_at(has_streams=False, now=105.1) == 105.9999  # bulk keeps it alive: looked at with each beat
+    made.beat(110.1)
+    assert made.next_at(has_streams=False, now=110.1) == 110.75  # and when it has paused for too long
 
 
 def test_a_gap_beyond_the_dead_interval_is_a_stall() -> None:
