@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,5 +137,7 @@ async def occupy(cluster: harness.Cluster) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background lets all of them ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_stay(sys.argv[1]))
