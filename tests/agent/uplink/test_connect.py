@@ -200,6 +200,24 @@ async def test_a_hub_that_went_away_in_order_is_soon_tried_again_however_short_t
         assert it.clock.slept == [0.5]
 
 
+async def test_a_drain_with_a_wish():
+    async with scene() as it:
+        old = await it.sessions(1)
+        old.send_drain(30.0, retry_s=12.0)
+        await it.sessions(2)
+        assert it.clock.slept == [12.5]
+        assert it.opener.attempts == 2
+        assert old.is_open  # and goes on beside the new one
+
+
+async def test_a_hub_that_drains_and_ends_at_once_is_dialled_again_when_it_asked_for():
+    async with scene() as it:
+        old = await it.sessions(1)
+        old.send_drain(0.0, retry_s=12.0)  # as hub.tunnel.registry does when the hub ends
+        await it.sessions(2)
+        assert it.clock.slept == [12.5]
+
+
 async def test_a_goodbye_with_a_wish():
     async with scene() as it:
         hub = await it.sessions(1)
