@@ -44,6 +44,9 @@ class HopTransport:
             self._socket.close()
             self._end(ConnectionAbortedError("the hop was aborted"))
 
+    def reset(self) -> None:
+        self.abort()
+
     async def close(self, code: int, reason: str) -> None:
         """The other end reads what was written, and then the end."""
         if self._socket.waiting_bytes:

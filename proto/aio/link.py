@@ -221,7 +221,11 @@ class Link:
             self.settle()
             if self._timer is not None:
                 self._timer.cancel()
-            self._transport.abort()
+            ended = self.session.end_reason
+            if ended is not None and ended.kind is EndKind.TIMEOUT:
+                self._transport.reset()
+            else:
+                self._transport.abort()
 
     def wake(self) -> None:
         """Something may be in the outbox: write it when this turn of the loop is over."""

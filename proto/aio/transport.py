@@ -65,6 +65,11 @@ class Transport(Protocol):
         """Drop the connection now. May be repeated."""
         ...
 
+    def reset(self) -> None:
+        """The same where the peer seems dead: what the kernel still has for it goes too. If only our way from it is
+        dead, it hears the reset at once instead of an end behind bytes that wait for acknowledgements."""
+        ...
+
     async def close(self, code: int, reason: str) -> None:
         """Close in order with a WebSocket close code. The link bounds the time it takes and aborts then."""
         ...
@@ -199,6 +204,9 @@ class PipeEnd:
             direction.messages.clear()
             direction.queued = 0
             direction.changed()
+
+    def reset(self) -> None:
+        self.abort()
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye in both directions and wait until the peer has read it, as a WebSocket's close handshake does."""

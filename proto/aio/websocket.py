@@ -5,7 +5,10 @@ the link in the same call that brought its last byte.
 """
 
 import asyncio
+import contextlib
 import secrets
+import socket
+import struct
 from typing import Final
 
 from proto import websocket
@@ -25,6 +28,8 @@ READ_BYTES: Final = 256 * 1024
 """Bytes read at a time, for all connections: what is read is digested before the loop goes on."""
 _MASKS: Final = 1024
 """Masks that are drawn from the system at a time."""
+
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 _buffer: Final = memoryview(bytearray(READ_BYTES))
 
@@ -85,6 +90,13 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     def abort(self) -> None:
         if not self._lingers:
             self._transport.abort()
+
+    def reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.abort()
 
     async def close(self, code: int, reason: str) -> None:
         self._say_close(code, reason)

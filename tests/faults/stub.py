@@ -1,7 +1,8 @@
 """A kube-apiserver for faults: it answers what the query asks for and counts how often each request was executed.
 
 `?id=` names a request; a mutation counts as executed once its body is whole. `?size=` is the length of the answer's
-body, `?delay=` seconds before it. Callbacks only: no connection leaves a task behind.
+body, `?delay=` seconds before it, `?pace=` seconds between its pieces. Callbacks only: no connection leaves a task
+behind.
 """
 
 import asyncio
@@ -210,6 +211,9 @@ class _Connection(asyncio.Protocol):
             if piece is None:
                 return
             self._transport.write(piece)
+            if pace := self._asked("pace"):
+                asyncio.get_running_loop().call_later(float(pace), self._write)
+                return
         asyncio.get_running_loop().call_soon(self._write)
 
 

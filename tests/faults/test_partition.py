@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from tests import harness
@@ -35,6 +36,7 @@ class Traffic:
     client: Client
     reads: list[Answer] = field(default_factory=list)
     changes: dict[str, Answer] = field(default_factory=dict)
+    followed_bytes: int = 0
 
     async def read(self, name: str) -> None:
         for number in itertools.count():
@@ -47,6 +49,16 @@ class Traffic:
             self.changes[the_id] = await self.client.ask("POST", f"id={the_id}", body=b"{}")
             await asyncio.sleep(0.1)
 
+    async def follow(self, name: str) -> None:
+        """A long answer of 64 KB a second, until it is cut: bulk that keeps arriving makes nobody patient."""
+        query = f"follow=true&id={name}-f&size=1000000000&pace=0.25"
+        url = f"{self.client.base}/api/v1/namespaces/faults/pods/x/log?{query}"
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            async with self.client.session.get(url, timeout=aiohttp.ClientTimeout()) as answer:
+                async for piece in answer.content.iter_any():
+                    self.followed_bytes += len(piece)
+                raise AssertionError("a cut answer passed for a whole one")
+
 
 @contextlib.asynccontextmanager
 async def traffic(client: Client, name: str) -> AsyncIterator[Traffic]:
@@ -54,6 +66,7 @@ async def traffic(client: Client, name: str) -> AsyncIterator[Traffic]:
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(made.read(f"{name}-{number}")) for number in range(3)]
         running.append(group.create_task(made.change(name)))
+        running.append(group.create_task(made.follow(name)))
         yield made
         for task in running:
             task.cancel()
@@ -112,6 +125,7 @@ async def one_silence(hub: harness.Hub, name: str, seed: int, there: Place | Non
         network: Network = main.proxy if there is None else Nft(there, port_of(hub.url_on(there.hub_host)))
         await asyncio.sleep(1.0 + dice.uniform(0.0, 2.0))  # at any moment between two pings
         assert cluster.stub.served[main.name] > cluster.stub.served[fallback.name], "the other agent is taken"
+        assert seen.followed_bytes > 0
         network.silence(*WAYS[name])  # the firewall's program takes its time
         cut_at, cut = time.monotonic(), datetime.datetime.now(datetime.UTC)
         async with asyncio.timeout(30):

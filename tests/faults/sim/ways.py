@@ -69,6 +69,9 @@ class End:
             self._cancel()
             self._connection.carry(self.other, ConnectionResetError("reset by peer"))
 
+    def reset(self) -> None:
+        self.abort()
+
     def vanish(self) -> None:
         """This end hears that the connection is gone; the other end does not."""
         if not self.is_over:

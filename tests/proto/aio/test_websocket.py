@@ -1,6 +1,8 @@
 """proto/aio/websocket.py over a transport in memory. Real sockets: tests/hub/tunnel, tests/agent/uplink."""
 
 import asyncio
+import socket
+import struct
 from typing import Any, cast
 
 import pytest
@@ -13,11 +15,22 @@ from proto.websocket import Control, FrameReader
 MASK = b"mask"
 
 
+class FakeSocket:
+    family = socket.AF_UNIX
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, bytes]] = []
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        self.options.append((level, option, value))
+
+
 class FakeTransport(asyncio.Transport):
     """Keeps what is written; `buffered` is what the socket has not taken."""
 
     def __init__(self) -> None:
-        super().__init__({"peername": ("192.0.2.1", 4000)})
+        self.socket = FakeSocket()
+        super().__init__({"peername": ("192.0.2.1", 4000), "socket": self.socket})
         self.protocol: Any = None
         self.written = b""
         self.buffered = 0
@@ -152,6 +165,16 @@ async def test_a_refusal_waits_for_the_peer_to_read_it(monkeypatch: pytest.Monke
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert line.raw.is_ended
+
+
+async def test_a_reset_leaves_nothing_with_the_kernel() -> None:
+    line = Line()
+    line.transport.reset()
+    assert line.raw.is_ended
+    assert line.raw.socket.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+    line.raw.socket.options.clear()
+    line.transport.abort()
+    assert line.raw.socket.options == []
 
 
 async def test_goodbyes_are_answered_and_told() -> None:
