@@ -94,7 +94,8 @@ class Relay:
         self._in_flight = InFlight(self.limits)
         self._impatience = Impatience(self.limits)
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
-        self._live: set[Exchange] = set()
+        self._live: dict[Exchange, None] = {}
+        """In the order in which they began, which is the order in which they are cut: a run can be repeated."""
         metrics.in_flight.set_function(self._live.__len__)
         budget = budget or Budget(buffer_budget())
         self._unread = Unread(budget)
@@ -124,7 +125,7 @@ class Relay:
 
     def begin(self, front: Front, request: Request) -> Exchange | None:
         exchange = Exchange(self, front, request, self._new_id())
-        self._live.add(exchange)
+        self._live[exchange] = None
         try:
             self._admit(exchange)
             self._open(exchange)
@@ -256,7 +257,7 @@ class Relay:
 
     def ended(self, exchange: Exchange) -> None:
         """The books for an exchange; called once for each."""
-        self._live.discard(exchange)
+        self._live.pop(exchange, None)
         self._silence.settled(exchange)
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:

@@ -93,7 +93,7 @@ class Silence:
                 exchange.relay.expire(exchange)
             elif now - held.since >= patience and self._has_other(exchange, held.link):
                 self._settle(exchange, held, False)
-        silent: set[Route] = set()
+        silent: dict[Route, None] = {}  # in a run's own order, not by address: it can be repeated
         for exchange, asked_at in tuple(self._asked.items()):
             link = exchange.link
             if link is None or exchange not in self._asked:
@@ -105,7 +105,7 @@ class Silence:
             if now - asked_at > self._limits.probe_after_s:
                 is_silent = now - link.last_received_at > self._limits.probe_after_s
                 if is_silent or exchange not in self._doubted:  # once also where other bytes come: see SPEAKING_S
-                    silent.add(link)
+                    silent[link] = None
                     self._doubted.add(exchange)
                 if self._is_mute(link, now, is_silent) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()

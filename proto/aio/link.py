@@ -78,7 +78,7 @@ class Link:
         self._ended: asyncio.Future[EndReason] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timed_at = 0.0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}
         """For the end of a drain, or for the last message to have been written."""
         self._is_delivering = False
         self._is_stalled = False
@@ -308,11 +308,11 @@ class Link:
     async def _step(self) -> None:
         """Wait for the next step of the session or the transport."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
+        self._waiting[waiter] = None
         try:
             await waiter
         finally:
-            self._waiting.discard(waiter)
+            self._waiting.pop(waiter, None)
 
     def _wake_waiting(self) -> None:
         for waiter in self._waiting:

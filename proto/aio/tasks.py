@@ -26,7 +26,8 @@ class TaskGroup:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        """Asked to end in the order in which they began."""
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -46,12 +47,12 @@ class TaskGroup:
             coro.close()
             raise RuntimeError(f"task group {self.name} has ended")
         task = asyncio.get_running_loop().create_task(coro, name=f"{self.name}/{name}")
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             return
         if (exc := task.exception()) is not None:

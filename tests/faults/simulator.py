@@ -1,6 +1,6 @@
 """Seeds in virtual time; one that breaks a promise is printed, and `--seed` replays it.
 
-python -m tests.faults.simulator [--seed N] [--seeds COUNT] [--seconds S]
+python -m tests.faults.simulator [--seed N …] [--seeds COUNT] [--seconds S]
 """
 
 import argparse
@@ -34,17 +34,23 @@ def show(outcome: Outcome) -> None:
         print(line)
 
 
+def replay(seeds: list[int]) -> int:
+    """Each again; its trace tells whether two runs were the same."""
+    outcomes = [play(seed) for seed in seeds]
+    for outcome in outcomes:
+        show(outcome)
+        print(f"  {dict(outcome.fates)}\n  trace {outcome.trace}")
+    return 1 if any(outcome.broken for outcome in outcomes) else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="replay this one")
+    parser.add_argument("--seed", type=int, nargs="+", help="replay these")
     parser.add_argument("--seeds", type=int, default=1_000_000_000, help="how many at most")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long at most")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        outcome = play(arguments.seed)
-        show(outcome)
-        print(f"  {dict(outcome.fates)}")
-        return 1 if outcome.broken else 0
+        return replay(arguments.seed)
     first, started = figures.seed(), time.monotonic()
     played, fates, failed = play_many(first, arguments.seeds, arguments.seconds)
     for outcome in failed[:10]:

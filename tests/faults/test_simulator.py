@@ -1,6 +1,10 @@
 """Below the sockets: no seed breaks a promise, a seed repeats itself, and a hub that is wrong is caught."""
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +18,7 @@ from proto.liveness import Liveness
 from tests.faults import figures
 from tests.faults.sim.seeds import play
 from tests.faults.simulator import play_many
+from tests.harness import tools
 
 SECONDS = figures.number("SIMULATOR_SECONDS", 8)
 
@@ -34,6 +39,27 @@ def test_no_seed_breaks_a_promise() -> None:
 
 def test_a_seed_repeats_itself() -> None:
     assert play(7) == play(7)
+
+
+ORDERED = (29, 54, 92, 95, 120, 128, 202)
+"""Seeds in which several things happen at once: they went otherwise where a set of objects said in which order."""
+
+
+def fresh(*seeds: int, hashes: int) -> dict[int, str]:
+    """The traces that another process prints."""
+    command = [sys.executable, "-m", "tests.faults.simulator", "--seed", *map(str, seeds)]
+    environment = os.environ | {"PYTHONHASHSEED": str(hashes)}
+    done = subprocess.run(
+        command, cwd=tools.REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    return {int(seed): trace for seed, trace in re.findall(r"^seed (\d+):.*?^  trace (\w+)$", done.stdout, re.M | re.S)}
+
+
+def test_a_seed_repeats_itself_in_another_process() -> None:
+    seeds = (*range(13), *ORDERED)
+    here = {seed: play(seed).trace for seed in seeds}
+    assert fresh(*reversed(seeds), hashes=1) == here
+    assert fresh(92, hashes=2) == {92: here[92]}
 
 
 def test_a_timer_that_is_left_behind_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

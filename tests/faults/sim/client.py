@@ -117,6 +117,7 @@ class Client:
     def _end(self, fate: str) -> None:
         assert not self.fate, f"{self.name} ended twice: {self.fate}, {fate}"
         self.fate, self.ended_at = fate, self._world.now()
+        self._world.note(f"{self.name} {fate}")
 
     # httptools
 
