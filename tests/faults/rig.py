@@ -59,6 +59,8 @@ class Replica:
     kube_port: int = 0
     """Another port than the stub's."""
     mode: str = "cluster"
+    more: Sequence[str] = ()
+    """Further options of its command line."""
 
     async def start(self) -> None:
         """Start the process; `connected` waits for its tunnel."""
@@ -93,7 +95,7 @@ class Replica:
             str(stub.ca_file),
         ]
         options += ["--kube-token-file", str(self.directory / "kube.token"), "--health-listen", ""]
-        return [*options, "--metrics-listen", "127.0.0.1:0"]
+        return [*options, "--metrics-listen", "127.0.0.1:0", *self.more]
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Its log's records of this event."""
@@ -183,15 +185,17 @@ class FaultCluster:
         there: Place | None = None,
         mode: str = "cluster",
         kube_port: int = 0,
+        more: Sequence[str] = (),
     ) -> AsyncIterator[Replica]:
         """One more agent behind a proxy of its own, connected on entry. `there`: it runs in that network and reaches
-        the hub directly, over the long way if there is one. `kube_port`: where it looks for the stub instead."""
+        the hub directly, over the long way if there is one. `kube_port`: where it looks for the stub instead.
+        `more`: further options."""
         port = urlsplit(self.hub.url).port
         assert port is not None
         directory = Run.current().subdirectory(f"agent-{self.name}-{name}")
         seed = self.seed * 100 + len(self.replicas)
         async with fault_proxy(("127.0.0.1", port), seed=seed) as proxy:
-            made = Replica(self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port)
+            made = Replica(self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port, more=more)
             write_private(directory / "kube.token", name.encode())
             if there is not None:
                 made.prefix, made.kube_host = there.prefix, there.near_host

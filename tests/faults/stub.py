@@ -1,8 +1,8 @@
 """A kube-apiserver for faults: it answers what the query asks for and counts how often each request was executed.
 
 `?id=` names a request; a mutation counts as executed once its body is whole. `?size=` is the length of the answer's
-body, `?delay=` seconds before it, `?pace=` seconds between its pieces. Callbacks only: no connection leaves a task
-behind.
+body, `?delay=` seconds before it, `?pace=` seconds between its pieces; `?every=` makes it an answer without end, a line
+of JSON each so many seconds. Callbacks only: no connection leaves a task behind.
 """
 
 import asyncio
@@ -27,6 +27,9 @@ PIECE_BYTES: Final = 16 * 1024
 PIECES_A_TURN: Final = 8
 """Written at a time; then the loop may tell that the client is gone."""
 SAFE: Final = frozenset({"GET", "HEAD"})
+LINE: Final = b'{"type":"BOOKMARK","object":{}}\n'
+"""What `?every=` repeats."""
+_ENDLESS: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @functools.cache
@@ -189,6 +192,10 @@ class _Connection(asyncio.Protocol):
             version = b'{"major":"1","minor":"37","gitVersion":"v1.37.2"}'
             self._begin(b"application/json", len(version), [version])
             return
+        if every := float(self._asked("every") or 0):
+            self._transport.write(_ENDLESS)
+            self._go_on(every)
+            return
         size = int(self._asked("size") or 16)
         self._begin(b"text/plain", size, () if method == "HEAD" else pieces(size))
 
@@ -202,6 +209,11 @@ class _Connection(asyncio.Protocol):
             self._transport.write(head + b"Content-Length: %d\r\n\r\n" % size)
             self._rest = iter(content)
         self._write()
+
+    def _go_on(self, every: float) -> None:
+        """One line, and the next later; `connection_lost` ends it."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(LINE), LINE))
+        self._timer = asyncio.get_running_loop().call_later(every, self._go_on, every)
 
     def _write(self) -> None:
         for _ in range(PIECES_A_TURN):
