@@ -15,6 +15,7 @@ PROCESSES ?= 2
 # A file runs in one process, so that its tests share clusters and hubs; in the order of tests/conftest.py, long ones first.
 SIDE_BY_SIDE = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 KILLS ?= 1000
+HUB_KILLS ?= 200
 ROLLOUTS ?= 10
 LONG_WAY_MINUTES ?= 30
 PROOF_MINUTES ?= 60
@@ -137,9 +138,10 @@ e2e-workers: sync kube node-packages ## the tests on real clusters, against a hu
 
 # Parts of it by name: ARGS="-k partition"; again as it was: RIATA_FAULTS_SEED=… in the environment.
 .PHONY: faults
-faults: sync kube ## every fault at length: KILLS=1000, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
+faults: sync kube ## every fault at length: KILLS=1000, HUB_KILLS=200, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
 	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
-	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_ROOM=1 RIATA_FAULTS_STORM_CLUSTERS=1000 \
+	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_HUB_KILLS=$(HUB_KILLS) RIATA_FAULTS_HUB_KILLS_CLUSTERS=5000 \
+	RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_ROOM=1 RIATA_FAULTS_STORM_CLUSTERS=1000 \
 	RIATA_FAULTS_SLOW_READERS=1000 RIATA_FAULTS_SOAK_SECONDS=600 RIATA_FAULTS_SIMULATOR_SECONDS=300 \
 	RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=1000 \
 	RIATA_FAULTS_LONG_WAY_SECONDS=$$(( $(LONG_WAY_MINUTES) * 60 )) \

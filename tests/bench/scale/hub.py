@@ -57,12 +57,16 @@ class Hub:
         assert self.process is not None
         return self.process.pid
 
+    def command(self, listen: str) -> list[str]:
+        """How it is run."""
+        return rig.hub_command(self.directory, listen)
+
     async def start(self) -> float:
         """Start it; the seconds until it listens."""
         began = time.monotonic()
         listen = self.url.removeprefix("https://") if self.ready else "127.0.0.1:0"
         log = self.directory / "hub.log"
-        self.process = await rig.launch(log, rig.hub_command(self.directory, listen), **SETTINGS)
+        self.process = await rig.launch(log, self.command(listen), **SETTINGS)
         if self.has_core:
             processes.share_cores(self.process.pid)
         file = self.directory / rig.HUB_READY
