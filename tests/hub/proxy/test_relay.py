@@ -71,6 +71,13 @@ class World:
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"riata_hub_{name}", labels) or 0.0
 
+    @property
+    def routed(self) -> dict[tuple[str, str], float]:
+        """Requests that were sent to an agent, by its role and why it; no zeros."""
+        counted = self.metrics.registry.collect()
+        samples = [each for family in counted for each in family.samples if each.name == "riata_hub_routed_total"]
+        return {(each.labels["role"], each.labels["reason"]): each.value for each in samples if each.value}
+
 
 def test_an_open_carries_what_the_cluster_needs_and_nothing_else() -> None:
     link = FakeLink()
@@ -185,6 +192,34 @@ def test_a_link_that_takes_nothing_is_passed_over(error: Exception) -> None:
     _, exchange = world.begin()
     assert exchange is not None
     assert len(second.opened) == 1
+    assert world.routed == {("cluster", "retry"): 1}
+
+
+def test_each_request_that_is_sent_is_counted_with_its_role_and_why() -> None:
+    agent, node = FakeLink(), FakeLink()
+    world = World(agent, node)
+    world.routes.nodes.add(node)
+    for _ in range(2):
+        finish(world.begin()[1])
+    assert world.routed == {("cluster", "only"): 2}
+    _, exchange = world.begin()
+    assert exchange is not None
+    exchange.reset(Code.SESSION_LOST, "gone")  # asked again elsewhere: the second time it is sent
+    finish(exchange)
+    assert world.routed == {("cluster", "only"): 3, ("node", "fallback-retry"): 1}
+    agent.is_open = False
+    finish(world.begin()[1])
+    assert world.routed == {
+        ("cluster", "only"): 3,
+        ("node", "fallback-retry"): 1,
+        ("node", "fallback-no-cluster-agent"): 1,
+    }
+
+
+def test_what_is_sent_nowhere_counts_as_no_route() -> None:
+    world = World()
+    world.begin()
+    assert world.routed == {}
 
 
 @pytest.mark.parametrize(("error", "status"), [(wire.TooManyStreams(), 429), (wire.MessageTooBig(), 431)])
