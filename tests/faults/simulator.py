@@ -1,30 +1,79 @@
 """Seeds in virtual time; one that breaks a promise is printed, and `--seed` replays it.
 
-python -m tests.faults.simulator [--seed N …] [--seeds COUNT] [--seconds S]
+python -m tests.faults.simulator [--seed N …] [--seeds COUNT] [--seconds S] [--processes N]
 """
 
 import argparse
 import collections
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
 import sys
 import time
 
 from tests.faults import figures
 from tests.faults.sim.seeds import Outcome, play
 
+BATCH = 10
+"""Seeds that a process plays before it says what came of them: half a second's work."""
 
-def play_many(first: int, count: int, seconds: float) -> tuple[int, collections.Counter[str], list[Outcome]]:
-    """Seeds from `first` on, until there are `count` or `seconds` have passed: how many, all fates, those that broke a
-    promise."""
-    fates: collections.Counter[str] = collections.Counter()
-    failed: list[Outcome] = []
-    started, played = time.monotonic(), 0
-    while played < count and time.monotonic() - started < seconds:
-        outcome = play(first + played)
-        played += 1
-        fates += outcome.fates
-        if outcome.broken:
-            failed.append(outcome)
-    return played, fates, failed
+
+@dataclasses.dataclass
+class Played:
+    """What a number of seeds came to: how many, all fates, those that broke a promise, and how long they took."""
+
+    count: int = 0
+    fates: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    failed: list[Outcome] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def per_minute(self) -> float:
+        return self.count / self.seconds * 60
+
+    def add(self, other: "Played") -> None:
+        self.count += other.count
+        self.fates += other.fates
+        self.failed += other.failed
+
+
+def play_many(first: int, count: int, seconds: float) -> Played:
+    """Seeds from `first` on in this process, until there are `count` or `seconds` have passed."""
+    played, started = Played(), time.monotonic()
+    while played.count < count and time.monotonic() - started < seconds:
+        outcome = play(first + played.count)
+        played.add(Played(1, outcome.fates, [outcome] if outcome.broken else []))
+    played.seconds = time.monotonic() - started
+    return played
+
+
+def play_in_processes(first: int, count: int, seconds: float, processes: int) -> Played:
+    """The same in several, since no seed has to do with another; one that breaks a promise is shown at once."""
+    played, batches = Played(), (range(at, min(at + BATCH, first + count)) for at in range(first, first + count, BATCH))
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        list(pool.map(_warm, range(processes)))  # what they import is no part of the figure
+        started = time.monotonic()
+        waiting: set[concurrent.futures.Future[Played]] = set()
+        while True:
+            while (
+                len(waiting) < 2 * processes and time.monotonic() - started < seconds and (batch := next(batches, None))
+            ):
+                waiting.add(pool.submit(play_many, batch.start, len(batch), 3600.0))
+            if not waiting:
+                break
+            done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+            for each in done:
+                for outcome in each.result().failed:
+                    show(outcome)
+                played.add(each.result())
+        played.seconds = time.monotonic() - started
+    return played
+
+
+def _warm(number: int) -> None:
+    play(number)
 
 
 def show(outcome: Outcome) -> None:
@@ -48,16 +97,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, nargs="+", help="replay these")
     parser.add_argument("--seeds", type=int, default=1_000_000_000, help="how many at most")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long at most")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="one for each processor")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         return replay(arguments.seed)
-    first, started = figures.seed(), time.monotonic()
-    played, fates, failed = play_many(first, arguments.seeds, arguments.seconds)
-    for outcome in failed[:10]:
-        show(outcome)
-    per_minute = played / (time.monotonic() - started) * 60
-    figures.show("simulator", first, seeds=played, failed=len(failed), seeds_per_minute=round(per_minute), **fates)
-    return 1 if failed else 0
+    first = figures.seed()
+    played = play_in_processes(first, arguments.seeds, arguments.seconds, arguments.processes)
+    figures.show("simulator", first, processes=arguments.processes, **figures_of(played))
+    return 1 if played.failed else 0
+
+
+def figures_of(played: Played) -> dict[str, int]:
+    """For figures.show."""
+    numbers = {"seeds": played.count, "failed": len(played.failed), "seeds_per_minute": round(played.per_minute)}
+    return numbers | dict(sorted(played.fates.items()))
 
 
 if __name__ == "__main__":

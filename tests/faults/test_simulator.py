@@ -17,7 +17,7 @@ from proto.errors import Code
 from proto.liveness import Liveness
 from tests.faults import figures
 from tests.faults.sim.seeds import play
-from tests.faults.simulator import play_many
+from tests.faults.simulator import figures_of, play_many
 from tests.harness import tools
 
 SECONDS = figures.number("SIMULATOR_SECONDS", 8)
@@ -27,10 +27,11 @@ pytestmark = [pytest.mark.timeout(180 + SECONDS)]
 
 def test_no_seed_breaks_a_promise() -> None:
     first = figures.seed()
-    played, fates, failed = play_many(first, 1_000_000, SECONDS)
-    figures.show("simulator", first, seeds=played, failed=len(failed), **fates)
-    assert not failed, [(outcome.seed, outcome.broken) for outcome in failed]
-    assert fates["GET whole"] > played
+    played = play_many(first, 1_000_000, SECONDS)
+    fates = played.fates
+    figures.show("simulator", first, **figures_of(played))
+    assert not played.failed, [(outcome.seed, outcome.broken) for outcome in played.failed]
+    assert fates["GET whole"] > played.count
     assert fates["sessions superseded"] > 0, "no session was ever fenced: the faults are too mild"
     assert fates["POST 504"] + fates["PUT 504"] > 0, "no change was ever lost: the faults are too mild"
     assert fates["watch ended"] > 0, "no watch ever met a fault"
@@ -45,21 +46,34 @@ ORDERED = (29, 54, 92, 95, 120, 128, 202)
 """Seeds in which several things happen at once: they went otherwise where a set of objects said in which order."""
 
 
-def fresh(*seeds: int, hashes: int) -> dict[int, str]:
-    """The traces that another process prints."""
-    command = [sys.executable, "-m", "tests.faults.simulator", "--seed", *map(str, seeds)]
-    environment = os.environ | {"PYTHONHASHSEED": str(hashes)}
+def fresh(*options: object, **environment: str) -> str:
+    """What another process prints."""
+    command = [sys.executable, "-m", "tests.faults.simulator", *map(str, options)]
     done = subprocess.run(
-        command, cwd=tools.REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=True
+        command, cwd=tools.REPOSITORY, env=os.environ | environment, capture_output=True, text=True, timeout=120
     )
-    return {int(seed): trace for seed, trace in re.findall(r"^seed (\d+):.*?^  trace (\w+)$", done.stdout, re.M | re.S)}
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_seed_repeats_itself_in_another_process() -> None:
+    """Behind other seeds, with other hashes, and one, the last, behind nothing."""
     seeds = (*range(13), *ORDERED)
-    here = {seed: play(seed).trace for seed in seeds}
-    assert fresh(*reversed(seeds), hashes=1) == here
-    assert fresh(92, hashes=2) == {92: here[92]}
+    here = {str(seed): play(seed).trace for seed in seeds}
+    printed = fresh("--seed", *reversed(seeds), PYTHONHASHSEED="1")
+    assert dict(re.findall(r"^seed (\d+):.*?^  trace (\w+)$", printed, re.M | re.S)) == here
+
+
+def test_seeds_in_several_processes_are_the_same_seeds() -> None:
+    alone = play_many(3, 13, 60).fates
+    printed = fresh("--seeds", 13, "--processes", 2, RIATA_FAULTS_SEED="3")
+    assert "processes 2, seeds 13, failed 0, seeds per minute" in printed
+    assert printed.rstrip().endswith(", ".join(f"{fate} {count}" for fate, count in sorted(alone.items())))
+
+
+def is_caught(breach: str, seeds: int) -> bool:
+    """Whether one of so many seeds finds this breach."""
+    return any(breach in said for seed in range(seeds) for said in play(seed).broken)
 
 
 def test_a_timer_that_is_left_behind_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,20 +84,17 @@ def test_a_timer_that_is_left_behind_is_caught(monkeypatch: pytest.MonkeyPatch) 
         asyncio.get_running_loop().call_later(60, print)
 
     monkeypatch.setattr(Relay, "aclose", close)
-    _, _, failed = play_many(5, 1, 30)
-    assert [outcome.seed for outcome in failed if "timers left behind" in str(outcome.broken)] == [5]
+    assert "timers left behind" in str(play(5).broken)
 
 
 def test_a_hub_that_repeats_changes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "may_repeat", lambda *args, **kwargs: kwargs["attempts"] < 3)
-    _, _, failed = play_many(0, 60, 30)
-    assert any("was executed 2 times" in text for outcome in failed for text in outcome.broken)
+    assert is_caught("was executed 2 times", 60)
 
 
 def test_a_hub_that_takes_the_dead_for_alive_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Liveness, "is_dead", lambda self, now, has_streams=False: False)
-    _, _, failed = play_many(0, 10, 30)
-    assert any("silent for" in text for outcome in failed for text in outcome.broken)
+    assert is_caught("silent for", 10)
 
 
 def test_a_hub_that_keeps_superseded_sessions_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,15 +105,14 @@ def test_a_hub_that_keeps_superseded_sessions_is_caught(monkeypatch: pytest.Monk
             close(self, code, text, retry_s=retry_s)
 
     monkeypatch.setattr(Link, "close", keep)
-    _, fates, failed = play_many(0, 24, 30)
-    assert fates["sessions superseded"]
-    assert any("was superseded" in text for outcome in failed for text in outcome.broken)
+    played = play_many(0, 24, 30)
+    assert played.fates["sessions superseded"]
+    assert any("was superseded" in text for outcome in played.failed for text in outcome.broken)
 
 
 def test_a_hub_that_ends_a_watch_within_an_event_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JsonBoundary, "feed", lambda self, chunk: None)
-    _, _, failed = play_many(0, 60, 30)
-    assert any("a clean end within event" in text for outcome in failed for text in outcome.broken)
+    assert is_caught("a clean end within event", 60)
 
 
 def test_a_hub_that_lets_a_cut_session_seem_ended_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +125,12 @@ def test_a_hub_that_lets_a_cut_session_seem_ended_is_caught(monkeypatch: pytest.
             broken(self, code, reason, text)
 
     monkeypatch.setattr(Exchange, "_break", finish)
-    _, _, failed = play_many(0, 24, 30)
-    assert any("and seems to have ended" in text for outcome in failed for text in outcome.broken)
+    assert is_caught("and seems to have ended", 24)
 
 
 def test_a_hub_that_forgets_deadlines_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Relay, "expire", lambda self, exchange: None)
-    _, _, failed = play_many(0, 100, 60)  # one in twelve shows it
-    assert any(" s of " in text for outcome in failed for text in outcome.broken)
+    assert is_caught(" s of ", 100)  # one in twelve shows it
 
 
 def test_a_hub_that_sends_bodies_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,5 +141,4 @@ def test_a_hub_that_sends_bodies_twice_is_caught(monkeypatch: pytest.MonkeyPatch
         add(self, piece, was_sent=was_sent)
 
     monkeypatch.setattr(replay.KeptBody, "add", twice)
-    _, _, failed = play_many(0, 24, 30)
-    assert any("executed with a wrong body" in text for outcome in failed for text in outcome.broken)
+    assert is_caught("executed with a wrong body", 24)

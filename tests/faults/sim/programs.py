@@ -1,5 +1,6 @@
 """What lives behind an API server for longer than an answer: the events of a watch, and a program in a pod."""
 
+import functools
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ def version(now: float) -> int:
     return int(now / EVENT_S)
 
 
+@functools.lru_cache(maxsize=1024)
 def event(name: str, number: int) -> bytes:
     """One event of a watch as it is sent, its line feed included."""
     size = random.Random(f"{name}/{number}").choice([10, 10, 3_000, 60_000])

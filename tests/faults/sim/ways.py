@@ -128,6 +128,7 @@ class Connection:
 
     def __init__(self, dice: random.Random, weather: tuple[Weather, Weather], watch: Callable[[End], None]) -> None:
         self._dice = dice
+        self._loop = asyncio.get_running_loop()
         self.hub, self.agent = End(self, "agent"), End(self, "hub")
         self.weather = {self.hub: weather[0], self.agent: weather[1]}
         """By the end to which it goes."""
@@ -137,7 +138,7 @@ class Connection:
         return self.agent if end is self.hub else self.hub
 
     def carry(self, to: End, what: bytes | Exception) -> None:
-        weather, now = self.weather[to], asyncio.get_running_loop().time()
+        weather, now = self.weather[to], self._loop.time()
         size = len(what) if isinstance(what, bytes) else 0
         to.free_at = max(to.free_at, now) + size / weather.rate
         arrival = to.free_at + weather.delay + self._dice.random() * weather.jitter
