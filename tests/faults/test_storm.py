@@ -1,9 +1,14 @@
-"""R12: the hub dies, and all its agents come back at once; R2: how soon a hub with many clusters serves."""
+"""R12: the hub dies, and all its agents come back at once, or after a while; R2: how soon a hub with many clusters
+serves."""
 
+import asyncio
 import contextlib
+import ssl
 import tempfile
+import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.bench import processes
@@ -20,7 +25,13 @@ BACK_S = 20.0
 ATTEMPTS = 3
 LAG_S = 0.1
 ADMIN_GET_S = 0.5
+ROOM_MAX = 10.0
 READY_S = 2.0
+FEW_CLUSTERS = 20
+DOWN_S = 8.0
+"""With the start of the hub an outage of nine seconds."""
+OUTAGE_S = 10.0
+FEW_BACK_S = 3.0
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -65,8 +76,56 @@ async def test_agents_come_back_from_a_killed_hub_in_a_storm_that_others_survive
 
 def room_beside_others(wall_s: float, cpu_s: float) -> float:
     """Within `make test` a hub that waits for a core as long as it has one is late for everybody by as much: twice what
-    the storm took over what the hub worked."""
-    return figures.room() if figures.room() == 1 else max(figures.room(), 2 * wall_s / cpu_s)
+    the storm took over what the hub worked, to a limit behind which nothing would be shown."""
+    return figures.room() if figures.room() == 1 else max(figures.room(), min(2 * wall_s / cpu_s, ROOM_MAX))
+
+
+async def test_after_ten_seconds_without_a_hub_a_hundred_agents_are_soon_back() -> None:
+    """Their back-off has grown meanwhile, and they know nothing of the hub's start."""
+    seed = figures.seed()
+    async with a_hub() as hub:
+        await hub.kill()
+        shown = await fleet.enrol(hub, FEW_CLUSTERS)
+        await hub.start()
+        async with fleet.connected(hub, shown) as agents:
+            killed_at = time.monotonic()
+            await hub.kill()
+            await asyncio.sleep(DOWN_S)
+            await hub.start()
+            last_at, attempts = await agents.all_back()
+            began = time.monotonic()
+            answered = await reads(hub, FEW_CLUSTERS)
+            read_s = time.monotonic() - began
+    outage_s, back_s = hub.listens_at - killed_at, last_at - hub.listens_at
+    figures.show(
+        "hub away",
+        seed,
+        agents=FEW_CLUSTERS * fleet.PER_CLUSTER,
+        outage_s=outage_s,
+        all_back_after_s=back_s,
+        attempts_max=attempts,
+        clusters_that_answer=answered,
+        a_read_of_each_s=read_s,
+    )
+    assert DOWN_S <= outage_s <= OUTAGE_S * figures.room()
+    assert back_s + read_s <= FEW_BACK_S * figures.room()
+    assert answered == FEW_CLUSTERS
+
+
+async def reads(hub: Hub, clusters: int) -> int:
+    """How many clusters answer a read, all asked at once."""
+    context = ssl.create_default_context(cafile=str(hub.ca))
+    headers = {"Authorization": f"Bearer {hub.admin.read_text().strip()}"}
+    connector = aiohttp.TCPConnector(ssl=context, limit=0)
+
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+
+        async def one(number: int) -> bool:
+            url = f"{hub.url}/k8s/clusters/{fleet.cluster(number)}/api/v1/namespaces/x/configmaps/small"
+            async with session.get(url) as answer:
+                return answer.status == 200 and bool(await answer.read())
+
+        return sum(await asyncio.gather(*map(one, range(clusters))))
 
 
 async def test_a_hub_with_many_clusters_is_soon_ready() -> None:

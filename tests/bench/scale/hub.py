@@ -5,7 +5,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.bench import processes, rig
 
@@ -32,7 +32,7 @@ class Hub:
     """A core is for it alone, the agents have the others."""
 
     @classmethod
-    async def create(cls, directory: Path) -> "Hub":
+    async def create(cls, directory: Path) -> Self:
         return cls(directory, await rig.init_hub(directory))
 
     @property
