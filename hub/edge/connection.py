@@ -438,7 +438,8 @@ class EdgeConnection(asyncio.Protocol):
             else:
                 transport.close()
             return
-        transport.write_eof()
+        with contextlib.suppress(OSError):  # reset by the client this very moment: `connection_lost` follows
+            transport.write_eof()
         self._resume_reading()
         self.deadline = self._loop.time() + self._host.limits.linger_s
 

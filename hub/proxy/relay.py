@@ -32,6 +32,7 @@ from hub.proxy.limits import Impatience, InFlight, ProxyLimits
 from hub.proxy.path import split
 from hub.proxy.silence import Silence
 from hub.proxy.unread import Unread
+from hub.proxy.upgrade import UpgradeExchange
 from hub.route import Asked, Decision, Route
 from proto import errors as wire
 from proto.aio import tasks
@@ -124,7 +125,7 @@ class Relay:
     # -- hub.edge.application.Application
 
     def begin(self, front: Front, request: Request) -> Exchange | None:
-        exchange = Exchange(self, front, request, self._new_id())
+        exchange = (UpgradeExchange if request.upgrade else Exchange)(self, front, request, self._new_id())
         self._live[exchange] = None
         try:
             self._admit(exchange)

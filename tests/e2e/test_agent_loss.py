@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests import harness
 from tests.e2e import bulk, measures
 from tests.e2e.entry import Entry
-from tests.e2e.kubectl import SPDY, WEBSOCKET
+from tests.e2e.kubectl import MODES
 from tests.e2e.line import Line
 from tests.e2e.pods import BOX, NAMESPACE, TALKER, WEB, WEB_PORT
 from tests.e2e.rawhttp import SMALL_BUFFER, raw_connection
@@ -30,7 +30,7 @@ DOOMED = "doomed"
 async def doomed(hub_line: Line, full: Entry) -> AsyncIterator[tuple[harness.Agent, Entry]]:
     """A second registration of the full cluster, whose agent a test may kill."""
     assert hub_line.full is not None
-    async with harness.agent(hub_line.hub, hub_line.full, name=DOOMED) as agent:
+    async with harness.agent(hub_line.hub, hub_line.full, name=DOOMED, options=("--drain-grace", "2")) as agent:
         yield agent, hub_line.entry(DOOMED).inside(NAMESPACE)
 
 
@@ -73,6 +73,9 @@ async def test_kubectl_and_libraries_notice_a_cut(doomed: tuple[harness.Agent, E
         watch = await session.get(entry.at(f"/api/v1/namespaces/{NAMESPACE}/configmaps?watch=1&resourceVersion=0"))
         follow = await session.get(entry.at(f"/api/v1/namespaces/{NAMESPACE}/pods/{TALKER}/log?follow=true"))
         assert {watch.status, follow.status} == {200}
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps?watch=1&resourceVersion=0"
+        socket = await session.ws_connect(entry.at(path), origin="https://browser.example")
+        seen = await socket.receive(timeout=10)
         assert raw.process.stdout is not None
         async with asyncio.timeout(30):
             assert await raw.process.stdout.read(1000)
@@ -82,6 +85,10 @@ async def test_kubectl_and_libraries_notice_a_cut(doomed: tuple[harness.Agent, E
             await follow.read()
         # Between two events a watch ends as the API server itself ends a watch (P11): clients go on from the last one.
         rest = await watch.read()
+        while seen.type is aiohttp.WSMsgType.TEXT:
+            assert json.loads(seen.data)["type"] == "ADDED"
+            seen = await socket.receive(timeout=10)
+        assert (seen.type, seen.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.OK)
         result = await raw.end(30)
     assert first["type"] == "ADDED"
     assert rest == b"" or rest.endswith(b"\n")
@@ -133,9 +140,12 @@ async def test_a_mutation_that_may_have_arrived_is_504_without_retry(doomed: tup
     assert "outcome unknown" in text
 
 
-@pytest.mark.parametrize("mode", [WEBSOCKET, SPDY])
+LOST = "riata: the connection to the cluster's agent was lost"
+LEFT = "riata: the cluster's agent was shut down"
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_what_kubectl_says_of_a_cut_exec(doomed: tuple[harness.Agent, Entry], mode: str) -> None:
-    """docs/reference/streams.md: over SPDY kubectl takes any end of the connection for the program's."""
     agent, entry = doomed
     command = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
     async with entry.kubectl.over(mode).running(*command) as shell:
@@ -143,14 +153,28 @@ async def test_what_kubectl_says_of_a_cut_exec(doomed: tuple[harness.Agent, Entr
         agent.kill()
         result = await shell.end(15)
     print(f"\nkubectl exec cut over {mode}: exit code {result.rc}: {result.stderr.strip()!r}")
-    if mode == SPDY:
-        assert (result.rc, result.stderr) == (0, "")
-    else:
-        assert result.rc == 1
-        assert "connection reset by peer" in result.stderr or "websocket: close 1006" in result.stderr
+    assert result.rc == 1
+    assert LOST in result.stderr
 
 
-@pytest.mark.parametrize("mode", [WEBSOCKET, SPDY])
+async def test_an_exec_that_outlives_its_agents_grace_is_told_so(doomed: tuple[harness.Agent, Entry]) -> None:
+    agent, entry = doomed
+    command = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
+    async with contextlib.AsyncExitStack() as stack:
+        shells = [await stack.enter_async_context(entry.kubectl.over(mode).running(*command)) for mode in MODES]
+        assert [await shell.line() for shell in shells] == ["ready", "ready"]
+        os.kill(agent.pid, signal.SIGTERM)
+        await asyncio.sleep(1)
+        for shell in shells:
+            await shell.send(b"still here\n")
+            assert await shell.line() == "still here"
+        for shell in shells:
+            result = await shell.end(15)
+            assert result.rc == 1
+            assert LEFT in result.stderr
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_a_cut_port_forward_ends_kubectl(doomed: tuple[harness.Agent, Entry], mode: str) -> None:
     agent, entry = doomed
     forward = ("port-forward", "--address=127.0.0.1", f"pod/{WEB}", f":{WEB_PORT}")

@@ -226,15 +226,54 @@ async def test_a_half_closed_upgrade_ends_on_both_sides() -> None:
 
 
 async def test_a_lost_tunnel_breaks_the_session() -> None:
+    """In the middle of a frame: nothing of ours may become a part of it."""
     async with rig.line() as line:
         agent = await line.add_agent()
         agent.script = switch_spdy
         client = await line.connect()
         await client.send(rig.get(EXEC, SPDY))
         await client.head()
+        agent.seen[0].stream.send(b"\x00\x00\x00\x03\x00\x00\x00\x10half a fra")
+        assert len(await client.exactly(18)) == 18
         agent.transport.abort()
-        await client.rest(5.0)
+        assert await client.rest(5.0) == b""
         assert client.is_broken
+        client.close()
+
+
+LOST = b"riata: the connection to the cluster's agent was lost"
+PIECES = {
+    # what came before; what the client reads behind it, or nothing: the connection is reset
+    "spdy": (SPDY, switch_spdy, b"\x00\x00\x00\x03\x00\x00\x00\x02hi", b'"message": "%b"' % LOST),
+    "spdy, its status has come": (SPDY, switch_spdy, b"\x00\x00\x00\x01\x01\x00\x00\x02{}", b""),
+    "spdy, another version": (SPDY, switch_spdy, b"\x80\x02\x00\x01\x00\x00\x00\x00", b""),
+    "websocket": (WS, switch, b"\x82\x03\x01hi", b"\x88\x37\x03\xf3" + LOST),
+    "websocket, in a message": (WS, switch, b"\x02\x03\x01hi", b"\x88\x37\x03\xf3" + LOST),
+    "websocket, in a frame": (WS, switch, b"\x82\x04\x01hi", b""),
+    "websocket, in a head": (WS, switch, b"\x82\x7e\x00", b""),
+    "websocket, closed": (WS, switch, b"\x88\x02\x03\xe8", b""),
+    "websocket, masked": (WS, switch, b"\x82\x80\x00\x00\x00\x00", b""),
+    "websocket, an extension": (WS, switch, b"\xc2\x01\x01", b""),
+    "websocket, without end": (WS, switch, b"\x82\x7f" + b"\xff" * 8, b""),
+    "websocket, too many": (WS, switch, b"\x82\x00" * 600, b""),
+}
+
+
+@pytest.mark.parametrize("case", PIECES)
+async def test_the_hubs_last_words_come_between_two_frames_only(case: str) -> None:
+    lines, script, piece, words = PIECES[case]
+    async with rig.line() as line:
+        agent = await line.add_agent()
+        agent.script = script
+        client = await line.connect()
+        await client.send(rig.get(EXEC, lines))
+        await client.head()
+        agent.seen[0].stream.send(piece)
+        assert await client.exactly(len(piece)) == piece
+        agent.transport.abort()
+        rest = await client.rest(5.0)
+        assert words in rest if words else rest == b""
+        assert client.is_broken == (not words)
         client.close()
 
 

@@ -1,0 +1,131 @@
+"""hub/proxy/upgrade.py: what the client of an upgraded connection is told at an end that is ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.proxy.upgrade import UpgradeExchange
+from proto.errors import Code
+from tests.hub.proxy.test_exchange import EXEC, WATCH, Talk, body, head
+
+WEBSOCKET = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version: 13",
+)  # fmt: skip
+FRAME = b"\x82\x03\x01hi"
+EVENT = b"\x81\x02{}"
+
+
+def talk(raw: str = EXEC) -> Talk:
+    made = Talk(raw, *WEBSOCKET)
+    assert isinstance(made.exchange, UpgradeExchange)
+    made.exchange.head(head(101))
+    return made
+
+
+def closed(talk: Talk, before: bytes) -> tuple[int, str]:
+    """Code and reason of the Close frame that came behind `before`, with which the connection ended."""
+    raw = body(talk.front)
+    assert raw.startswith(before + b"\x88")
+    assert raw[len(before) + 1] == len(raw) - len(before) - 2
+    assert talk.front.finished is False
+    assert not talk.front.is_aborted
+    return int.from_bytes(raw[len(before) + 2 :][:2], "big"), raw[len(before) + 4 :].decode()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (Code.SESSION_LOST, "riata: the connection to the cluster's agent was lost"),
+        (Code.UPSTREAM, "riata: the agent's connection to the API server was lost"),
+    ],
+)
+def test_what_was_lost(code: Code, reason: str) -> None:
+    it = talk()
+    it.exchange.data(memoryview(FRAME))
+    it.exchange.reset(code, "a text of the agent's")
+    assert closed(it, FRAME) == (1011, reason)
+    assert it.exchange.outcome == "lost"
+
+
+def test_an_agent_that_left_in_order() -> None:
+    it = talk()
+    it.exchange.cut_soon()
+    it.exchange.data(memoryview(FRAME))
+    assert body(it.front) == FRAME  # it has its grace
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert closed(it, FRAME) == (1011, "riata: the cluster's agent was shut down")
+
+
+def test_a_session_that_the_hub_cuts() -> None:
+    it = talk()
+    it.exchange.cut()
+    assert closed(it, b"") == (1001, "riata: the hub ended the connection")
+    assert it.stream.code is Code.CANCELLED
+
+
+@pytest.mark.parametrize("code", [Code.PROTOCOL, Code.INTERNAL, Code.CANCELLED])
+def test_an_agent_that_breaks_off_gets_no_words(code: Code) -> None:
+    it = talk()
+    it.exchange.reset(code, "")
+    assert it.front.is_aborted
+    assert body(it.front) == b""
+
+
+def test_in_the_middle_of_a_frame_it_is_reset() -> None:
+    it = talk()
+    it.exchange.data(memoryview(FRAME[:-1]))
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert it.front.is_aborted
+    assert body(it.front) == FRAME[:-1]
+
+
+def test_a_client_that_does_not_read_is_not_waited_for() -> None:
+    it = talk()
+    it.exchange.data(memoryview(FRAME))
+    it.front.is_writable = False
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert it.front.is_aborted
+
+
+def test_a_client_that_has_ended_its_half_gets_a_reset() -> None:
+    it = talk()
+    it.exchange._has_ended_input = True
+    it.exchange.cut()
+    assert it.front.is_aborted
+
+
+def test_a_refused_upgrade_is_an_answer_like_others() -> None:
+    it = Talk(EXEC, *WEBSOCKET)
+    it.exchange.head(head(403, (b"content-length", b"2")))
+    it.exchange.data(memoryview(b"no"))
+    it.exchange.end()
+    assert body(it.front) == b"no"
+    it = Talk(EXEC, *WEBSOCKET)
+    it.exchange.head(head(403, (b"content-length", b"2")))
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert it.front.is_aborted
+
+
+def test_a_watch_ends_as_the_api_servers_own_does() -> None:
+    it = talk(WATCH)
+    it.exchange.data(memoryview(EVENT))
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert closed(it, EVENT) == (1000, "")
+
+
+def test_a_watch_whose_agent_leaves_finishes_its_event_first() -> None:
+    it = talk(WATCH)
+    it.exchange.data(memoryview(EVENT[:3]))
+    it.exchange.cut_soon()
+    assert it.front.finished is None
+    it.exchange.data(memoryview(EVENT[3:]))
+    assert closed(it, EVENT) == (1000, "")
+    assert it.stream.code is Code.CANCELLED
+
+
+def test_a_watch_that_is_lost_within_an_event_is_no_end_of_its_own() -> None:
+    it = talk(WATCH)
+    it.exchange.data(memoryview(b"\x01\x02{}"))
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert closed(it, b"\x01\x02{}")[0] == 1011
