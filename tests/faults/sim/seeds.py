@@ -19,8 +19,10 @@ WATCHERS = 2
 SESSIONS = 2
 BUSY_S = 20.0
 """In which faults and requests come."""
+SETTLED_S = 25.0
+"""From the end of the last fault until all is well: an idle session's dead peer is known, and its agent is back."""
 QUIET_S = 75.0
-"""Until everything has ended: a route's patience, an idle session's, the answers that take their time."""
+"""From when on nothing begins until everything has ended: a route's patience, the answers that take their time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ async def _play(seed: int) -> Outcome:
         agent.start()
     await asyncio.sleep(1.0)
     faults = [_fault(dice, agents) for _ in range(dice.randrange(1, 6))]
-    coming: list[tuple[float, Callable[[], Awaitable[None]]]] = [(at, call) for at, _, call in faults]
+    coming: list[tuple[float, Callable[[], Awaitable[None]]]] = [(fault.at, fault.happen) for fault in faults]
     coming.extend((dice.random() * BUSY_S, _request(world, dice, f"{seed}-{number}")) for number in range(REQUESTS))
     started = world.now()
     watchers = [Watcher(world, dice, f"w{seed}-{number}") for number in range(WATCHERS)]
@@ -73,7 +75,10 @@ async def _play(seed: int) -> Outcome:
     for at, call in sorted(coming, key=lambda each: each[0]):
         await asyncio.sleep(max(started + at - world.now(), 0.0))
         await call()
-    await asyncio.sleep(QUIET_S)
+    await asyncio.sleep(max(started + max(fault.until for fault in faults) - world.now(), 0.0) + SETTLED_S)
+    users, patience = (*world.clients, *sessions), started + BUSY_S + QUIET_S
+    while world.now() < patience and not all(user.fate for user in users):  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(1.0)
     for watcher in watchers:
         watcher.stop()
     last = Client(world, dice, f"{seed}-last", "GET", 1000, 0.0)
@@ -94,7 +99,7 @@ async def _play(seed: int) -> Outcome:
     fates["watch ended"] = sum(watcher.clean_ends for watcher in watchers)
     fates["watch cut"] = sum(watcher.cuts for watcher in watchers)
     fates["sessions superseded"] = world.supersessions
-    said = tuple(f"{at:.2f} s: {text}" for at, text, _ in sorted(faults, key=lambda each: each[0]))
+    said = tuple(f"{fault.at:.2f} s: {fault.text}" for fault in sorted(faults, key=lambda each: each.at))
     return Outcome(seed, tuple(world.broken), fates, said, world.trace.hexdigest())
 
 
@@ -111,7 +116,17 @@ def _agents(world: World, dice: random.Random) -> list[Agent]:
     return agents
 
 
-def _fault(dice: random.Random, agents: list[Agent]) -> tuple[float, str, Callable[[], Awaitable[None]]]:
+@dataclasses.dataclass(frozen=True)
+class _Fault:
+    """`at`, `until`: seconds from when faults and requests come."""
+
+    at: float
+    until: float
+    text: str
+    happen: Callable[[], Awaitable[None]]
+
+
+def _fault(dice: random.Random, agents: list[Agent]) -> _Fault:
     victim = dice.choice([agent for agent in agents if not agent.is_spared])
     kind = dice.choice(["kill", "freeze", "hold", "to hub", "to agent", "reset", "drain", "half-open"])
     seconds = dice.choice([0.5, 3.0, 7.0, 20.0])
@@ -133,7 +148,8 @@ def _fault(dice: random.Random, agents: list[Agent]) -> tuple[float, str, Callab
         else:
             victim.hold(seconds, to_hub=kind != "to agent", to_agent=kind != "to hub")
 
-    return dice.random() * BUSY_S, f"{kind} {victim.name} {seconds} s", happen
+    at = dice.random() * BUSY_S
+    return _Fault(at, at + seconds, f"{kind} {victim.name} {seconds} s", happen)
 
 
 def _request(world: World, dice: random.Random, name: str) -> Callable[[], Awaitable[None]]:
