@@ -44,6 +44,8 @@ OBJECTS = 8
 """That `apply` changes again and again."""
 UNKNOWN = "outcome unknown"
 GONE_S = 20.0
+SHORT = "very short watch"
+"""What client-go says of a watch of less than a second without an event, behind which it always lists."""
 
 
 @dataclass
@@ -188,6 +190,7 @@ async def test_kubectl_and_informers_do_not_notice_that_agents_are_killed(proof:
             held = await settled(proof, controller)
             running["watch"].cancel()
         looked = await controller.look()
+        short = controller.said().count(SHORT)
     twice = [the_id for the_id, count in counted(await proof.objects()).items() if count > 1]
     figures.show(
         "kubectl",
@@ -200,6 +203,7 @@ async def test_kubectl_and_informers_do_not_notice_that_agents_are_killed(proof:
         informer_watches=looked["watches"],
         informer_lists=looked["lists"],
         informer_errors=looked["errors"],
+        informer_short_watches=short,
         reads=seen.reads,
         applied=seen.applied,
         created=len(seen.done),
@@ -207,6 +211,9 @@ async def test_kubectl_and_informers_do_not_notice_that_agents_are_killed(proof:
         executed_twice=len(twice),
     )
     assert twice == []
+    assert looked["errors"] == 0, controller.said()[-2000:]
+    assert looked["lists"] <= 1 + short, "the informer had to list again"
+    assert looked["watches"] > 1, "no watch of the informer was ended"
     assert seen.kills > SECONDS / 10, "too few agents were killed to show anything"
 
 

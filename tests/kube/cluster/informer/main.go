@@ -35,10 +35,13 @@ type counting struct {
 	seen *counts
 }
 
+// A watch that begins with all there is (sendInitialEvents) is a list too: so client-go lists where the server lets it.
 func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Query().Get("watch") != "" {
+	asked := r.URL.Query()
+	if asked.Get("watch") != "" {
 		c.seen.Watches.Add(1)
-	} else {
+	}
+	if asked.Get("watch") == "" || asked.Get("sendInitialEvents") == "true" {
 		c.seen.Lists.Add(1)
 	}
 	return c.next.RoundTrip(r)
