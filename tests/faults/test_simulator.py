@@ -46,6 +46,11 @@ ORDERED = (29, 54, 92, 95, 120, 128, 202)
 """Seeds in which several things happen at once: they went otherwise where a set of objects said in which order."""
 
 
+def test_what_comes_of_a_superseded_session_is_dropped_and_counted() -> None:
+    """One seed in twenty has some; that none has an effect is what every seed looks for."""
+    assert any(play(seed).fates["late frames"] for seed in range(60, 300))
+
+
 def fresh(*options: object, **environment: str) -> str:
     """What another process prints."""
     command = [sys.executable, "-m", "tests.faults.simulator", *map(str, options)]

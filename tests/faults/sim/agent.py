@@ -169,14 +169,14 @@ class Agent:
                 link.send_drain(20.0, Code.CLOSED, "the agent is shutting down")
 
     def half_open(self, seconds: float) -> None:
-        """A NAT forgets the connections: the agent hears of it and comes back, the hub does not. What was on its way
-        arrives so much later, when a newer session of this instance is open."""
-        until = self.world.now() + seconds
+        """A NAT forgets the connections: the agent hears of it within a second and comes back, the hub does not. What
+        the agent has said meanwhile arrives so much later, when a newer session of this instance may be open."""
+        until = self.world.now() + self.dice.choice([1.5, 2.5, seconds])  # soon enough to meet the hub's goodbye
         for connection in tuple(self.connections):
             weather = connection.weather[connection.hub]
             connection.weather[connection.hub] = dataclasses.replace(weather, held_until=until)
             connection.hub.again()
-            connection.agent.vanish()
+            asyncio.get_running_loop().call_later(self.dice.random(), connection.agent.vanish)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """The API server answers; a process that stands still reads it later, a dead one never."""
@@ -221,6 +221,7 @@ class Agent:
             on_drain=lambda _: world.agent_drains(hub_link),
             on_end=lambda: world.registry.remove(tunnel),
             name=f"{self.name}/{self.instance.hex()[:8]}",
+            observer=world.observer,
             clock=world.now,
         )
         link = AgentLink(

@@ -99,6 +99,7 @@ async def _play(seed: int) -> Outcome:
     fates["watch ended"] = sum(watcher.clean_ends for watcher in watchers)
     fates["watch cut"] = sum(watcher.cuts for watcher in watchers)
     fates["sessions superseded"] = world.supersessions
+    fates["late frames"] = world.observer.late_frames
     said = tuple(f"{fault.at:.2f} s: {fault.text}" for fault in sorted(faults, key=lambda each: each.at))
     return Outcome(seed, tuple(world.broken), fates, said, world.trace.hexdigest())
 

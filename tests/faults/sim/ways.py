@@ -38,6 +38,7 @@ class End:
         self.free_at = self.frozen_until = 0.0
         self.is_over = self._was_full = False
         self._timer: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.Future[None] | None = None
 
     @property
     def other(self) -> "End":
@@ -81,8 +82,10 @@ class End:
                 asyncio.get_running_loop().call_soon(self.receiver.transport_lost, ConnectionResetError("forgotten"))
 
     async def close(self, code: int, reason: str) -> None:
+        """As a WebSocket: until the other end has said goodbye too, which the link waits for only so long."""
+        self._goodbye = asyncio.get_running_loop().create_future()
         self._connection.carry(self.other, EOFError())
-        await asyncio.sleep(0.01)
+        await self._goodbye
 
     def arm(self) -> None:
         """Deliver what is next when it is due; frozen or held it is later."""
@@ -108,13 +111,22 @@ class End:
         while self.on_way and self.on_way[0][0] <= now >= held and not self.is_over and self.receiver is not None:
             what = self.on_way.popleft()[1]
             if isinstance(what, Exception):
-                self.is_over = True
-                self.receiver.transport_lost(what)
+                self._end(what)
                 return
             self.pending -= len(what)
             self._connection.delivered(self)
             self.receiver.message_received(what)
         self.arm()
+
+    def _end(self, error: Exception) -> None:
+        assert self.receiver is not None
+        self.is_over = True
+        if self._goodbye is None:
+            if isinstance(error, EOFError):
+                self._connection.carry(self.other, EOFError())
+            self.receiver.transport_lost(error)
+        elif not self._goodbye.done():
+            self._goodbye.set_result(None)
 
     def has_room(self) -> None:
         """The other end has read."""

@@ -10,7 +10,7 @@ from typing import cast
 
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
-from hub.metrics import Metrics
+from hub.metrics import LinkMetrics, Metrics
 from hub.proxy.relay import Authorizer, Relay
 from hub.route import Route
 from hub.tunnel.registry import Registry, Tunnel
@@ -38,6 +38,16 @@ NOISE = random.Random("bodies").randbytes(4 * 1024 * 1024)
 """No piece of it is like another one. To make it for each body would take an eighth of a seed's time."""
 
 
+class Observer(LinkMetrics):
+    """The hub's own; it says too how many frames came late."""
+
+    late_frames = 0
+
+    def late(self, code: Code, n: int) -> None:
+        super().late(code, n)
+        self.late_frames += n
+
+
 class World:
     """Everything but the dice."""
 
@@ -45,11 +55,13 @@ class World:
         self._loop = asyncio.get_running_loop()
         self.registry = Registry(self._loop.time)
         self.budget = Budget(BUFFER_BYTES)
+        metrics = Metrics()
+        self.observer = Observer(metrics)
         self.relay = Relay(
             authenticator=self,
             authorizer=cast(Authorizer, self),
             routes=self.registry,
-            metrics=Metrics(),
+            metrics=metrics,
             budget=self.budget,
             now=self._loop.time,
         )
