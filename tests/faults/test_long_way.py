@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests import harness
 from tests.e2e import measures
 from tests.faults import figures
 from tests.faults.place import Place, obstacle, place
-from tests.faults.rig import Client, FaultCluster, Replica, fault_cluster
+from tests.faults.rig import Answer, Client, FaultCluster, Replica, fault_cluster
 from tests.harness.runs import Run
 
 SECONDS = figures.number("LONG_WAY_SECONDS", 120)
@@ -37,6 +37,11 @@ QUEUE_BYTES = 150_000
 """Before the narrowest place: what is under way in one round trip, as routers are built."""
 SMALL_BYTES = 10_000
 READ_P99_S = 1.5
+MOVED = 0.1
+"""Of the rate: below that the download fills nothing."""
+BESIDE = 0.2
+"""Share of the reads that must take the tunnel without the download where there is one: the hub goes by the round trip,
+which is nearly the same where both share the way."""
 READERS = 2
 PAUSE_S = 0.2
 
@@ -49,6 +54,8 @@ class Row:
     bulk_bytes: int
     ended_sessions: int
     served: dict[str, int]
+    beside: float
+    """Share of the reads that went by another tunnel than the download."""
 
 
 @contextlib.asynccontextmanager
@@ -61,26 +68,32 @@ async def far_away(seed: int) -> AsyncIterator[Place]:
         yield made
 
 
-async def download(client: Client, until: float) -> int:
-    """Read big answers until then; the bytes that came. Each must be whole or cut by us."""
-    total = 0
+def tunnel(headers: Mapping[str, str]) -> str:
+    """By which an answer came."""
+    return headers["Riata-Route"].partition(";")[0]
+
+
+async def download(client: Client, until: float) -> tuple[int, set[str]]:
+    """Read big answers until then; the bytes that came, and by which tunnels. Each must be whole or cut by us."""
+    total, tunnels = 0, set[str]()
     url = f"{client.base}/api/v1/namespaces/faults/pods/x/log?id=bulk&size=1000000000"
     while time.monotonic() < until:
         async with client.session.get(url, timeout=aiohttp.ClientTimeout()) as answer:
             assert answer.status == 200
+            tunnels.add(tunnel(answer.headers))
             async for piece in answer.content.iter_any():
                 total += len(piece)
                 if time.monotonic() > until:
-                    return total
-    return total
+                    return total, tunnels
+    return total, tunnels
 
 
-async def read(client: Client, name: str, until: float) -> list[float]:
+async def read(client: Client, name: str, until: float) -> list[Answer]:
     taken = []
     while time.monotonic() < until:
         answer = await client.ask("GET", f"id={name}&size={SMALL_BYTES}")
         assert answer.is_whole(SMALL_BYTES), answer
-        taken.append(answer.seconds)
+        taken.append(answer)
         await asyncio.sleep(PAUSE_S)
     return taken
 
@@ -100,7 +113,9 @@ async def one_cluster(hub: harness.Hub, name: str, there: Place | None, replicas
         for agent in agents:
             page = await agent.page()
             ended += int(page["riata_agent_sessions_total"]) - 1
-        return Row([each for task in small for each in task.result()], bulk.result(), ended, dict(cluster.stub.served))
+        reads, (total, tunnels) = [each for task in small for each in task.result()], bulk.result()
+        beside = sum(tunnel(each.headers) not in tunnels for each in reads) / len(reads)
+        return Row([each.seconds for each in reads], total, ended, dict(cluster.stub.served), beside)
 
 
 async def far_agent(stack: contextlib.AsyncExitStack, cluster: FaultCluster, name: str, there: Place | None) -> Replica:
@@ -129,7 +144,9 @@ async def test_a_long_lossy_way_ends_no_session_and_a_download_delays_no_read() 
         figures.show(f"R6 {name}", seed, by=BY, **shown(row))
     for row in rows:
         assert row.ended_sessions == 0
+        assert row.bulk_bytes >= MOVED * RATE * SECONDS, "the download stood still"
         assert measures.quantile(row.reads, 0.99) <= READ_P99_S * figures.room()
+    assert rows[1].beside >= BESIDE, "the reads went by the same tunnel as the download"
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -140,4 +157,5 @@ def shown(row: Row) -> dict[str, Any]:
         "read_p99_s": measures.quantile(row.reads, 0.99),
         "download_share_of_rate": row.bulk_bytes / SECONDS / RATE,
         "served": row.served,
+        "beside_the_download": row.beside,
     }
