@@ -150,6 +150,9 @@ class Decision:
     route: Route | None
     reason: Reason
     candidate: Candidate | None = None
+    may_come: bool = False
+    """No route now, but an agent is connected that may only be late with the answer to a ping: its session ends or
+    answers within seconds."""
     why: str = dataclasses.field(init=False)
     """The reason as text: an enum's own is dear for a line of each request."""
     _field: bytes = dataclasses.field(init=False)

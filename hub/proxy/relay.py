@@ -319,7 +319,14 @@ class Relay:
             method=request.method.decode("ascii"), path=place.rest, headers=tuple(headers), upgrade=request.upgrade
         )
 
-    def _open(self, exchange: Exchange) -> None:
+    def open_late(self, exchange: Exchange, *, may_wait: bool) -> None:
+        """What it waited for is there, or will not be."""
+        try:
+            self._open(exchange, may_wait=may_wait)
+        except errors.HubError as error:
+            exchange.fail(error)
+
+    def _open(self, exchange: Exchange, *, may_wait: bool = True) -> None:
         """Choose a tunnel and send the OPEN, or hold it until the tunnel gives a sign of life. Raises HubError if no
         tunnel takes it, and when the caller's deadline has passed."""
         if exchange.kind.timeout_s and self._now() >= exchange.deadline:
@@ -332,6 +339,9 @@ class Relay:
             link = decision.route
             if link is None:
                 exchange.decision = exchange.decision or decision
+                if decision.may_come and may_wait:
+                    self._silence.wait(exchange)
+                    return
                 break
             exchange.link, exchange.decision = link, decision
             opening = self._with_permission(exchange, opening, link)

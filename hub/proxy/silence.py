@@ -27,6 +27,9 @@ way to the agent is dead its own pings and events still come, and a full way fro
 OVERTIME_S: Final = 0.25
 """How long the answer to a request may still be on its way when its caller's deadline has passed, besides a round trip:
 the API server keeps the deadline too, and knows what became of the request."""
+LATE_S: Final = 10.0
+"""How long a request waits for a session whose ping is unanswered for too long, where there is no other: it may live
+for so long while bulk moves (proto.liveness.BULK_GRACE)."""
 WAY_BACK_S: Final = 0.5
 """The longest round trip that is waited for."""
 
@@ -48,6 +51,8 @@ class Silence:
         self._asked: dict[Exchange, float] = {}
         self._since: dict[Exchange, float] = {}
         """From when on the answer of those that were asked again may be late: that does not begin the time anew."""
+        self._waiting: dict[Exchange, float] = {}
+        """Those for which there is no session but late ones, and since when."""
         self._doubted: set[Exchange] = set()
         """Those of them behind whose OPEN a ping was seen to."""
 
@@ -59,6 +64,10 @@ class Silence:
         """Ping, and call `proceed` once: True when the session answered, False when another route must be tried."""
         held = self._held[exchange] = _Held(link, self._now(), proceed)
         link.probe(partial(self._settle, exchange, held))
+
+    def wait(self, exchange: Exchange) -> None:
+        """Have it opened when a session answers again; when none is left, or after LATE_S, it is told that none is."""
+        self._waiting[exchange] = self._now()
 
     def asked(self, exchange: Exchange) -> None:
         """Its OPEN is on the way."""
@@ -83,6 +92,8 @@ class Silence:
             self._doubted.discard(exchange)
         if self._held:
             self._held.pop(exchange, None)
+        if self._waiting:
+            self._waiting.pop(exchange, None)
 
     def look(self) -> None:
         """Called every tenth of a second or so."""
@@ -93,6 +104,15 @@ class Silence:
                 exchange.relay.expire(exchange)
             elif now - held.since >= patience and self._has_other(exchange, held.link):
                 self._settle(exchange, held, False)
+        for exchange, since in tuple(self._waiting.items()):
+            if now >= exchange.deadline:
+                exchange.relay.expire(exchange)
+                continue
+            decision = self._routes.pick(exchange.cluster_uid, exchange.kind, without=exchange.tried)
+            is_over = now - since >= LATE_S
+            if decision.route is not None or not decision.may_come or is_over:
+                self._waiting.pop(exchange, None)
+                exchange.relay.open_late(exchange, may_wait=not is_over)
         silent: dict[Route, None] = {}  # in a run's own order, not by address: it can be repeated
         for exchange, asked_at in tuple(self._asked.items()):
             link = exchange.link

@@ -26,6 +26,8 @@ its session again and again would use up the attempts that a question has (hub.p
 
 NOWHERE: Final = {reason: Decision(None, reason) for reason in Reason if reason.role == "none"}
 """The decisions that no route is taken."""
+LATE: Final = Decision(None, Reason.NONE_ANSWERING, may_come=True)
+"""The same where an agent may still answer: TCP repeats what a long way has lost, for seconds at times."""
 
 
 class Answering(Protocol):
@@ -69,6 +71,8 @@ def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: C
     """The route for a request that has tried some already. The order of `candidates` does not matter."""
     usable = [each for each in candidates if _may_serve(each, now) and (not tried or each.route not in tried)]
     if not usable:
+        if any(_may_come(each, tried) for each in candidates):
+            return LATE
         return NOWHERE[_why_none(candidates, tried)]
     if len(tried) >= ELSEWHERE_AFTER:
         agents = {_agent(route) for route in tried}
@@ -87,6 +91,11 @@ def _may_serve(candidate: Candidate, now: float) -> bool:
     if not (candidate.is_eligible and route.may_open):
         return False
     return route.unanswered_ping_at is None or not is_dead(route, now)
+
+
+def _may_come(candidate: Candidate, tried: Collection[Route]) -> bool:
+    """Only the answer to a ping is missing."""
+    return candidate.is_eligible and candidate.route.may_open and candidate.route not in tried
 
 
 def _rank(candidate: Candidate, asked: Asked, now: float) -> tuple[Any, ...]:

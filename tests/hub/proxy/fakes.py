@@ -153,11 +153,16 @@ class FakeRoutes:
         self.links = list(links)
         self.nodes: set[FakeLink] = set()
         self.lost: float | None = None
+        self.late: set[FakeLink] = set()
+        """Those that owe the answer to a ping for too long."""
         self.asked: list[Asked] = []
 
     def pick(self, cluster_uid: str, asked: Asked, *, without: tuple[object, ...] = ()) -> Decision:
         self.asked.append(asked)
-        link = next((link for link in self.links if link not in without and link.is_open), None)
+        there = [link for link in self.links if link not in without and link.is_open]
+        link = next((link for link in there if link not in self.late), None)
+        if link is None and there:
+            return Decision(None, Reason.NONE_ANSWERING, may_come=True)
         if link is None:
             return Decision(None, Reason.NONE_LEFT if without else Reason.NONE_CONNECTED)
         is_node = link in self.nodes

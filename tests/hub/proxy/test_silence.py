@@ -280,3 +280,58 @@ def test_a_change_that_was_refused_waits_for_a_sign_of_life_of_the_next_route_to
     assert world.count("reroutes_total", reason="held") == (0 if is_alive else 1)
     finish(exchange)
     assert world.relay.kept.used == 0
+
+
+def late() -> tuple[World, FakeLink]:
+    """A cluster whose only session owes the answer to a ping: TCP repeats what a long way has lost."""
+    link = FakeLink("late")
+    world = World(link)
+    world.routes.late.add(link)
+    return world, link
+
+
+def test_where_the_only_session_is_late_a_request_waits_for_it() -> None:
+    world, link = late()
+    front, exchange = world.begin(request(POST, "Content-Length: 6"))
+    assert exchange is not None
+    exchange.body(b"abc")
+    look(world, 1.0)
+    exchange.body(b"def")
+    exchange.body_complete()
+    assert (link.opened, front.status) == ([], 0)
+    world.routes.late.clear()
+    look(world, 0.1)
+    assert link.opened[0][2].sent == b"abcdef"
+    look(world, 0.1)
+    assert len(link.opened) == 1
+
+
+def test_it_takes_another_one_that_comes() -> None:
+    world, link = late()
+    world.begin()
+    world.routes.links.append(other := FakeLink("other"))
+    look(world, 0.1)
+    assert (len(link.opened), len(other.opened)) == (0, 1)
+
+
+@pytest.mark.parametrize("what", ["it ended", "it is late for ever"])
+def test_a_late_session_that_never_answers_is_none(what: str) -> None:
+    world, link = late()
+    front, _ = world.begin()
+    look(world, 9.9)
+    assert front.status == 0
+    if what == "it ended":
+        link.is_open = False
+    look(world, 0.1)
+    assert (front.status, link.opened) == (503, [])
+
+
+def test_who_waits_for_a_late_session_keeps_its_deadline_and_may_leave() -> None:
+    world, link = late()
+    front, _ = world.begin(request("GET /k8s/clusters/c1/api?timeout=2s HTTP/1.1"))
+    _, leaving = world.begin()
+    assert leaving is not None
+    leaving.gone()
+    world.routes.late.clear()
+    look(world, 2.0)
+    assert (front.status, link.opened) == (504, [])

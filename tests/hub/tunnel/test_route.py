@@ -99,6 +99,25 @@ def test_the_table(candidates: tuple[Candidate, ...], chosen: str | None, reason
     assert (None if decision.route is None else decision.route.name, decision.reason) == (chosen, reason)
 
 
+@pytest.mark.parametrize(
+    ("candidates", "may_come"),
+    [
+        ((), False),
+        ((dead(),), True),
+        ((dead(), node("n1", eligible=False)), True),
+        ((node("n1", unanswered_ping_at=95.0),), True),
+        ((node("n1", eligible=False, unanswered_ping_at=95.0),), False),
+        ((agent("a", is_open=False, may_open=False), agent("b", **LEAVING)), False),
+        ((dead(), node("n1")), False),  # there is a route
+    ],
+)
+def test_where_only_the_answer_to_a_ping_is_missing_a_route_may_come(
+    candidates: tuple[Candidate, ...], may_come: bool
+) -> None:
+    assert decide(candidates, QUESTION, NOW).may_come is may_come
+    assert not decide(candidates, QUESTION, NOW, tuple(each.route for each in candidates)).may_come
+
+
 def name_of(*candidates: Candidate, asked: Question = QUESTION, tried: tuple[Candidate, ...] = ()) -> str | None:
     route = decide(candidates, asked, NOW, tuple(each.route for each in tried)).route
     return None if route is None else route.name
