@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import ssl
 import sys
 import time
@@ -64,15 +65,29 @@ class Replica:
 
     async def start(self) -> None:
         """Start the process; `connected` waits for its tunnel."""
-        ready_file = self.directory / "ready.json"
-        ready_file.unlink(missing_ok=True)
         if self.mode == "node":
             self.renew()
-        command = [*self.prefix, *self._program(), self.mode, *self._options(), "--ready-file", str(ready_file)]
+        self._ready_file.unlink(missing_ok=True)
+        command = [*self.prefix, *self._program(), self.mode, *self._options(), "--ready-file", str(self._ready_file)]
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", RUN_VARIABLE: Run.current().name}
         log = self.directory / "agent.log"
         self.child = Child.start("riata-agent", command, log=log, env=environment, cwd=tools.REPOSITORY)
-        ready = await wait_ready_file(ready_file, self.child, READY_S)
+        await self._is_ready()
+
+    async def again(self) -> None:
+        """The next process of one that died at a failpoint (tests.faults.failpoint); `connected` waits as ever."""
+        assert self.failpoints is not None
+        self._ready_file.unlink(missing_ok=True)
+        self.send(signal.SIGUSR1)
+        await self._is_ready()
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.directory / "ready.json"
+
+    async def _is_ready(self) -> None:
+        assert self.child is not None
+        ready = await wait_ready_file(self._ready_file, self.child, READY_S)
         self.instance, self.metrics_url = ready["instance"], ready["metrics_url"]
 
     def _program(self) -> list[str]:
@@ -128,11 +143,6 @@ class Replica:
         """SIGKILL, reaped on return."""
         assert self.child is not None
         self.child.kill()
-
-    async def ended(self, within_s: float = 5.0) -> None:
-        """Its process has ended by itself."""
-        assert self.child is not None
-        assert await self.child.wait(within_s) is not None, f"{self.name} still runs"
 
     async def stop(self) -> None:
         if self.child is not None:

@@ -1,7 +1,8 @@
 """R1: the agent is SIGKILLed in the middle of a request. What its client gets, how fast, and who serves the next."""
 
+import collections
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest_asyncio
 from tests import harness
 from tests.e2e.measures import quantile
 from tests.faults import figures
-from tests.faults.failpoint import POINTS
+from tests.faults.failpoint import BETWEEN, POINTS
 from tests.faults.rig import Answer, Client, FaultCluster, fault_cluster
 from tests.harness.runs import Run
 
 KILLS = int(figures.number("KILLS", 50))
 
-pytestmark = [pytest.mark.timeout(180 + KILLS * 3)]
+"""At each of POINTS; a fifth of it at each place between them."""
+
+pytestmark = [pytest.mark.timeout(180 + KILLS * 10)]
 
 BODY_BYTES = 300_000
 """Of an answer that is cut in its middle: many DATA frames."""
@@ -36,6 +39,7 @@ class Tally:
     next_ones: list[float] = field(default_factory=list)
     """From the death to the whole answer of the next request."""
     cut: int = 0
+    kills: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
 @pytest_asyncio.fixture
@@ -53,21 +57,23 @@ async def test_an_agent_killed_in_a_request_costs_no_read_and_repeats_no_change(
         cluster.replica("doomed", failpoints=deaths) as doomed,
         cluster.client() as client,
     ):
-        for number in range(KILLS):
+        for number, point in enumerate(points(dice)):
             if number % 100 == 99:
                 fallback.renew()
             await cluster.connected(doomed, fallback)
-            point, method = dice.choice(POINTS), dice.choice(("GET", "POST"))
+            tally.kills[point] += 1
+            method = dice.choice(("GET", "POST"))
             framing = dice.choice(("", "&chunked=1"))  # a piece of a chunked body has no length to betray it
             await one_kill(cluster, client, f"{number}-{point}-{method}", framing, deaths, tally)
-            await doomed.ended()
-            await doomed.start()
+            await doomed.again()
     assert cluster.stub.more_than_once() == {}
     figures.show(
         "R1",
         cluster.seed,
-        kills=KILLS,
+        kills=tally.kills.total(),
+        **tally.kills,
         error_after_death_p99_s=quantile(tally.errors, 0.99),
+        error_after_death_max_s=max(tally.errors),
         next_request_p99_s=quantile(tally.next_ones, 0.99),
         next_request_max_s=max(tally.next_ones),
         reads_sent_again=len(tally.retried),
@@ -78,6 +84,13 @@ async def test_an_agent_killed_in_a_request_costs_no_read_and_repeats_no_change(
     )
     assert quantile(tally.errors, 0.99) <= ERROR_S * figures.room()
     assert max(tally.next_ones) <= NEXT_S * figures.room()
+
+
+def points(dice: random.Random) -> Iterator[str]:
+    """Where each process dies: each point as often as the others, in no order that it could get used to."""
+    for number in range(KILLS):
+        some = [*POINTS, *(BETWEEN if number % 5 == 0 else ())]
+        yield from dice.sample(some, len(some))
 
 
 async def one_kill(cluster: FaultCluster, client: Client, name: str, framing: str, deaths: Path, tally: Tally) -> None:
