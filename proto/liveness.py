@@ -5,7 +5,6 @@ that it hears the agent too, because it ends the session when a ping of its own 
 nothing pings, so each side notices by itself whichever direction went dead.
 """
 
-import collections
 from typing import Final
 
 from proto import limits as bounds
@@ -50,8 +49,8 @@ class Liveness:
         self._active_until = 0.0
         self._pinged_at = 0.0
         self._count = 0
-        self._unanswered: collections.deque[tuple[bytes, float]] = collections.deque()
-        self._samples: collections.deque[float] = collections.deque(maxlen=_SAMPLES)
+        self._unanswered: list[tuple[bytes, float]] = []
+        self._samples: list[float] = []
         self.last_received_at = 0.0
         self.rtt_s: float | None = None
         """Smoothed round trip (weight 1/8), None before the first answer."""
@@ -112,12 +111,13 @@ class Liveness:
         """Return the round trip in seconds of the oldest ping when `nonce` answers it, None otherwise."""
         if not self._unanswered or self._unanswered[0][0] != nonce:
             return None
-        sent_at = self._unanswered.popleft()[1]
+        sent_at = self._unanswered.pop(0)[1]
         self.answered_sent_at = sent_at
         if self._unanswered:
             self._bulk_at = now
         rtt = max(now - sent_at, 0.0)
         self._samples.append(rtt)
+        del self._samples[:-_SAMPLES]
         self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
         return rtt
 

@@ -6,7 +6,6 @@ RESET overtakes the queued bytes of its stream (they are dropped), WINDOWs wait 
 however often they grow), OPENs leave in the order of their ids.
 """
 
-import collections
 from collections.abc import Callable
 from typing import Final
 
@@ -73,15 +72,15 @@ class Outbox:
         self._grant = grant
         self.pacing = pacing
         self._ping = ping
-        self._control: collections.deque[bytes] = collections.deque()
+        self._control: list[bytes] = []
         self._control_bytes = 0
         self._windows: list[Stream] = []
         self._session_window_due = False
-        self._opens: collections.deque[Stream] = collections.deque()
+        self._opens: list[Stream] = []
         self._open_bytes = 0
         self.backlog_room = backlog
         """OPENs that may still leave before the peer answers one."""
-        self._messages: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._messages: list[tuple[int, bytes]] = []
         self._message_bytes = 0
         self.dropped_messages = 0
         """MSG frames dropped for lack of room."""
@@ -218,12 +217,14 @@ class Outbox:
         self.pacing.mark(nonce, len(frame), now)
 
     def _take_control(self, out: list[Buffer], target: int) -> int:
-        size = 0
-        control = self._control
-        while control and size < target:
-            frame = control.popleft()
+        size = count = 0
+        for frame in self._control:
+            if size >= target:
+                break
             out.append(frame)
             size += len(frame)
+            count += 1
+        del self._control[:count]
         self._control_bytes -= size
         return size
 
@@ -244,7 +245,7 @@ class Outbox:
         size = 0
         opens = self._opens
         while opens and self.backlog_room > 0 and size < room:
-            stream = opens.popleft()
+            stream = opens.pop(0)
             if not stream.is_held or stream.prefix is None:
                 continue
             frame, stream.prefix = stream.prefix, None
@@ -257,7 +258,7 @@ class Outbox:
             if stream.is_ready():
                 self.scheduler.add(stream, now)
         while opens and not opens[0].is_held:
-            opens.popleft()
+            opens.pop(0)
         return size
 
     def _take_streams(self, out: list[Buffer], room: int, now: float) -> int:
@@ -283,7 +284,7 @@ class Outbox:
     def _take_messages(self, out: list[Buffer], room: int) -> int:
         size = 0
         while self._messages and size < room:
-            frame = self._messages.popleft()[1]
+            frame = self._messages.pop(0)[1]
             out.append(frame)
             size += len(frame)
         self._message_bytes -= size

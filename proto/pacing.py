@@ -15,7 +15,6 @@ again. Nothing here sends: `proto.outbox` asks `is_blocked` before it takes bulk
 never wait. Blocked means that a mark is unanswered: its answer sets free, its loss ends the session as any ping's does.
 """
 
-import collections
 from typing import Final, NamedTuple
 
 from proto import limits as bounds
@@ -115,8 +114,8 @@ class Pacing:
         self._allowance = Bucket(_MARKS_MAX, per_s)
         self._sent = self._bulk = self._acked = self._acked_bulk = self._marked = 0
         self._sent_at = self._acked_at = self._acked_sent_at = 0.0
-        self._marks: collections.deque[_Mark] = collections.deque()
-        self._rates: collections.deque[float] = collections.deque([0.0], maxlen=_ROUNDS)
+        self._marks: list[_Mark] = []
+        self._rates = [0.0]
         self._latest_rate = 0.0
         self._min_rtt, self._min_rtt_at = _UNKNOWN, 0.0
         self._round_end = 0
@@ -199,7 +198,7 @@ class Pacing:
         self._round_count += 1
         if not self._marks or self._marks[0].nonce != nonce:
             return
-        mark = self._marks.popleft()
+        mark = self._marks.pop(0)
         self._learn_rate(mark, now)
         arrived = mark.sent - self._acked
         self._acked, self._acked_bulk = mark.sent, mark.bulk
@@ -227,6 +226,7 @@ class Pacing:
         if self._rates[-1]:
             self.rate = max(self._rates)
             self._rates.append(0.0)
+            del self._rates[:-_ROUNDS]
         self._round_end = self._sent
         long = self._min_rtt + 2 * self._slack()
         self._long_rounds = self._long_rounds + 1 if self._round_rtt > long else 0

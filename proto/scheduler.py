@@ -6,7 +6,6 @@ one quantum (deficit round robin; since a frame is cut to fit, no deficit is eve
 128 KiB without a pause is served as bulk until it pauses: what a stream does counts for more than what it claims.
 """
 
-import collections
 from typing import Final
 
 from proto import limits as bounds
@@ -40,9 +39,9 @@ class Scheduler:
     def __init__(self, limits: bounds.Limits) -> None:
         self._demote_bytes = limits.demote_bytes
         self._pause = limits.demote_pause_s
-        self._interactive: collections.deque[Stream] = collections.deque()
-        self._normal: collections.deque[Stream] = collections.deque()
-        self._bulk: collections.deque[Stream] = collections.deque()
+        self._interactive: list[Stream] = []
+        self._normal: list[Stream] = []
+        self._bulk: list[Stream] = []
         self._rings = (self._interactive, self._normal, self._bulk)
         self._normal_owed = 0
         self._bulk_owed = 0
@@ -85,7 +84,7 @@ class Scheduler:
         Without `may_bulk` the streams that are served as bulk keep their places.
         """
         while (level := self._pick(may_bulk)) is not None:
-            stream = self._rings[level].popleft()
+            stream = self._rings[level].pop(0)
             stream.in_ring = False
             if not stream.is_ready():  # reset, or out of credit, since it was queued
                 stream.is_blocked = stream.queued > 0

@@ -47,7 +47,8 @@ class StreamTable:
         self.last_peer_id = 0
         """Highest id that the peer opened."""
         self._swallowed: dict[int, None] = {}
-        self._expiry: collections.deque[tuple[float, int]] = collections.deque()
+        self._expiry: collections.deque[tuple[float, int]] | None = None
+        """Made when it is needed: an empty one takes 760 bytes."""
 
     @property
     def is_near_end(self) -> bool:
@@ -116,6 +117,8 @@ class StreamTable:
     def swallow(self, stream_id: int, now: float) -> None:
         """Ignore late frames of a stream that we reset, for a while and for a bounded number of streams."""
         self._swallowed[stream_id] = None
+        if self._expiry is None:
+            self._expiry = collections.deque()
         self._expiry.append((now + self._limits.swallow_s, stream_id))
         if len(self._swallowed) > self._limits.swallow_ids:
             self._swallowed.pop(self._expiry.popleft()[1], None)

@@ -1,7 +1,6 @@
 """Where messages of a transport go: first to whoever awaits them (the handshake), then to a receiver (the link)."""
 
 import asyncio
-import collections
 from typing import Final, Protocol
 
 WAITING_MAX: Final = 4
@@ -28,7 +27,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.receiver: Receiver | None = None
-        self._messages: collections.deque[bytes] = collections.deque()
+        self._messages: list[bytes] = []
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_bound = False
@@ -67,7 +66,7 @@ class Inbox:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._messages.popleft()
+        return self._messages.pop(0)
 
     def bind(self, receiver: Receiver) -> None:
         """From now on everything goes to `receiver`, beginning with what waited, in the loop's next turn."""
@@ -76,7 +75,7 @@ class Inbox:
 
     def _hand_over(self, receiver: Receiver) -> None:
         while self._messages:
-            receiver.message_received(self._messages.popleft())
+            receiver.message_received(self._messages.pop(0))
         if self._error is None:
             self.receiver = receiver
         else:

@@ -1,11 +1,15 @@
 """R12: the hub dies, and all its agents come back at once, or after a while; R2: how soon a hub with many clusters
-serves."""
+serves; and what an idle tunnel costs it."""
 
 import asyncio
 import contextlib
+import os
+import signal
 import ssl
+import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -27,6 +31,10 @@ LAG_S = 0.1
 ADMIN_GET_S = 0.5
 ROOM_MAX = 10.0
 READY_S = 2.0
+IDLE_CLUSTERS = int(figures.number("IDLE_CLUSTERS", 60))
+"""Whose tunnels are weighed; as much again is there before. 200 in `make faults`."""
+IDLE_KIB = 45.0
+SETTLED_S = 1.5
 FEW_CLUSTERS = 20
 DOWN_S = 8.0
 """With the start of the hub an outage of nine seconds."""
@@ -128,6 +136,50 @@ async def reads(hub: Hub, clusters: int) -> int:
         return sum(await asyncio.gather(*map(one, range(clusters))))
 
 
+async def test_an_idle_tunnel_costs_the_hub_little() -> None:
+    """What each one more costs, beside as many that have paid for what all share; without what the allocator holds
+    free, since a busy machine has more handshakes under way at once, which leave holes of some MiB."""
+    seed = figures.seed()
+    async with a_hub(Trimmed) as hub:
+        await hub.kill()
+        shown = await fleet.enrol(hub, 2 * IDLE_CLUSTERS)
+        await hub.start()
+        bare, _ = await weighed(hub)
+        async with fleet.connected(hub, shown[:IDLE_CLUSTERS]):
+            before, resident_before = await weighed(hub)
+            async with fleet.connected(hub, shown[IDLE_CLUSTERS:], "more-agents"):
+                after, resident_after = await weighed(hub)
+    tunnels = IDLE_CLUSTERS * fleet.PER_CLUSTER
+    each_kib = (after - before) / tunnels
+    figures.show(
+        "idle tunnels",
+        seed,
+        tunnels=2 * tunnels,
+        hub_without_mib=bare / 1024,
+        first_half_kib_each=(before - bare) / tunnels,
+        second_half_kib_each=each_kib,
+        with_free_memory_kib_each=(resident_after - resident_before) / tunnels,
+    )
+    assert 0 < each_kib <= IDLE_KIB
+
+
+class Trimmed(Hub):
+    """Gives back free memory at SIGUSR1."""
+
+    def command(self, listen: str) -> list[str]:
+        _, *options = super().command(listen)
+        return [sys.executable, "-m", "tests.faults.trimmed", *options]
+
+
+async def weighed(hub: Hub) -> tuple[float, float]:
+    """KiB in use, and resident before what is free was given back."""
+    await asyncio.sleep(SETTLED_S)
+    resident = hub.mebibytes()
+    os.kill(hub.pid, signal.SIGUSR1)
+    await asyncio.sleep(SETTLED_S)
+    return hub.mebibytes() * 1024, resident * 1024
+
+
 async def test_a_hub_with_many_clusters_is_soon_ready() -> None:
     seed = figures.seed()
     async with a_hub() as hub:
@@ -141,10 +193,10 @@ async def test_a_hub_with_many_clusters_is_soon_ready() -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_hub():  # type: ignore[no-untyped-def] # an async iterator of Hub
+async def a_hub(kind: type[Hub] = Hub) -> AsyncIterator[Hub]:
     """A hub in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="riata-storm-") as name:
-        hub: Hub = await fleet_hub(Path(name) / "hub")
+        hub = await fleet_hub(Path(name) / "hub", kind)
         try:
             yield hub
         finally:

@@ -124,15 +124,16 @@ class Generator:
 
 
 @contextlib.asynccontextmanager
-async def connected(hub: Hub, lines: list[str]) -> AsyncIterator["Agents"]:
-    """PER_CLUSTER agents for each line of what they show (shown.py), all connected."""
+async def connected(hub: Hub, lines: list[str], name: str = "agents") -> AsyncIterator["Agents"]:
+    """PER_CLUSTER agents for each line of what they show (shown.py), all connected. `name`: of their files, beside
+    other agents of the same hub."""
     share = PROCESS_MAX // PER_CLUSTER
     async with contextlib.AsyncExitStack() as stack:
         generators = []
         for at in range(0, len(lines), share):
-            file = rig.write(hub.directory / f"agents-{at}.shown", "\n".join(lines[at : at + share]))
+            file = rig.write(hub.directory / f"{name}-{at}.shown", "\n".join(lines[at : at + share]))
             command = [sys.executable, "-m", agents.__name__, hub.url, str(hub.ca), str(file), str(PER_CLUSTER)]
-            generator = await Generator.start("agents", hub.directory / f"agents-{at}.log", command)
+            generator = await Generator.start("agents", hub.directory / f"{name}-{at}.log", command)
             stack.push_async_callback(generator.end)
             if hub.has_core:
                 processes.share_cores(hub.pid, generator.pid)

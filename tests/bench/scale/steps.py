@@ -46,9 +46,9 @@ async def measure(directory: Path, load: Path, clusters: int) -> Figures:
         await hub.stop()
 
 
-async def fleet_hub(directory: Path) -> Hub:
+async def fleet_hub(directory: Path, kind: type[Hub] = Hub) -> Hub:
     directory.mkdir()
-    hub = await Hub.create(directory)
+    hub = await kind.create(directory)
     try:
         await hub.start()
     except BaseException:
