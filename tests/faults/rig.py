@@ -62,6 +62,8 @@ class Replica:
     mode: str = "cluster"
     more: Sequence[str] = ()
     """Further options of its command line."""
+    program: Sequence[str] = ()
+    """In place of `riata-agent`."""
 
     async def start(self) -> None:
         """Start the process; `connected` waits for its tunnel."""
@@ -91,6 +93,8 @@ class Replica:
         self.instance, self.metrics_url = ready["instance"], ready["metrics_url"]
 
     def _program(self) -> list[str]:
+        if self.program:
+            return [*self.program]
         if self.failpoints is None:
             return tools.console_script("riata-agent", "agent")
         return [sys.executable, "-m", "tests.faults.failpoint", str(self.failpoints)]
@@ -196,16 +200,18 @@ class FaultCluster:
         mode: str = "cluster",
         kube_port: int = 0,
         more: Sequence[str] = (),
+        program: Sequence[str] = (),
     ) -> AsyncIterator[Replica]:
         """One more agent behind a proxy of its own, connected on entry. `there`: it runs in that network and reaches
         the hub directly, over the long way if there is one. `kube_port`: where it looks for the stub instead.
-        `more`: further options."""
+        `more`: further options. `program`: another one than `riata-agent`."""
         port = urlsplit(self.hub.url).port
         assert port is not None
         directory = Run.current().subdirectory(f"agent-{self.name}-{name}")
         seed = self.seed * 100 + len(self.replicas)
         async with fault_proxy(("127.0.0.1", port), seed=seed) as proxy:
             made = Replica(self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port, more=more)
+            made.program = program
             write_private(directory / "kube.token", name.encode())
             if there is not None:
                 made.prefix, made.kube_host = there.prefix, there.near_host

@@ -1,8 +1,10 @@
 """R23: traffic, killed agents and broken connections for a while; afterwards everything is as it was, exactly."""
 
 import asyncio
+import functools
 import random
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests import harness
 from tests.e2e import measures
 from tests.faults import figures
 from tests.faults.rig import FaultCluster, Replica, fault_cluster
+from tests.faults.timers import Timers
 from tests.faults.traffic import traffic
 
 SECONDS = figures.number("SOAK_SECONDS", 20)
@@ -26,14 +29,16 @@ GAUGES = ("riata_hub_tasks", "riata_hub_streams", "riata_hub_sessions", "riata_h
 async def test_after_a_soak_everything_is_as_it_was() -> None:
     seed = figures.seed()
     dice = random.Random(seed)
+    of_hub, of_agent = Timers("hub"), Timers("agent")
     async with (
-        harness.hub() as hub,
+        harness.hub(program=of_hub.program) as hub,
         fault_cluster(hub, "soaked", seed=seed) as cluster,
-        cluster.replica("well") as well,
+        cluster.replica("well", program=of_agent.program) as well,
         cluster.replica("killed") as killed,
     ):
         await cluster.connected()
-        before, rss = await steady(hub, well), measures.resident_mib(hub.pid)
+        look = functools.partial(state, hub, of_hub, well, of_agent)
+        before, rss = await steady(look), measures.resident_mib(hub.pid)
         started, faults = time.monotonic(), 0
         async with traffic(cluster, PER_S) as seen:
             while time.monotonic() - started < SECONDS:
@@ -41,7 +46,7 @@ async def test_after_a_soak_everything_is_as_it_was() -> None:
                 await fault(dice, cluster, killed)
                 faults += 1
         await cluster.connected()
-        after = await settled(hub, well, before)
+        after = await settled(look, before)
         figures.show(
             "R23",
             seed,
@@ -51,6 +56,7 @@ async def test_after_a_soak_everything_is_as_it_was() -> None:
             otherwise=seen.total - seen.count("whole", "503"),
             hub_rss_grew_mib=measures.resident_mib(hub.pid) - rss,
             settled=after == before,
+            timers=sum(count for name, count in after.items() if name.startswith("timers")),
         )
     assert after == before
     assert cluster.stub.more_than_once() == {}
@@ -64,32 +70,37 @@ async def fault(dice: random.Random, cluster: FaultCluster, victim: Replica) -> 
         victim.proxy.reset()
 
 
-async def state(hub: harness.Hub, agent: Replica) -> dict[str, float]:
+async def state(hub: harness.Hub, of_hub: Timers, agent: Replica, of_agent: Timers) -> dict[str, float]:
     """What has to be the same."""
     assert agent.child is not None
-    page, of_agent = await measures.scrape(hub.metrics_url), await agent.page()
+    page, pages = await measures.scrape(hub.metrics_url), await agent.page()
     found = {name: page.get(name, 0.0) for name in GAUGES}
     found["descriptors of the hub"] = measures.descriptors(hub.pid)
-    idle = of_agent["riata_agent_kube_connections"] if SECONDS < QUIET_S else 0
+    idle = pages["riata_agent_kube_connections"] if SECONDS < QUIET_S else 0
     found["descriptors of the agent"] = measures.descriptors(agent.child.pid) - idle
-    return found | {name: of_agent[name] for name in ("riata_agent_tasks", "riata_agent_exchanges")}
+    for timers, child in ((of_hub, hub.child), (of_agent, agent.child)):
+        found |= {f"timers of the {timers.package}: {name}": n for name, n in (await timers.count(child)).items()}
+    return found | {name: pages[name] for name in ("riata_agent_tasks", "riata_agent_exchanges")}
 
 
-async def steady(hub: harness.Hub, agent: Replica) -> dict[str, float]:
+Look = Callable[[], Awaitable[dict[str, float]]]
+
+
+async def steady(look: Look) -> dict[str, float]:
     """The state once it has been the same for three seconds: what the start has opened is closed again."""
     found: list[dict[str, float]] = []
     while found[-3:] != [found[-1]] * 3 if found else True:
         await asyncio.sleep(1.0)
-        found.append(await state(hub, agent))
+        found.append(await look())
     return found[-1]
 
 
-async def settled(hub: harness.Hub, agent: Replica, wanted: dict[str, float]) -> dict[str, float]:
+async def settled(look: Look, wanted: dict[str, float]) -> dict[str, float]:
     """The state once it is as wanted, or after QUIET_S."""
-    found = await state(hub, agent)
+    found = await look()
     for _ in range(QUIET_S):
         if found == wanted:
             break
         await asyncio.sleep(1.0)
-        found = await state(hub, agent)
+        found = await look()
     return found

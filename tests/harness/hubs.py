@@ -35,6 +35,7 @@ class Hub:
     admin_token_file: Path
     _listen: list[str] = field(repr=False)
     _options: list[str] = field(repr=False)
+    _program: Sequence[str] = field(repr=False)
 
     @property
     def pid(self) -> int:
@@ -67,25 +68,32 @@ class Hub:
         """Start it again on the same data and the same addresses."""
         await self.child.stop(15)
         fixed = [f"{urlsplit(url).hostname}:{urlsplit(url).port}" for url in self.urls]
-        self.child, _ = await _serve(self.directory, self.data, fixed, self._options)
+        self.child, _ = await _serve(self.directory, self.data, fixed, self._options, self._program)
 
 
 @asynccontextmanager
 async def hub(
-    *, listen: Sequence[str] = (), options: Sequence[str] = (), name: str = "hub", only_loopback: bool = False
+    *,
+    listen: Sequence[str] = (),
+    options: Sequence[str] = (),
+    name: str = "hub",
+    only_loopback: bool = False,
+    program: Sequence[str] = (),
 ) -> AsyncIterator[Hub]:
     """A new hub with data of its own, on loopback and, unless `only_loopback`, wherever the clusters now alive look for
     it.
 
-    `listen` adds addresses (HOST:PORT), `options` goes to `riata-hub serve` as it is. Raises HarnessError.
+    `listen` adds addresses (HOST:PORT), `options` goes to `riata-hub serve` as it is; `program` stands for `riata-hub`
+    there. Raises HarnessError.
     """
     directory = Run.current().subdirectory(name)
     data, token_file = directory / "data", directory / "admin.token"
-    command = [*tools.console_script("riata-hub", "hub"), "init", "--data", str(data)]
+    riata_hub = tools.console_script("riata-hub", "hub")
+    command = [*riata_hub, "init", "--data", str(data)]
     (await execute([*command, "--admin-token-file", str(token_file), "-o", "json"], timeout=30)).check()
     hosts = dict.fromkeys([_LOOPBACK, *(cluster.hub_host for cluster in Cluster.alive if not only_loopback)])
     addresses = [*(f"{host}:0" for host in hosts), *listen]
-    child, ready = await _serve(directory, data, addresses, options)
+    child, ready = await _serve(directory, data, addresses, options, program or riata_hub)
     running = Hub(
         directory=directory,
         data=data,
@@ -98,6 +106,7 @@ async def hub(
         admin_token_file=token_file,
         _listen=addresses,
         _options=list(options),
+        _program=program or riata_hub,
     )
     try:
         yield running
@@ -106,11 +115,11 @@ async def hub(
 
 
 async def _serve(
-    directory: Path, data: Path, listen: Sequence[str], options: Sequence[str]
+    directory: Path, data: Path, listen: Sequence[str], options: Sequence[str], program: Sequence[str]
 ) -> tuple[Child, dict[str, Any]]:
     ready_file = directory / "ready.json"
     ready_file.unlink(missing_ok=True)
-    command = [*tools.console_script("riata-hub", "hub"), "serve", "--data", str(data)]
+    command = [*program, "serve", "--data", str(data)]
     command += [part for address in listen for part in ("--listen", address)]
     command += ["--metrics-listen", f"{_LOOPBACK}:0", "--ready-file", str(ready_file), *options]
     child = Child.start("riata-hub", command, log=directory / "hub.log", cwd=directory)
