@@ -1,8 +1,7 @@
 """Where the frames of an upgraded connection end, so that its last word can be one of ours.
 
 Of what the cluster sends to the client only the heads of frames are read, for their lengths; payloads stay unread. A
-connection whose frames make no sense, or are too many, is followed no further: it breaks off without a word, as any
-does in the middle of a frame.
+connection whose frames make no sense, or are too many, is followed no further: it breaks off without a word.
 """
 
 from __future__ import annotations
@@ -29,43 +28,44 @@ _ERROR_STREAM: Final = b"\x00\x00\x00\x01"
 
 
 class Frames:
-    """Follows what goes to the client. Bytes in; no I/O."""
+    """Follows what goes to the client. Bytes in; no I/O. `unfinished`: what has come of a frame whose rest has not, in
+    bytes; 0 between two frames. `left`: how many its rest has, as far as is known."""
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("_head", "left", "unfinished")
 
     def __init__(self) -> None:
         self._head = b""
-        """The part of a frame's head that has come."""
-        self._left = 0
-        """Bytes until the next frame."""
-
-    @property
-    def is_between_frames(self) -> bool:
-        return not self._left and not self._head
+        self.left = self.unfinished = 0
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Take what was sent, in pieces of any size."""
         size = len(chunk)
-        if self._left >= size:
-            self._left -= size
+        if size <= self.left:
+            self.left -= size
+            if self.left:
+                self.unfinished += size
+            elif size:
+                self.unfinished = 0
             return
         if self._head:
             chunk = self._head + bytes(chunk)
             size = len(chunk)
-        at = self._left
+        start = at = self.left
         for _ in range(FRAMES_MAX):
             behind = self._behind(chunk, at, size)
             if behind == _PARTIAL:
+                start = at
                 break
-            at = behind
+            start, at = at, behind
             if at >= size:
                 break
         else:
             at = _LOST
-        self._left, self._head = max(at - size, 0), bytes(chunk[at:])
+        self.left, self._head = max(at - size, 0), bytes(chunk[at:])
+        self.unfinished = 0 if at == size else size - start
 
     def last_words(self, code: int, text: str) -> bytes:
-        """The bytes that tell the client why it ends here; empty where nothing can."""
+        """What tells a client that has whole frames why it ends here; empty when the cluster has told it already."""
         raise NotImplementedError
 
     def _behind(self, chunk: bytes | memoryview, at: int, end: int) -> int:
@@ -85,10 +85,10 @@ class WebSocketFrames(Frames):
 
     @property
     def is_between_events(self) -> bool:
-        return self.is_between_frames and not self._is_in_message
+        return not self.unfinished and not self._is_in_message
 
     def last_words(self, code: int, text: str) -> bytes:
-        if not self.is_between_frames or self._is_closed:
+        if self._is_closed:
             return b""
         return websocket.frame(websocket.CLOSE, websocket.close_payload(code, text))
 
@@ -123,7 +123,7 @@ class SpdyFrames(Frames):
         self._is_told = False
 
     def last_words(self, code: int, text: str) -> bytes:
-        if not self.is_between_frames or self._is_told:
+        if self._is_told:
             return b""
         status = {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
         data = json.dumps({"kind": "Status", "apiVersion": "v1", **status}).encode()

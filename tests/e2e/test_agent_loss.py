@@ -147,14 +147,22 @@ LEFT = "riata: the cluster's agent was shut down"
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_kubectl_says_of_a_cut_exec(doomed: tuple[harness.Agent, Entry], mode: str) -> None:
     agent, entry = doomed
-    command = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
-    async with entry.kubectl.over(mode).running(*command) as shell:
-        assert await shell.line() == "ready"
-        agent.kill()
-        result = await shell.end(15)
-    print(f"\nkubectl exec cut over {mode}: exit code {result.rc}: {result.stderr.strip()!r}")
-    assert result.rc == 1
-    assert LOST in result.stderr
+    kubectl = entry.kubectl.over(mode)
+    quiet = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; cat")
+    busy = ("exec", "-i", BOX, "--", "sh", "-c", "echo ready; exec yes")
+    async with kubectl.running(*quiet) as quiet_shell, kubectl.running(*busy) as busy_shell:
+        assert (await quiet_shell.line(), await busy_shell.line()) == ("ready", "ready")
+
+        async def kill() -> None:
+            await asyncio.sleep(0.3)
+            agent.kill()
+
+        quiet_end, busy_end, _ = await asyncio.gather(quiet_shell.end(20), busy_shell.end(20), kill())
+    for result in (quiet_end, busy_end):
+        print(f"\nkubectl exec cut over {mode}: exit code {result.rc}: {result.stderr.strip()[-160:]!r}")
+        assert result.rc == 1
+        assert LOST in result.stderr
+    assert len(busy_end.raw) > 100_000
 
 
 async def test_an_exec_that_outlives_its_agents_grace_is_told_so(doomed: tuple[harness.Agent, Entry]) -> None:

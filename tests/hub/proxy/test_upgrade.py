@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
-from hub.proxy.upgrade import UpgradeExchange
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.proxy.upgrade import HELD_BYTES_MAX, UpgradeExchange
 from proto.errors import Code
 from tests.hub.proxy.test_exchange import EXEC, WATCH, Talk, body, head
 
@@ -72,19 +76,68 @@ def test_an_agent_that_breaks_off_gets_no_words(code: Code) -> None:
     assert body(it.front) == b""
 
 
-def test_in_the_middle_of_a_frame_it_is_reset() -> None:
+def test_a_frame_waits_until_it_is_whole_and_is_not_credited_before() -> None:
     it = talk()
-    it.exchange.data(memoryview(FRAME[:-1]))
+    for at in range(len(FRAME) - 1):
+        it.exchange.data(memoryview(FRAME[at : at + 1]))
+        assert (body(it.front), it.stream.credit) == (b"", 0)
+    it.exchange.data(memoryview(FRAME[-1:] + FRAME + FRAME[:1]))
+    assert (body(it.front), it.stream.credit) == (2 * FRAME, 2 * len(FRAME))
+
+
+def test_what_has_come_of_a_frame_is_lost_with_its_rest() -> None:
+    it = talk()
+    it.exchange.data(memoryview(FRAME + FRAME[:-1]))
+    it.exchange.reset(Code.SESSION_LOST, "")
+    assert closed(it, FRAME)[0] == 1011
+
+
+def test_what_the_cluster_ends_in_the_middle_of_a_frame_is_passed_on() -> None:
+    it = talk()
+    it.exchange.data(memoryview(FRAME + FRAME[:-1]))
+    it.exchange.end()
+    assert body(it.front) == FRAME + FRAME[:-1]
+    assert it.front.finished is False
+
+
+LARGE = b"\x82\x7e\xff\xff" + bytes(65_535)
+
+
+def test_a_large_frame_does_not_wait_and_in_its_middle_there_is_a_reset() -> None:
+    it = talk()
+    it.exchange.data(memoryview(LARGE[:3]))
+    assert body(it.front) == b""
+    it.exchange.data(memoryview(LARGE[3:50_000]))
+    assert body(it.front) == LARGE[:50_000]
+    assert it.stream.credit == 50_000
     it.exchange.reset(Code.SESSION_LOST, "")
     assert it.front.is_aborted
-    assert body(it.front) == FRAME[:-1]
+    assert body(it.front) == LARGE[:50_000]
 
 
-def test_a_client_that_does_not_read_is_not_waited_for() -> None:
+@given(st.lists(st.sampled_from([FRAME, LARGE, b"\x89\x00", b"\x02\x02ab", b"\x82\xff?"]), max_size=6), st.data())
+def test_every_byte_arrives_in_order(parts: list[bytes], data: st.DataObject) -> None:
+    raw = b"".join(parts)
+    it = talk()
+    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8))), len(raw)]
+    for start, stop in itertools.pairwise(edges):
+        it.exchange.data(memoryview(raw)[start:stop])
+        assert raw.startswith(body(it.front))
+        assert stop - len(body(it.front)) <= HELD_BYTES_MAX
+        assert it.stream.credit == len(body(it.front))
+    it.exchange.end()
+    assert body(it.front) == raw
+
+
+def test_a_client_that_does_not_read_is_waited_for_when_the_agent_is_lost_but_not_when_it_is_cut() -> None:
     it = talk()
     it.exchange.data(memoryview(FRAME))
     it.front.is_writable = False
     it.exchange.reset(Code.SESSION_LOST, "")
+    assert closed(it, FRAME)[0] == 1011
+    it = talk()
+    it.front.is_writable = False
+    it.exchange.cut()
     assert it.front.is_aborted
 
 
