@@ -435,6 +435,7 @@ class EdgeConnection(asyncio.Protocol):
             if self.unsent_bytes:
                 # Not yet: what close() has not written after a while is thrown away, and its reader may be `less`.
                 self.deadline = self._loop.time() + self._host.limits.linger_s
+                self._loop.call_soon(self._close_if_sent)  # uvloop writes at the end of a turn
             else:
                 transport.close()
             return
@@ -442,6 +443,11 @@ class EdgeConnection(asyncio.Protocol):
             transport.write_eof()
         self._resume_reading()
         self.deadline = self._loop.time() + self._host.limits.linger_s
+
+    def _close_if_sent(self) -> None:
+        if self._transport is not None and not self.unsent_bytes:
+            self.deadline = math.inf
+            self._transport.close()
 
     def _pause_reading(self) -> None:
         if self._is_reading and self._transport is not None:

@@ -265,6 +265,18 @@ async def test_what_waits_for_room_is_told_once(how: str) -> None:
     assert told == [how]
 
 
+async def test_a_connection_whose_answer_leaves_at_the_end_of_the_turn_closes_in_the_next() -> None:
+    wire = Wire(is_tls=True)
+    wire.feed(GET)
+    wire.transport.unsent = 5  # as uvloop has it until then
+    wire.connection.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    wire.connection.finish(is_reusable=False)
+    assert not wire.transport.is_closed
+    wire.transport.unsent = 0
+    await asyncio.sleep(0)
+    assert wire.transport.is_closed
+
+
 @pytest.mark.parametrize("is_tls", [False, True])
 async def test_a_closing_connection_lingers_until_its_answer_has_left(is_tls: bool) -> None:
     """P11: over TLS, too, a reader may take as long as it likes for the end of its output."""
