@@ -22,7 +22,8 @@ answers: two seconds, as it was, sent a second's requests more into a frozen age
 
 ELSEWHERE_AFTER: Final = 2
 """A request that has tried so many routes takes an agent that it has not tried, if there is one: an agent that loses
-its session again and again would use up the attempts that a question has (hub.proxy.replay), each on a new session."""
+its session again and again would use up the attempts that a question has (hub.proxy.replay), each on a new session.
+A node agent then, if one answers: a process that was started anew looks like another agent."""
 
 NOWHERE: Final = {reason: Decision(None, reason) for reason in Reason if reason.role == "none"}
 """The decisions that no route is taken."""
@@ -77,6 +78,7 @@ def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: C
     if len(tried) >= ELSEWHERE_AFTER:
         agents = {_agent(route) for route in tried}
         usable = [each for each in usable if _agent(each.route) not in agents] or usable
+        usable = [each for each in usable if each.role != ROLE_CLUSTER and not is_late(each.route, now)] or usable
     chosen = min(usable, key=lambda each: _rank(each, asked, now))
     return chosen.chosen(_why(chosen, candidates, now, tried))
 

@@ -146,9 +146,18 @@ def test_the_third_attempt_takes_an_agent_that_was_not_tried() -> None:
     other, fallback = agent("c1/b", rtt_s=0.2), node("c1:n/x")
     assert name_of(second, fallback, tried=(first,)) == "c1/a@2"  # its next session, before a node agent
     assert name_of(third, fallback, tried=(first, second)) == "c1:n/x"
-    assert name_of(third, other, fallback, tried=(first, second)) == "c1/b"
+    assert name_of(third, other, tried=(first, second)) == "c1/b"
     assert name_of(third, fallback, tried=(first, other)) == "c1:n/x"
     assert name_of(third, tried=(first, second)) == "c1/a"  # better than nobody
+
+
+def test_the_third_attempt_takes_a_node_agent_that_answers() -> None:
+    """A process that was started anew has another instance, and looks like an agent that was not tried."""
+    first, second, anew = agent("c1/a"), agent("c1/b"), agent("c1/c")
+    assert name_of(second, node("n1"), tried=(first,)) == "c1/b"
+    assert name_of(anew, node("n1"), tried=(first, second)) == "n1"
+    assert name_of(anew, node("n1", unanswered_ping_at=97.0), tried=(first, second)) == "c1/c"
+    assert name_of(anew, node("n1", eligible=False), tried=(first, second)) == "c1/c"
 
 
 def test_a_session_with_an_old_unanswered_ping_is_never_chosen() -> None:
