@@ -1,4 +1,5 @@
-"""Tests that measure what the whole machine does run by themselves, though a run has several processes.
+"""Tests that measure what the whole machine does, or need more than their share of it, run by themselves, though a run
+has several processes. (A demo's clusters take 44 inotify instances of a user's 128, those of the run's fixtures 64.)
 
 A test marked `alone` waits until the other processes of its run are between two tests, and they wait for it. Two locks
 of the kernel, which frees them when a process dies: `run` is shared by tests and held whole by one that is alone;

@@ -21,6 +21,7 @@ READY_S = 60.0
 """What the demo promises with its tools built."""
 
 
+@pytest.mark.alone
 @pytest.mark.light
 @pytest.mark.timeout(300)
 async def test_three_clusters_within_a_minute_and_nothing_of_them_after_sigterm(tmp_path: pathlib.Path) -> None:
@@ -82,6 +83,7 @@ async def _network_can_be_entered(demo: Demo) -> None:
     assert "uplink" in inside.check().stdout
 
 
+@pytest.mark.alone
 @pytest.mark.light
 @pytest.mark.timeout(300)
 async def test_light_clusters_only_as_without_root(tmp_path: pathlib.Path) -> None:
@@ -102,6 +104,7 @@ async def test_light_clusters_only_as_without_root(tmp_path: pathlib.Path) -> No
         demo.assert_gone()
 
 
+@pytest.mark.alone
 @pytest.mark.light
 @pytest.mark.timeout(180)
 async def test_an_interrupt_while_it_starts_leaves_nothing(tmp_path: pathlib.Path) -> None:

@@ -123,6 +123,7 @@ async def _forwarded(port: int) -> None:
     assert await asyncio.get_running_loop().run_in_executor(None, fetch) == "hello from riata\n"
 
 
+@pytest.mark.alone
 @pytest.mark.light
 @pytest.mark.timeout(500)
 async def test_every_line_that_make_demo_prints_works_in_a_second_terminal(tmp_path: pathlib.Path) -> None:
