@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -27,6 +28,7 @@ _LIGHT_TIMEOUT_S = 180
 _FULL_TIMEOUT_S = 300
 _LIGHT_START_S = 120
 _FULL_START_S = 240
+_CLOSING_S = 2.0
 
 
 # How long an example takes says more of the machine than of the code: each test has a time limit as it is. In CI the
@@ -173,16 +175,34 @@ async def _session_loop() -> None:
 
 @pytest_asyncio.fixture
 async def _no_task_left() -> AsyncIterator[None]:
-    before = asyncio.all_tasks()
+    before, opened = asyncio.all_tasks(), _open()
     yield
     await _only(before)
+    await _closed(opened)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def _no_task_left_in_the_session() -> AsyncIterator[None]:
-    before = asyncio.all_tasks()
+    before, opened = asyncio.all_tasks(), _open()
     yield
     await _only(before)
+    await _closed(opened)
+
+
+def _open() -> frozenset[str]:
+    """Sockets and pipes of this process."""
+    if sys.platform != "linux":
+        return frozenset()
+    from tests.harness.leaks import snapshot
+
+    return frozenset(snapshot().descriptors.values())
+
+
+async def _closed(before: frozenset[str]) -> None:
+    """Let the loop close what the test has closed: TLS waits for the other side's goodbye. `_nothing_left` judges."""
+    deadline = time.monotonic() + _CLOSING_S
+    while _open() - before and time.monotonic() < deadline:  # noqa: ASYNC110 - descriptors tell nobody
+        await asyncio.sleep(0.02)
 
 
 async def _only(before: set["asyncio.Task[object]"]) -> None:
