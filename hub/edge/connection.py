@@ -12,8 +12,6 @@ import contextlib
 import enum
 import logging
 import math
-import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -26,6 +24,7 @@ from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, 
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
+from proto.aio.transport import reset_on_close
 
 logger = logging.getLogger(__name__)
 
@@ -392,7 +391,7 @@ class EdgeConnection(asyncio.Protocol):
         """End now, whatever is under way."""
         self.state = State.LINGER
         if self._transport is not None:
-            _reset_on_close(self._transport)
+            reset_on_close(self._transport)
             self._transport.abort()
 
     # -- internals
@@ -462,11 +461,3 @@ class EdgeConnection(asyncio.Protocol):
             if self._pace is not None:
                 self._pace.resumed(self._loop.time())
             self._transport.resume_reading()
-
-
-def _reset_on_close(transport: asyncio.Transport) -> None:
-    """Make the coming abort a TCP reset: a plain FIN looks like an end to everything that is not framed."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -6,16 +6,13 @@ connection whose frames make no sense, or are too many, is followed no further: 
 
 from __future__ import annotations
 
+import abc
 import json
 from typing import Final
 
 from hub.edge.framing import Request
 from proto import websocket
 from proto.messages import HttpHead
-
-GOING_AWAY: Final = 1001
-INTERNAL_ERROR: Final = 1011
-"""Close codes of RFC 6455 §7.4.1. Clients take both for failures."""
 
 FRAMES_MAX: Final = 512
 """In one piece of DATA: a hostile cluster may send frames of two bytes, and each costs as much as a large one."""
@@ -27,7 +24,7 @@ _ERROR_STREAM: Final = b"\x00\x00\x00\x01"
 """The client's first stream; client-go opens the error stream first (tools/remotecommand/v2.go, createStreams)."""
 
 
-class Frames:
+class Frames(abc.ABC):
     """Follows what goes to the client. Bytes in; no I/O. `unfinished`: what has come of a frame whose rest has not, in
     bytes; 0 between two frames. `left`: how many its rest has, as far as is known."""
 
@@ -64,13 +61,15 @@ class Frames:
         self.left, self._head = max(at - size, 0), bytes(chunk[at:])
         self.unfinished = 0 if at == size else size - start
 
+    @abc.abstractmethod
     def last_words(self, code: int, text: str) -> bytes:
-        """What tells a client that has whole frames why it ends here; empty when the cluster has told it already."""
-        raise NotImplementedError
+        """What tells a client that has whole frames why it ends here; empty when the cluster has told it already.
 
+        `code`: a close code of RFC 6455 §7.4.1; clients take 1001 and 1011 for failures."""
+
+    @abc.abstractmethod
     def _behind(self, chunk: bytes | memoryview, at: int, end: int) -> int:
         """Where the frame at `at` ends; `_PARTIAL` when its head is not whole."""
-        raise NotImplementedError
 
 
 class WebSocketFrames(Frames):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.proxy.exchange import Exchange
-from hub.proxy.framed import GOING_AWAY, INTERNAL_ERROR, Frames, WebSocketFrames, frames_of
+from hub.proxy.framed import Frames, WebSocketFrames, frames_of
 from proto.errors import Code
 from proto.messages import HttpHead
-from proto.websocket import NORMAL
+from proto.websocket import GOING_AWAY, INTERNAL_ERROR, NORMAL
 
 if TYPE_CHECKING:
     from hub.proxy.relay import Relay

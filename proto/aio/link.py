@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proto import events, frames
+from proto import events, frames, websocket
 from proto.aio.delivery import Delivery, OnOpen
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import LinkObserver, StreamOwner
@@ -36,7 +36,7 @@ MESSAGES_A_TURN: Final = 4
 _CLASSES: Final = tuple(StreamClass)
 _SPOKEN: Final = frozenset({EndKind.LOCAL, EndKind.PEER, EndKind.PROTOCOL})
 """Ends after which the transport still works and is closed in order."""
-_CLOSE_CODES: Final = {EndKind.PROTOCOL: 1002, EndKind.INTERNAL: 1011}
+_CLOSE_CODES: Final = {EndKind.PROTOCOL: websocket.PROTOCOL_ERROR, EndKind.INTERNAL: websocket.INTERNAL_ERROR}
 
 
 class Link:
@@ -303,7 +303,7 @@ class Link:
             async with asyncio.timeout(GOODBYE_S):
                 while self.session.has_output:
                     await self._step()
-                await self._transport.close(_CLOSE_CODES.get(reason.kind, 1000), reason.code.name)
+                await self._transport.close(_CLOSE_CODES.get(reason.kind, websocket.NORMAL), reason.code.name)
 
     async def _step(self) -> None:
         """Wait for the next step of the session or the transport."""

@@ -5,16 +5,13 @@ the link in the same call that brought its last byte.
 """
 
 import asyncio
-import contextlib
 import secrets
-import socket
-import struct
 from typing import Final
 
 from proto import websocket
 from proto.aio.gone import GONE
 from proto.aio.inbox import Inbox, Receiver
-from proto.aio.transport import tune
+from proto.aio.transport import reset_on_close, tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
 from proto.window import Bucket
@@ -28,8 +25,6 @@ READ_BYTES: Final = 256 * 1024
 """Bytes read at a time, for all connections: what is read is digested before the loop goes on."""
 _MASKS: Final = 1024
 """Masks that are drawn from the system at a time."""
-
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 _buffer: Final = memoryview(bytearray(READ_BYTES))
 
@@ -92,10 +87,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def reset(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        reset_on_close(self._transport)
         self.abort()
 
     async def close(self, code: int, reason: str) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.proxy.framed import FRAMES_MAX, INTERNAL_ERROR, Frames, SpdyFrames, WebSocketFrames, frames_of
+from hub.proxy.framed import FRAMES_MAX, Frames, SpdyFrames, WebSocketFrames, frames_of
 from proto import websocket
 from proto.messages import HttpHead
+from proto.websocket import INTERNAL_ERROR
 from tests.hub.proxy.fakes import request
 
 TEXT = "riata: why"
