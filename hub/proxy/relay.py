@@ -319,12 +319,14 @@ class Relay:
             method=request.method.decode("ascii"), path=place.rest, headers=tuple(headers), upgrade=request.upgrade
         )
 
-    def open_late(self, exchange: Exchange, *, may_wait: bool) -> None:
-        """What it waited for is there, or will not be."""
+    def open_late(self, exchange: Exchange, *, may_wait: bool = True) -> bool:
+        """What it waited for is there, or will not be. False when it has failed."""
         try:
             self._open(exchange, may_wait=may_wait)
         except errors.HubError as error:
             exchange.fail(error)
+            return False
+        return True
 
     def _open(self, exchange: Exchange, *, may_wait: bool = True) -> None:
         """Choose a tunnel and send the OPEN, or hold it until the tunnel gives a sign of life. Raises HubError if no
@@ -381,13 +383,8 @@ class Relay:
         """The tunnel that a change was held for has answered, or another one is to be tried."""
         if not is_alive:
             exchange.tried += (link,)
-        try:
-            self._open(exchange)
-        except errors.HubError as error:
-            exchange.fail(error)
-        else:
-            if not is_alive:
-                self.metrics.rerouted("held")
+        if self.open_late(exchange) and not is_alive:
+            self.metrics.rerouted("held")
 
     # -- internals
 

@@ -70,11 +70,10 @@ def is_silent(link: Route, now: float) -> bool:
 
 def decide(candidates: Collection[Candidate], asked: Asked, now: float, tried: Collection[Route] = ()) -> Decision:
     """The route for a request that has tried some already. The order of `candidates` does not matter."""
-    usable = [each for each in candidates if _may_serve(each, now) and (not tried or each.route not in tried)]
+    there = [each for each in candidates if _may_serve(each) and (not tried or each.route not in tried)]
+    usable = [each for each in there if each.route.unanswered_ping_at is None or not is_dead(each.route, now)]
     if not usable:
-        if any(_may_come(each, tried) for each in candidates):
-            return LATE
-        return NOWHERE[_why_none(candidates, tried)]
+        return LATE if there else NOWHERE[_why_none(candidates, tried)]
     if len(tried) >= ELSEWHERE_AFTER:
         agents = {_agent(route) for route in tried}
         usable = [each for each in usable if _agent(each.route) not in agents] or usable
@@ -88,16 +87,8 @@ def _agent(route: Route) -> str:
     return route.name.partition("@")[0]
 
 
-def _may_serve(candidate: Candidate, now: float) -> bool:
-    route = candidate.route
-    if not (candidate.is_eligible and route.may_open):
-        return False
-    return route.unanswered_ping_at is None or not is_dead(route, now)
-
-
-def _may_come(candidate: Candidate, tried: Collection[Route]) -> bool:
-    """Only the answer to a ping is missing."""
-    return candidate.is_eligible and candidate.route.may_open and candidate.route not in tried
+def _may_serve(candidate: Candidate) -> bool:
+    return candidate.is_eligible and candidate.route.may_open
 
 
 def _rank(candidate: Candidate, asked: Asked, now: float) -> tuple[Any, ...]:
