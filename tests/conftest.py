@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,7 +27,6 @@ _LIGHT_TIMEOUT_S = 180
 _FULL_TIMEOUT_S = 300
 _LIGHT_START_S = 120
 _FULL_START_S = 240
-_CLOSING_S = 2.0
 
 
 # How long an example takes says more of the machine than of the code: each test has a time limit as it is. In CI the
@@ -182,26 +180,17 @@ async def _no_task_left() -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def _no_task_left_in_the_session() -> AsyncIterator[None]:
-    before, opened = asyncio.all_tasks(), _open()
+    before = asyncio.all_tasks()
+    if sys.platform != "linux":
+        yield
+        await _only(before)
+        return
+    from tests.harness import leaks
+
+    opened = leaks.snapshot()
     yield
     await _only(before)
-    await _closed(opened)
-
-
-def _open() -> frozenset[str]:
-    """Sockets and pipes of this process."""
-    if sys.platform != "linux":
-        return frozenset()
-    from tests.harness.leaks import snapshot
-
-    return frozenset(snapshot().descriptors.values())
-
-
-async def _closed(before: frozenset[str]) -> None:
-    """Let the loop close what the test has closed: TLS waits for the other side's goodbye. `_nothing_left` judges."""
-    deadline = time.monotonic() + _CLOSING_S
-    while _open() - before and time.monotonic() < deadline:  # noqa: ASYNC110 - descriptors tell nobody
-        await asyncio.sleep(0.02)
+    await leaks.closed(opened)
 
 
 async def _only(before: set["asyncio.Task[object]"]) -> None:

@@ -210,8 +210,9 @@ class FaultCluster:
         directory = Run.current().subdirectory(f"agent-{self.name}-{name}")
         seed = self.seed * 100 + len(self.replicas)
         async with fault_proxy(("127.0.0.1", port), seed=seed) as proxy:
-            made = Replica(self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port, more=more)
-            made.program = program
+            made = Replica(
+                self, name, directory, proxy, failpoints, mode=mode, kube_port=kube_port, more=more, program=program
+            )
             write_private(directory / "kube.token", name.encode())
             if there is not None:
                 made.prefix, made.kube_host = there.prefix, there.near_host

@@ -29,7 +29,6 @@ PIECES_A_TURN: Final = 8
 SAFE: Final = frozenset({"GET", "HEAD"})
 LINE: Final = b'{"type":"BOOKMARK","object":{}}\n'
 """What `?every=` repeats."""
-_ENDLESS: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @functools.cache
@@ -192,16 +191,15 @@ class _Connection(asyncio.Protocol):
             version = b'{"major":"1","minor":"37","gitVersion":"v1.37.2"}'
             self._begin(b"application/json", len(version), [version])
             return
-        if every := float(self._asked("every") or 0):
-            self._transport.write(_ENDLESS)
-            self._go_on(every)
+        if self._asked("every"):
+            self._begin(b"application/json", 0, itertools.repeat(LINE))
             return
         size = int(self._asked("size") or 16)
         self._begin(b"text/plain", size, () if method == "HEAD" else pieces(size))
 
     def _begin(self, kind: bytes, size: int, content: Iterable[bytes]) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n" % kind
-        if self._asked("chunked"):
+        if self._asked("chunked") or self._asked("every"):
             self._transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
             chunks = (b"%x\r\n%b\r\n" % (len(piece), piece) for piece in content)
             self._rest = itertools.chain(chunks, [b"0\r\n\r\n"])
@@ -209,11 +207,6 @@ class _Connection(asyncio.Protocol):
             self._transport.write(head + b"Content-Length: %d\r\n\r\n" % size)
             self._rest = iter(content)
         self._write()
-
-    def _go_on(self, every: float) -> None:
-        """One line, and the next later; `connection_lost` ends it."""
-        self._transport.write(b"%x\r\n%b\r\n" % (len(LINE), LINE))
-        self._timer = asyncio.get_running_loop().call_later(every, self._go_on, every)
 
     def _write(self) -> None:
         for _ in range(PIECES_A_TURN):
@@ -223,8 +216,8 @@ class _Connection(asyncio.Protocol):
             if piece is None:
                 return
             self._transport.write(piece)
-            if pace := self._asked("pace"):
-                asyncio.get_running_loop().call_later(float(pace), self._write)
+            if pace := self._asked("pace") or self._asked("every"):
+                self._timer = asyncio.get_running_loop().call_later(float(pace), self._write)
                 return
         asyncio.get_running_loop().call_soon(self._write)
 

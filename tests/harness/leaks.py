@@ -1,5 +1,6 @@
 """Looks for what a test, or a whole run, left behind."""
 
+import asyncio
 import gc
 import os
 import time
@@ -13,6 +14,7 @@ from tests.harness.runs import Run
 
 _LOG_BYTES: Final = 3_000
 _GRACE_S: Final = 10.0
+_CLOSING_S: Final = 2.0
 _SHOWN: Final = ("hub.log", "agent.log", "inside.log")
 
 
@@ -52,6 +54,13 @@ def leaked(before: Snapshot) -> list[str]:
         gc.collect()
         time.sleep(0.05)
     return []
+
+
+async def closed(before: Snapshot) -> None:
+    """Let the loop close what a test has closed: TLS waits for the other side's goodbye. `leaked` judges."""
+    deadline = time.monotonic() + _CLOSING_S
+    while _difference(before, snapshot()) and time.monotonic() < deadline:  # noqa: ASYNC110 - descriptors tell nobody
+        await asyncio.sleep(0.02)
 
 
 def _difference(before: Snapshot, now: Snapshot) -> list[str]:
