@@ -47,6 +47,7 @@ class SessionCore:
         "_growth",
         "_peer_final_id",
         "_ping_bucket",
+        "_promised",
         "_reset_bucket",
         "_state",
         "_survey_bucket",
@@ -92,6 +93,8 @@ class SessionCore:
         """Bodies of answers may be compressed; who sends and reads them does so, the core does not look into DATA."""
         self.credit = SessionCredit(agreed.session_window)
         self._growth = Growth(limits, agreed.window, agreed.session_window, budget)
+        self._promised: dict[Stream, None] = {}
+        """Streams whose windows count in the budget."""
         self.liveness = Liveness(limits, is_listening=role is Role.AGENT)
         self.out = Outbox(
             limits,
@@ -164,17 +167,36 @@ class SessionCore:
 
     # Streams
 
+    def _start_window(self, opening: messages.Opening) -> int:
+        """Return the credit for the answer on a fresh stream. Of an upgrade the first frames must fit in whole."""
+        is_upgrade = isinstance(opening, messages.HttpRequest) and opening.upgrade
+        if self.budget is None or is_upgrade or not self.budget.is_crowded:
+            return self.window
+        return min(self.window, self.limits.crowded_window_bytes)
+
     def _grant(self, stream: Stream, now: float) -> int:
         """Return the credit to give back for a stream, after its window grew if it was used up fast. May be 0."""
         if stream.peer_half >= _ENDED:
             return 0
         stream.window = self._growth.next_size(stream.window, now - stream.granted_at, self.liveness.best_rtt_s)
+        self._promise(stream, stream.window)
         increment = stream.window - stream.receive_left - stream.buffered
         if increment <= 0:
             return 0
         stream.receive_left += increment
         stream.granted_at = now
         return increment
+
+    def _promise(self, stream: Stream, size: int) -> None:
+        """Count `size` bytes of its window as promised; none for one that does not move any more."""
+        if self.budget is None:
+            return
+        self.budget.promised += size - stream.promised
+        stream.promised = size
+        if size:
+            self._promised[stream] = None
+        else:
+            self._promised.pop(stream, None)
 
     def _close_half_done(self, stream: Stream) -> None:
         """A half ended: when both did, the stream is closed and forgotten."""
@@ -191,6 +213,8 @@ class SessionCore:
         if stream.is_ours and not stream.is_answered and not stream.is_held:
             self.out.backlog_room += 1
         self._growth.release(stream.window)
+        if stream.promised:
+            self._promise(stream, 0)
         self._events.append(events.StreamClosed(stream))
 
     def _kill(self, stream: Stream, code: Code, text: str | None) -> None:

@@ -57,6 +57,8 @@ class Limits:
     """Streams of one side that the other has not answered (ACCEPT, HEAD, RESET). An opener queues what exceeds it."""
     window_bytes: int = 256 * KIB
     """Credit of a fresh stream in each direction. 256 KiB fills 8 MB/s at 32 ms; it grows where more is used."""
+    crowded_window_bytes: int = 32 * KIB
+    """Credit of a fresh stream for the answer while much waits unread in the process (`Budget.is_crowded`)."""
     session_window_bytes: int = 16 * MIB
     """Bytes of DATA in flight per direction over all streams. Returned on receipt: a stalled stream blocks nobody."""
 
@@ -144,6 +146,8 @@ class Limits:
             raise ValueError(f"data frames are 1 to {DATA_MAX_BYTES} bytes")
         if not 1 <= self.window_bytes <= self.window_max_bytes <= self.session_window_bytes < 2**31:
             raise ValueError("need window_bytes <= window_max_bytes <= session_window_bytes < 2 GiB")
+        if self.crowded_window_bytes < 1:
+            raise ValueError("crowded_window_bytes is at least 1")
         if self.ping_burst < 1 or self.ping_per_s < 1:
             raise ValueError("ping_burst and ping_per_s are at least 1")
         if self.streams < 1 or self.open_backlog < 1 or self.streams > 8192:

@@ -143,6 +143,8 @@ class Session(Inbound):
         self.table.expire(now)
         if self._growth.extra:
             self._shrink_windows(now)
+        if self._promised:
+            self._forget_promises(now)
         if has_streams and now - self._swept_at >= _SWEEP_S:
             self._swept_at = now
             self._reset_idle_halves(now)
@@ -154,6 +156,11 @@ class Session(Inbound):
             if stream.window > self.window and now - stream.data_at >= self.limits.window_idle_s:
                 self._growth.release(stream.window)
                 stream.window = self.window
+
+    def _forget_promises(self, now: float) -> None:
+        limit = now - self.limits.window_idle_s
+        for stream in [each for each in self._promised if each.data_at <= limit and not each.buffered]:
+            self._promise(stream, 0)
 
     def _reset_idle_halves(self, now: float) -> None:
         """Half-closed raw connections have no other end: nobody may ever write or close them again."""
@@ -225,8 +232,8 @@ class Session(Inbound):
             self.drain(self.limits.drain_s, Code.DRAINING, "stream ids are used up", now=now)
         stream_id = self.table.reserve()
         meta = codec.encode(message)
-        window = self.window
-        stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=window, now=now)
+        window = self._start_window(message)
+        stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=self.window, now=now)
         stream.own_half = _ENDED if end else _FLOWING
         stream.peer_half = _AWAITED
         if isinstance(message, messages.HttpRequest):

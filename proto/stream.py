@@ -45,10 +45,12 @@ class Stream:
         "kind",
         "moved",
         "opened_at",
+        "opening_credit",
         "own_half",
         "peer_half",
         "prefix",
         "prefix_ends",
+        "promised",
         "queue",
         "queued",
         "receive_left",
@@ -99,6 +101,10 @@ class Stream:
         self.receive_left = window
         self.buffered = 0
         """Received and not yet consumed."""
+        self.opening_credit = window if is_ours else send_left
+        """What OPEN gave for the answer."""
+        self.promised = 0
+        """What of its window the process's budget counts as promised."""
         self.granted_at = now
         self.data_at = now
         self.window_pending = False

@@ -9,6 +9,8 @@ CREDIT_MAX: Final = 2**31 - 1
 
 GROWTH_MARK: Final = 0.5
 CUT_MARK: Final = 0.8
+CROWDED_SHARE: Final = 0.125
+CROWDED_BYTES: Final = 16 * 1024 * 1024
 
 
 class Bucket:
@@ -53,14 +55,23 @@ class Bucket:
 class Budget:
     """Received and unconsumed bytes of all sessions of a process, against its limit.
 
-    Over half of it no window grows; over 80 % each session resets its largest streams that nobody reads (P11).
+    While it is crowded fresh streams start with little credit; over half of it no window grows; over 80 % each session
+    resets its largest streams that nobody reads (P11).
     """
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("limit", "promised", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.promised = 0
+        """Windows of the streams that are moving much: what `used` grows to when all their readers stop."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """So many streams are moving much that windows as usual would take too much of the memory if all were to stop:
+        a thousand slow readers shall hold no more than a quarter of a gigabyte (facts/security.md R16)."""
+        return max(self.used, self.promised) >= min(CROWDED_BYTES, self.limit * CROWDED_SHARE)
 
     @property
     def may_grow(self) -> bool:
@@ -115,8 +126,8 @@ class Growth:
         if rtt_s is None or elapsed >= self._limits.growth_round_trips * rtt_s:
             return size
         grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
-        added = grown - size
-        if added <= 0 or self.extra + added > self._allowance:
+        added = max(grown, self.start) - max(size, self.start)
+        if grown <= size or self.extra + added > self._allowance:
             return size
         if self._budget is not None and not self._budget.may_grow:
             return size

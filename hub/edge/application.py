@@ -26,6 +26,9 @@ class Front(Protocol):
     def flush(self) -> None:
         """Write what is queued now."""
 
+    def be_frugal(self, is_short: bool) -> None:
+        """Hold as little as possible, memory is short; or as much as is best."""
+
     def send_continue(self) -> None:
         """Answer `Expect: 100-continue`, once, and only if the client asked for it."""
 

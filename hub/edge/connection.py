@@ -24,6 +24,7 @@ from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, 
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
+from hub.edge.unsent import Unsent
 from proto.aio.transport import reset_on_close
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ logger = logging.getLogger(__name__)
 RELAY_PREFIX = b"/k8s/"
 YOUNG_LEAVE_S: Final = 1.0
 """What a connection without a request gets to make one while the hub goes away."""
+
+FRUGAL_WRITE_BYTES: Final = 16 * 1024
+"""What a frugal connection gives its transport at a time: within TLS it takes up to twice the room."""
+_buffer: Final = memoryview(bytearray(256 * 1024))
+"""For what is read, from any client: it is taken out before the loop goes on."""
 
 
 class Host(Protocol):
@@ -73,7 +79,7 @@ class State(enum.IntEnum):
     CLOSED = 5
 
 
-class EdgeConnection(asyncio.Protocol):
+class EdgeConnection(asyncio.BufferedProtocol):
     """Implements `hub.edge.application.Front`."""
 
     def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, peer: str, *, is_tls: bool) -> None:
@@ -96,17 +102,23 @@ class EdgeConnection(asyncio.Protocol):
         self._decoder: ChunkedDecoder | None = None
         self._body_left = 0
         self._pace: BodyPace | None = None
-        self._out: list[bytes] = []
-        self._is_flush_due = False
+        self._out = Unsent()
+        self._is_flush_due = self._is_frugal = False
         self._is_continue_due = False
         self._when_drained: Callable[[], None] | None = None
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._host.limits.write_high_bytes)
         self._host.opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -134,8 +146,14 @@ class EdgeConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_writable = True
+        has_waited = bool(self._out)
+        self.flush()
+        if not self.is_writable:
+            return
         self._tell_drained()
-        if self._exchange is not None:
+        if self.state is State.LINGER and has_waited:
+            self._close()
+        elif self._exchange is not None:
             self._exchange.drained()
         elif self.state is State.HEAD:
             self._await_next()
@@ -290,11 +308,21 @@ class EdgeConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         self._is_flush_due = False
-        out = self._out
-        if out and self._transport is not None:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self._transport.write(data)
+        out, transport = self._out, self._transport
+        if transport is None:
+            return
+        if not self._is_frugal:
+            if out:
+                transport.write(out.take())
+            return
+        while out and self.is_writable:
+            transport.write(out.take(FRUGAL_WRITE_BYTES))
+
+    def be_frugal(self, is_short: bool) -> None:
+        if is_short is not self._is_frugal and self._transport is not None:
+            self._is_frugal = is_short
+            high = self._host.limits.write_high_bytes
+            self._transport.set_write_buffer_limits(high=min(high, FRUGAL_WRITE_BYTES) if is_short else high)
 
     def send_continue(self) -> None:
         if self._is_continue_due and self._transport is not None:
@@ -335,7 +363,7 @@ class EdgeConnection(asyncio.Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size() + len(self._out)
 
     def unhurried(self) -> None:
         self._pace = None
@@ -430,18 +458,20 @@ class EdgeConnection(asyncio.Protocol):
         self._pace = self._decoder = None
         if transport is None:
             return
-        if self._is_tls or not transport.can_write_eof():
+        if self._out:  # `resume_writing` goes on
+            self.deadline = self._loop.time() + self._host.limits.linger_s
+        elif self._is_tls or not transport.can_write_eof():
             if self.unsent_bytes:
                 # Not yet: what close() has not written after a while is thrown away, and its reader may be `less`.
                 self.deadline = self._loop.time() + self._host.limits.linger_s
                 self._loop.call_soon(self._close_if_sent)  # uvloop writes at the end of a turn
             else:
                 transport.close()
-            return
-        with contextlib.suppress(OSError):  # reset by the client this very moment: `connection_lost` follows
-            transport.write_eof()
-        self._resume_reading()
-        self.deadline = self._loop.time() + self._host.limits.linger_s
+        else:
+            with contextlib.suppress(OSError):  # reset by the client this very moment: `connection_lost` follows
+                transport.write_eof()
+            self._resume_reading()
+            self.deadline = self._loop.time() + self._host.limits.linger_s
 
     def _close_if_sent(self) -> None:
         if self._transport is not None and not self.unsent_bytes:

@@ -91,7 +91,7 @@ class Listener:
         *,
         tls: ssl.SSLContext | None,
         limits: EdgeLimits,
-        make_protocol: Callable[[str], asyncio.Protocol],
+        make_protocol: Callable[[str], asyncio.BufferedProtocol],
         open_count: Callable[[], int],
     ) -> None:
         self._sockets = list(sockets)

@@ -99,6 +99,7 @@ class Relay:
         """In the order in which they began, which is the order in which they are cut: a run can be repeated."""
         metrics.in_flight.set_function(self._live.__len__)
         budget = budget or Budget(buffer_budget())
+        self._budget = budget
         self._unread = Unread(budget)
         self.histories = histories or Histories(0)
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
@@ -364,6 +365,7 @@ class Relay:
                 continue
             except wire.MessageTooBig:
                 raise errors.HeadTooLarge from None
+            exchange.front.be_frugal(self._budget.is_crowded)
             self.metrics.routed(decision.reason)
             self._silence.asked(exchange)
             exchange.opened(stream)

@@ -70,8 +70,8 @@ class LinkStream:
 
     @property
     def window(self) -> int:
-        """Credit of a fresh stream, as agreed, bytes."""
-        return self._session.window
+        """Bytes that the opener takes of the answer before it has read any."""
+        return self._core.opening_credit
 
     @property
     def is_bodiless(self) -> bool:

@@ -1,6 +1,7 @@
 """The event loop: uvloop where it is installed, the standard one otherwise."""
 
 import asyncio
+import ctypes
 import gc
 import importlib
 import importlib.util
@@ -12,6 +13,12 @@ _T = TypeVar("_T")
 _GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Objects made before the collector looks at the young ones. Streams and exchanges are unlinked when they end, so
 there is little for it to find; by default it would look every few requests."""
+
+_MMAP_THRESHOLD: Final = -3, 256 * 1024
+_TRIM_THRESHOLD: Final = -1, 256 * 1024
+"""Parameters of mallopt(3). uvloop gives each TLS connection a buffer of 256 KiB and uses little of it. By default most
+would come from memory that was in use before and is resident, 80 KiB more a connection. So they are mapped, which glibc
+does only where the end of its heap has no room for them."""
 
 
 def factory() -> asyncio.AbstractEventLoop:
@@ -35,3 +42,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if mallopt is not None:
+        mallopt(*_MMAP_THRESHOLD)
+        mallopt(*_TRIM_THRESHOLD)

@@ -20,11 +20,12 @@ from tests.faults import figures
 from tests.faults.rig import PATH, Client, FaultCluster, fault_cluster
 
 READERS = int(figures.number("SLOW_READERS", 300))
-EACH_KIB = 640
-"""What the hub holds for one in the end: 556 seen, of 300 and of 1,000. facts/security.md R16 asks for 256, and 256 MiB
-for all together; docs/operate/failures.md says so."""
-ALLOCATOR_MIB = 32
-"""By how much what a process keeps from earlier differs between two looks: 25 seen."""
+EACH_KIB = 256
+"""What the hub holds for one in the end; facts/security.md R16."""
+ALL_MIB = 256
+"""The same for a thousand."""
+FIRST_MIB = 24
+"""What the first hundred hold beyond that: they came before the hub was crowded (`proto.window.Budget`)."""
 SHARE = 0.95
 """Of its throughput that a quick reader keeps: measured beside a hub that has no such readers."""
 SHARE_BUSY = 0.75
@@ -72,7 +73,7 @@ async def test_a_thousand_readers_that_do_not_read_cost_little() -> None:
         share=share,
         idle_cpu=idle,
     )
-    assert grown <= READERS * EACH_KIB / 1024 + ALLOCATOR_MIB
+    assert grown <= min(READERS * EACH_KIB / 1024 + FIRST_MIB, max(ALL_MIB, READERS * EACH_KIB / 1024))
     assert share >= (SHARE if figures.room() == 1 else SHARE_BUSY)
     assert idle <= IDLE_CPU * figures.room()
 

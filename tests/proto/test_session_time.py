@@ -7,7 +7,7 @@ from proto.errors import Code
 from proto.frames import FrameType
 from proto.limits import Limits
 from proto.messages import StreamClass
-from proto.window import Budget
+from proto.window import CROWDED_BYTES, Budget
 from tests.proto.pair import Pair
 
 # Credit
@@ -82,6 +82,43 @@ def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle(
     pair.advance(11.0)
     assert stream.window == 256 * 1024
     assert pair.hub.session._growth.extra == 0
+
+
+def test_streams_that_move_much_promise_their_windows_until_they_end_or_rest() -> None:
+    budget = Budget(1 << 30)
+    pair = Pair(budget=budget)
+    streams = [pair.hub.get() for _ in range(3)]
+    pair.pump()
+    for event, size in zip(pair.agent.all(events.StreamOpened), (100_000, 200_000, 200_000), strict=True):
+        pair.agent.head(event.stream)
+        pair.agent.send(event.stream, b"x" * size)
+    pair.pump()
+    for stream in streams:
+        pair.hub.session.consumed(stream, stream.buffered)
+    pair.pump()
+    assert budget.promised == 2 * 256 * 1024  # of the first one less than half was used
+    pair.hub.session.reset_stream(streams[1], Code.CANCELLED, now=pair.now)
+    assert budget.promised == 256 * 1024
+    pair.advance(11.0)
+    assert budget.promised == 0
+
+
+def test_in_a_crowded_process_a_fresh_stream_starts_with_little_credit_and_an_upgrade_with_as_much_as_ever() -> None:
+    budget = Budget(1 << 30)
+    budget.used = CROWDED_BYTES
+    pair = Pair(budget=budget)
+    stream, upgrade = pair.hub.get(), pair.hub.request("GET", upgrade="websocket", end=True)
+    pair.pump()
+    theirs, other = (event.stream for event in pair.agent.all(events.StreamOpened))
+    assert (stream.window, upgrade.window) == (32 * 1024, 256 * 1024)
+    assert (theirs.opening_credit, other.opening_credit) == (32 * 1024, 256 * 1024)
+    pair.agent.head(theirs)
+    pair.agent.send(theirs, b"x" * 100_000)
+    pair.pump()
+    assert stream.buffered == 32 * 1024
+    pair.hub.session.consumed(stream, stream.buffered)
+    pair.pump()
+    assert stream.buffered in (32 * 1024, 64 * 1024)
 
 
 def test_the_process_budget_cuts_the_reader_that_does_not_read() -> None:

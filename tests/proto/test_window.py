@@ -1,7 +1,7 @@
 import pytest
 
 from proto.limits import Limits
-from proto.window import Bucket, Budget, Growth, SessionCredit
+from proto.window import CROWDED_BYTES, Bucket, Budget, Growth, SessionCredit
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -82,3 +82,28 @@ def test_no_window_grows_over_half_the_process_budget() -> None:
     assert growth.next_size(256 * 1024, 0, 1.0) == 512 * 1024
     budget.used = 800
     assert budget.is_pressed
+
+
+def test_a_budget_is_crowded_by_what_waits_and_by_what_may_come_to_wait() -> None:
+    budget = Budget(1 << 30)
+    assert not budget.is_crowded
+    budget.promised = CROWDED_BYTES
+    assert budget.is_crowded
+    budget.promised, budget.used = 0, CROWDED_BYTES
+    assert budget.is_crowded
+    small = Budget(8000)
+    small.used = 999
+    assert not small.is_crowded
+    small.used = 1000
+    assert small.is_crowded
+
+
+def test_what_a_small_window_grows_to_its_usual_start_is_no_growth_of_the_session() -> None:
+    growth = Growth(Limits(window_bytes=400, window_max_bytes=1600, session_window_bytes=10_000), 400, 10_000, None)
+    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(200, 0, 1.0) == 400
+    assert growth.extra == 0
+    assert growth.next_size(300, 0, 1.0) == 600
+    assert growth.extra == 200
+    growth.release(600)
+    assert growth.extra == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from hub import errors
 from hub.edge.application import Front
-from hub.edge.connection import YOUNG_LEAVE_S, EdgeConnection, State
+from hub.edge.connection import FRUGAL_WRITE_BYTES, YOUNG_LEAVE_S, EdgeConnection, State
 from hub.edge.framing import Request
 from hub.edge.limits import EdgeLimits
 
@@ -21,17 +22,22 @@ class FakeTransport:
         self.is_reading = True
         self.is_closed = self.is_aborted = self.is_eof = False
         self.unsent = 0
+        self.high = 0
+        self.when_written: Callable[[], None] | None = None
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
-    def set_write_buffer_limits(self, high: int) -> None: ...
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
 
     def get_extra_info(self, name: str) -> None: ...
 
     def write(self, data: bytes) -> None:
         self.written += data
         self.writes += 1
+        if self.when_written is not None:
+            self.when_written()
 
     def can_write_eof(self) -> bool:
         return True
@@ -248,6 +254,60 @@ async def test_who_does_not_read_an_answer_gets_no_further_one() -> None:
     wire.answer()
     await asyncio.sleep(0)
     assert len(wire.host.exchanges) == 3
+
+
+async def test_a_frugal_connection_keeps_what_a_full_transport_does_not_take() -> None:
+    wire = Wire(is_tls=True)
+    exchange = wire.feed(GET)
+    exchange.front.be_frugal(True)
+    assert wire.transport.high == FRUGAL_WRITE_BYTES
+    wire.connection.pause_writing()
+    exchange.front.write(b"a" * FRUGAL_WRITE_BYTES)
+    exchange.front.write(b"b")
+    await asyncio.sleep(0)
+    assert wire.transport.writes == 0
+    assert exchange.front.unsent_bytes == FRUGAL_WRITE_BYTES + 1
+    wire.transport.when_written = wire.connection.pause_writing  # full again
+    wire.connection.resume_writing()
+    assert (wire.transport.writes, exchange.drains) == (1, 0)
+    wire.transport.when_written = None
+    wire.connection.resume_writing()
+    assert wire.transport.written == b"a" * FRUGAL_WRITE_BYTES + b"b"
+    assert exchange.drains == 1
+    assert exchange.front.unsent_bytes == 0
+    exchange.front.be_frugal(False)
+    assert wire.transport.high == wire.host.limits.write_high_bytes
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_frugal_connection_closes_behind_what_it_keeps(is_tls: bool) -> None:
+    wire = Wire(is_tls=is_tls)
+    exchange = wire.feed(GET)
+    exchange.front.be_frugal(True)
+    wire.connection.pause_writing()
+    exchange.front.write(b"the end")
+    exchange.front.finish(is_reusable=False)
+    wire.connection.check(wire.connection.deadline)
+    assert not (wire.transport.is_eof)
+    assert not (wire.transport.is_closed)
+    assert not (wire.transport.is_aborted)
+    wire.connection.resume_writing()
+    assert wire.transport.written == b"the end"
+    assert (wire.transport.is_closed, wire.transport.is_eof) == (is_tls, not is_tls)
+
+
+async def test_a_frugal_connection_takes_the_next_request_behind_what_it_keeps() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET + GET)
+    exchange.front.be_frugal(True)
+    wire.connection.pause_writing()
+    wire.answer()
+    await asyncio.sleep(0)
+    assert len(wire.host.exchanges) == 1
+    wire.connection.resume_writing()
+    await asyncio.sleep(0)
+    assert wire.transport.written == b"answer "
+    assert len(wire.host.exchanges) == 2
 
 
 @pytest.mark.parametrize("how", ["drained", "lost"])

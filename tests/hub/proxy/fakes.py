@@ -24,7 +24,7 @@ class FakeFront:
         self.finished: bool | None = None
         self.is_aborted = False
         self.continued = 0
-        self.is_unhurried = False
+        self.is_unhurried = self.is_frugal = False
         self.drained: list[Callable[[], None]] = []
         self.unwritable_after: int | None = None
         """Writes after which the client takes no more."""
@@ -36,6 +36,9 @@ class FakeFront:
             self.is_writable = self.unwritable_after > 0
 
     def flush(self) -> None: ...
+
+    def be_frugal(self, is_short: bool) -> None:
+        self.is_frugal = is_short
 
     def send_continue(self) -> None:
         self.continued += 1

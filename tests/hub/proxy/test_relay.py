@@ -20,7 +20,7 @@ from proto.aio.link import Link
 from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import HttpHead, StreamClass
-from proto.window import Budget
+from proto.window import CROWDED_BYTES, Budget
 from tests.harness.records import captured
 from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeRoutes, request
 
@@ -259,6 +259,14 @@ def test_an_answer_that_nobody_reads_keeps_its_place() -> None:
     (told,) = front.drained
     told()
     assert world.begin()[1] is not None
+
+
+def test_in_a_crowded_process_the_clients_connection_holds_little() -> None:
+    budget = Budget(1 << 30)
+    world = World(FakeLink(), budget=budget)
+    assert not world.begin()[0].is_frugal
+    budget.promised = CROWDED_BYTES
+    assert world.begin()[0].is_frugal
 
 
 def test_a_proxied_body_is_not_hurried_and_not_limited() -> None:

@@ -15,6 +15,7 @@ from proto.events import EndKind
 from proto.limits import Limits
 from proto.messages import StreamClass, StreamKind
 from proto.session import Role, Session
+from proto.window import Budget
 from tests.proto.aio.fakes import GET, OK, POST, Counts, Owner, Wire, handle
 from tests.proto.pair import shake
 
@@ -55,6 +56,17 @@ async def test_frames_of_one_turn_leave_in_one_message() -> None:
         await wire.rest()
         assert [len(frames.split(message)) for message in sent] == [20]
         assert len(wire.taken) == 20
+
+
+async def test_both_ends_know_what_may_wait_of_an_answer() -> None:
+    async with Wire() as wire:
+        asked = wire.open()
+        wire.hub.session.budget = crowded = Budget(1 << 30)
+        crowded.promised = 1 << 30
+        crowdedly = wire.open()
+        await wire.rest()
+        assert [handle(owner).window for owner in (asked, crowdedly)] == [256 * 1024, 32 * 1024]
+        assert [handle(owner).window for owner in wire.taken] == [256 * 1024, 32 * 1024]
 
 
 async def test_backpressure_pauses_the_source_and_resumes_it() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import importlib.util
+import platform
 import subprocess
 import sys
 
@@ -35,3 +36,32 @@ def test_settling_changes_only_this_process_and_keeps_the_collector_on() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt and mallinfo2 are glibc's")
+def test_large_blocks_are_mapped_whatever_was_freed_before() -> None:
+    """By default glibc takes blocks of a size that was freed once from its heap: see `_MMAP_THRESHOLD`."""
+    code = """
+import ctypes, sys
+from proto.aio import loop
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc.mallinfo2.restype = Info
+if "settle" in sys.argv:
+    loop.settle()
+libc.free(libc.malloc(1 << 20))
+before = libc.mallinfo2().hblks
+blocks = [libc.malloc(256 * 1024) for _ in range(8)]
+print(libc.mallinfo2().hblks - before)
+"""
+    mapped = [
+        int(subprocess.run([sys.executable, "-c", code, *how], capture_output=True, check=True, timeout=30).stdout)
+        for how in ([], ["settle"])
+    ]
+    assert mapped[0] < 4
+    assert mapped[1] >= 7
