@@ -44,6 +44,12 @@ class Window:
         size = int(self.size * SHRINKAGE) if cpu_s > TURN_S else self.size + GROWTH
         self.size = min(max(size, self._least), self._most)
 
+    def has_room(self, handshakes: int, greetings: int) -> bool:
+        """Whether a TLS handshake may begin beside so many, and so many agents that are past theirs and nobody yet:
+        these come from the same storm, and when their places are taken the next are sent away. Somebody may be silent
+        there; so LEAST may always go on."""
+        return handshakes < max(self.size - greetings, self._least)
+
 
 class Waiting:
     """Accepted connections without a handshake, in two lanes that take turns: of agents, and of all others. Who

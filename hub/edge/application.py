@@ -95,5 +95,9 @@ class Tunnels(Protocol):
     def __len__(self) -> int:
         """Connections that were taken and are open."""
 
+    @property
+    def greetings(self) -> int:
+        """Those of them that have not shown yet who they are."""
+
     async def aclose(self) -> None:
         """End them all, in order where they let it."""

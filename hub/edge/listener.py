@@ -83,7 +83,7 @@ def address_text(address: object) -> str:
 
 class Listener:
     """Accepts on several sockets. `open_count` is asked before each accept; who waits for a handshake or is in one is
-    counted here."""
+    counted here. `greetings`: how many agents are past it and have not shown who they are."""
 
     def __init__(
         self,
@@ -93,12 +93,14 @@ class Listener:
         limits: EdgeLimits,
         make_protocol: Callable[[str], asyncio.BufferedProtocol],
         open_count: Callable[[], int],
+        greetings: Callable[[], int] = lambda: 0,
     ) -> None:
         self._sockets = list(sockets)
         self._tls = tls
         self._limits = limits
         self._make_protocol = make_protocol
         self._open_count = open_count
+        self._greetings = greetings
         self._bound = connection_bound(limits)
         self._window = Window(limits.handshakes_max)
         self._waiting = Waiting()
@@ -196,16 +198,19 @@ class Listener:
             self._due_since = None
         self._waiting.sort()
         for _ in range(_GREETINGS_PER_TURN):
-            if self._handshakes >= self._window.size or (found := self._waiting.take()) is None:
+            if not self._has_room() or (found := self._waiting.take()) is None:
                 break
             self._begin(*found)
         self._go_on()
         self.room()  # of those who waited some have left
 
     def _go_on(self) -> None:
-        if self._waiting and self._due_since is None and self._handshakes < self._window.size:
+        if self._waiting and self._due_since is None and self._has_room():
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
+
+    def _has_room(self) -> bool:
+        return self._window.has_room(self._handshakes, self._greetings())
 
     def _begin(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)

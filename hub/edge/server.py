@@ -84,6 +84,7 @@ class EdgeServer:
             limits=self.limits,
             make_protocol=self._make_protocol,
             open_count=lambda: self.open_connections,
+            greetings=lambda: self._tunnels.greetings,
         )
         self._listener.start()
         self._tasks.spawn(self._sweep(), name="sweep")

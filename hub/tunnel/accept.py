@@ -107,6 +107,10 @@ class TunnelEndpoint:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def greetings(self) -> int:
+        return len(self._greetings)
+
     def take(self, transport: asyncio.Transport, request: Request, early: bytes, when_lost: Callable[[], None]) -> None:
         try:
             answer = switching(request)

@@ -64,6 +64,15 @@ def test_a_window_is_never_wider_than_the_setting() -> None:
     assert window.size == 2
 
 
+def test_handshakes_and_agents_that_are_nobody_yet_share_the_window_but_for_a_few() -> None:
+    window = Window(200)
+    window.size = 100
+    assert window.has_room(60, 39)
+    assert not window.has_room(60, 40)
+    assert window.has_room(LEAST - 1, 200), "silent agents hold up nobody"
+    assert not window.has_room(LEAST, 200)
+
+
 @pytest.mark.parametrize("said", [HELLO_OF_AGENT, HEAD_OF_AGENT])
 def test_agents_take_turns_with_all_others_and_the_newest_is_next(said: bytes) -> None:
     crowd = Crowd()

@@ -70,6 +70,8 @@ class Server:
         assert self.transport is not None
         self.transport.abort()
 
+    greetings = 0
+
     def __len__(self) -> int:
         return 0
 
