@@ -23,6 +23,7 @@ from proto.inbound import Inbound
 from proto.messages import StreamClass, StreamKind
 from proto.stream import Buffer, Stream
 from proto.transitions import HalfInput, HalfState, SessionInput, advance_half
+from proto.window import CREDIT_MAX
 
 __all__ = ["Role", "Session", "SessionCore"]
 
@@ -218,11 +219,13 @@ class Session(Inbound):
         kind: StreamKind,
         cls: StreamClass,
         end: bool = False,
+        window: int = CREDIT_MAX,
         now: float,
     ) -> Stream:
         """Open a stream. Raise SessionLost, SessionDraining, TooManyStreams, MessageTooBig: nothing was sent.
 
-        The OPEN leaves in turn, and waits while the peer has `backlog` unanswered ones.
+        The OPEN leaves in turn, and waits while the peer has `backlog` unanswered ones. `window`: the most credit for
+        the answer at first, bytes.
         """
         if not self.is_open:
             raise errors.SessionLost("the session has ended")
@@ -232,7 +235,7 @@ class Session(Inbound):
             self.drain(self.limits.drain_s, Code.DRAINING, "stream ids are used up", now=now)
         stream_id = self.table.reserve()
         meta = codec.encode(message)
-        window = self._start_window(message)
+        window = min(window, self._start_window(message))
         stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=self.window, now=now)
         stream.own_half = _ENDED if end else _FLOWING
         stream.peer_half = _AWAITED

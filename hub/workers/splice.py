@@ -112,7 +112,8 @@ def splice(near: LinkStream, kind: StreamKind, cls: StreamClass, message: Openin
         return None
     far_half = FarHalf()
     try:
-        far_half.stream = link.open(message, far_half, kind=kind, cls=cls, end=near.is_bodiless)
+        # A block of a compressed answer takes half of this credit at most: it has to fit through the hop's too.
+        far_half.stream = link.open(message, far_half, kind=kind, cls=cls, end=near.is_bodiless, window=near.window)
     except (wire.SessionDraining, wire.SessionLost, wire.TooManyStreams) as refused:
         near.reset(Code.REFUSED, refused.text)
         return None

@@ -22,6 +22,7 @@ from proto.errors import Code
 from proto.events import EndKind, EndReason
 from proto.messages import Opening, StreamClass, StreamKind
 from proto.session import Session
+from proto.window import CREDIT_MAX
 
 __all__ = ["EndReason", "Link", "LinkObserver", "LinkStream", "OnOpen", "StreamOwner"]
 
@@ -146,10 +147,18 @@ class Link:
     # Wishes
 
     def open(
-        self, message: Opening, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+        self,
+        message: Opening,
+        owner: StreamOwner,
+        *,
+        kind: StreamKind,
+        cls: StreamClass,
+        end: bool = False,
+        window: int = CREDIT_MAX,
     ) -> LinkStream:
-        """Open a stream; `end` = nothing follows. Raise SessionDraining, TooManyStreams, SessionLost, MessageTooBig."""
-        core = self.session.open_stream(message, kind=kind, cls=cls, end=end, now=self.clock())
+        """Open a stream; `end` = nothing follows; `window`: the most credit for the answer at first, bytes. Raise
+        SessionDraining, TooManyStreams, SessionLost, MessageTooBig."""
+        core = self.session.open_stream(message, kind=kind, cls=cls, end=end, window=window, now=self.clock())
         handle = LinkStream(self, core, owner)
         core.user = handle
         if self._observer is not None:

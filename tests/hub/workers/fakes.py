@@ -14,6 +14,7 @@ from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead, HttpRequest, Opening, StreamClass, StreamKind
+from proto.window import CREDIT_MAX
 
 WALL = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
 GET = HttpRequest(method="GET", path=b"/version", headers=())
@@ -36,6 +37,7 @@ class FakeStream:
         self.has_room = True
         self.told: list[object] = []
         self.credit = 0
+        self.window = 256 * 1024
 
     def accept(self, message: Accepted) -> None:
         self.told.append("accept")
@@ -89,12 +91,20 @@ class FakeLink:
         return self.is_open
 
     def open(
-        self, message: Opening, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+        self,
+        message: Opening,
+        owner: StreamOwner,
+        *,
+        kind: StreamKind,
+        cls: StreamClass,
+        end: bool = False,
+        window: int = CREDIT_MAX,
     ) -> LinkStream:
         if self.refuses is not None:
             raise self.refuses
         self.opened.append((message, end))
         self.made.append(FakeStream(owner))
+        self.made[-1].window = window
         return cast(LinkStream, self.made[-1])
 
     def probe(self, settled: Callable[[bool], None] | None = None) -> None:

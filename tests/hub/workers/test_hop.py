@@ -9,6 +9,7 @@ import pytest
 from hub.workers import hop as hops
 from proto import errors as wire
 from proto.messages import HttpHead
+from proto.window import CROWDED_BYTES
 from tests.hub.workers.fakes import GET, POST, until
 from tests.hub.workers.tworig import Rig
 
@@ -110,3 +111,10 @@ async def test_an_idle_hop_is_closed_and_opened_again(rig: Rig) -> None:
     assert rig.hop.is_open
     await rig.asked()
     assert rig.pairs == 2
+
+
+async def test_a_crowded_workers_requests_get_little_credit_from_the_agent_too(rig: Rig) -> None:
+    _, usual = await rig.asked()
+    rig.budget.promised = CROWDED_BYTES
+    _, crowded = await rig.asked()
+    assert (usual.window, crowded.window) == (256 * 1024, 32 * 1024)

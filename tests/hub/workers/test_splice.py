@@ -57,6 +57,15 @@ def test_a_request_and_its_answer_pass() -> None:
     assert rig.far.credit == 6
 
 
+def test_the_agent_gets_no_more_credit_than_the_hop_gave() -> None:
+    """It makes blocks of half of that, which whoever asked must be able to take whole."""
+    near = FakeStream()
+    near.window = 30_000
+    link = FakeLink()
+    splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link))
+    assert link.made[0].window == 30_000
+
+
 def test_a_request_without_a_body_is_opened_as_one() -> None:
     assert Rig(is_bodiless=True).link.opened == [(GET, True)]
 

@@ -24,6 +24,8 @@ class Rig:
         self.link = FakeLink(lambda: self.time)
         self.tunnel: Tunnel | None = tunnel(self.link)
         self.remote = Remote(Opened(2, "s1", "uid-alpha", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0, True))
+        self.budget = Budget(1 << 30)
+        """Of worker 1."""
         self.drained: list[Hop] = []
         self.pairs = 0
         self.tasks = TaskGroup("rig")
@@ -33,7 +35,7 @@ class Rig:
             connect=self._connect,
             tasks=self.tasks,
             limits=Limits(),
-            budget=Budget(1 << 30),
+            budget=self.budget,
             on_drain=self.drained.append,
             clock=lambda: self.time,
         )
