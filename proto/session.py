@@ -181,7 +181,7 @@ class Session(Inbound):
         assert self.budget is not None
         stalled = []
         for stream in self.table.streams.values():
-            if not stream.is_moving and stream.buffered * 2 >= self.window:
+            if not stream.is_moving and stream.buffered * 2 >= min(self.window, stream.window):
                 stalled.append(stream)
             stream.is_moving = False
         for stream in sorted(stalled, key=lambda each: each.buffered, reverse=True):

@@ -44,10 +44,10 @@ class Window:
         size = int(self.size * SHRINKAGE) if cpu_s > TURN_S else self.size + GROWTH
         self.size = min(max(size, self._least), self._most)
 
-    def has_room(self, handshakes: int, greetings: int) -> bool:
-        """Whether a TLS handshake may begin beside so many, and so many agents that are past theirs and nobody yet:
-        these come from the same storm, and when their places are taken the next are sent away. Somebody may be silent
-        there; so LEAST may always go on."""
+    def has_room(self, handshakes: int, greetings: int = 0) -> bool:
+        """Whether a TLS handshake may begin beside so many. That of an agent counts those too that are past theirs and
+        nobody yet: when their places are taken the next are sent away. Somebody may be silent there; so LEAST may
+        always go on."""
         return handshakes < max(self.size - greetings, self._least)
 
 
@@ -68,6 +68,10 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._agents) + len(self._others) + len(self._silent)
 
+    def has_next(self, *, with_agents: bool) -> bool:
+        """Whether `take` would find somebody, as far as is known."""
+        return bool(self._others or (with_agents and (self._agents or self._silent)))
+
     def put(self, sock: socket.socket, address: object) -> None:
         self._lane_of(sock).append((sock, address))
 
@@ -78,11 +82,16 @@ class Waiting:
         for accepted in latest:
             self._lane_of(accepted[0]).append(accepted)
 
-    def take(self) -> Accepted | None:
-        """The next whose client is still there; sockets of the others are closed. None if nobody is."""
+    def take(self, *, with_agents: bool = True) -> Accepted | None:
+        """The next whose client is still there; sockets of the others are closed. None if nobody is. Who is silent may
+        be an agent."""
         self._is_turn_of_agents = not self._is_turn_of_agents
-        first, second = (self._agents, self._others) if self._is_turn_of_agents else (self._others, self._agents)
-        for lane in (first, second, self._silent):
+        lanes = [self._others, self._agents, self._silent]
+        if not with_agents:
+            del lanes[1:]
+        elif self._is_turn_of_agents:
+            lanes[:2] = self._agents, self._others
+        for lane in lanes:
             while lane:
                 sock, address = lane.pop()
                 if not gone([sock]):

@@ -104,7 +104,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._pace: BodyPace | None = None
         self._out = Unsent()
         self._is_flush_due = self._is_frugal = False
-        self._is_continue_due = False
+        self._is_continue_due = self._is_close_due = False
         self._when_drained: Callable[[], None] | None = None
 
     # -- asyncio.BufferedProtocol
@@ -136,6 +136,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
                 self._pause_reading()
 
     def eof_received(self) -> bool:
+        if self._out and self._transport is not None:  # it closes behind what it has, and asks for no more
+            self._transport.write(self._out.take())
         if self.state is State.OPAQUE and self._exchange is not None:
             self._exchange.client_eof()
             return not self._is_tls
@@ -146,12 +148,11 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.is_writable = True
-        has_waited = bool(self._out)
         self.flush()
         if not self.is_writable:
             return
         self._tell_drained()
-        if self.state is State.LINGER and has_waited:
+        if self._is_close_due:
             self._close()
         elif self._exchange is not None:
             self._exchange.drained()
@@ -458,7 +459,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._pace = self._decoder = None
         if transport is None:
             return
-        if self._out:  # `resume_writing` goes on
+        self._is_close_due = bool(self._out)
+        if self._is_close_due:  # `resume_writing` goes on
             self.deadline = self._loop.time() + self._host.limits.linger_s
         elif self._is_tls or not transport.can_write_eof():
             if self.unsent_bytes:

@@ -198,18 +198,23 @@ class Listener:
             self._due_since = None
         self._waiting.sort()
         for _ in range(_GREETINGS_PER_TURN):
-            if not self._has_room() or (found := self._waiting.take()) is None:
+            if not self._window.has_room(self._handshakes):
+                break
+            if (found := self._waiting.take(with_agents=self._has_room_for_agents())) is None:
                 break
             self._begin(*found)
-        self._go_on()
+        self.go_on()
         self.room()  # of those who waited some have left
 
-    def _go_on(self) -> None:
-        if self._waiting and self._due_since is None and self._has_room():
+    def go_on(self) -> None:
+        """Begin the next handshakes soon, if there is room; nobody tells when an agent has shown who it is."""
+        if self._due_since is not None or not self._window.has_room(self._handshakes):
+            return
+        if self._waiting.has_next(with_agents=self._has_room_for_agents()):
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
 
-    def _has_room(self) -> bool:
+    def _has_room_for_agents(self) -> bool:
         return self._window.has_room(self._handshakes, self._greetings())
 
     def _begin(self, sock: socket.socket, address: object) -> None:
@@ -240,7 +245,7 @@ class Listener:
                 sock.close()
         finally:
             self._handshakes -= 1
-            self._go_on()
+            self.go_on()
             self.room()
 
     def _complain(self, event: str, error: OSError | None = None) -> None:

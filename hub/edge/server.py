@@ -178,6 +178,8 @@ class EdgeServer:
         while True:
             await asyncio.sleep(self.limits.sweep_interval_s)
             now = loop.time()
+            if self._listener is not None:
+                self._listener.go_on()
             for connection in tuple(self._connections):
                 connection.check(now)
             for connection in gone([each for each in self._connections if each.is_paused]):

@@ -121,6 +121,23 @@ def test_in_a_crowded_process_a_fresh_stream_starts_with_little_credit_and_an_up
     assert stream.buffered in (32 * 1024, 64 * 1024)
 
 
+def test_slow_readers_with_little_credit_are_cut_too() -> None:
+    budget = Budget(1_000_000)
+    budget.used = 600_000
+    pair = Pair(budget=budget)
+    streams = [pair.hub.get() for _ in range(8)]
+    pair.pump()
+    for event in pair.agent.all(events.StreamOpened):
+        pair.agent.head(event.stream)
+        pair.agent.send(event.stream, b"x" * 100_000)
+    pair.pump()
+    assert budget.used == 600_000 + 8 * 32 * 1024
+    assert budget.is_pressed
+    pair.advance(1.0)
+    assert not budget.is_pressed
+    assert sum(stream.is_reset for stream in streams) == 2
+
+
 def test_the_process_budget_cuts_the_reader_that_does_not_read() -> None:
     budget = Budget(400_000)
     pair = Pair(budget=budget)

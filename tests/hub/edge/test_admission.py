@@ -87,6 +87,24 @@ def test_agents_take_turns_with_all_others_and_the_newest_is_next(said: bytes) -
     crowd.close()
 
 
+def test_without_room_for_agents_others_are_let_in() -> None:
+    crowd = Crowd()
+    assert not crowd.waiting.has_next(with_agents=True)
+    crowd.knocks("agent", HELLO_OF_AGENT)
+    crowd.knocks("silent", b"")
+    assert crowd.waiting.has_next(with_agents=True)
+    assert not crowd.waiting.has_next(with_agents=False)
+    assert crowd.waiting.take(with_agents=False) is None
+    crowd.knocks("user")
+    assert crowd.waiting.has_next(with_agents=False)
+    found = crowd.waiting.take(with_agents=False)
+    assert found is not None
+    assert found[1] == "user"
+    found[0].close()
+    assert crowd.let_in() == ["agent", "silent"]
+    crowd.close()
+
+
 def test_who_speaks_late_finds_its_lane() -> None:
     crowd = Crowd()
     for name in ("silent", "agent", "user"):

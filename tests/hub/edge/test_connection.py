@@ -291,9 +291,24 @@ async def test_a_frugal_connection_closes_behind_what_it_keeps(is_tls: bool) -> 
     assert not (wire.transport.is_eof)
     assert not (wire.transport.is_closed)
     assert not (wire.transport.is_aborted)
+    wire.transport.when_written = wire.connection.pause_writing
+    wire.connection.resume_writing()
+    wire.transport.when_written = None
     wire.connection.resume_writing()
     assert wire.transport.written == b"the end"
     assert (wire.transport.is_closed, wire.transport.is_eof) == (is_tls, not is_tls)
+
+
+async def test_a_client_that_ends_its_half_gets_what_a_frugal_connection_keeps() -> None:
+    """The transport closes behind what it has by then, and asks for no more."""
+    wire = Wire()
+    exchange = wire.feed(GET)
+    exchange.front.be_frugal(True)
+    wire.connection.pause_writing()
+    wire.answer()
+    assert wire.transport.written == b""
+    assert not wire.connection.eof_received()
+    assert wire.transport.written == b"answer "
 
 
 async def test_a_frugal_connection_takes_the_next_request_behind_what_it_keeps() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
+from hub.edge.admission import LEAST
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, address_text, bind
+from proto.versions import SUBPROTOCOL
 
 
 def test_bind_picks_a_port_and_says_it() -> None:
@@ -44,3 +47,25 @@ async def test_a_stopped_listener_is_deaf() -> None:
     await listener.aclose()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
+    greetings = 200
+    listener = Listener(
+        [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0,
+        greetings=lambda: greetings,
+    )  # fmt: skip
+    ours, theirs = socket.socketpair()
+    theirs.sendall(SUBPROTOCOL.encode())
+    listener._waiting.put(ours, "agent")
+    listener._window.size, listener._handshakes = 200, LEAST
+    listener.go_on()
+    assert listener._due_since is None
+    greetings = 100
+    listener.go_on()
+    assert listener._due_since is not None
+    listener._handshakes = 200
+    await asyncio.sleep(0)
+    assert len(listener._waiting) == 1, "there was no room when its turn came"
+    await listener.aclose()
+    theirs.close()
