@@ -251,6 +251,7 @@ def test_whatever_there_is(everybody: list[Candidate], asked: Question, numbers:
     if len(tried) >= ELSEWHERE_AFTER:
         names = {each.name for each in tried}
         left = [each for each in left if each.route.name not in names] or left
+        left = [each for each in left if each.role == "node" and not is_late(each.route, NOW)] or left
     chosen = decision.candidate
     assert (chosen is None) == (not left)  # whoever can serve is found
     assert (decision.route is None) == (chosen is None)
