@@ -179,7 +179,7 @@ class SessionCore:
         if stream.peer_half >= _ENDED:
             return 0
         stream.window = self._growth.next_size(stream.window, now - stream.granted_at, self.liveness.best_rtt_s)
-        self._promise(stream, stream.window)
+        self._promise(stream, min(stream.window, self.window))  # growth has bounds of its own, and slow readers none
         increment = stream.window - stream.receive_left - stream.buffered
         if increment <= 0:
             return 0

@@ -61,7 +61,8 @@ def test_session_credit_returns_on_receipt() -> None:
 
 
 def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle() -> None:
-    pair = Pair()
+    budget = Budget(1 << 30)
+    pair = Pair(budget=budget)
     ping = pair.hub.session.outbox(pair.now)
     pair.now += 0.1
     pair.agent.session.receive(ping, pair.now)
@@ -77,6 +78,7 @@ def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle(
         pair.hub.session.consumed(stream, stream.buffered)
         pair.pump()
     assert stream.window == 4 * 1024 * 1024
+    assert budget.promised == 256 * 1024, "fast readers crowd no process"
     assert pair.hub.session._growth.extra == stream.window - 256 * 1024
     pair.hub.session.consumed(stream, stream.buffered)
     pair.advance(11.0)
