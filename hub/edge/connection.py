@@ -33,6 +33,8 @@ RELAY_PREFIX = b"/k8s/"
 YOUNG_LEAVE_S: Final = 1.0
 """What a connection without a request gets to make one while the hub goes away."""
 
+WRITE_BYTES: Final = 64 * 1024
+"""In one write: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
 FRUGAL_WRITE_BYTES: Final = 16 * 1024
 """What a frugal connection gives its transport at a time: within TLS it takes up to twice the room."""
 _buffer: Final = memoryview(bytearray(256 * 1024))
@@ -312,12 +314,9 @@ class EdgeConnection(asyncio.BufferedProtocol):
         out, transport = self._out, self._transport
         if transport is None:
             return
-        if not self._is_frugal:
-            if out:
-                transport.write(out.take())
-            return
+        most = FRUGAL_WRITE_BYTES if self._is_frugal else WRITE_BYTES
         while out and self.is_writable:
-            transport.write(out.take(FRUGAL_WRITE_BYTES))
+            transport.write(out.take(most))
 
     def be_frugal(self, is_short: bool) -> None:
         if is_short is not self._is_frugal and self._transport is not None:
