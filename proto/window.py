@@ -59,19 +59,20 @@ class Budget:
     resets its largest streams that nobody reads (P11).
     """
 
-    __slots__ = ("limit", "promised", "used")
+    __slots__ = ("_crowded_at", "limit", "promised", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.promised = 0
         """Windows of the streams that are moving much: what `used` grows to when all their readers stop."""
+        self._crowded_at = min(CROWDED_BYTES, limit * CROWDED_SHARE)
 
     @property
     def is_crowded(self) -> bool:
         """So many streams are moving much that windows as usual would take too much of the memory if all were to stop:
         a thousand slow readers shall hold no more than a quarter of a gigabyte (facts/security.md R16)."""
-        return max(self.used, self.promised) >= min(CROWDED_BYTES, self.limit * CROWDED_SHARE)
+        return self.promised >= self._crowded_at or self.used >= self._crowded_at
 
     @property
     def may_grow(self) -> bool:

@@ -21,13 +21,13 @@ class Front(Protocol):
         """False while the socket's buffer is full: withhold the agent's credit until `Exchange.drained`."""
 
     def write(self, data: bytes) -> None:
-        """Queue response bytes; all that is queued in one turn of the loop leaves in one write."""
+        """Queue response bytes; what is queued in one turn of the loop leaves together, as far as there is room."""
 
     def flush(self) -> None:
-        """Write what is queued now."""
+        """Write now what is queued, as far as there is room."""
 
     def be_frugal(self, is_short: bool) -> None:
-        """Hold as little as possible, memory is short; or as much as is best."""
+        """Let the socket hold as little as possible, memory is short; or as much as is best."""
 
     def send_continue(self) -> None:
         """Answer `Expect: 100-continue`, once, and only if the client asked for it."""

@@ -25,7 +25,7 @@ from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
 from hub.edge.unsent import Unsent
-from proto.aio.transport import reset_on_close
+from proto.aio.transport import READ_BUFFER, reset_on_close
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ WRITE_BYTES: Final = 64 * 1024
 """In one write: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
 FRUGAL_WRITE_BYTES: Final = 16 * 1024
 """What a frugal connection gives its transport at a time: within TLS it takes up to twice the room."""
-_buffer: Final = memoryview(bytearray(256 * 1024))
-"""For what is read, from any client: it is taken out before the loop goes on."""
 
 
 class Host(Protocol):
@@ -117,10 +115,10 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._host.opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _buffer
+        return READ_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_buffer[:nbytes]))
+        self.data_received(bytes(READ_BUFFER[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         state = self.state

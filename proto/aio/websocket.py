@@ -11,7 +11,7 @@ from typing import Final
 from proto import websocket
 from proto.aio.gone import GONE
 from proto.aio.inbox import Inbox, Receiver
-from proto.aio.transport import reset_on_close, tune
+from proto.aio.transport import READ_BUFFER, reset_on_close, tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
 from proto.window import Bucket
@@ -21,12 +21,8 @@ CONTROL_FRAMES_PER_S: Final = 20.0
 messages."""
 CONTROL_FRAMES_BURST: Final = 100.0
 LINGER_S: Final = 1.0
-READ_BYTES: Final = 256 * 1024
-"""Bytes read at a time, for all connections: what is read is digested before the loop goes on."""
 _MASKS: Final = 1024
 """Masks that are drawn from the system at a time."""
-
-_buffer: Final = memoryview(bytearray(READ_BYTES))
 
 
 class WebSocketTransport(asyncio.BufferedProtocol):
@@ -97,10 +93,10 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _buffer
+        return READ_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._feed(_buffer[:nbytes])
+        self._feed(READ_BUFFER[:nbytes])
 
     def eof_received(self) -> None:
         """The peer ends its direction: so does the transport by our returning None."""
