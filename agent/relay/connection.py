@@ -26,8 +26,9 @@ in this one, uvloop throws it away: the last bytes of a fast exec were lost so."
 UNDECODED_HIGH: Final = 32 * 1024
 """Bytes that may wait undecrypted. With the 16 KiB of a record that is decrypted but not yet taken they must fit into
 the read buffer: when the socket ends, the TLS layer delivers what fits and forgets the rest."""
-SOCKET_RECEIVE_BYTES: Final = 128 * 1024
-"""Kernel buffer for a paused connection. The API server is near: more would not be faster, only fuller."""
+SOCKET_RECEIVE_BYTES: Final = 64 * 1024
+"""Kernel buffer for a connection; Linux takes twice as much. What one read of the socket takes, the TLS layer holds
+twice, and a stream that cannot send it once. The API server is near: more would not be faster, only fuller (ADR 23)."""
 
 UNACKNOWLEDGED_MS: Final = 6_000
 """For how long an API server may leave what was sent to it unacknowledged: the way to it is gone then, and whoever
