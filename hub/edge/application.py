@@ -20,8 +20,9 @@ class Front(Protocol):
     def is_writable(self) -> bool:
         """False while the socket's buffer is full: withhold the agent's credit until `Exchange.drained`."""
 
-    def write(self, data: bytes) -> None:
-        """Queue response bytes; what is queued in one turn of the loop leaves together, as far as there is room."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Queue response bytes; what is queued in one turn of the loop leaves together, as far as there is room. What a
+        view is of must not change."""
 
     def flush(self) -> None:
         """Write now what is queued, as far as there is room."""

@@ -24,7 +24,7 @@ from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, 
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
-from hub.edge.unsent import Unsent
+from hub.edge.unsent import FRUGAL_BYTES, Unsent
 from proto.aio.transport import READ_BUFFER, reset_on_close
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,6 @@ logger = logging.getLogger(__name__)
 RELAY_PREFIX = b"/k8s/"
 YOUNG_LEAVE_S: Final = 1.0
 """What a connection without a request gets to make one while the hub goes away."""
-
-WRITE_BYTES: Final = 64 * 1024
-"""In one write: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
-FRUGAL_WRITE_BYTES: Final = 16 * 1024
-"""What a frugal connection gives its transport at a time: within TLS it takes up to twice the room."""
 
 
 class Host(Protocol):
@@ -87,6 +82,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self.state = State.HEAD
         self.is_young = True
         self.is_writable = True
+        self.below: asyncio.WriteTransport | None = None
+        """What TLS writes to, where it shows it: a buffer of its own."""
         self.deadline = loop.time() + host.limits.head_timeout_s
         self._host = host
         self._loop = loop
@@ -103,8 +100,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._body_left = 0
         self._pace: BodyPace | None = None
         self._out = Unsent()
-        self._is_flush_due = self._is_frugal = False
-        self._is_continue_due = self._is_close_due = False
+        self._is_flush_due = self._is_continue_due = self._is_close_due = False
         self._when_drained: Callable[[], None] | None = None
 
     # -- asyncio.BufferedProtocol
@@ -137,7 +133,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         if self._out and self._transport is not None:  # it closes behind what it has, and asks for no more
-            self._transport.write(self._out.take())
+            self._transport.write(self._out.take_all())
         if self.state is State.OPAQUE and self._exchange is not None:
             self._exchange.client_eof()
             return not self._is_tls
@@ -301,7 +297,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     # -- Front, for the exchange
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._out.append(data)
         if not self._is_flush_due:
             self._is_flush_due = True
@@ -312,15 +308,25 @@ class EdgeConnection(asyncio.BufferedProtocol):
         out, transport = self._out, self._transport
         if transport is None:
             return
-        most = FRUGAL_WRITE_BYTES if self._is_frugal else WRITE_BYTES
         while out and self.is_writable:
-            transport.write(out.take(most))
+            if out.is_frugal and out.is_read:
+                self._change_frugality(False)  # now that the transport is not full: it calls nobody back
+            piece = out.take()
+            transport.write(piece if self._is_tls else bytes(piece))  # TLS keeps nothing of it
+        if out:
+            out.own()
 
     def be_frugal(self, is_short: bool) -> None:
-        if is_short is not self._is_frugal and self._transport is not None:
-            self._is_frugal = is_short
-            high = self._host.limits.write_high_bytes
-            self._transport.set_write_buffer_limits(high=min(high, FRUGAL_WRITE_BYTES) if is_short else high)
+        self._out.begin()
+        if is_short is not self._out.is_frugal:
+            self._change_frugality(is_short)
+
+    def _change_frugality(self, is_frugal: bool) -> None:
+        self._out.is_frugal = is_frugal
+        high = self._host.limits.write_high_bytes
+        for each in (self.below, self._transport):
+            if each is not None:
+                each.set_write_buffer_limits(high=min(high, FRUGAL_BYTES) if is_frugal else high)
 
     def send_continue(self) -> None:
         if self._is_continue_due and self._transport is not None:

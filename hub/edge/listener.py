@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub.edge.admission import Waiting, Window
+from hub.edge.connection import EdgeConnection
+from hub.edge.greeting import accept_tls
 from hub.edge.limits import EdgeLimits
 from proto.aio import tasks
 
@@ -91,7 +93,7 @@ class Listener:
         *,
         tls: ssl.SSLContext | None,
         limits: EdgeLimits,
-        make_protocol: Callable[[str], asyncio.BufferedProtocol],
+        make_protocol: Callable[[str], EdgeConnection],
         open_count: Callable[[], int],
         greetings: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -232,12 +234,12 @@ class Listener:
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, sock)
             else:
-                await self._loop.connect_accepted_socket(
-                    lambda: protocol,
+                protocol.below = await accept_tls(
+                    protocol,
                     sock,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=limits.tls_handshake_timeout_s,
-                    ssl_shutdown_timeout=limits.tls_shutdown_timeout_s,
+                    self._tls,
+                    handshake_timeout_s=limits.tls_handshake_timeout_s,
+                    shutdown_timeout_s=limits.tls_shutdown_timeout_s,
                 )
         except (OSError, EOFError, TimeoutError) as error:
             logger.debug("handshake failed", extra={"peer": peer, "reason": type(error).__name__})

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import collections
-import sys
 from typing import Final
 
 FEW: Final = 16
 """Pieces that wait as they came; further ones are put together, since a hostile cluster may send single bytes."""
 FULL_BYTES: Final = 16 * 1024
 """… until there are so many bytes in one."""
+VIEW_BYTES: Final = 4096
+"""A copy of less costs nothing."""
+PIECE_BYTES: Final = 64 * 1024
+"""Taken at a time: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
+FRUGAL_BYTES: Final = 16 * 1024
+"""The same of a frugal connection: within TLS it takes up to twice the room."""
+READ_BYTES: Final = 1024 * 1024
+"""Who has taken so much of an answer reads it: the kernels hold less."""
 
 
 class Unsent:
     """A queue of bytes, in order. Who fills it feels its bound: no credit is returned for what waits here."""
 
-    __slots__ = ("_pieces", "_size")
+    __slots__ = ("_has_views", "_pieces", "_size", "_taken", "is_frugal")
 
     def __init__(self) -> None:
-        self._pieces: collections.deque[bytes | bytearray] = collections.deque()
+        self._pieces: collections.deque[bytes | bytearray | memoryview] = collections.deque()
         self._size = 0
+        self._has_views = False
+        self._taken = 0
+        self.is_frugal = False
 
     def __len__(self) -> int:
         """Bytes that wait."""
         return self._size
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
+        """A view must stay as it is, until `own` at the latest."""
         pieces = self._pieces
         self._size += len(data)
         if len(pieces) < FEW:
+            if type(data) is memoryview:
+                if len(data) < VIEW_BYTES:
+                    data = bytes(data)
+                else:
+                    self._has_views = True
             pieces.append(data)
             return
         last = pieces[-1]
@@ -37,19 +53,38 @@ class Unsent:
         else:
             pieces.append(bytearray(data))
 
-    def take(self, most: int = sys.maxsize) -> bytes | bytearray:
-        """Remove and return the first piece, and those behind it that fit with it into `most` bytes."""
+    @property
+    def is_read(self) -> bool:
+        """READ_BYTES were taken since `begin`."""
+        return self._taken >= READ_BYTES
+
+    def begin(self) -> None:
+        """What is appended from now on is of another answer."""
+        self._taken = 0
+
+    def own(self) -> None:
+        """Copy what is not ours and waits longer: a view holds the whole message that it is of."""
+        if self._has_views:
+            self._has_views = False
+            self._pieces = collections.deque(bytes(each) if type(each) is memoryview else each for each in self._pieces)
+
+    def take(self) -> bytes | bytearray | memoryview:
+        """Remove and return the first piece, and those behind it that fit with it into what is taken at a time."""
+        most = FRUGAL_BYTES if self.is_frugal else PIECE_BYTES
         pieces = self._pieces
-        first = pieces.popleft()
-        if not pieces:
-            self._size = 0
-            return first
-        taken, size = [first], len(first)
+        taken = [pieces.popleft()]
+        size = len(taken[0])
         while pieces and size + len(pieces[0]) <= most:
             taken.append(pieces.popleft())
             size += len(taken[-1])
         self._size -= size
-        return b"".join(taken) if len(taken) > 1 else first
+        self._taken += size
+        return b"".join(taken) if len(taken) > 1 else taken[0]
+
+    def take_all(self) -> bytes:
+        data = b"".join(self._pieces)
+        self.clear()
+        return data
 
     def clear(self) -> None:
         self._pieces.clear()

@@ -369,7 +369,7 @@ class Exchange:
         size = len(data)
         self.bytes_out += size
         if self.is_opaque or self._body is Body.UNTIL_CLOSE:
-            self.front.write(bytes(data))
+            self.front.write(data)
         elif self._body is Body.CHUNKED:
             if size:
                 self.front.write(b"".join((b"%x\r\n" % size, data, b"\r\n")))
@@ -377,7 +377,7 @@ class Exchange:
                 self._boundary.feed(data)
         elif self._body is Body.LENGTH and size <= self._left:
             self._left -= size
-            self.front.write(bytes(data))
+            self.front.write(data)
         elif size:
             self._break(Code.PROTOCOL, "protocol", "more body than announced")
             return

@@ -15,10 +15,12 @@ _GC_THRESHOLDS: Final = (20_000, 20, 50)
 there is little for it to find; by default it would look every few requests."""
 
 _MMAP_THRESHOLD: Final = -3, 256 * 1024
-_TRIM_THRESHOLD: Final = -1, 256 * 1024
-"""Parameters of mallopt(3). uvloop gives each TLS connection a buffer of 256 KiB and uses little of it. By default most
-would come from memory that was in use before and is resident, 80 KiB more a connection. So they are mapped, which glibc
-does only where the end of its heap has no room for them."""
+"""Parameter and value of mallopt(3). uvloop gives each TLS connection a buffer of 256 KiB and uses little of it. By
+default most would come from memory that was in use before and is resident, 80 KiB more a connection. So they are
+mapped, which glibc does only where the end of its heap has no room for them."""
+_TRIM_THRESHOLD: Final = -1, 2 * 1024 * 1024
+"""What may be free there. With less, a download gives back and takes again what its blocks need: every second page of
+what it moved was taken anew."""
 
 
 def factory() -> asyncio.AbstractEventLoop:

@@ -24,8 +24,9 @@ KEEPALIVE_S: Final = (15, 5, 3)
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 """High-water mark of the asyncio transport: one batch."""
 
-READ_BUFFER: Final = memoryview(bytearray(256 * 1024))
-"""For what is read at a time, from any connection: who reads into it digests it before the loop goes on."""
+READ_BUFFER: Final = memoryview(bytearray(128 * 1024))
+"""For what is read at a time, from any connection: who reads into it digests it before the loop goes on. A copy of as
+much is a block of the heap; one of 256 KiB would be mapped (`proto.aio.loop`)."""
 
 _CLOSE: Final = None
 _NO_LINGER: Final = struct.pack("ii", 1, 0)

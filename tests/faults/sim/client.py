@@ -77,7 +77,7 @@ class Client:
     def unsent_bytes(self) -> int:
         return self._unread
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self.fate:
             return
         self._parser.feed_data(bytes(data))

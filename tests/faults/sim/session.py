@@ -40,7 +40,7 @@ class Session(Client):
     def expected(self) -> bytes:
         return b"".join(self._said)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self.is_opaque:
             self.body += data
         elif not self.fate:

@@ -10,9 +10,10 @@ import pytest
 
 from hub import errors
 from hub.edge.application import Front
-from hub.edge.connection import FRUGAL_WRITE_BYTES, YOUNG_LEAVE_S, EdgeConnection, State
+from hub.edge.connection import YOUNG_LEAVE_S, EdgeConnection, State
 from hub.edge.framing import Request
 from hub.edge.limits import EdgeLimits
+from hub.edge.unsent import FRUGAL_BYTES, READ_BYTES
 
 
 class FakeTransport:
@@ -260,23 +261,43 @@ async def test_a_frugal_connection_keeps_what_a_full_transport_does_not_take() -
     wire = Wire(is_tls=True)
     exchange = wire.feed(GET)
     exchange.front.be_frugal(True)
-    assert wire.transport.high == FRUGAL_WRITE_BYTES
+    assert wire.transport.high == FRUGAL_BYTES
     wire.connection.pause_writing()
-    exchange.front.write(b"a" * FRUGAL_WRITE_BYTES)
+    exchange.front.write(b"a" * FRUGAL_BYTES)
     exchange.front.write(b"b")
     await asyncio.sleep(0)
     assert wire.transport.writes == 0
-    assert exchange.front.unsent_bytes == FRUGAL_WRITE_BYTES + 1
+    assert exchange.front.unsent_bytes == FRUGAL_BYTES + 1
     wire.transport.when_written = wire.connection.pause_writing  # full again
     wire.connection.resume_writing()
     assert (wire.transport.writes, exchange.drains) == (1, 0)
     wire.transport.when_written = None
     wire.connection.resume_writing()
-    assert wire.transport.written == b"a" * FRUGAL_WRITE_BYTES + b"b"
+    assert wire.transport.written == b"a" * FRUGAL_BYTES + b"b"
     assert exchange.drains == 1
     assert exchange.front.unsent_bytes == 0
     exchange.front.be_frugal(False)
     assert wire.transport.high == wire.host.limits.write_high_bytes
+
+
+async def test_who_reads_is_not_frugal_for_long_nor_is_what_tls_writes_to() -> None:
+    wire = Wire(is_tls=True)
+    below = FakeTransport()
+    wire.connection.below = cast(asyncio.Transport, below)
+    exchange = wire.feed(GET)
+    exchange.front.be_frugal(True)
+    assert wire.transport.high == below.high == FRUGAL_BYTES
+    wire.transport.when_written = wire.connection.pause_writing
+    for _ in range(READ_BYTES // FRUGAL_BYTES):
+        exchange.front.write(b"a" * FRUGAL_BYTES)
+        await asyncio.sleep(0)
+        wire.connection.resume_writing()
+    assert wire.transport.high == FRUGAL_BYTES
+    exchange.front.write(b"b")
+    exchange.front.flush()
+    assert wire.transport.high == below.high == wire.host.limits.write_high_bytes
+    exchange.front.be_frugal(True)  # the next answer
+    assert wire.transport.high == FRUGAL_BYTES
 
 
 @pytest.mark.parametrize("is_tls", [False, True])

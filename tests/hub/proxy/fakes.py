@@ -29,7 +29,7 @@ class FakeFront:
         self.unwritable_after: int | None = None
         """Writes after which the client takes no more."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.written += data
         if self.unwritable_after is not None:
             self.unwritable_after -= 1
