@@ -70,16 +70,21 @@ class Unsent:
 
     def take(self) -> bytes | bytearray | memoryview:
         """Remove and return the first piece, and those behind it that fit with it into what is taken at a time."""
-        most = FRUGAL_BYTES if self.is_frugal else PIECE_BYTES
         pieces = self._pieces
-        taken = [pieces.popleft()]
-        size = len(taken[0])
+        first = pieces.popleft()
+        if not pieces:  # as for every small answer
+            self._taken += self._size
+            self._size = 0
+            self._has_views = False
+            return first
+        most = FRUGAL_BYTES if self.is_frugal else PIECE_BYTES
+        taken, size = [first], len(first)
         while pieces and size + len(pieces[0]) <= most:
             taken.append(pieces.popleft())
             size += len(taken[-1])
         self._size -= size
         self._taken += size
-        return b"".join(taken) if len(taken) > 1 else taken[0]
+        return b"".join(taken) if len(taken) > 1 else first
 
     def take_all(self) -> bytes:
         data = b"".join(self._pieces)
@@ -89,3 +94,4 @@ class Unsent:
     def clear(self) -> None:
         self._pieces.clear()
         self._size = 0
+        self._has_views = False
