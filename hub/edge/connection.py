@@ -325,7 +325,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._out.is_frugal = is_frugal
         high = self._host.limits.write_high_bytes
         for each in (self.below, self._transport):
-            if each is not None:
+            if each is not None and not each.is_closing():  # closed a turn before we hear of it, uvloop's raises
                 each.set_write_buffer_limits(high=min(high, FRUGAL_BYTES) if is_frugal else high)
 
     def send_continue(self) -> None:

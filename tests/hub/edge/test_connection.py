@@ -30,7 +30,12 @@ class FakeTransport:
         return self.unsent
 
     def set_write_buffer_limits(self, high: int) -> None:
+        if self.is_closed:
+            raise RuntimeError("unable to perform operation; the handler is closed")  # as uvloop's transport of TCP
         self.high = high
+
+    def is_closing(self) -> bool:
+        return self.is_closed
 
     def get_extra_info(self, name: str) -> None: ...
 
@@ -298,6 +303,17 @@ async def test_who_reads_is_not_frugal_for_long_nor_is_what_tls_writes_to() -> N
     assert wire.transport.high == below.high == wire.host.limits.write_high_bytes
     exchange.front.be_frugal(True)  # the next answer
     assert wire.transport.high == FRUGAL_BYTES
+
+
+async def test_a_connection_whose_end_is_on_its_way_may_become_frugal() -> None:
+    """uvloop closes what TLS writes to a turn before it tells: an error there would take the whole tunnel along."""
+    wire = Wire(is_tls=True)
+    below = FakeTransport()
+    wire.connection.below = cast(asyncio.Transport, below)
+    exchange = wire.feed(GET)
+    below.close()
+    exchange.front.be_frugal(True)
+    assert (wire.transport.high, below.high) == (FRUGAL_BYTES, 0)
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
