@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from hub.edge.connection import YOUNG_LEAVE_S, EdgeConnection, State
 from hub.edge.framing import Request
 from hub.edge.limits import EdgeLimits
 from hub.edge.unsent import FRUGAL_BYTES, READ_BYTES
+from proto.aio.transport import READ_BUFFER
 
 
 class FakeTransport:
@@ -425,6 +428,27 @@ async def test_tls_has_no_half_close() -> None:
     wire.connection.data_received(b"GET  / HTTP/1.1\r\n\r\n")
     assert wire.transport.is_closed
     assert not wire.transport.is_eof
+
+
+async def test_a_full_read_arrives_whole_and_in_blocks_that_the_heap_keeps() -> None:
+    wire = Wire()
+    exchange = wire.feed(POST.replace(b"5", b"%d" % len(READ_BUFFER)))
+    pieces: list[bytes] = []
+    exchange.body = pieces.append  # type: ignore[method-assign]
+    READ_BUFFER[:] = sent = random.Random(1).randbytes(len(READ_BUFFER))
+    assert wire.connection.get_buffer(-1) is READ_BUFFER
+    wire.connection.buffer_updated(len(READ_BUFFER))
+    assert b"".join(pieces) == sent
+    assert max(map(sys.getsizeof, pieces)) < 256 * 1024
+    assert exchange.is_complete
+
+
+async def test_a_full_read_for_another_path_leaves_at_once() -> None:
+    wire = Wire()
+    head = b"PUT /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 999999\r\n\r\n"
+    READ_BUFFER[:] = sent = head + bytes(len(READ_BUFFER) - len(head))
+    wire.connection.buffer_updated(len(sent))
+    assert wire.host.handed == [sent]
 
 
 async def test_other_paths_leave_with_every_byte() -> None:

@@ -1,6 +1,7 @@
 """proto/aio/websocket.py over a transport in memory. Real sockets: tests/hub/tunnel, tests/agent/uplink."""
 
 import asyncio
+import random
 import socket
 import struct
 from typing import Any, cast
@@ -113,9 +114,10 @@ async def test_messages_both_ways(is_server: bool) -> None:
     line.feed(websocket.BINARY, b"hello")
     assert await line.transport.receive() == b"hello"
     await line.bound()
-    line.feed(websocket.BINARY, b"x" * 100_000)
+    long = [random.Random(seed).randbytes(200_000) for seed in range(3)]  # more than is read at a time
+    line.feed_raw(b"".join(websocket.frame(websocket.BINARY, each, MASK if is_server else None) for each in long))
     line.transport.write(b"answer")
-    assert line.receiver.log == [b"x" * 100_000]
+    assert line.receiver.log == long
     assert line.sent == [b"answer"]
     assert line.transport.peer == "192.0.2.1:4000"
 
