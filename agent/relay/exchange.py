@@ -275,7 +275,8 @@ class Exchange:
             self._stream.head(HttpHead(status=status, headers=headers), end=end)
 
     def _may_compress(self, status: int, headers: Headers) -> bool:
-        if not self._stream.compresses or not compress.is_worth(self._request, status, headers):
+        stream = self._stream
+        if not stream.compresses or not compress.is_worth(self._request, status, headers, stream.best_rtt_s):
             return False
         return self._context.histories.has_room and not self._is_proxied
 

@@ -69,6 +69,11 @@ class LinkStream:
         return self._session.compresses
 
     @property
+    def best_rtt_s(self) -> float | None:
+        """Shortest round trip lately, in seconds; None before the first."""
+        return self._session.liveness.best_rtt_s
+
+    @property
     def window(self) -> int:
         """Bytes that the opener takes of the answer before it has read any."""
         return self._core.opening_credit

@@ -7,6 +7,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -16,6 +17,8 @@ from tests import harness
 from tests.e2e import measures
 from tests.e2e.entry import Entry
 from tests.e2e.line import Line, agent_page
+from tests.faults.proxy import Way, fault_proxy
+from tests.faults.weather import Weather
 
 pytestmark = [pytest.mark.light, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -116,13 +119,13 @@ async def test_a_watch_is_that_of_a_direct_call_and_a_fraction_on_the_tunnel(
     hub_line: Line, light: Entry, accept: str
 ) -> None:
     path = await fill(light)
-    async with light.session() as session, directly(hub_line.light) as direct:
-        start = await version(session, light.at(path))
+    async with far_away(hub_line) as far, far.session() as session, directly(hub_line.light) as direct:
+        start = await version(session, far.at(path))
         for number in range(0, COUNT, 2):
             await light_patch(session, light, f"{path}/map-{number:03d}", number)
         same = f"{path}?watch=1&resourceVersion={start}&timeoutSeconds=2"
         wire, plain = await compressed(hub_line)
-        async with session.get(light.at(same), headers={"Accept": accept, "Accept-Encoding": "gzip"}) as answer:
+        async with session.get(far.at(same), headers={"Accept": accept, "Accept-Encoding": "gzip"}) as answer:
             assert "Content-Encoding" not in answer.headers
             ours = await answer.read()  # ended by the API server, and whole
         wire, plain = (now - then for now, then in zip(await compressed(hub_line), (wire, plain), strict=True))
@@ -132,6 +135,18 @@ async def test_a_watch_is_that_of_a_direct_call_and_a_fraction_on_the_tunnel(
     assert plain == len(ours) > 20_000
     print(f"\n{accept}: {plain:.0f} bytes of events took {wire:.0f}")
     assert wire < 0.25 * plain
+
+
+@contextlib.asynccontextmanager
+async def far_away(line: Line) -> AsyncIterator[Entry]:
+    """The light cluster by an agent that is not near its hub: there events go as they are (agent/relay/compress.py)."""
+    address = urlsplit(line.hub.url)
+    async with fault_proxy((address.hostname or "", address.port or 0), seed=1) as proxy:
+        for way in Way:
+            proxy.weather[way] = Weather(latency_s=0.002)
+        options = ("--hub-url", f"https://127.0.0.1:{proxy.port}")
+        async with harness.agent(line.hub, line.light, name="far", options=options):
+            yield line.entry("far")
 
 
 async def light_patch(session: aiohttp.ClientSession, entry: Entry, path: str, number: int) -> None:

@@ -20,6 +20,7 @@ class FakeStream:
     def __init__(self, room=10**9):
         self.log = []
         self.compresses = False
+        self.best_rtt_s = None
         self.window = 256 * 1024
         self.body = b""
         self.credit = 0

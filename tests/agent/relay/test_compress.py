@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.relay.compress import is_worth
+from agent.relay.compress import NEAR_S, is_worth
 from proto.messages import HttpRequest
 
 
@@ -10,8 +10,8 @@ def headers(**fields):
     return tuple((name.replace("_", "-").encode(), value.encode()) for name, value in fields.items())
 
 
-def request(method="GET", **more):
-    return HttpRequest(method=method, path=b"/api/v1/pods", headers=(), **more)
+def request(method="GET", path=b"/api/v1/pods", **more):
+    return HttpRequest(method=method, path=path, headers=(), **more)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,23 @@ def test_nothing_that_has_a_coding_or_may_not_have_one():
     assert not is_worth(request(), 206, json)
     assert not is_worth(request(upgrade="websocket"), 200, json)
     assert not is_worth(request(ext={"zstd": 0}), 200, json)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_watch"),
+    [
+        (b"?watch=1", True),
+        (b"?watch=true", True),
+        (b"?resourceVersion=5&watch=True&x=1", True),
+        (b"?watch=0", False),
+        (b"?watch=false", False),
+        (b"?nowatch=1", False),
+        (b"?watch=10", False),
+        (b"", False),
+    ],
+)
+def test_events_go_as_they_are_to_a_hub_that_is_near(query, is_watch):
+    asked, json = request(path=b"/api/v1/pods" + query), headers(content_type="application/json")
+    assert is_worth(asked, 200, json, NEAR_S / 2) is not is_watch
+    assert is_worth(asked, 200, json, NEAR_S)
+    assert is_worth(asked, 200, json, None)

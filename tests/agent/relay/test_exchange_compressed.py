@@ -39,6 +39,14 @@ async def test_a_watch_is_compressed_and_no_event_waits():
     assert talk.counts.compressed_wire_bytes == len(talk.stream.body) < talk.counts.compressed_plain_bytes / 4
 
 
+async def test_a_watch_goes_as_it_is_to_a_hub_that_is_near():
+    for rtt_s, expected in ((0.0009, {}), (0.001, {"zstd": 1}), (None, {"zstd": 1})):
+        talk = compressing()
+        talk.stream.best_rtt_s = rtt_s
+        talk.answer(WATCH_HEAD)
+        assert talk.stream.ext == expected
+
+
 async def test_a_list_keeps_its_length_and_ends_with_its_last_block():
     body = bodies.pod_list(300_000)
     talk = compressing(b"/api/v1/pods")
