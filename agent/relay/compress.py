@@ -13,6 +13,8 @@ NEAR_S: Final = 0.001
 they are there: a third of the agent's work for each (ADR 9). Lists are packed faster than they would be encrypted."""
 
 _WATCH: Final = re.compile(rb"[?&]watch=(?:1|t|true)(?:&|$)", re.IGNORECASE)
+_WITH_LIST: Final = b"sendInitialEvents="
+"""A watch that begins with a list (KEP-3157)."""
 _TYPES: Final = frozenset(
     {
         b"application/cbor",
@@ -32,7 +34,7 @@ def is_worth(request: HttpRequest, status: int, headers: Headers, rtt_s: float |
     round trip to the hub lately."""
     if status != 200 or request.method != "GET" or request.upgrade or request.ext.get(compression.KEY) == 0:
         return False
-    if rtt_s is not None and rtt_s < NEAR_S and _WATCH.search(request.path):
+    if rtt_s is not None and rtt_s < NEAR_S and _WATCH.search(request.path) and _WITH_LIST not in request.path:
         return False
     kind = b""
     for name, value in headers:

@@ -25,7 +25,7 @@ from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
 from hub.edge.unsent import FRUGAL_BYTES, Unsent
-from proto.aio.transport import READ_BUFFER, READ_PIECE_BYTES, reset_on_close
+from proto.aio.transport import CLIENT_BUFFER, READ_PIECE_BYTES, reset_on_close
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +111,12 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._host.opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
+        return CLIENT_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
         size = nbytes if self.state is State.HEAD else READ_PIECE_BYTES  # all at once: it may be handed over
-        for at in range(0, nbytes, size):
-            self.data_received(bytes(READ_BUFFER[at : min(at + size, nbytes)]))
+        for data in [bytes(CLIENT_BUFFER[at : min(at + size, nbytes)]) for at in range(0, nbytes, size)]:
+            self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         state = self.state

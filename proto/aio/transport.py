@@ -24,12 +24,16 @@ KEEPALIVE_S: Final = (15, 5, 3)
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 """High-water mark of the asyncio transport: one batch."""
 
+READ_BUFFER_BYTES: Final = (256 + 16) * 1024
+"""What TLS may have of one read of the socket and a record that was begun before. What does not fit waits for the next
+turn, and uvloop throws it away when the connection's end comes in this one."""
 READ_PIECE_BYTES: Final = 252 * 1024
 """Digested at a time: a copy of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
-READ_BUFFER: Final = memoryview(bytearray(READ_PIECE_BYTES + 32 * 1024))
-"""For what is read at a time, from any connection: who reads into it digests it before the loop goes on. As much as one
-read of the socket brings the TLS layer, with a record whose first part was there before: what does not fit waits for
-the next turn, and uvloop throws it away when the connection's end comes in this one."""
+TUNNEL_BUFFER: Final = memoryview(bytearray(READ_BUFFER_BYTES))
+"""For what is read at a time from any tunnel: who reads into it digests it before the loop goes on."""
+CLIENT_BUFFER: Final = memoryview(bytearray(READ_BUFFER_BYTES))
+"""The same from any client, copied at once. Not the tunnels' one: what a tunnel brings may close a paused client, and
+asyncio's TLS then reads what it has of that one before `close` returns."""
 
 _CLOSE: Final = None
 _NO_LINGER: Final = struct.pack("ii", 1, 0)

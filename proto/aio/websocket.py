@@ -11,7 +11,7 @@ from typing import Final
 from proto import websocket
 from proto.aio.gone import GONE
 from proto.aio.inbox import Inbox, Receiver
-from proto.aio.transport import READ_BUFFER, READ_PIECE_BYTES, reset_on_close, tune
+from proto.aio.transport import READ_PIECE_BYTES, TUNNEL_BUFFER, reset_on_close, tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
 from proto.window import Bucket
@@ -93,11 +93,11 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
+        return TUNNEL_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
         for at in range(0, nbytes, READ_PIECE_BYTES):
-            self._feed(READ_BUFFER[at : min(at + READ_PIECE_BYTES, nbytes)])
+            self._feed(TUNNEL_BUFFER[at : min(at + READ_PIECE_BYTES, nbytes)])
 
     def eof_received(self) -> None:
         """The peer ends its direction: so does the transport by our returning None."""

@@ -59,6 +59,7 @@ def test_nothing_that_has_a_coding_or_may_not_have_one():
         (b"?watch=1", True),
         (b"?watch=true", True),
         (b"?resourceVersion=5&watch=True&x=1", True),
+        (b"?watch=true&sendInitialEvents=true", False),
         (b"?watch=0", False),
         (b"?watch=false", False),
         (b"?nowatch=1", False),

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from proto import websocket
+from proto.aio.transport import CLIENT_BUFFER, TUNNEL_BUFFER
 from proto.aio.websocket import CONTROL_FRAMES_BURST, WebSocketTransport
 from proto.limits import HANDSHAKE_MAX_BYTES
 from proto.websocket import Control, FrameReader
@@ -120,6 +121,26 @@ async def test_messages_both_ways(is_server: bool) -> None:
     assert line.receiver.log == long
     assert line.sent == [b"answer"]
     assert line.transport.peer == "192.0.2.1:4000"
+
+
+def test_what_tls_may_have_fits_into_a_buffer() -> None:
+    """Less than one record (RFC 8446 §5.2, 22 bytes of it are not data) is there before a read of the socket."""
+    record, read = 16 * 1024 + 22, 256 * 1024
+    assert record - 1 + read - 22 <= len(TUNNEL_BUFFER)
+    assert len(CLIENT_BUFFER) == len(TUNNEL_BUFFER)
+
+
+async def test_what_comes_from_a_tunnel_is_safe_from_what_comes_from_a_client() -> None:
+    line = await Line().bound()
+    got = line.receiver.message_received
+
+    def receive(message: bytes) -> None:
+        CLIENT_BUFFER[:] = bytes(len(CLIENT_BUFFER))
+        got(message)
+
+    line.receiver.message_received = receive  # type: ignore[method-assign]
+    line.feed_raw(websocket.frame(websocket.BINARY, b"one", MASK) + websocket.frame(websocket.BINARY, b"two", MASK))
+    assert line.receiver.log == [b"one", b"two"]
 
 
 async def test_a_client_masks_every_frame_anew() -> None:
