@@ -60,9 +60,18 @@ class Route(Protocol):
         """DATA bytes in all send queues."""
 
     def open(
-        self, message: Opening, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+        self,
+        message: Opening,
+        owner: StreamOwner,
+        *,
+        kind: StreamKind,
+        cls: StreamClass,
+        end: bool = False,
+        is_long: bool = False,
     ) -> LinkStream:
-        """Raises SessionDraining, SessionLost, TooManyStreams, MessageTooBig: nothing was sent."""
+        """`is_long`: the answer may be (proto.aio.link).
+
+        Raises SessionDraining, SessionLost, TooManyStreams, MessageTooBig: nothing was sent."""
 
     def probe(self, settled: Callable[[bool], None] | None = None) -> None:
         """Ask for a sign of life; `settled` is called once, False when the session ends first."""

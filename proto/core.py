@@ -167,19 +167,21 @@ class SessionCore:
 
     # Streams
 
-    def _start_window(self, opening: messages.Opening) -> int:
+    def _start_window(self, opening: messages.Opening, most: int, *, is_long: bool) -> int:
         """Return the credit for the answer on a fresh stream. Of an upgrade the first frames must fit in whole."""
-        is_upgrade = isinstance(opening, messages.HttpRequest) and opening.upgrade
-        if self.budget is None or is_upgrade or not self.budget.is_crowded:
-            return self.window
-        return min(self.window, self.limits.crowded_window_bytes)
+        if isinstance(opening, messages.HttpRequest) and opening.upgrade:
+            return min(self.window, most)
+        if self.budget is not None and self.budget.is_crowded:
+            return min(self.window, self.limits.crowded_window_bytes, most)
+        return self._growth.first_size(most, self.liveness.best_rtt_s) if is_long else min(self.window, most)
 
     def _grant(self, stream: Stream, now: float) -> int:
         """Return the credit to give back for a stream, after its window grew if it was used up fast. May be 0."""
         if stream.peer_half >= _ENDED:
             return 0
         stream.window = self._growth.next_size(stream.window, now - stream.granted_at, self.liveness.best_rtt_s)
-        self._promise(stream, min(stream.window, self.window))  # growth has bounds of its own, and slow readers none
+        # What it has grown since has bounds of its own, and slow readers do not grow.
+        self._promise(stream, min(stream.window, max(self.window, stream.opening_credit)))
         increment = stream.window - stream.receive_left - stream.buffered
         if increment <= 0:
             return 0

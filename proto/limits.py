@@ -59,6 +59,10 @@ class Limits:
     """Credit of a fresh stream in each direction. 256 KiB fills 8 MB/s at 32 ms; it grows where more is used."""
     crowded_window_bytes: int = 32 * KIB
     """Credit of a fresh stream for the answer while much waits unread in the process (`Budget.is_crowded`)."""
+    far_window_bytes: int = MIB
+    """Most credit of a fresh list for the answer over a long way on which windows have grown: it waits less."""
+    far_rtt_s: float = 0.02
+    """Such a way. On a shorter one the first WINDOW is back before the credit is used up."""
     session_window_bytes: int = 16 * MIB
     """Bytes of DATA in flight per direction over all streams. Returned on receipt: a stalled stream blocks nobody."""
 
@@ -148,6 +152,8 @@ class Limits:
             raise ValueError("need window_bytes <= window_max_bytes <= session_window_bytes < 2 GiB")
         if self.crowded_window_bytes < 1:
             raise ValueError("crowded_window_bytes is at least 1")
+        if self.far_window_bytes < 1 or self.far_rtt_s < 0:
+            raise ValueError("far_window_bytes is at least 1, far_rtt_s at least 0")
         if self.ping_burst < 1 or self.ping_per_s < 1:
             raise ValueError("ping_burst and ping_per_s are at least 1")
         if self.streams < 1 or self.open_backlog < 1 or self.streams > 8192:

@@ -204,8 +204,9 @@ class Outbox:
         if self._messages and size < target:
             size += self._take_messages(out, target - size)
         if size:
-            self.pacing.sent(size, scheduler.bulk_bytes - bulk, now, is_backlogged=scheduler.has_bulk)
-            if scheduler.has_bulk and self.pacing.is_mark_due(now) and not self._control:
+            moved, is_backlogged = scheduler.bulk_bytes - bulk, scheduler.has_bulk
+            self.pacing.sent(size, moved, now, is_backlogged=is_backlogged)
+            if (moved or is_backlogged) and not self._control and self.pacing.is_mark_due(now, is_backlogged):
                 self._mark(out, now)
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 

@@ -1,8 +1,8 @@
 """How many bytes may be on their way before bulk has to wait, so that a keystroke finds no queue below us.
 
 What the kernel, a load balancer or a slow link has taken off our hands cannot be overtaken, and no socket option tells
-how much that is once a middle box ends our TCP connection. So the session measures it from end to end: while bulk is
-waiting it appends a PING to a message every few milliseconds, a *mark*. PINGs travel in the byte stream, hence the
+how much that is once a middle box ends our TCP connection. So the session measures it from end to end: while bulk
+moves it appends a PING to a message every few milliseconds, a *mark*. PINGs travel in the byte stream, hence the
 answer to a mark acknowledges every byte before it, and says how long the way was.
 
     rate     most bytes a second that were acknowledged over a round trip, of the last four rounds
@@ -38,6 +38,8 @@ _SLACK_SHARE: Final = 1 / 16
 _MESSAGE_S: Final = 0.003
 _MESSAGE_MIN_BYTES: Final = 4 * bounds.KIB
 """A message holds 3 ms of the link, at least 4 KiB: so long a keystroke waits for one that it missed."""
+_PAUSE_S: Final = 0.1
+"""Behind so long a pause a burst begins. On a short way a message of steady bulk may take some round trips itself."""
 _BULK_SHARE: Final = 1 / 2
 """Of the cap: what bulk may have on its way however much the other classes have."""
 _ROUNDS: Final = 4
@@ -81,6 +83,7 @@ class Pacing:
         "_bulk",
         "_flat_rounds",
         "_gap",
+        "_is_first_round",
         "_is_probing",
         "_is_starting",
         "_is_telling",
@@ -100,6 +103,7 @@ class Pacing:
         "_sent",
         "_sent_at",
         "_spacing",
+        "_was_backlogged",
         "_window",
         "cap",
         "is_blocked",
@@ -123,6 +127,8 @@ class Pacing:
         self._long_rounds = self._flat_rounds = 0
         self._is_probing = self._is_telling = False
         self._is_starting = True
+        self._is_first_round = self._was_backlogged = False
+        """Of a burst on a way that was empty: no answer yet. And whether bulk waited behind the last message."""
         self._gap = 0
         self._probed_at = self._probe_rtt = 0.0
         self.rate = 0.0
@@ -149,18 +155,25 @@ class Pacing:
 
     def sent(self, size: int, bulk: int, now: float, *, is_backlogged: bool) -> None:
         """A message of `size` bytes left, `bulk` of them bulk; `is_backlogged`: more bulk is waiting."""
+        is_first = False
         if not self._marks and now - self._sent_at > 2 * self._min_rtt:
             self._acked, self._acked_bulk = self._sent, self._bulk  # what had no mark behind it has long arrived
             self._acked_at = self._acked_sent_at = now
+            is_first = self._is_first_round = not self._was_backlogged and now - self._sent_at > _PAUSE_S
+        self._was_backlogged = is_backlogged
         self._sent += size
         self._bulk += bulk
         self._sent_at = now
-        if not is_backlogged or self._is_probing:
-            self._gap = self._sent  # the source set the rate, or we did
+        if not is_backlogged or self._is_probing or is_first:
+            self._gap = self._sent  # the source set the rate, or we did, or the way was empty before
         self._block()
 
-    def is_mark_due(self, now: float) -> bool:
-        """Whether a mark should follow what was just taken, with more bulk waiting."""
+    def is_mark_due(self, now: float, is_backlogged: bool) -> bool:
+        """Whether a mark should follow the bulk that was just taken; `is_backlogged`: more of it is waiting. If not, it
+        may soon: a burst that first fills the kernel would find no answer on its way. At the start only bulk that
+        waits is measured."""
+        if self._is_starting and not is_backlogged:
+            return False
         if self._sent - self._marked < self._spacing_bytes() or len(self._marks) >= _MARKS_MAX:
             return False
         return not self._allowance.is_empty(now)
@@ -170,7 +183,7 @@ class Pacing:
             return self.cap / 8
         if self._is_probing:
             return self.message_bytes
-        is_near = self.on_way >= self._window / 2
+        is_near = self.on_way >= self._window / 2 or self._is_first_round  # its answers are to set free in time
         return max(self.rate * (self._spacing if is_near else _SPACING_FREE_S), _SPACING_BYTES)
 
     def mark(self, nonce: bytes, size: int, now: float) -> None:
@@ -199,6 +212,7 @@ class Pacing:
         if not self._marks or self._marks[0].nonce != nonce:
             return
         mark = self._marks.pop(0)
+        self._is_first_round = False
         self._learn_rate(mark, now)
         arrived = mark.sent - self._acked
         self._acked, self._acked_bulk = mark.sent, mark.bulk

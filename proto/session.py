@@ -220,12 +220,13 @@ class Session(Inbound):
         cls: StreamClass,
         end: bool = False,
         window: int = CREDIT_MAX,
+        is_long: bool = False,
         now: float,
     ) -> Stream:
         """Open a stream. Raise SessionLost, SessionDraining, TooManyStreams, MessageTooBig: nothing was sent.
 
         The OPEN leaves in turn, and waits while the peer has `backlog` unanswered ones. `window`: the most credit for
-        the answer at first, bytes.
+        the answer at first, bytes; `is_long`: it may be a long answer, which over a long way gets more than usual.
         """
         if not self.is_open:
             raise errors.SessionLost("the session has ended")
@@ -235,7 +236,7 @@ class Session(Inbound):
             self.drain(self.limits.drain_s, Code.DRAINING, "stream ids are used up", now=now)
         stream_id = self.table.reserve()
         meta = codec.encode(message)
-        window = min(window, self._start_window(message))
+        window = self._start_window(message, window, is_long=is_long)
         stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=self.window, now=now)
         stream.own_half = _ENDED if end else _FLOWING
         stream.peer_half = _AWAITED
@@ -243,8 +244,14 @@ class Session(Inbound):
             stream.is_safe = message.method in _SAFE_METHODS
             stream.is_upgrade = bool(message.upgrade)
         frame = frames.OPEN_FRAME.pack(FrameType.OPEN, end, len(meta) + 6, stream_id, cls, kind, window) + meta
-        self.out.open(stream, frame)
+        try:
+            self.out.open(stream, frame)
+        except errors.TooManyStreams:
+            self._growth.release(window)
+            raise
         self.table.add_ours(stream)
+        if window > self.window:
+            self._promise(stream, window)
         if kind is not StreamKind.CMD:  # a token every few minutes does not keep a tunnel awake
             self.liveness.active(now)
             if self.liveness.is_ping_due(has_streams=True, now=now):

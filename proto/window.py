@@ -74,6 +74,10 @@ class Budget:
         a thousand slow readers shall hold no more than a quarter of a gigabyte (facts/security.md R16)."""
         return self.promised >= self._crowded_at or self.used >= self._crowded_at
 
+    def may_begin_with(self, size: int) -> bool:
+        """Whether a stream may start with a window of `size`, above the usual: half way to being crowded none does."""
+        return self.promised + size <= self._crowded_at / 2
+
     @property
     def may_grow(self) -> bool:
         return self.used < self.limit * GROWTH_MARK
@@ -113,14 +117,24 @@ class SessionCredit:
 class Growth:
     """How far the windows of one session have grown together: `extra` bytes above their start size."""
 
-    __slots__ = ("_allowance", "_budget", "_limits", "extra", "start")
+    __slots__ = ("_allowance", "_budget", "_largest", "_limits", "extra", "start")
 
     def __init__(self, limits: bounds.Limits, start: int, session_window: int, budget: Budget | None) -> None:
         self._limits = limits
         self._budget = budget
         self._allowance = int(session_window * limits.growth_share)
         self.start = start
+        self._largest = start
         self.extra = 0
+
+    def first_size(self, most: int, rtt_s: float | None) -> int:
+        """Return the window of a fresh list, `most` bytes at most: what the way has needed before, if it is long."""
+        size = self.start
+        if rtt_s is not None and rtt_s >= self._limits.far_rtt_s:
+            size = min(self._largest, max(self._limits.far_window_bytes, size), most)
+            if size > self.start and not self._take_first(size):
+                size = self.start
+        return min(size, most)
 
     def next_size(self, size: int, elapsed: float, rtt_s: float | None) -> int:
         """Return the window that follows `size` when half of it was used up `elapsed` seconds after the last grant."""
@@ -128,12 +142,25 @@ class Growth:
             return size
         grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
         added = max(grown, self.start) - max(size, self.start)
-        if grown <= size or self.extra + added > self._allowance:
+        if grown <= size or not self._take(added):
             return size
-        if self._budget is not None and not self._budget.may_grow:
-            return size
-        self.extra += added
+        self._largest = max(self._largest, grown)
         return grown
+
+    def _take_first(self, size: int) -> bool:
+        """The same for a fresh window: half of the room is kept for those that prove their need."""
+        if self.extra + size - self.start > self._allowance // 2:
+            return False
+        if self._budget is not None and not self._budget.may_begin_with(size):
+            return False
+        return self._take(size - self.start)
+
+    def _take(self, added: int) -> bool:
+        """Count what goes beyond the start size, if there is room for it."""
+        if self.extra + added > self._allowance or (self._budget is not None and not self._budget.may_grow):
+            return False
+        self.extra += added
+        return True
 
     def release(self, size: int) -> None:
         """A window of `size` ended or shrank to its start."""

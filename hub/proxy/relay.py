@@ -358,6 +358,7 @@ class Relay:
                     kind=StreamKind.HTTP,
                     cls=exchange.kind.stream_class,
                     end=exchange.is_request_complete and not exchange.has_body,
+                    is_long=exchange.kind.verb == "list",
                 )
             except (wire.SessionDraining, wire.SessionLost, wire.TooManyStreams) as refused:
                 is_busy = is_busy or isinstance(refused, wire.TooManyStreams)

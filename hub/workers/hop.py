@@ -127,8 +127,16 @@ class Hop:
         return 0 if self._link is None else self._link.queued_bytes
 
     def open(
-        self, message: Opening, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+        self,
+        message: Opening,
+        owner: StreamOwner,
+        *,
+        kind: StreamKind,
+        cls: StreamClass,
+        end: bool = False,
+        is_long: bool = False,
     ) -> LinkStream:
+        """A hop is short, so `is_long` means nothing here."""
         if not self.remote.is_open:
             raise wire.SessionLost("the tunnel has ended")
         stream = self._live_link().open(message, owner, kind=kind, cls=cls, end=end)

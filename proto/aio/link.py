@@ -155,10 +155,14 @@ class Link:
         cls: StreamClass,
         end: bool = False,
         window: int = CREDIT_MAX,
+        is_long: bool = False,
     ) -> LinkStream:
-        """Open a stream; `end` = nothing follows; `window`: the most credit for the answer at first, bytes. Raise
-        SessionDraining, TooManyStreams, SessionLost, MessageTooBig."""
-        core = self.session.open_stream(message, kind=kind, cls=cls, end=end, window=window, now=self.clock())
+        """Open a stream; `end` = nothing follows; `window`: the most credit for the answer at first, bytes; `is_long`:
+        the answer may be, and gets more over a long way. Raise SessionDraining, TooManyStreams, SessionLost,
+        MessageTooBig."""
+        core = self.session.open_stream(
+            message, kind=kind, cls=cls, end=end, window=window, is_long=is_long, now=self.clock()
+        )
         handle = LinkStream(self, core, owner)
         core.user = handle
         if self._observer is not None:

@@ -75,8 +75,8 @@ class LinkStream:
 
     @property
     def window(self) -> int:
-        """Bytes that the opener takes of the answer before it has read any."""
-        return self._core.opening_credit
+        """Bytes that the opener takes of the answer at once, also when the stream has rested: windows shrink then."""
+        return min(self._core.opening_credit, self._session.window)
 
     @property
     def is_bodiless(self) -> bool:

@@ -56,12 +56,13 @@ class Side:
         end: bool = False,
         cls: StreamClass = StreamClass.NORMAL,
         upgrade: str = "",
+        is_long: bool = False,
     ) -> Stream:
         message = messages.HttpRequest(method=method, path=path.encode(), headers=(), upgrade=upgrade)
-        return self.session.open_stream(message, kind=StreamKind.HTTP, cls=cls, end=end, now=self.now)
+        return self.session.open_stream(message, kind=StreamKind.HTTP, cls=cls, end=end, is_long=is_long, now=self.now)
 
-    def get(self, path: str = "/x", cls: StreamClass = StreamClass.NORMAL) -> Stream:
-        return self.request("GET", path, end=True, cls=cls)
+    def get(self, path: str = "/x", cls: StreamClass = StreamClass.NORMAL, *, is_long: bool = False) -> Stream:
+        return self.request("GET", path, end=True, cls=cls, is_long=is_long)
 
     def dial(self, cls: StreamClass = StreamClass.NORMAL) -> Stream:
         message = messages.TcpTarget(host="kubernetes", port=443)

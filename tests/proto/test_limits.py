@@ -18,10 +18,13 @@ from proto.limits import Limits
         {"streams": 0},
         {"streams": 9000},
         {"open_backlog": 0},
+        {"crowded_window_bytes": 0},
+        {"far_window_bytes": 0},
+        {"far_rtt_s": -1},
     ],
 )
 def test_bounds_that_contradict_each_other_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"bytes|need|streams|ping"):
+    with pytest.raises(ValueError, match=r"bytes|need|streams|ping|far"):
         Limits(**change)  # type: ignore[arg-type] # parametrised over integer fields
 
 

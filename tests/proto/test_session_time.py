@@ -7,6 +7,7 @@ from proto.errors import Code
 from proto.frames import FrameType
 from proto.limits import Limits
 from proto.messages import StreamClass
+from proto.stream import Stream
 from proto.window import CROWDED_BYTES, Budget
 from tests.proto.pair import Pair
 
@@ -67,11 +68,11 @@ def test_session_credit_returns_on_receipt() -> None:
     assert sum(stream.buffered for stream in streams) == 20 * 60_000  # nobody consumed, all arrived
 
 
-def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle() -> None:
-    budget = Budget(1 << 30)
+def over(rtt_s: float, budget: Budget) -> tuple[Pair, Stream]:
+    """A pair whose way is so long, and a stream whose window has grown on it as far as it may."""
     pair = Pair(budget=budget)
     ping = pair.hub.session.outbox(pair.now)
-    pair.now += 0.1
+    pair.now += rtt_s
     pair.agent.session.receive(ping, pair.now)
     pair.pump()
     stream = pair.hub.get()
@@ -80,16 +81,72 @@ def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle(
     pair.agent.head(taken)
     for _ in range(40):
         pair.agent.send(taken, b"x" * 1_000_000)
-        pair.now += 0.02
+        pair.now += rtt_s / 5
         pair.pump()
         pair.hub.session.consumed(stream, stream.buffered)
         pair.pump()
     assert stream.window == 4 * 1024 * 1024
+    return pair, stream
+
+
+def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle() -> None:
+    budget = Budget(1 << 30)
+    pair, stream = over(0.1, budget)
     assert budget.promised == 256 * 1024, "fast readers crowd no process"
     assert pair.hub.session._growth.extra == stream.window - 256 * 1024
     pair.hub.session.consumed(stream, stream.buffered)
     pair.advance(11.0)
     assert stream.window == 256 * 1024
+    assert pair.hub.session._growth.extra == 0
+
+
+@pytest.mark.parametrize(("rtt_s", "expected"), [(0.019, 256), (0.021, 1024)])
+def test_over_a_long_way_a_list_starts_with_what_others_have_needed(rtt_s: float, expected: int) -> None:
+    budget = Budget(1 << 30)
+    pair, before = over(rtt_s, budget)
+    pair.hub.session.reset_stream(before, Code.CANCELLED, now=pair.now)
+    fresh = pair.hub.get(is_long=True)
+    assert fresh.window == expected * 1024
+    assert budget.promised == (expected * 1024 if expected > 256 else 0), (
+        "should its reader stop soon, it holds so much"
+    )
+    pair.pump()
+    theirs = pair.agent.taken()
+    assert theirs.opening_credit == expected * 1024
+    pair.agent.head(theirs)
+    pair.agent.send(theirs, bytes(2_000_000))
+    pair.pump()
+    assert fresh.buffered == expected * 1024
+    pair.hub.session.consumed(fresh, fresh.buffered // 2)
+    pair.pump()
+    assert budget.promised == expected * 1024
+    pair.hub.session.reset_stream(fresh, Code.CANCELLED, now=pair.now)
+    assert (budget.promised, pair.hub.session._growth.extra) == (0, 0)
+    assert pair.hub.get().window == 256 * 1024
+    assert pair.hub.request("GET", upgrade="websocket", end=True, is_long=True).window == 256 * 1024
+
+
+def test_lists_that_nobody_reads_leave_others_room_to_grow_and_come_to_an_end() -> None:
+    budget = Budget(1 << 30)
+    pair, moving = over(0.1, budget)
+    lists = [pair.hub.get(is_long=True) for _ in range(20)]
+    assert [each.window // 1024 for each in lists].count(1024) == 0, "one that has grown takes half of the room already"
+    pair.hub.session.reset_stream(moving, Code.CANCELLED, now=pair.now)
+    lists = [pair.hub.get(is_long=True) for _ in range(20)]
+    assert [each.window // 1024 for each in lists].count(1024) == 5  # of 768 KiB more each; 4 MiB are half of the room
+    assert budget.promised == 5 * 1024 * 1024
+    other, _ = over(0.1, budget)
+    assert [other.hub.get(is_long=True).window // 1024 for _ in range(5)] == [256] * 5, "half way to being crowded"
+    pair.advance(11.0)
+    assert (budget.promised, pair.hub.session._growth.extra) == (256 * 1024, 0)  # of the one that moves
+
+
+def test_an_open_that_finds_no_room_gives_back_what_it_took_of_the_growth() -> None:
+    pair, before = over(0.1, Budget(1 << 30))
+    pair.hub.session.reset_stream(before, Code.CANCELLED, now=pair.now)
+    pair.hub.session.out._open_bytes = pair.hub.session.limits.open_queue_bytes
+    with pytest.raises(errors.TooManyStreams):
+        pair.hub.get(is_long=True)
     assert pair.hub.session._growth.extra == 0
 
 

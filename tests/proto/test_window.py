@@ -73,6 +73,52 @@ def test_windows_grow_together_up_to_half_the_session_window() -> None:
     assert growth.extra == 300
 
 
+@pytest.mark.parametrize(
+    ("grown_to", "rtt", "most", "expected"),
+    [
+        (400, 0.5, 9999, 400),
+        (1600, 0.5, 9999, 1000),  # no more than what is put at risk for one
+        (1600, 0.5, 300, 300),
+        (100, 0.5, 9999, 100),  # nothing has grown yet
+        (1600, 0.4, 9999, 100),  # a short way
+        (1600, None, 9999, 100),
+    ],
+)
+def test_what_a_fresh_request_starts_with(grown_to: int, rtt: float | None, most: int, expected: int) -> None:
+    limits = Limits(
+        window_bytes=100, window_max_bytes=1600, session_window_bytes=10_000, far_window_bytes=1000, far_rtt_s=0.5
+    )
+    growth = Growth(limits, 100, 10_000, None)
+    size = 100
+    while size < grown_to:
+        size = growth.next_size(size, 0, 1.0)
+    growth.release(size)
+    assert growth.first_size(most, rtt) == expected
+    assert growth.extra == max(expected - 100, 0)
+    growth.release(expected)
+    assert growth.extra == 0
+
+
+def test_a_fresh_request_starts_as_ever_when_the_session_has_no_room() -> None:
+    limits = Limits(window_bytes=100, window_max_bytes=400, session_window_bytes=1000, far_rtt_s=0.5)
+    growth = Growth(limits, 100, 1000, None)
+    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(200, 0, 1.0) == 400
+    growth.release(400)
+    assert [growth.first_size(9999, 1.0) for _ in range(3)] == [100, 100, 100], "half of 500 is less than 300"
+
+
+def test_a_process_that_is_half_way_to_being_crowded_begins_nothing_wide() -> None:
+    budget = Budget(1 << 30)
+    growth = Growth(Limits(), 256 * 1024, 2**24, budget)
+    assert growth.next_size(512 * 1024, 0, 1.0) == 1024 * 1024
+    growth.release(1024 * 1024)
+    budget.promised = CROWDED_BYTES // 2 - 1024 * 1024 + 1
+    assert growth.first_size(2**30, 1.0) == 256 * 1024
+    budget.promised -= 1
+    assert growth.first_size(2**30, 1.0) == 1024 * 1024
+
+
 def test_no_window_grows_over_half_the_process_budget() -> None:
     budget = Budget(1000)
     growth = Growth(Limits(), 256 * 1024, 2**24, budget)

@@ -129,7 +129,14 @@ class FakeLink:
         self.on_send: Callable[[bytes], None] | None = None
 
     def open(
-        self, message: HttpRequest, owner: StreamOwner, *, kind: StreamKind, cls: StreamClass, end: bool = False
+        self,
+        message: HttpRequest,
+        owner: StreamOwner,
+        *,
+        kind: StreamKind,
+        cls: StreamClass,
+        end: bool = False,
+        is_long: bool = False,
     ) -> FakeStream:
         if self.error is not None:
             raise self.error

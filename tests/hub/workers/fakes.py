@@ -99,6 +99,7 @@ class FakeLink:
         cls: StreamClass,
         end: bool = False,
         window: int = CREDIT_MAX,
+        is_long: bool = False,
     ) -> LinkStream:
         if self.refuses is not None:
             raise self.refuses
