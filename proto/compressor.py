@@ -33,8 +33,8 @@ class Compressor:
     __slots__ = ("_block_max", "_history")
 
     def __init__(self, window: int) -> None:
-        """`window`: the credit in OPEN; a block takes half of it at most, so that a receiver can always return credit
-        before it needs the rest of a block."""
+        """`window`: the least credit of the stream; a block takes half of it at most, so that a receiver can always
+        return credit before it needs the rest of a block."""
         self._block_max = max(min(BLOCK_MAX_BYTES, window // 2 - BLOCK_HEADER.size), 1)
         self._history = bytearray()
 

@@ -181,7 +181,8 @@ class SessionCore:
             return 0
         stream.window = self._growth.next_size(stream.window, now - stream.granted_at, self.liveness.best_rtt_s)
         # What it has grown since has bounds of its own, and slow readers do not grow.
-        self._promise(stream, min(stream.window, max(self.window, stream.opening_credit)))
+        began = stream.opening_credit if stream.is_ours else 0
+        self._promise(stream, min(stream.window, max(self.window, began)))
         increment = stream.window - stream.receive_left - stream.buffered
         if increment <= 0:
             return 0

@@ -154,14 +154,20 @@ class Session(Inbound):
 
     def _shrink_windows(self, now: float) -> None:
         for stream in self.table.streams.values():
-            if stream.window > self.window and now - stream.data_at >= self.limits.window_idle_s:
+            is_idle = now - stream.data_at >= self.limits.window_idle_s
+            if stream.window > self.window and is_idle and not self._is_owed_wide(stream):
                 self._growth.release(stream.window)
                 stream.window = self.window
 
     def _forget_promises(self, now: float) -> None:
         limit = now - self.limits.window_idle_s
         for stream in [each for each in self._promised if each.data_at <= limit and not each.buffered]:
-            self._promise(stream, 0)
+            if not self._is_owed_wide(stream):
+                self._promise(stream, 0)
+
+    def _is_owed_wide(self, stream: Stream) -> bool:
+        """It began wide and has all of that credit: so much may still come."""
+        return stream.is_ours and self.window < stream.opening_credit == stream.receive_left
 
     def _reset_idle_halves(self, now: float) -> None:
         """Half-closed raw connections have no other end: nobody may ever write or close them again."""
