@@ -140,7 +140,10 @@ class Growth:
         """Return the window that follows `size` when half of it was used up `elapsed` seconds after the last grant."""
         if rtt_s is None or elapsed >= self._limits.growth_round_trips * rtt_s:
             return size
-        grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
+        if size < self.start:
+            grown = min(size * 4, self.start)  # it began small only because others hold much
+        else:
+            grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
         added = max(grown, self.start) - max(size, self.start)
         if grown <= size or not self._take(added):
             return size

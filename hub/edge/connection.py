@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from hub import errors
-from hub.edge import response
+from hub.edge import frugality, response
 from hub.edge.application import Application, Exchange
 from hub.edge.chunked import ChunkedDecoder
 from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, remember
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
-from hub.edge.unsent import FRUGAL_BYTES, Unsent
+from hub.edge.unsent import Unsent
 from proto.aio.transport import CLIENT_BUFFER, READ_PIECE_BYTES, reset_on_close
 
 logger = logging.getLogger(__name__)
@@ -325,10 +325,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def _change_frugality(self, is_frugal: bool) -> None:
         self._out.is_frugal = is_frugal
-        high = self._host.limits.write_high_bytes
-        for each in (self.below, self._transport):
-            if each is not None and not each.is_closing():  # closed a turn before we hear of it, uvloop's raises
-                each.set_write_buffer_limits(high=min(high, FRUGAL_BYTES) if is_frugal else high)
+        if self._transport is not None:
+            frugality.change(self._transport, self.below, high=self._host.limits.write_high_bytes, is_frugal=is_frugal)
 
     def send_continue(self) -> None:
         if self._is_continue_due and self._transport is not None:

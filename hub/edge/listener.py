@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from hub.edge import frugality
 from hub.edge.admission import Waiting, Window
 from hub.edge.connection import EdgeConnection
 from hub.edge.greeting import accept_tls
@@ -26,9 +27,6 @@ from proto.aio import tasks
 
 logger = logging.getLogger(__name__)
 
-_UNSENT_MAX_BYTES: Final = 256 * 1024
-"""What the kernel takes for a connection beyond what it may send at once. Without it somebody who has stopped reading
-holds up to 4 MB of the kernel's memory for TCP, which all connections of a machine share."""
 _ACCEPTS_PER_TURN: Final = 512
 """Accepts in one turn of the loop, 10 ms, so that a storm does not starve the streams."""
 _GREETINGS_PER_TURN: Final = 8
@@ -266,8 +264,7 @@ def _tune(sock: socket.socket) -> None:
     `kubectl logs -f | less` may wait for ever (P11).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_MAX_BYTES)
+    frugality.limit_kernel(sock, frugality.UNSENT_MAX_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):

@@ -52,6 +52,9 @@ def test_session_credit_is_due_at_half_its_window() -> None:
         (0.0, None, 256, 256),  # no round trip known yet
         (0.1, 0.1, 4096, 4096),  # the largest
         (0.1, 0.1, 3000, 4096),
+        (0.1, 0.1, 32, 128),  # less than usual: soon as usual
+        (0.1, 0.1, 128, 256),  # and no further at once
+        (0.4, 0.1, 32, 32),
     ],
 )
 def test_when_a_window_grows(elapsed: float, rtt: float | None, size: int, expected: int) -> None:
@@ -146,10 +149,10 @@ def test_a_budget_is_crowded_by_what_waits_and_by_what_may_come_to_wait() -> Non
 
 def test_what_a_small_window_grows_to_its_usual_start_is_no_growth_of_the_session() -> None:
     growth = Growth(Limits(window_bytes=400, window_max_bytes=1600, session_window_bytes=10_000), 400, 10_000, None)
-    assert growth.next_size(100, 0, 1.0) == 200
+    assert growth.next_size(50, 0, 1.0) == 200
     assert growth.next_size(200, 0, 1.0) == 400
     assert growth.extra == 0
-    assert growth.next_size(300, 0, 1.0) == 600
-    assert growth.extra == 200
-    growth.release(600)
+    assert growth.next_size(400, 0, 1.0) == 800
+    assert growth.extra == 400
+    growth.release(800)
     assert growth.extra == 0
