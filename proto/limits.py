@@ -67,9 +67,9 @@ class Limits:
     """Bytes of DATA in flight per direction over all streams. Returned on receipt: a stalled stream blocks nobody."""
 
     window_max_bytes: int = 4 * MIB
-    """A stream's window doubles up to this."""
+    """A stream's window doubles up to this; one that began smaller than usual first quadruples until it is as usual."""
     growth_round_trips: float = 4.0
-    """A window doubles when half of it was used within this many round trips."""
+    """A window grows when half of it was used within this many round trips."""
     growth_share: float = 0.5
     """Windows grow while their sum above the start size is under this share of `session_window_bytes`."""
     window_idle_s: float = 10.0

@@ -141,7 +141,7 @@ class Growth:
         if rtt_s is None or elapsed >= self._limits.growth_round_trips * rtt_s:
             return size
         if size < self.start:
-            grown = min(size * 4, self.start)  # it began small only because others hold much
+            grown = min(size * 4, self.start)  # it began small because others hold much, here or in another worker
         else:
             grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
         added = max(grown, self.start) - max(size, self.start)

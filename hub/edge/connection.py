@@ -227,6 +227,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._scanned = len(buffer)
 
     def _leave(self, request: Request, head_bytes: int) -> None:
+        self.be_frugal(False)  # who takes over would not
         transport, self._transport = self._transport, None
         if transport is None:
             return

@@ -91,9 +91,9 @@ class Transport(Protocol):
 def reset_on_close(transport: asyncio.BaseTransport) -> None:
     """Make the coming abort a TCP reset: a plain FIN waits behind what the kernel has not sent, and looks like an end
     to everything that is not framed."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # it is closed; what uvloop shows of it raises the second
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 

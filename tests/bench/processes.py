@@ -2,6 +2,7 @@
 
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -35,11 +36,12 @@ def children_seconds() -> float:
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
-def share_cores(hub: int, *others: int) -> None:
-    """Give the hub one core and `others` the rest, as on the machine of the promises (facts/security.md §3): agents are
-    other machines. Nothing where there is only one. To be called before a process has threads."""
+def share_cores(first: Iterable[int], *others: int) -> None:
+    """Give the processes of `first` one core together and `others` the rest: a hub, say, and agents, which are other
+    machines (facts/security.md §3). Nothing where there is only one. Threads that a process has already stay free."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
-        os.sched_setaffinity(hub, cores[:1])
+        for pid in first:
+            os.sched_setaffinity(pid, cores[:1])
         for pid in others:
             os.sched_setaffinity(pid, cores[1:])

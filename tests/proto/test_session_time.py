@@ -193,6 +193,24 @@ def test_in_a_crowded_process_a_fresh_stream_starts_with_little_credit_and_an_up
     assert stream.buffered == 32 * 1024
 
 
+def test_who_reads_in_a_crowded_process_soon_has_the_usual_window() -> None:
+    budget = Budget(1 << 30)
+    pair, before = over(0.1, budget)
+    pair.hub.session.reset_stream(before, Code.CANCELLED, now=pair.now)
+    budget.used = CROWDED_BYTES
+    stream = pair.hub.get()
+    pair.pump()
+    taken = pair.agent.taken()
+    pair.agent.head(taken)
+    pair.agent.send(taken, bytes(1_000_000))
+    windows = []
+    for _ in range(4):
+        pair.pump()
+        pair.hub.session.consumed(stream, stream.buffered)
+        windows.append((stream.window // 1024, stream.promised // 1024, pair.hub.session._growth.extra // 1024))
+    assert windows == [(32, 0, 0), (128, 128, 0), (256, 256, 0), (512, 256, 256)]
+
+
 def test_slow_readers_with_little_credit_are_cut_too() -> None:
     budget = Budget(1_000_000)
     budget.used = 600_000

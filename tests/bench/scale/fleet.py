@@ -136,7 +136,7 @@ async def connected(hub: Hub, lines: list[str], name: str = "agents") -> AsyncIt
             generator = await Generator.start("agents", hub.directory / f"{name}-{at}.log", command)
             stack.push_async_callback(generator.end)
             if hub.has_core:
-                processes.share_cores(hub.pid, generator.pid)
+                processes.share_cores([hub.pid], generator.pid)
             generators.append(generator)
         fleet = Agents(generators)
         await fleet.all_open()

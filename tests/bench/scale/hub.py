@@ -68,7 +68,7 @@ class Hub:
         log = self.directory / "hub.log"
         self.process = await rig.launch(log, self.command(listen), **SETTINGS)
         if self.has_core:
-            processes.share_cores(self.process.pid)
+            processes.share_cores([self.process.pid])
         file = self.directory / rig.HUB_READY
         while not file.exists():
             if self.process.returncode is not None or time.monotonic() - began > START_MAX_S:

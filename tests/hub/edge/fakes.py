@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -26,7 +25,7 @@ class FakeSocket:
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         if self.is_closed:
-            raise OSError(errno.EBADF, "Bad file descriptor")
+            raise ValueError("negative file descriptor")  # as uvloop's
         self.options[option] = value
 
 

@@ -39,6 +39,7 @@ async def test_a_frugal_connection_keeps_what_a_full_transport_does_not_take() -
     assert exchange.front.unsent_bytes == 0
     exchange.front.be_frugal(False)
     assert wire.transport.high == wire.host.limits.write_high_bytes
+    assert kernel(wire) == UNSENT_MAX_BYTES
 
 
 async def test_who_reads_is_not_frugal_for_long_nor_is_what_tls_writes_to() -> None:
@@ -118,3 +119,14 @@ async def test_a_frugal_connection_takes_the_next_request_behind_what_it_keeps()
     await asyncio.sleep(0)
     assert wire.transport.written == b"answer "
     assert len(wire.host.exchanges) == 2
+
+
+async def test_a_frugal_connection_that_is_handed_over_is_none_any_more() -> None:
+    wire = Wire()
+    exchange = wire.feed(GET)
+    exchange.front.be_frugal(True)
+    wire.answer()
+    await asyncio.sleep(0)
+    wire.connection.data_received(GET.replace(b"/k8s/clusters/a/api", b"/v1/clusters"))
+    assert wire.host.handed
+    assert (wire.transport.high, kernel(wire)) == (wire.host.limits.write_high_bytes, UNSENT_MAX_BYTES)
