@@ -206,7 +206,7 @@ class Outbox:
         if size:
             moved, is_backlogged = scheduler.bulk_bytes - bulk, scheduler.has_bulk
             self.pacing.sent(size, moved, now, is_backlogged=is_backlogged)
-            if (moved or is_backlogged) and not self._control and self.pacing.is_mark_due(now, is_backlogged):
+            if (moved or is_backlogged) and not self._control and self.pacing.is_mark_due(now):
                 self._mark(out, now)
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 

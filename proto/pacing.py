@@ -168,11 +168,11 @@ class Pacing:
             self._gap = self._sent  # the source set the rate, or we did, or the way was empty before
         self._block()
 
-    def is_mark_due(self, now: float, is_backlogged: bool) -> bool:
-        """Whether a mark should follow the bulk that was just taken; `is_backlogged`: more of it is waiting. If not, it
-        may soon: a burst that first fills the kernel would find no answer on its way. At the start only bulk that
-        waits is measured."""
-        if self._is_starting and not is_backlogged:
+    def is_mark_due(self, now: float) -> bool:
+        """Whether a mark should follow the message with bulk that was just `sent`, also when no more of it is waiting:
+        it may soon, and a burst that first fills the kernel would find no answer on its way. At the start only bulk
+        that waits is measured."""
+        if self._is_starting and not self._was_backlogged:
             return False
         if self._sent - self._marked < self._spacing_bytes() or len(self._marks) >= _MARKS_MAX:
             return False

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.edge import frugality
 from hub.edge.admission import Waiting, Window
 from hub.edge.connection import EdgeConnection
+from hub.edge.frugality import UNSENT_MAX_BYTES
 from hub.edge.greeting import accept_tls
 from hub.edge.limits import EdgeLimits
 from proto.aio import tasks
@@ -264,8 +264,8 @@ def _tune(sock: socket.socket) -> None:
     `kubectl logs -f | less` may wait for ever (P11).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    frugality.limit_kernel(sock, frugality.UNSENT_MAX_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    keepalive = ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)
+    for name, value in (("TCP_NOTSENT_LOWAT", UNSENT_MAX_BYTES), *keepalive):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -91,10 +91,16 @@ class Transport(Protocol):
 def reset_on_close(transport: asyncio.BaseTransport) -> None:
     """Make the coming abort a TCP reset: a plain FIN waits behind what the kernel has not sent, and looks like an end
     to everything that is not framed."""
+    set_option_below(transport, socket.SOL_SOCKET, "SO_LINGER", _NO_LINGER)
+
+
+def set_option_below(transport: asyncio.BaseTransport, level: int, name: str, value: int | bytes) -> None:
+    """Set an option on the TCP socket that a transport shows, or nothing where there is none (any more), or no such
+    option."""
     with contextlib.suppress(OSError, ValueError):  # it is closed; what uvloop shows of it raises the second
         sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        if sock is not None and hasattr(socket, name):
+            sock.setsockopt(level, getattr(socket, name), value)
 
 
 def tune(sock: Any, *, transport: asyncio.WriteTransport | None = None) -> None:

@@ -275,7 +275,7 @@ def test_marks_in_one_turn_of_a_burst_are_bounded() -> None:
     marks = 0
     for number in range(1000):
         pacing.sent(65_536, 65_536, 1.0, is_backlogged=True)
-        if pacing.is_mark_due(1.0, True):
+        if pacing.is_mark_due(1.0):
             pacing.mark(bytes([number % 256]) * 8, 16, 1.0)
             marks += 1
     assert marks == 48
