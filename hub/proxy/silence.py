@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from hub.proxy.relay import Routes
 
 
-SPEAKING_S: Final = 1.5
+SPEAKING_S: Final = 1.2
 """How long a session that is heard may owe the answer to a ping before a question takes the next route: where only the
-way to the agent is dead its own pings and events still come, and a full way from it delays what it answers."""
+way to the agent is dead its own pings and events still come, and a full way from it delays what it answers. With what
+comes before the ping and between two looks a read waits 1.8 s, and two are promised (facts/security.md R4)."""
 
 OVERTIME_S: Final = 0.25
 """How long the answer to a request may still be on its way when its caller's deadline has passed, besides a round trip:

@@ -149,7 +149,7 @@ def test_a_question_is_asked_elsewhere_when_only_the_way_to_the_agent_is_dead() 
     hear(0.45)
     assert first.probes == 1
     first.unanswered_ping_at = world.now
-    hear(1.4)
+    hear(1.1)
     assert (first.probes, first.opened[0][2].code) == (1, None)
     hear(0.2)
     assert first.opened[0][2].code is Code.CANCELLED
