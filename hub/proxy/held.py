@@ -3,8 +3,9 @@
 A question may be asked on another route while not a byte of its answer was forwarded (P3), and whoever asked for a
 change can be told that its outcome is unknown (P2). The head and the first bytes of a list leave the agent some
 milliseconds before the last ones; forwarded at once, an agent that dies between them costs its reader the answer. So
-they wait here: for the end, for so many bytes, or for a moment. Most answers are whole when their head is read, and
-never come here.
+they wait here: for the end, for so many bytes, or for a moment, if the session says something after it. One that says
+nothing may be dead, and what is held may be asked on another route (hub.proxy.silence), or ends with the session. Most
+answers are whole when their head is read, and never come here.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 HELD_BYTES_MAX: Final = 64 * 1024
 """Of one answer, as it came through the tunnel. The stream's credit, which is not returned meanwhile, bounds it too."""
 HELD_S: Final = 0.1
-"""An answer whose end has not come for this long is a slow one, and its reader gets what is there."""
+"""An answer whose end has not come for this long, on a session that is heard behind it, is a slow one, and its reader
+gets what is there."""
 
 
 class HeldAnswer:
     """Owns the stream (proto.aio.owner.StreamOwner) in place of its exchange while the answer waits."""
 
-    __slots__ = ("_exchange", "_holding", "_message", "_parts", "_room", "since", "stream")
+    __slots__ = ("_exchange", "_holding", "_message", "_parts", "_room", "heard_at", "since", "stream")
 
     def __init__(self, holding: Holding, exchange: Exchange, stream: LinkStream, message: HttpHead) -> None:
         self._holding = holding
@@ -38,7 +40,8 @@ class HeldAnswer:
         self._parts: list[bytes] = []
         self._room = min(HELD_BYTES_MAX, stream.window // 2)
         self.stream = stream
-        self.since = holding.now()
+        self.since = self.heard_at = holding.now()
+        """When its head came, and when the last of it."""
 
     def accepted(self, message: Accepted) -> None:
         self._exchange.accepted(message)
@@ -51,6 +54,7 @@ class HeldAnswer:
         self._exchange.writable()
 
     def data(self, chunk: memoryview) -> None:
+        self.heard_at = self._holding.now()
         self._parts.append(bytes(chunk))
         self._room -= len(chunk)
         if self._room < 0:
@@ -74,6 +78,12 @@ class HeldAnswer:
     def is_over(self) -> bool:
         """The exchange has left the stream, or was given it already."""
         return self._exchange.stream is not self.stream or self.stream.owner is not self
+
+    @property
+    def is_session_heard(self) -> bool:
+        """Whether the agent has sent anything behind what is held, to anybody."""
+        link = self._exchange.link
+        return link is None or link.last_received_at > self.heard_at
 
     def release(self) -> None:
         """Hand over what is here; from now on the exchange is called itself. A second time does nothing."""
@@ -115,4 +125,5 @@ class Holding:
         for held in tuple(self._held):
             if held.since > due:
                 return
-            held.release()
+            if held.is_over or held.is_session_heard:
+                held.release()

@@ -48,8 +48,12 @@ class Talk:
         for part in parts:
             self.owner.data(memoryview(part))
 
-    def later(self, seconds: float) -> None:
+    def later(self, seconds: float, *, is_heard: bool = True) -> None:
+        """`is_heard`: all agents send something meanwhile."""
         self.world.now += seconds
+        for link in self.links:
+            link.last_received_at = self.world.now if is_heard else link.last_received_at
+        self.world.relay._silence.look()
         self.world.relay.holding.look()
 
 
@@ -117,6 +121,46 @@ def test_an_answer_whose_end_takes_its_time_is_passed_on() -> None:
     talk.owner.data(memoryview(b"er"))
     talk.owner.end()
     assert body(talk.front) == b"4\r\nslow\r\n2\r\ner\r\n0\r\n\r\n"
+
+
+def test_an_answer_of_a_session_that_falls_silent_is_asked_elsewhere() -> None:
+    talk = Talk()
+    first = talk.links[0]
+    talk.begin(b"half")
+    talk.later(HELD_S / 2)
+    talk.owner.data(memoryview(b" of it"))  # the last that is heard
+    for _ in range(4):
+        talk.later(0.1, is_heard=False)
+    assert (talk.front.written, talk.held, first.probes) == (b"", 1, 1)
+    first.unanswered_ping_at = talk.world.now
+    talk.later(0.61, is_heard=False)
+    assert first.opened[0][2].code is Code.CANCELLED
+    talk.begin(b"all of it")
+    talk.owner.end()
+    assert body(talk.front) == b"9\r\nall of it\r\n0\r\n\r\n"
+    talk.later(HELD_S)
+    assert talk.held == 0
+
+
+def test_a_sign_of_life_lets_a_slow_answer_go() -> None:
+    talk = Talk()
+    talk.begin(b"slow")
+    talk.later(0.45, is_heard=False)
+    assert (talk.front.written, talk.links[0].probes) == (b"", 1)
+    talk.later(0.1)  # the pong
+    assert body(talk.front) == b"4\r\nslow\r\n"
+    assert talk.links[1].opened == []
+
+
+def test_of_a_change_whose_session_falls_silent_behind_the_head_the_outcome_is_unknown() -> None:
+    talk = Talk(POST)
+    talk.begin(b"half of it")
+    for _ in range(60):
+        talk.later(0.1, is_heard=False)
+    assert talk.front.written == b""
+    talk.owner.reset(Code.SESSION_LOST, "gone")
+    assert talk.front.status == 504
+    assert talk.links[1].opened == []
 
 
 @pytest.mark.parametrize(("window", "most"), [(1 << 20, HELD_BYTES_MAX), (16_384, 8_192)])
