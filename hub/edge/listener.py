@@ -23,6 +23,7 @@ from hub.edge.connection import EdgeConnection
 from hub.edge.frugality import UNSENT_MAX_BYTES
 from hub.edge.greeting import accept_tls
 from hub.edge.limits import EdgeLimits
+from hub.edge.synfilter import LAST_ACK_S, ignore_syns
 from proto.aio import tasks
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,8 @@ class Listener:
     async def drain(self) -> None:
         """Close the listening sockets, but greet first who has knocked: the kernel would reset them. Returns when no
         handshake is under way; cancelling it ends none."""
+        if not self._is_closed and any([ignore_syns(sock) for sock in self._sockets]):
+            await asyncio.sleep(LAST_ACK_S)
         if not self._is_closed:
             for sock in self._sockets:
                 while self._accept(sock):
