@@ -128,17 +128,22 @@ class Listener:
 
     async def drain(self) -> None:
         """Close the listening sockets, but greet first who has knocked: the kernel would reset them. Returns when no
-        handshake is under way; cancelling it ends none."""
-        if not self._is_closed and any([ignore_syns(sock) for sock in self._sockets]):
-            await asyncio.sleep(LAST_ACK_S)
+        handshake is under way; cancelling it ends none, and nobody listens any more then."""
+        try:
+            if not self._is_closed and any([ignore_syns(sock) for sock in self._sockets]):
+                await asyncio.sleep(LAST_ACK_S)
+        finally:
+            self._accept_last()
+        while self._waiting or self._handshakes:
+            await self._tasks.wait()
+            await asyncio.sleep(0)
+
+    def _accept_last(self) -> None:
         if not self._is_closed:
             for sock in self._sockets:
                 while self._accept(sock):
                     pass
             self.stop()
-        while self._waiting or self._handshakes:
-            await self._tasks.wait()
-            await asyncio.sleep(0)
 
     def stop(self) -> None:
         """Close the listening sockets; connections live on. Idempotent."""

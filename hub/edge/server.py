@@ -102,10 +102,12 @@ class EdgeServer:
         self.is_leaving = self.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
-                if self._listener is not None:
-                    await self._listener.drain()
-                for connection in tuple(self._connections):
-                    connection.drain()
+                try:
+                    if self._listener is not None:
+                        await self._listener.drain()
+                finally:
+                    for connection in tuple(self._connections):
+                        connection.drain()
                 while self._connections:
                     self._all_idle.clear()
                     await self._all_idle.wait()

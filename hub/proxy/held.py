@@ -3,7 +3,7 @@
 A question may be asked on another route while not a byte of its answer was forwarded (P3), and whoever asked for a
 change can be told that its outcome is unknown (P2). The head and the first bytes of a list leave the agent some
 milliseconds before the last ones; forwarded at once, an agent that dies between them costs its reader the answer. So
-they wait here: for the end, for so many bytes, or for a moment, if the session says something after it. One that says
+they wait here: for the end, for so many bytes, or for a moment in which the session says something else. One that says
 nothing may be dead, and what is held may be asked on another route (hub.proxy.silence), or ends with the session. Most
 answers are whole when their head is read, and never come here.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from hub.proxy.replay import UNREACHED
+from hub.proxy.replay import PIECE_BYTES, UNREACHED
 from proto.aio.linkstream import LinkStream
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 HELD_BYTES_MAX: Final = 64 * 1024
 """Of one answer, as it came through the tunnel. The stream's credit, which is not returned meanwhile, bounds it too."""
 HELD_S: Final = 0.1
-"""An answer whose end has not come for this long, on a session that is heard behind it, is a slow one, and its reader
-gets what is there."""
+"""An answer is a slow one, and its reader gets what is there, when its end has not come for this long though its agent
+was heard so long behind the last of it."""
+SLOW_S: Final = 0.5
+"""So is one of which anything comes so long behind its head: its session lives."""
 
 
 class HeldAnswer:
@@ -54,10 +56,10 @@ class HeldAnswer:
         self._exchange.writable()
 
     def data(self, chunk: memoryview) -> None:
-        self.heard_at = self._holding.now()
+        self.heard_at = now = self._holding.now()
+        self._room -= len(chunk) + (PIECE_BYTES if self._parts else 0)
         self._parts.append(bytes(chunk))
-        self._room -= len(chunk)
-        if self._room < 0:
+        if self._room < 0 or now - self.since > SLOW_S:
             self.release()
 
     def trailers(self, headers: Headers) -> None:
@@ -81,9 +83,10 @@ class HeldAnswer:
 
     @property
     def is_session_heard(self) -> bool:
-        """Whether the agent has sent anything behind what is held, to anybody."""
+        """Whether the agent goes on, without the rest of this: what it sent to others right behind it, or what another
+        worker says of when it was heard, proves nothing."""
         link = self._exchange.link
-        return link is None or link.last_received_at > self.heard_at
+        return link is None or link.last_received_at - self.heard_at >= HELD_S
 
     def release(self) -> None:
         """Hand over what is here; from now on the exchange is called itself. A second time does nothing."""

@@ -127,7 +127,8 @@ class Silence:
                 is_silent = now - link.last_received_at > self._limits.probe_after_s
                 if is_silent or exchange not in self._doubted:  # once also where other bytes come: see SPEAKING_S
                     silent[link] = None
-                    self._doubted.add(exchange)
+                    if (link.unanswered_ping_at or now) >= asked_at:  # an older ping says nothing of this OPEN
+                        self._doubted.add(exchange)
                 if self._is_mute(link, now, is_silent) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue

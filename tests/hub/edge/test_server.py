@@ -69,6 +69,19 @@ async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> No
             await draining
 
 
+async def test_a_drain_without_any_time_lets_nobody_in_and_closes_what_is_idle() -> None:
+    async with rig.line() as line:
+        await line.add_agent()
+        idle = await line.connect()
+        await idle.send(rig.get())
+        assert rig.status_of(await idle.response()) == 200
+        await line.edge.drain(0.0)
+        assert await idle.rest(5.0) == b""
+        with pytest.raises(ConnectionRefusedError):
+            await line.connect()
+        idle.close()
+
+
 async def test_a_drain_has_a_deadline_and_close_ends_the_rest() -> None:
     async with rig.line() as line:
         agent = await line.add_agent()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.proxy.held import HELD_BYTES_MAX, HELD_S
-from hub.proxy.replay import UNREACHED
+from hub.proxy.held import HELD_BYTES_MAX, HELD_S, SLOW_S
+from hub.proxy.replay import PIECE_BYTES, UNREACHED
 from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.messages import HttpHead
@@ -139,6 +139,37 @@ def test_an_answer_of_a_session_that_falls_silent_is_asked_elsewhere() -> None:
     talk.owner.end()
     assert body(talk.front) == b"9\r\nall of it\r\n0\r\n\r\n"
     talk.later(HELD_S)
+    assert talk.held == 0
+
+
+def test_what_others_hear_right_behind_a_part_proves_nothing() -> None:
+    """An event of a watch before the network fell silent; or another worker's word of when it heard the agent, which is
+    as late as that took."""
+    talk = Talk()
+    talk.begin(b"half of it")
+    talk.later(0.005)
+    talk.later(2 * HELD_S, is_heard=False)
+    assert (talk.front.written, talk.held) == (b"", 1)
+    talk.later(0.01)
+    assert talk.held == 0
+
+
+def test_an_answer_that_trickles_is_passed_on() -> None:
+    talk = Talk()
+    talk.begin()
+    for _ in range(6):
+        assert talk.front.written == b""
+        talk.later(HELD_S * 0.9)  # nothing was heard for longer behind the last of it
+        talk.owner.data(memoryview(b"."))
+    assert body(talk.front) == b"1\r\n.\r\n" * 6
+    assert talk.world.now - 1000.0 < SLOW_S + HELD_S
+
+
+def test_of_an_answer_in_tiny_pieces_no_more_is_held() -> None:
+    talk = Talk()
+    talk.begin(*[b"."] * (HELD_BYTES_MAX // (PIECE_BYTES + 1)))
+    assert talk.held == 1
+    talk.begin(*[b"."] * 2)
     assert talk.held == 0
 
 

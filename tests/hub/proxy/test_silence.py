@@ -168,6 +168,25 @@ def test_a_slow_answer_brings_one_ping_while_its_session_is_heard() -> None:
     finish(exchange)
 
 
+def test_the_answer_to_a_ping_from_before_the_open_proves_nothing() -> None:
+    link = FakeLink()
+    world = World(link)
+    link.unanswered_ping_at = world.now - 0.1
+    _, exchange = world.begin()
+
+    def hear(seconds: float) -> None:
+        link.last_received_at = world.now + seconds
+        look(world, seconds)
+
+    hear(0.45)
+    assert link.probes == 0, "that ping may still be answered"
+    link.unanswered_ping_at = None
+    hear(0.1)
+    hear(0.5)
+    assert link.probes == 1
+    finish(exchange)
+
+
 @pytest.mark.parametrize(
     ("line", "more", "body"),
     [(POST, "Content-Length: 3", b""), (POST, "Content-Length: 3", b"abc")],
