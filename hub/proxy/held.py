@@ -57,7 +57,7 @@ class HeldAnswer:
 
     def data(self, chunk: memoryview) -> None:
         self.heard_at = now = self._holding.now()
-        self._room -= len(chunk) + (PIECE_BYTES if self._parts else 0)
+        self._room -= max(len(chunk), PIECE_BYTES)
         self._parts.append(bytes(chunk))
         if self._room < 0 or now - self.since > SLOW_S:
             self.release()

@@ -3,7 +3,6 @@ never taken by nobody."""
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 from typing import cast
@@ -14,7 +13,7 @@ from hub.edge.connection import EdgeConnection
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
 from tests.faults import figures
-from tests.harness import tools
+from tests.harness import ports, tools
 
 DRAINS = int(figures.number("DRAINS", 16))
 LISTENS_S = 0.1
@@ -51,14 +50,13 @@ async def drained_often(port: int) -> None:
         await asyncio.sleep(AWAY_S)
 
 
-def test_who_knocks_when_the_hub_stops_listening_is_never_reset() -> None:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+def knocking_at(port: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.faults.knocking", str(port)]
-    with subprocess.Popen(
-        command, cwd=tools.REPOSITORY, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as knocking:
+    return subprocess.Popen(command, cwd=tools.REPOSITORY, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_who_knocks_when_the_hub_stops_listening_is_never_reset() -> None:
+    with ports.keep("127.0.0.1") as kept, knocking_at(port := kept.getsockname()[1]) as knocking:
         try:
             asyncio.run(drained_often(port))
             said, _ = knocking.communicate("enough\n", timeout=30)

@@ -196,6 +196,6 @@ async def test_the_same_where_the_kernel_drops_the_packets() -> None:
     seed = figures.seed()
     async with contextlib.AsyncExitStack() as stack:
         places = [await stack.enter_async_context(place()) for _ in WAYS]
-        hub = await stack.enter_async_context(harness.hub(listen=[f"{there.near_host}:0" for there in places]))
+        hub = await stack.enter_async_context(harness.hub(listen=[there.near_host for there in places]))
         silences = (one_silence(hub, name, seed, there) for name, there in zip(WAYS, places, strict=True))
         check(await asyncio.gather(*silences), seed, "nft")

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.harness import kubeconfigs, tools
+from tests.harness import kubeconfigs, ports, tools
 from tests.harness.children import Child, until
 from tests.harness.clusters import Cluster
 from tests.harness.commands import execute
@@ -67,8 +67,7 @@ class Hub:
     async def restart(self) -> None:
         """Start it again on the same data and the same addresses."""
         await self.child.stop(15)
-        fixed = [f"{urlsplit(url).hostname}:{urlsplit(url).port}" for url in self.urls]
-        self.child, _ = await _serve(self.directory, self.data, fixed, self._options, self._program)
+        self.child, _ = await _serve(self.directory, self.data, self._listen, self._options, self._program)
 
 
 @asynccontextmanager
@@ -83,7 +82,7 @@ async def hub(
     """A new hub with data of its own, on loopback and, unless `only_loopback`, wherever the clusters now alive look for
     it.
 
-    `listen` adds addresses (HOST:PORT), `options` goes to `riata-hub serve` as it is; `program` stands for `riata-hub`
+    `listen` adds hosts, `options` goes to `riata-hub serve` as it is; `program` stands for `riata-hub`
     there. Raises HarnessError.
     """
     directory = Run.current().subdirectory(name)
@@ -92,26 +91,27 @@ async def hub(
     command = [*riata_hub, "init", "--data", str(data)]
     (await execute([*command, "--admin-token-file", str(token_file), "-o", "json"], timeout=30)).check()
     hosts = dict.fromkeys([_LOOPBACK, *(cluster.hub_host for cluster in Cluster.alive if not only_loopback)])
-    addresses = [*(f"{host}:0" for host in hosts), *listen]
-    child, ready = await _serve(directory, data, addresses, options, program or riata_hub)
-    running = Hub(
-        directory=directory,
-        data=data,
-        child=child,
-        urls=ready["urls"],
-        url=next(url for url in ready["urls"] if urlsplit(url).hostname == _LOOPBACK),
-        metrics_url=ready["metrics_url"],
-        ca_file=Path(ready["ca_file"] or "/dev/null"),  # plain HTTP
-        ca_pin=ready["ca_pin"] or "",
-        admin_token_file=token_file,
-        _listen=addresses,
-        _options=list(options),
-        _program=program or riata_hub,
-    )
-    try:
-        yield running
-    finally:
-        await running.stop()
+    with ExitStack() as kept:
+        addresses = [ports.address(kept.enter_context(ports.keep(host))) for host in (*hosts, *listen)]
+        child, ready = await _serve(directory, data, addresses, options, program or riata_hub)
+        running = Hub(
+            directory=directory,
+            data=data,
+            child=child,
+            urls=ready["urls"],
+            url=next(url for url in ready["urls"] if urlsplit(url).hostname == _LOOPBACK),
+            metrics_url=ready["metrics_url"],
+            ca_file=Path(ready["ca_file"] or "/dev/null"),  # plain HTTP
+            ca_pin=ready["ca_pin"] or "",
+            admin_token_file=token_file,
+            _listen=addresses,
+            _options=list(options),
+            _program=program or riata_hub,
+        )
+        try:
+            yield running
+        finally:
+            await running.stop()
 
 
 async def _serve(

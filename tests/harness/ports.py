@@ -62,6 +62,26 @@ def subnets(directory: Path) -> Lease:
     return Lease(directory, 0, _SUBNETS - 1, lambda _: True)
 
 
+def keep(host: str) -> socket.socket:
+    """A socket bound to a number of the kernel's choice at this IPv4 address, which does not listen: who connects is
+    refused, nobody is given the number while it is open, and a program that sets SO_REUSEADDR may listen there. One
+    that is ended and started again would find its number taken otherwise, once in some thousand times."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """HOST:PORT."""
+    host, port = sock.getsockname()
+    return f"{host}:{port}"
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,11 +3,13 @@
 import asyncio
 import dataclasses
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.bench import processes, rig
+from tests.harness import ports
 
 SETTINGS: Final = {
     "RIATA_HUB_EDGE_CONNECTIONS_MAX": "17500",
@@ -24,6 +26,8 @@ class Hub:
 
     directory: Path
     admin: Path
+    kept: socket.socket
+    """Its port, also while it does not run."""
     process: asyncio.subprocess.Process | None = None
     ready: dict[str, Any] = dataclasses.field(default_factory=dict)
     listens_at: float = 0.0
@@ -33,7 +37,7 @@ class Hub:
 
     @classmethod
     async def create(cls, directory: Path) -> Self:
-        return cls(directory, await rig.init_hub(directory))
+        return cls(directory, await rig.init_hub(directory), ports.keep("127.0.0.1"))
 
     @property
     def data(self) -> Path:
@@ -64,9 +68,8 @@ class Hub:
     async def start(self) -> float:
         """Start it; the seconds until it listens."""
         began = time.monotonic()
-        listen = self.url.removeprefix("https://") if self.ready else "127.0.0.1:0"
         log = self.directory / "hub.log"
-        self.process = await rig.launch(log, self.command(listen), **SETTINGS)
+        self.process = await rig.launch(log, self.command(ports.address(self.kept)), **SETTINGS)
         if self.has_core:
             processes.share_cores([self.process.pid])
         file = self.directory / rig.HUB_READY
@@ -89,6 +92,7 @@ class Hub:
         """End it in order: watches end, agents are told to come back."""
         if self.process is not None:
             await rig.stop(self.process)
+        self.kept.close()
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return await rig.call(self.url, self.ca, self.admin, method, path, body)

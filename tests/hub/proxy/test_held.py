@@ -165,11 +165,19 @@ def test_an_answer_that_trickles_is_passed_on() -> None:
     assert talk.world.now - 1000.0 < SLOW_S + HELD_S
 
 
+def test_all_of_what_is_promised_is_held_in_whatever_frames_it_comes() -> None:
+    talk = Talk()
+    talk.begin(*[b"x" * 16_384] * 4)
+    assert talk.held == 1
+    talk.begin(b"x")
+    assert talk.held == 0
+
+
 def test_of_an_answer_in_tiny_pieces_no_more_is_held() -> None:
     talk = Talk()
-    talk.begin(*[b"."] * (HELD_BYTES_MAX // (PIECE_BYTES + 1)))
+    talk.begin(*[b"."] * (HELD_BYTES_MAX // PIECE_BYTES))
     assert talk.held == 1
-    talk.begin(*[b"."] * 2)
+    talk.begin(b".")
     assert talk.held == 0
 
 
