@@ -150,7 +150,7 @@ async def test_a_long_lossy_way_ends_no_session_and_a_download_delays_no_read() 
         places: list[Place | None] = [None, None]
         if BY == "TUN":
             places = [await stack.enter_async_context(far_away(seed + number)) for number in range(2)]
-        listen = [f"{there.far_host}:0" for there in places if there is not None]
+        listen = [there.far_host for there in places if there is not None]
         hub = await stack.enter_async_context(harness.hub(listen=listen))
         same, other = places
         rows = await asyncio.gather(
