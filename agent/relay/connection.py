@@ -12,7 +12,9 @@ import socket
 from typing import Any, Final, Protocol, cast
 
 from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
+from agent.relay.tcpinfo import on_the_way
 from proto.aio.gone import GONE
+from proto.aio.transport import reset_on_close
 from proto.errors import Code
 
 logger = logging.getLogger(__name__)
@@ -30,13 +32,16 @@ SOCKET_RECEIVE_BYTES: Final = 64 * 1024
 """Kernel buffer for a connection; Linux takes twice as much. What one read of the socket takes, the TLS layer holds
 twice, and a stream that cannot send it once. The API server is near: more would not be faster, only fuller (ADR 23)."""
 
-UNACKNOWLEDGED_MS: Final = 6_000
-"""For how long an API server may leave what was sent to it unacknowledged: the way to it is gone then, and whoever
-waits hears of it. Not behind a 101: a pod that does not read its stdin may close the window for ever."""
+LOOKED_AT_S: Final = 1.0
+"""How often a connection is looked at."""
+UNACKNOWLEDGED_S: Final = 4.5
+"""For how long an API server may acknowledge nothing of what was sent to it: the way to it is gone then, and whoever
+waits hears of it, five to six seconds after it was sent. Not by TCP_USER_TIMEOUT: Linux also ends a connection by it
+whose reader has closed the window (an upload to a pod that takes its time), and a quiet one that has lost a single
+keepalive probe (net/ipv4/tcp_timer.c: `tcp_probe_timer`, `tcp_keepalive_timer`)."""
 
 _OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
@@ -56,8 +61,9 @@ class ConnectionUser(ResponseSink, Protocol):
     def on_complete(self) -> None:
         """The response is complete; the connection belongs to the pool again."""
 
-    def on_failure(self, code: Code, text: str, *, got_bytes: bool, was_reused: bool) -> None:
-        """The connection is lost. `got_bytes`: a byte of this response had arrived."""
+    def on_failure(self, code: Code, text: str, *, got_bytes: bool, is_way_gone: bool) -> None:
+        """The connection is lost. `got_bytes`: a byte of this response had arrived. `is_way_gone`: that need not be the
+        API server's doing: it was kept for too long, or nobody hears what is sent over it."""
 
     def on_writable(self) -> None:
         """The transport took what was written: credit may be returned."""
@@ -77,6 +83,9 @@ class KubeConnection(asyncio.BufferedProtocol):
     """Owned by the pool, lent to one exchange after the other."""
 
     __slots__ = (
+        "_acknowledged",
+        "_acknowledged_at",
+        "_has_written",
         "_is_end_announced",
         "_is_paused",
         "_owner",
@@ -95,6 +104,10 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._user: ConnectionUser | None = None
         self._is_end_announced = False
         self._is_paused = False
+        self._has_written = False
+        self._acknowledged = -1
+        """What the kernel has said since then."""
+        self._acknowledged_at = 0.0
         self.is_writable = True
         self.served = 0
         self.idle_since = 0.0
@@ -109,13 +122,13 @@ class KubeConnection(asyncio.BufferedProtocol):
     def begin(self, user: ConnectionUser, request: bytes, *, head_only: bool, upgrade: str) -> None:
         """Write a request head (and perhaps all of its body) for `user` and read the response for it."""
         self._user = user
-        if upgrade:
-            _set(self._transport.get_extra_info("socket"), socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 0)
         self._reader.start(user, head_only=head_only, upgrade=upgrade)
+        self._has_written = True
         self._transport.write(request)
 
     def write(self, data: bytes) -> None:
         """More of the request, or opaque bytes behind a 101."""
+        self._has_written = True
         self._transport.write(data)
 
     def pause_reading(self) -> None:
@@ -139,9 +152,28 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection now: the API server sees its client gone. The user hears nothing more."""
+        """Drop the connection now: the API server sees its client gone. The user hears nothing more.
+
+        What is still on the way goes too: a change that was given up is not executed when the way is back. Behind a 101
+        it may arrive: the program there has begun.
+        """
+        if self._user is not None and self._reader.state is not State.OPAQUE:
+            reset_on_close(self._transport)
         self._user = None
         self._transport.abort()
+
+    def look(self, now: float) -> None:
+        """Once in LOOKED_AT_S: end it when what was written is on its way for too long."""
+        if not self._has_written:
+            return
+        written = on_the_way(self._transport.get_extra_info("socket"))
+        if written is None or written.is_nothing:
+            self._has_written, self._acknowledged = False, -1
+        elif written.waits_for_room or written.acknowledged != self._acknowledged:
+            self._acknowledged, self._acknowledged_at = written.acknowledged, now
+        elif min(now - self._acknowledged_at, written.silent_ms / 1000) >= UNACKNOWLEDGED_S:
+            text = "the API server acknowledges nothing: the way to it is gone"
+            self._fail(text, got_bytes=self._reader.got_bytes, is_way_gone=True)
 
     # asyncio.BufferedProtocol
 
@@ -193,7 +225,7 @@ class KubeConnection(asyncio.BufferedProtocol):
                 raise BadResponse("the connection to the API server broke")
             reader.feed_eof()
         except BadResponse as broken:
-            user.on_failure(Code.UPSTREAM, str(broken), got_bytes=reader.got_bytes, was_reused=self.served > 0)
+            user.on_failure(Code.UPSTREAM, str(broken), got_bytes=reader.got_bytes, is_way_gone=self.served > 0)
         else:
             user.on_complete()
 
@@ -221,11 +253,12 @@ class KubeConnection(asyncio.BufferedProtocol):
         else:
             self._transport.abort()
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, *, got_bytes: bool = True, is_way_gone: bool = False) -> None:
         user, self._user = self._user, None
+        reset_on_close(self._transport)  # as in `abort`
         self._transport.abort()
         if user is not None:
-            user.on_failure(Code.UPSTREAM, text, got_bytes=True, was_reused=self.served > 0)
+            user.on_failure(Code.UPSTREAM, text, got_bytes=got_bytes, is_way_gone=is_way_gone)
         else:
             logger.warning("idle connection to the API server closed", extra={"reason": text})
 

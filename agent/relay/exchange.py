@@ -198,9 +198,9 @@ class Exchange:
         else:
             self._finish()
 
-    def on_failure(self, code: Code, text: str, *, got_bytes: bool, was_reused: bool) -> None:
+    def on_failure(self, code: Code, text: str, *, got_bytes: bool, is_way_gone: bool) -> None:
         self._connection = None
-        if self._refusal is None and not got_bytes and was_reused and self._may_repeat:
+        if self._refusal is None and not got_bytes and is_way_gone and self._may_repeat:
             self._context.counts.repeats_stale += 1
             self._attempts += 1
             self._context.pool.acquire(self, max_idle=0.0)

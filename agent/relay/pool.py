@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from agent.errors import Upstream
 from agent.relay import dial
 from agent.relay.addresses import Address, Addresses
-from agent.relay.connection import KubeConnection
+from agent.relay.connection import LOOKED_AT_S, KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
 from proto.aio import tasks
 from proto.errors import Code
@@ -155,7 +155,6 @@ class Pool:
         else:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
-            self._arm_sweep()
 
     def on_lost(self, connection: KubeConnection) -> None:
         """A connection is gone."""
@@ -205,8 +204,7 @@ class Pool:
         else:
             self._counts.dials += 1
             self._dialing -= 1
-            self._connections.add(connection)
-            self.on_idle(connection)
+            self._take(connection)
             self._dial_as_needed()
 
     async def _connect(self) -> KubeConnection:
@@ -250,8 +248,12 @@ class Pool:
         except (OSError, UnicodeError) as exc:
             logger.debug("the API server's Service is still no way to it", extra={"error": type(exc).__name__})
             return
-        self._connections.add(connection)
         self._answered(service)
+        self._take(connection)
+
+    def _take(self, connection: KubeConnection) -> None:
+        self._connections.add(connection)
+        self._arm_sweep()
         self.on_idle(connection)
 
     def _answered(self, address: Address) -> None:
@@ -274,12 +276,18 @@ class Pool:
 
     def _arm_sweep(self) -> None:
         if self._sweep is None and not self._is_closed:
-            self._sweep = asyncio.get_running_loop().call_later(1.0, self._run_sweep)
+            self._sweep = asyncio.get_running_loop().call_later(LOOKED_AT_S, self._run_sweep)
 
     def _run_sweep(self) -> None:
-        """Once a second while anything waits or idles: end what waited or idled too long."""
+        """Once a second while there is anything: end what waited or idled too long, and what nobody hears any more."""
         self._sweep = None
-        now = time.monotonic()
+        try:
+            self._look(time.monotonic())
+        finally:
+            if self._waiting or self._connections:
+                self._arm_sweep()
+
+    def _look(self, now: float) -> None:
         limits = self._limits
         for waiter, since in tuple(self._waiting.items()):
             if now - since < limits.queue_timeout:
@@ -292,8 +300,8 @@ class Pool:
                 break
             connection.abort()
             self._idle.remove(connection)
-        if self._waiting or self._idle:
-            self._arm_sweep()
+        for connection in tuple(self._connections):
+            connection.look(now)
 
 
 def _explain(error: OSError | UnicodeError) -> Upstream:

@@ -74,9 +74,9 @@ class TokenCheck:
         self._connection = None
         self._settle(self._status != 401)
 
-    def on_failure(self, code: Code, text: str, *, got_bytes: bool, was_reused: bool) -> None:
+    def on_failure(self, code: Code, text: str, *, got_bytes: bool, is_way_gone: bool) -> None:
         self._connection = None
-        if was_reused and not got_bytes and not self._was_repeated and self._told is not None:
+        if is_way_gone and not got_bytes and not self._was_repeated and self._told is not None:
             self._was_repeated = True
             self._context.pool.acquire(self, max_idle=0.0)
         else:

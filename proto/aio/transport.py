@@ -19,8 +19,10 @@ NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 that the kernel has already taken: 560 ms instead of 100 on an 8 MB/s link (facts/tunnels.md §6.5)."""
 USER_TIMEOUT_MS: Final = 20_000
 """Unacknowledged bytes for this long end the TCP connection. Pings notice earlier; this is for the rest of a batch."""
-KEEPALIVE_S: Final = (15, 5, 3)
-"""Idle seconds, interval seconds and count of TCP keepalive probes, for the time when nothing is sent."""
+KEEPALIVE_S: Final = (11, 3, 3)
+"""Idle seconds, interval seconds and count of TCP keepalive probes, for the time when nothing is sent: longer than
+between two pings. Linux goes by USER_TIMEOUT_MS instead of the count (net/ipv4/tcp_timer.c, `tcp_keepalive_timer`): all
+of them must fit into it, or a single lost one ends a quiet tunnel."""
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 """High-water mark of the asyncio transport: one batch."""
 

@@ -39,6 +39,11 @@ class ScriptedServer:
             await writer.drain()
 
 
+def drop(writer):
+    with contextlib.suppress(AttributeError):  # what asyncio's TLS has to say of one that its client has reset
+        writer.transport.abort()
+
+
 @contextlib.asynccontextmanager
 async def serving(handler, context=None):
     """`handler(reader, writer)` on a loopback port, which is yielded; at the end every connection and task is gone."""
@@ -49,7 +54,7 @@ async def serving(handler, context=None):
         writers.append(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await handler(reader, writer)
-        writer.transport.abort()
+        drop(writer)
 
     listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
     try:
@@ -59,7 +64,7 @@ async def serving(handler, context=None):
         for task in tasks:
             task.cancel()
         for writer in writers:
-            writer.transport.abort()
+            drop(writer)
         if tasks:
             await asyncio.wait(tasks)
         await listener.wait_closed()

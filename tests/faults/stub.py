@@ -2,7 +2,8 @@
 
 `?id=` names a request; a mutation counts as executed once its body is whole. `?size=` is the length of the answer's
 body, `?delay=` seconds before it, `?pace=` seconds between its pieces; `?every=` makes it an answer without end, a line
-of JSON each so many seconds. Callbacks only: no connection leaves a task behind.
+of JSON each so many seconds. `?unread=` seconds it reads nothing of a request's body. Callbacks only: no connection
+leaves a task behind.
 """
 
 import asyncio
@@ -106,12 +107,18 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
-        self._path = self._agent = ""
+        self._path = self._agent = self.asked = ""
         self._rest: Iterator[bytes] = iter(())
         self._is_paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._query: dict[str, list[str]] = {}
         self._digester = hashlib.sha256()
+
+    @property
+    def socket(self) -> socket.socket:
+        """What the kernel has of it."""
+        found: socket.socket = self._transport.get_extra_info("socket")
+        return found
 
     def abort(self) -> None:
         self._transport.abort()
@@ -161,8 +168,12 @@ class _Connection(asyncio.Protocol):
         self._path, self._query = parts.path, parse_qs(parts.query)
         self._digester = hashlib.sha256()
         if name := self._asked("id"):
+            self.asked = name
             self._stub.asked[name] += 1
             self._stub.served[self._agent] += 1
+        if unread := self._asked("unread"):
+            self._transport.pause_reading()
+            self._timer = asyncio.get_running_loop().call_later(float(unread), self._transport.resume_reading)
 
     def on_body(self, body: bytes) -> None:
         self._digester.update(body)

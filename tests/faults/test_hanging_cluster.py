@@ -9,7 +9,7 @@ import pytest
 from tests import harness
 from tests.e2e import measures
 from tests.faults import figures
-from tests.faults.rig import Client, FaultCluster, fault_cluster
+from tests.faults.rig import Answer, Client, FaultCluster, fault_cluster
 
 IN_FLIGHT = 1_000
 """What a cluster may have under way: hub.proxy.limits.ProxyLimits.per_cluster."""
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(120 + SAMPLES * 0.3)]
 
 CHANGE_S = 0.005
 REFUSED_S = 0.05
+REFUSALS_S = 20.0
+"""All of them; one that is let in would wait for two minutes."""
 GROWTH_MIB = 64.0
 
 
@@ -63,9 +65,12 @@ async def test_a_hanging_api_server_slows_no_other_cluster_and_fills_only_its_ow
         memory = {name: measures.resident_mib(pid) for name, pid in pids.items()}
         hung.stub.hangs = True
         async with asyncio.TaskGroup() as group:
-            waiting = await fill(hung, group)
+            ended: list[Answer] = []
+            waiting = await fill(hung, group, ended)
             p99 = await typical(clients, "meanwhile")
+            assert not ended, f"{len(ended)} of the requests that hang have ended: {ended[:3]}"
             refused_s = await refused(hung)
+            assert not ended, f"{len(ended)} of the requests that hang have ended: {ended[:3]}"
             grown = {name: measures.resident_mib(pid) - memory[name] for name, pid in pids.items()}
             for task in waiting:
                 task.cancel()
@@ -85,13 +90,15 @@ async def test_a_hanging_api_server_slows_no_other_cluster_and_fills_only_its_ow
     assert max(grown.values()) <= GROWTH_MIB
 
 
-async def fill(hung: FaultCluster, group: asyncio.TaskGroup) -> list["asyncio.Task[object]"]:
-    """Requests of several users until the cluster takes no more; the first of them is the bystander elsewhere."""
+async def fill(hung: FaultCluster, group: asyncio.TaskGroup, ended: list[Answer]) -> list["asyncio.Task[object]"]:
+    """Requests of several users until the cluster takes no more; the first of them is the bystander elsewhere.
+
+    `ended` gets the answers of those that do not wait."""
     waiting: list[asyncio.Task[object]] = []
     for number in range(0, IN_FLIGHT, OF_A_USER):
         token = await hung.user(f"user-{number}") if number else ""
         count = min(OF_A_USER, IN_FLIGHT - number)
-        waiting.append(group.create_task(hold(hung, token, count), name=f"user {number}"))
+        waiting.append(group.create_task(hold(hung, token, count, ended), name=f"user {number}"))
     started = time.monotonic()
     while sum(hung.stub.asked.values()) < IN_FLIGHT:
         assert time.monotonic() - started < 30, f"only {sum(hung.stub.asked.values())} requests have arrived"
@@ -99,17 +106,21 @@ async def fill(hung: FaultCluster, group: asyncio.TaskGroup) -> list["asyncio.Ta
     return waiting
 
 
-async def hold(hung: FaultCluster, token: str, count: int) -> None:
+async def hold(hung: FaultCluster, token: str, count: int, ended: list[Answer]) -> None:
     """So many requests of one user that wait for their answer, until cancelled."""
+
+    async def wait(number: int) -> None:
+        ended.append(await client.ask("GET", f"id=stuck-{number}"))
+
     async with hung.client(token) as client, asyncio.TaskGroup() as group:
         for number in range(count):
-            group.create_task(client.ask("GET", f"id=stuck-{number}"))
+            group.create_task(wait(number))
 
 
 async def refused(hung: FaultCluster) -> float:
     """What the next ones get, and within which time."""
     token = await hung.user("late")
-    async with hung.client(token) as client:
+    async with hung.client(token) as client, asyncio.timeout(REFUSALS_S):
         answers = [await client.ask("GET", "id=beyond") for _ in range(BEYOND)]
     for answer in answers:
         assert answer.status == 429, answer

@@ -4,14 +4,16 @@ import asyncio
 import gc
 import importlib.util
 import socket
+import struct
 import weakref
 
 import pytest
 
-from agent.relay.connection import UNACKNOWLEDGED_MS, KubeConnection
+from agent.relay.connection import KubeConnection
 from agent.relay.endpoint import KubeTrust
 from proto.aio import loop
 from tests.agent.apiserver import Pki, api_server
+from tests.agent.relay.stream import FakeTransport
 from tests.agent.waiting import until
 
 loop.run(asyncio.sleep(0))  # libuv's signal pipe, made by the first loop, lives as long as the process: no leak
@@ -26,6 +28,7 @@ class User:
         self.status = None
         self.body = b""
         self.ends = []
+        self.failures = []
 
     def on_head(self, status, headers, *, end):
         self.status = status
@@ -39,8 +42,9 @@ class User:
     def on_complete(self):
         self.ends.append("complete")
 
-    def on_failure(self, code, text, *, got_bytes, was_reused):
+    def on_failure(self, code, text, *, got_bytes, is_way_gone):
         self.ends.append("failure")
+        self.failures.append({"got_bytes": got_bytes, "is_way_gone": is_way_gone})
 
     def on_writable(self):
         pass
@@ -164,19 +168,149 @@ def test_a_lost_connection_is_freed_without_the_garbage_collector(tmp_path, run)
     assert transport.get_extra_info("socket") is None, "the connection holds what it has lost"
 
 
-async def test_what_an_api_server_may_leave_unacknowledged_is_bounded_but_behind_an_upgrade(tmp_path):
-    """The kernel's own view of the socket."""
-    pki = Pki(tmp_path)
+class Socket:
+    """What the kernel says of the bytes on the way; and whether it was told to forget what it has."""
+
+    def __init__(self):
+        self.probes = self.segments = self.acknowledged = self.unsent = 0
+        self.silent_ms = 60_000
+        self.forgets = False
+
+    def getsockopt(self, level, option, length):
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        return struct.pack(
+            "=3xB20xI28xI60xQ16xI", self.probes, self.segments, self.silent_ms, self.acknowledged, self.unsent
+        )
+
+    def setsockopt(self, level, option, value):
+        self.forgets |= (level, option, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class Transport(FakeTransport):
+    def __init__(self):
+        super().__init__()
+        self.socket = Socket()
+
+    def get_extra_info(self, name, default=None):
+        return self.socket if name == "socket" else default
+
+
+def asked():
+    """A connection that has written a request; its user, and its transport."""
+    connection, user, transport = KubeConnection(Owner()), User(), Transport()
+    connection.connection_made(transport)
+    connection.begin(user, b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade="")
+    return connection, user, transport
+
+
+def test_what_nobody_acknowledges_ends_the_connection_after_five_to_six_seconds():
+    connection, user, transport = asked()
+    transport.socket.segments = 1
+    for second in range(5):
+        connection.look(second + 0.5)
+    assert user.ends == []
+    connection.look(5.5)
+    assert user.ends == ["failure"]
+    assert transport.state == "aborted"
+    assert transport.socket.forgets
+
+
+def test_time_begins_anew_with_every_acknowledgement():
+    connection, user, transport = asked()
+    transport.socket.segments = 1
+    for second in range(60):
+        transport.socket.acknowledged = second // 4
+        connection.look(second)
+    transport.socket.segments = 0
+    connection.look(60)
+    transport.socket.segments = 1
+    connection.write(b"more")
+    for second in range(61, 66):
+        connection.look(second)
+    assert user.ends == []
+    connection.look(66)
+    assert user.ends == ["failure"]
+
+
+def test_who_has_no_room_may_take_its_time_as_long_as_it_answers():
+    connection, user, transport = asked()
+    kernel = transport.socket
+    kernel.unsent = 100_000
+    for second in range(600):
+        kernel.probes = second % 3
+        connection.look(second)
+    assert user.ends == []
+    kernel.probes = 3
+    for second in range(600, 604):
+        connection.look(second)
+    assert user.ends == []
+    connection.look(604)
+    assert user.ends == ["failure"]
+
+
+def test_a_way_that_goes_when_there_is_room_again_is_noticed():
+    connection, user, transport = asked()
+    transport.socket.unsent = 100_000
+    connection.look(0)
+    transport.socket.segments = 6
+    for second in range(1, 6):
+        connection.look(second)
+    assert user.ends == ["failure"]
+
+
+def test_who_answers_is_there_also_where_nothing_moves():
+    """It took its window back: that is no end of the way."""
+    connection, user, transport = asked()
+    transport.socket.segments, transport.socket.silent_ms = 1, 400
+    for second in range(60):
+        connection.look(second)
+    assert user.ends == []
+
+
+def test_only_the_way_is_gone_so_a_question_may_be_asked_again():
+    connection, user, transport = asked()
+    transport.socket.segments = 1
+    for second in range(6):
+        connection.look(second)
+    assert user.failures == [{"got_bytes": False, "is_way_gone": True}]
+
+
+def test_the_kernel_is_asked_only_behind_something_that_was_written():
+    connection, _, transport = asked()
+    connection.look(0)
+    transport.socket.getsockopt = None
+    connection.look(1)
+    connection.write(b"more")
+    with pytest.raises(TypeError):
+        connection.look(2)
+
+
+def test_a_change_that_is_given_up_is_not_executed_later():
+    connection, _, transport = asked()
+    connection.abort()
+    assert transport.state == "aborted"
+    assert transport.socket.forgets
+    idle = KubeConnection(Owner())
+    idle.connection_made(unused := Transport())
+    idle.abort()
+    assert unused.state == "aborted"
+    assert not unused.socket.forgets
+
+
+async def test_a_quiet_way_may_lose_probes(tmp_path):
+    """The kernel's own view of the socket: with a TCP_USER_TIMEOUT a single lost one would end it."""
+    pki, owner = Pki(tmp_path), Owner()
 
     async def quiet(head, reader, writer):
         await reader.read()
 
     async with api_server(pki, quiet) as (_, port):
-        for upgrade, expected in (("", UNACKNOWLEDGED_MS), ("SPDY/3.1", 0)):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: KubeConnection(Owner()), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
-            )
-            connection.begin(User(), b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade=upgrade)
-            sock = connection._transport.get_extra_info("socket")
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
-            connection.abort()
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: KubeConnection(owner), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
+        )
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        connection.abort()
+        await until(lambda: owner.lost)

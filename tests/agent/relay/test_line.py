@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+import pytest
+
 from agent.metrics import Counts
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
@@ -147,7 +149,8 @@ async def test_a_watch_arrives_event_by_event_and_dies_with_its_client(tmp_path)
             writer.write(b"4\r\n%b\r\n" % event)
             await writer.drain()
             await asyncio.sleep(0)
-        await reader.read()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
         closed.set()
         writer.close()
 

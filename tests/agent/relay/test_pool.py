@@ -162,6 +162,33 @@ async def test_connections_that_closed_while_idle_are_not_given(group):
     assert ask(pool).connection is None
 
 
+async def test_all_connections_are_looked_at_and_one_that_fails_does_not_end_that(group):
+    pool = OfflinePool(group)
+    looked = []
+    ask(pool)
+    connection = await pool.finish_dial()
+    assert pool._sweep is not None
+
+    class Curious:
+        def __init__(self, failure):
+            self.failure = failure
+
+        def look(self, now):
+            looked.append(now)
+            if self.failure:
+                raise self.failure
+
+    pool._connections = {Curious(None), Curious(ZeroDivisionError())}
+    first = pool._sweep
+    with pytest.raises(ZeroDivisionError):
+        pool._run_sweep()
+    first.cancel()
+    assert looked
+    assert pool._sweep is not None
+    pool._connections = {connection}
+    await pool.close()
+
+
 async def test_bytes_on_an_idle_connection_end_it(group):
     pool = OfflinePool(group)
     ask(pool)

@@ -54,7 +54,7 @@ async def test_a_cancelled_one_tells_nobody():
 async def test_on_a_connection_that_was_kept_for_too_long_it_is_asked_once_more():
     told = []
     pool, check = begun(told.append)
-    check.on_failure(Code.UPSTREAM, "closed", got_bytes=False, was_reused=True)
+    check.on_failure(Code.UPSTREAM, "closed", got_bytes=False, is_way_gone=True)
     assert (told, pool.waiters) == ([], [check])
-    check.on_failure(Code.UPSTREAM, "closed", got_bytes=False, was_reused=True)
+    check.on_failure(Code.UPSTREAM, "closed", got_bytes=False, is_way_gone=True)
     assert told == [None]

@@ -43,7 +43,8 @@ class ApiServer:
             if b"watch=1" in head:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
                 self.watchers.append(writer)
-                await reader.read()
+                with contextlib.suppress(ConnectionResetError):  # an agent whose client has gone
+                    await reader.read()
                 self.ended += 1
                 return
             if b"\r\nupgrade:" in head:

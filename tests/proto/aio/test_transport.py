@@ -35,6 +35,11 @@ def test_the_options_of_a_tunnel() -> None:
     assert sock.options[tcp, socket.TCP_NODELAY] == 1
     assert sock.options[tcp, socket.TCP_USER_TIMEOUT] == 20_000
     assert sock.options[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 1
+    idle, interval, count = (
+        sock.options[tcp, option] for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    )
+    last_probe_s = idle + interval * (count - 1)
+    assert last_probe_s < 20 <= last_probe_s + interval, "Linux ends it by the user timeout, however few were lost"
     assert sock.options[tcp, socket.TCP_NOTSENT_LOWAT] == 131_072
     assert writer.high == 65_536
 
