@@ -9,6 +9,9 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
+COMPILED := .compiled
+# What tests and benches start as hub, agent and riata: compiled, as in the images; interpreted where that cannot be.
+PROGRAMS = RIATA_PROGRAMS=$$(test ! -x $(COMPILED)/bin/riata-hub || echo $(CURDIR)/$(COMPILED)/bin)
 ARGS ?=
 FUZZ_SECONDS ?= 60
 PROCESSES ?= 2
@@ -86,6 +89,14 @@ manifests: sync ## make deploy/agent, deploy/hub and their reference from the He
 	@echo "Manifests: everything that is made from deploy/charts (a second)"
 	$(PY) -m deploy.render
 
+.PHONY: compiled
+compiled: sync ## hub, agent and riata with the request path as machine code, in .compiled (2 min cold, then seconds)
+	@echo "Compiled: the request path as machine code (2 min cold, then seconds)"
+	@$(PY) -m deploy.compiled $(COMPILED) $(ADVISORY)
+
+# Without a C compiler the rest goes on, interpreted.
+test e2e e2e-workers faults soak bench bench-workers bench-race bench-scale: ADVISORY := --advisory
+
 .PHONY: images
 images: sync ## make both images as OCI archives in dist/, without a container engine (needs mmdebstrap, see node-packages)
 	@echo "Images: riata-hub and riata-agent (a minute cold, then seconds)"
@@ -94,9 +105,9 @@ images: sync ## make both images as OCI archives in dist/, without a container e
 ##### checks
 
 .PHONY: test
-test: sync lint types imports kube node-packages ## everything that is proven, on real Kubernetes (25 min, all cold 35)
+test: sync lint types imports kube node-packages compiled ## everything that is proven, on real Kubernetes (25 min, all cold 35)
 	@echo "Tests: all of them, on real clusters, in $(PROCESSES) processes (about 25 min on 2 cores)"
-	$(PY) -m pytest tests $(SIDE_BY_SIDE) $(ARGS)
+	$(PROGRAMS) $(PY) -m pytest tests $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
 lint: sync ## ruff: rules and format
@@ -127,20 +138,20 @@ unit: sync ## tests that need no Kubernetes (about 2 min)
 	$(PY) -m pytest tests -m "not light and not full" --ignore=tests/e2e --ignore=tests/faults $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: e2e
-e2e: sync kube node-packages ## tests on real clusters
+e2e: sync kube node-packages compiled ## tests on real clusters
 	@echo "End-to-end tests: on real clusters (about 4 min)"
-	$(PY) -m pytest tests/e2e $(ARGS)
+	$(PROGRAMS) $(PY) -m pytest tests/e2e $(ARGS)
 
 .PHONY: e2e-workers
-e2e-workers: sync kube node-packages ## the tests on real clusters, against a hub with two worker processes
+e2e-workers: sync kube node-packages compiled ## the tests on real clusters, against a hub with two worker processes
 	@echo "End-to-end tests: on real clusters, the hub with two workers (about 5 min)"
-	RIATA_HUB_WORKERS=2 $(PY) -m pytest tests/e2e $(ARGS)
+	$(PROGRAMS) RIATA_HUB_WORKERS=2 $(PY) -m pytest tests/e2e $(ARGS)
 
 # Parts of it by name: ARGS="-k partition"; again as it was: RIATA_FAULTS_SEED=… in the environment.
 .PHONY: faults
-faults: sync kube ## every fault at length: KILLS=1000, HUB_KILLS=200, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
+faults: sync kube compiled ## every fault at length: KILLS=1000, HUB_KILLS=200, ROLLOUTS=10, LONG_WAY_MINUTES=30, PROOF_MINUTES=60; `make test` has each in short
 	@echo "Faults: killed, paused, cut off and slow agents, with a figure each (about 2 hours; 4 min within make test)"
-	RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_HUB_KILLS=$(HUB_KILLS) RIATA_FAULTS_HUB_KILLS_CLUSTERS=5000 \
+	$(PROGRAMS) RIATA_FAULTS_KILLS=$(KILLS) RIATA_FAULTS_HUB_KILLS=$(HUB_KILLS) RIATA_FAULTS_HUB_KILLS_CLUSTERS=5000 \
 	RIATA_FAULTS_ROLLOUTS=$(ROLLOUTS) RIATA_FAULTS_ROOM=1 RIATA_FAULTS_STORM_CLUSTERS=1000 RIATA_FAULTS_IDLE_CLUSTERS=200 \
 	RIATA_FAULTS_SLOW_READERS=1000 RIATA_FAULTS_SOAK_SECONDS=600 RIATA_FAULTS_SIMULATOR_SECONDS=300 \
 	RIATA_FAULTS_PAUSE_SECONDS=30 RIATA_FAULTS_SAMPLES=1000 \
@@ -149,9 +160,9 @@ faults: sync kube ## every fault at length: KILLS=1000, HUB_KILLS=200, ROLLOUTS=
 
 MINUTES ?= 10
 .PHONY: soak
-soak: sync ## traffic and faults for MINUTES=10, everything as before afterwards; then seeds in virtual time for as long
+soak: sync compiled ## traffic and faults for MINUTES=10, everything as before afterwards; then seeds in virtual time for as long
 	@echo "Soak: processes, then the simulator (10 min each, MINUTES)"
-	RIATA_FAULTS_SOAK_SECONDS=$$(( $(MINUTES) * 60 )) $(PY) -m pytest tests/faults/test_soak.py -s
+	$(PROGRAMS) RIATA_FAULTS_SOAK_SECONDS=$$(( $(MINUTES) * 60 )) $(PY) -m pytest tests/faults/test_soak.py -s
 	$(PY) -m tests.faults.simulator --seconds $$(( $(MINUTES) * 60 )) $(ARGS)
 
 .PHONY: docs
@@ -160,24 +171,24 @@ docs: sync ## check that documents and code agree
 	$(PY) -m pytest tests/docs $(ARGS)
 
 .PHONY: bench
-bench: sync ## measure throughput, latency and memory of hub and agent; compares with the last run
+bench: sync compiled ## measure throughput, latency and memory of hub and agent; compares with the last run
 	@echo "Bench: every figure of hub and agent on this machine (some minutes)"
-	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
+	go=$$($(PY) -m tests.kube.toolchain) && $(PROGRAMS) PATH="$$go:$$PATH" $(PY) -m tests.bench $(ARGS)
 
 .PHONY: bench-workers
-bench-workers: sync ## measure how throughput grows with the hub's worker processes; needs root; ARGS="--rounds N"
+bench-workers: sync compiled ## measure how throughput grows with the hub's worker processes; needs root; ARGS="--rounds N"
 	@echo "Bench: one, two and three workers in turn, each allowed a fifth of a core (about 2 min)"
-	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.workers $(ARGS)
+	go=$$($(PY) -m tests.kube.toolchain) && $(PROGRAMS) PATH="$$go:$$PATH" $(PY) -m tests.bench.workers $(ARGS)
 
 .PHONY: bench-race
-bench-race: sync ## race riata against Rancher's remotedialer and yamux on this machine; ARGS="--only TEXT --rounds N"
+bench-race: sync compiled ## race riata against Rancher's remotedialer and yamux on this machine; ARGS="--only TEXT --rounds N"
 	@echo "Race: every row three times on every way, one after the other (about 30 minutes)"
-	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.race $(ARGS)
+	go=$$($(PY) -m tests.kube.toolchain) && $(PROGRAMS) PATH="$$go:$$PATH" $(PY) -m tests.bench.race $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: sync ## one hub under 10, 100 and 1,000 clusters: memory, CPU, scrapes, reconnects; ARGS="--sizes 10,100"
+bench-scale: sync compiled ## one hub under 10, 100 and 1,000 clusters: memory, CPU, scrapes, reconnects; ARGS="--sizes 10,100"
 	@echo "Scale: up to 5,000 tunnels and 10,000 watches on one hub (up to 6 minutes)"
-	go=$$($(PY) -m tests.kube.toolchain) && PATH="$$go:$$PATH" $(PY) -m tests.bench.scale $(ARGS)
+	go=$$($(PY) -m tests.kube.toolchain) && $(PROGRAMS) PATH="$$go:$$PATH" $(PY) -m tests.bench.scale $(ARGS)
 
 .PHONY: fuzz
 fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZZ_SECONDS=60 each
@@ -190,5 +201,5 @@ fuzz: sync ## feed every fuzz target (tests/fuzz/fuzz_*.py) random bytes for FUZ
 .PHONY: clean
 clean: ## remove environment, caches and build products (the Kubernetes tools stay in the user's cache)
 	@echo "Clean: what the targets made in this directory (a second)"
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) $(COMPILED) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

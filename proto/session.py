@@ -382,7 +382,7 @@ class Session(Inbound):
         if self.is_open and self.liveness.unanswered_ping_at is None:
             self._ping_now(now)
 
-    def drain(self, deadline_s: float, code: Code, text: str, *, retry_s: float = 0.0, now: float) -> None:
+    def drain(self, deadline_s: float, code: Code, text: str, *, now: float, retry_s: float = 0.0) -> None:
         """Announce that we take no new streams; after `deadline_s` the session ends. Once.
 
         What the peer opened before it saw the announcement is still taken: the answer to a ping behind it shows when

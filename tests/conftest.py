@@ -250,6 +250,11 @@ def _is_ci() -> bool:
     return os.environ.get("CI") == "true"
 
 
+def pytest_report_header() -> str:
+    """Whether hub, agents and `riata` are compiled in this run."""
+    return f"programs: {os.environ.get('RIATA_PROGRAMS') or 'interpreted, of this environment'}"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the lists of what is skipped and of what is left behind."""
     skipped: list[str] = []

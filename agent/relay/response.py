@@ -74,6 +74,8 @@ class State(enum.Enum):
 class ResponseReader:
     """Reader of one connection; `start` arms it for one response, after which it is back in EXPECT_NOTHING."""
 
+    __deletable__ = ("_sink",)  # for mypyc (docs/adr/0025-compiled.md)
+
     __slots__ = (
         "_buffer",
         "_chunks",

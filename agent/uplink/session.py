@@ -22,6 +22,7 @@ from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
 from proto import causes, limits
 from proto.aio.transport import Transport
+from proto.aio.websocket import WebSocketTransport
 from proto.errors import ProtocolError, VersionMismatch, code_of
 from proto.facts import NodeFacts
 from proto.handshake import AgentHandshake, TrialNotOffered
@@ -145,7 +146,7 @@ class Opener:
 
     def _pins_in_use(self, transport: Transport) -> tuple[str, ...]:
         """What a proof names: the CA that this connection's chain ends in; every trusted one if that is not known."""
-        pin = transport.root_pin if isinstance(transport, wsclient.HubTransport) else ""
+        pin = wsclient.root_pin(transport.tls) if isinstance(transport, WebSocketTransport) else ""
         return (pin,) if pin in self._trust.pins else self._trust.pins
 
     async def _with_certificate(self, failure: ConnectFailed, proxy: Proxy | None) -> ConnectFailed:

@@ -61,17 +61,9 @@ class _Handshake(ClientConnection):
         super().data_received(data[: len(data) - len(self.early)])
 
 
-class HubTransport(WebSocketTransport):
-    """A WebSocket that knows under which CA it was opened."""
-
-    def __init__(self, connection: _Handshake) -> None:
-        super().__init__(connection.transport, is_server=False, early=connection.early)
-        self.root_pin = root_pin(connection.transport.get_extra_info("ssl_object"))
-        """Pin of the CA that the hub's verified chain ends in; empty when the TLS library does not tell."""
-
-
 def root_pin(tls: object) -> str:
-    """Of an `ssl.SSLObject` behind its handshake. The chain is public API only from Python 3.13 on."""
+    """Pin of the CA that the chain of an `ssl.SSLObject` ends in, behind its handshake; empty when the TLS library does
+    not tell. The chain is public API only from Python 3.13 on."""
     inner = getattr(tls, "_sslobj", None)
     if inner is None:
         return ""
@@ -79,7 +71,7 @@ def root_pin(tls: object) -> str:
     return spki_pin(chain[-1].public_bytes(_DER)) if chain else ""
 
 
-async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: Proxy | None) -> HubTransport:
+async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: Proxy | None) -> WebSocketTransport:
     """Connect, TLS, WebSocket handshake. Raises ConnectFailed for whatever went wrong. Safe to cancel."""
     through = proxy.address if proxy is not None else ""
     try:
@@ -101,7 +93,7 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
         connection.transport.abort()
         raise ConnectFailed(of_cause(causes.WEBSOCKET_OTHER, subprotocol=SUBPROTOCOL))
     assert isinstance(connection, _Handshake)
-    transport = HubTransport(connection)
+    transport = WebSocketTransport(connection.transport, is_server=False, early=connection.early)
     # The library's connection was told nothing of this; its tasks end as if its transport had.
     connection.connection_lost(None)
     return transport

@@ -5,20 +5,15 @@ it is made of, so that a change of the code costs seconds; delete the cache to t
 """
 
 import argparse
-import fcntl
-import hashlib
 import json
-import os
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from deploy import compiled, stages
 from deploy.images import debian, oci, wheels
 from deploy.images.debian import UID, BuildError
 from proto.versions import PRODUCT_VERSION
@@ -27,8 +22,6 @@ REPOSITORY: Final = Path(__file__).parents[2]
 LOCK: Final = REPOSITORY / "requirements" / "runtime.txt"
 SITE: Final = f"usr/local/lib/python{debian.PYTHON}/dist-packages"
 BYTES_MAX: Final = 120 * 1024 * 1024
-_KEPT: Final = 4
-"""Of each stage, the ones used last: several checkouts share the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +49,12 @@ IMAGES: Final = (
 
 def cache_root() -> Path:
     """The user's cache of layers and images."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "riata" / "images"
+    return stages.cache_root("images")
 
 
 def build(image: Image, cache: Path, *, tag: str = PRODUCT_VERSION) -> bytes:
     """The archive of `image`. Raises BuildError. Several at a time wait for each other."""
-    with _locked(cache):
+    with stages.locked(cache):
         base = _base(cache)
         packages = _packages(cache, base, image)
         product = _product(cache, base, image)
@@ -98,14 +90,14 @@ def _base(cache: Path) -> Path:
         debian.compile_all(directory / "root", library, f"/usr/lib/python{debian.PYTHON}")
         _write_layer(directory, directory / "root")
 
-    return _stage(cache, "base", [_file(debian.__file__), oci.architecture().encode()], make)
+    return stages.stage(cache, "base", [_file(debian.__file__), oci.architecture().encode()], make)
 
 
 def _downloaded(cache: Path) -> Path:
     def make(directory: Path) -> None:
         wheels.download(directory / "site", LOCK, oci.architecture())
 
-    return _stage(cache, "downloaded", [_file(wheels.__file__), _file(LOCK), oci.architecture().encode()], make)
+    return stages.stage(cache, "downloaded", [_file(wheels.__file__), _file(LOCK), oci.architecture().encode()], make)
 
 
 def _packages(cache: Path, base: Path, image: Image) -> Path:
@@ -123,15 +115,17 @@ def _packages(cache: Path, base: Path, image: Image) -> Path:
         (directory / "packages.txt").write_text("\n".join(names) + "\n")
 
     parts = [base.name.encode(), downloaded.name.encode(), "\n".join(names).encode()]
-    return _stage(cache, f"packages-{image.name}", parts, make)
+    return stages.stage(cache, f"packages-{image.name}", parts, make)
 
 
 def _product(cache: Path, base: Path, image: Image) -> Path:
+    why_not = compiled.obstacle(debian.PYTHON, debian.GLIBC)
+
     def make(directory: Path) -> None:
         tree = directory / "tree"
         target = tree / SITE
         target.mkdir(parents=True)
-        wheels.install_wheel(wheels.build_wheel(REPOSITORY, directory), target, image.packages)
+        wheels.install_wheel(_wheel(directory, why_not), target, image.packages)
         debian.compile_all(base / "root", target, f"/{SITE}")
         program = tree / image.program.lstrip("/")
         program.parent.mkdir(parents=True)
@@ -142,29 +136,20 @@ def _product(cache: Path, base: Path, image: Image) -> Path:
         _write_layer(directory, tree)
         shutil.rmtree(tree)
 
-    sources = [REPOSITORY / "pyproject.toml", REPOSITORY / "README.md", REPOSITORY / "LICENSE"]
-    for package in image.packages:
-        sources += sorted(
-            path for path in (REPOSITORY / package).rglob("*") if path.is_file() and path.suffix != ".pyc"
-        )
-    parts = [part for path in sources for part in (str(path.relative_to(REPOSITORY)).encode(), _file(path))]
-    return _stage(cache, f"product-{image.name}", [base.name.encode(), _file(__file__), *parts], make)
+    parts = [base.name.encode(), _file(__file__), _file(compiled.__file__), str(why_not).encode()]
+    parts += stages.sources(REPOSITORY, image.packages, compiled.HOOK)
+    return stages.stage(cache, f"product-{image.name}", parts, make)
 
 
-def _stage(cache: Path, name: str, parts: list[bytes], make: Callable[[Path], None]) -> Path:
-    """The directory of a stage, made when it is not there yet; it appears under its name only when it is whole."""
-    key = hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).hexdigest()[:16]
-    place = cache / f"{name}-{key}"
-    if not place.exists():
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as partial:
-            make(Path(partial))
-            Path(partial).rename(place)
-            Path(partial).mkdir()  # for its own end
-    os.utime(place)
-    by_use = sorted(cache.glob(f"{name}-{'?' * len(key)}"), key=lambda path: path.stat().st_mtime_ns)
-    for old in by_use[:-_KEPT]:
-        shutil.rmtree(old)
-    return place
+def _wheel(directory: Path, why_not: str | None) -> Path:
+    """Compiled, unless something speaks against it: it does the same then, for half more CPU."""
+    if why_not is not None:
+        print(f"  not compiled: {why_not}", flush=True)
+        return wheels.build_wheel(REPOSITORY, directory)
+    try:
+        return compiled.wheel(stages.cache_root("compiled"))
+    except compiled.CompileError as error:
+        raise BuildError(str(error)) from error
 
 
 def _write_layer(directory: Path, tree: Path) -> None:
@@ -181,14 +166,6 @@ def _layer(stage: Path) -> oci.Layer:
 def _file(path: str | Path | None) -> bytes:
     assert path is not None
     return Path(path).read_bytes()
-
-
-@contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: list[str]) -> int:

@@ -95,8 +95,8 @@ def _tops(found: Distribution) -> set[str]:
 
 
 def install_wheel(wheel: Path, target: Path, packages: Iterable[str]) -> None:
-    """Unpack `packages` and the metadata of the project's own wheel."""
-    wanted = tuple(f"{package}/" for package in packages)
+    """Unpack `packages`, what they are compiled to, and the metadata of the project's own wheel."""
+    wanted = tuple(start for package in packages for start in (f"{package}/", f"riata_{package}__mypyc."))
     with zipfile.ZipFile(wheel) as opened:
         for name in sorted(opened.namelist()):
             if name.startswith(wanted) or (".dist-info/" in name and not name.endswith("/RECORD")):

@@ -22,6 +22,8 @@ OnOpen = Callable[[LinkStream, StreamKind, StreamClass, Opening], StreamOwner | 
 class Delivery:
     """Calls the owners of one link's streams, its observer and its callbacks."""
 
+    __deletable__ = ("_link", "_on_end", "_on_open")  # for mypyc (docs/adr/0025-compiled.md)
+
     __slots__ = ("_link", "_observer", "_on_drain", "_on_end", "_on_message", "_on_open", "probes")
 
     def __init__(

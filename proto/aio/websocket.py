@@ -55,6 +55,11 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._feed(memoryview(early))
         self._resume()
 
+    @property
+    def tls(self) -> object:
+        """The TLS object of the connection, for what can be read from it; None without TLS and once it is gone."""
+        return self._transport.get_extra_info("ssl_object")
+
     # Transport
 
     def write(self, message: bytes) -> None:

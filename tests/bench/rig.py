@@ -7,16 +7,14 @@ import json
 import os
 import secrets
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from tests.harness import pki
+from tests.harness import pki, tools
 
-_BIN = Path(sys.executable).parent
 CLUSTER = "bench"
 HUB_READY = "hub.ready"
 
@@ -122,7 +120,14 @@ async def start_hub(
 async def init_hub(directory: Path) -> Path:
     """Set a hub up in a directory; returns the file with its administrator's token."""
     admin = directory / "admin.token"
-    command = [str(_BIN / "riata-hub"), "init", "--data", str(directory / "hub"), "--admin-token-file", str(admin)]
+    command = [
+        str(tools.programs() / "riata-hub"),
+        "init",
+        "--data",
+        str(directory / "hub"),
+        "--admin-token-file",
+        str(admin),
+    ]
     init = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     if await init.wait() != 0:
         raise RuntimeError("riata-hub init failed")
@@ -132,14 +137,14 @@ async def init_hub(directory: Path) -> Path:
 def hub_command(directory: Path, listen: str = "127.0.0.1:0") -> list[str]:
     """How the hub of a directory is run; it writes HUB_READY there once it listens."""
     where = ["--listen", listen, "--metrics-listen", "127.0.0.1:0", "--ready-file", str(directory / HUB_READY)]
-    return [str(_BIN / "riata-hub"), "serve", "--data", str(directory / "hub"), *where]
+    return [str(tools.programs() / "riata-hub"), "serve", "--data", str(directory / "hub"), *where]
 
 
 def agent_command(hub_url: str, ready: dict[str, Any], token: Path, kube: list[str]) -> list[str]:
     """How a cluster agent is run; `ready` is the hub's ready file, `kube` the flags of its API server."""
     hub = ["--hub-url", hub_url, "--hub-ca-file", ready["ca_file"], "--hub-ca-pin", ready["ca_pin"]]
     listen = ["--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-    return [str(_BIN / "riata-agent"), "cluster", *hub, "--token-file", str(token), *kube, *listen]
+    return [str(tools.programs() / "riata-agent"), "cluster", *hub, "--token-file", str(token), *kube, *listen]
 
 
 async def start(stack: contextlib.AsyncExitStack, log: Path, command: list[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import compiled
 from deploy.images import build, debian, oci, wheels
 from tests.deploy.conftest import Archives
 from tests.deploy.test_oci import files
@@ -53,6 +54,9 @@ def test_what_is_in_it(archives: Archives, image: build.Image) -> None:
     assert not ({"hub", "agent", "ctl", "tests", "deploy"} - set(image.packages)) & tops
     assert "usr/share/doc/libssl3/copyright" in names
     assert (f"{build.SITE}/hub/clusters/manifest.json" in names) is (image is HUB)
+    libraries = {name.removeprefix(f"{build.SITE}/").partition(".")[0] for name in names if "__mypyc." in name}
+    is_compiled = compiled.obstacle(debian.PYTHON, debian.GLIBC) is None
+    assert libraries == ({f"riata_{package}__mypyc" for package in image.packages} if is_compiled else set())
     sources = [name for name in names if name.endswith(".py") and name.startswith(f"{build.SITE}/proto/")]
     assert sources
     for name in sources:  # on a read-only disk nothing is compiled later

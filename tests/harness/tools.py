@@ -26,9 +26,16 @@ def kube(name: str) -> str:
     return str(layout.bin_dir() / name)
 
 
+def programs() -> Path:
+    """The directory with the hub and the agent under test: RIATA_PROGRAMS (`make test` names the compiled ones), else
+    this environment's, which are interpreted."""
+    return Path(os.environ.get("RIATA_PROGRAMS") or Path(sys.executable).parent)
+
+
 def console_script(name: str, package: str) -> list[str]:
-    """The command `name` of this environment; the package by itself where the project is not installed."""
-    script = Path(sys.executable).parent / name
+    """The command `name`; the package by itself where the project is not installed. `riata` is this environment's, for
+    its demo needs the checkout."""
+    script = (Path(sys.executable).parent if package == "ctl" else programs()) / name
     return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-m", package]
 
 

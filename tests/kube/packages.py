@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,14 @@ def missing() -> list[str]:
     found = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
     if busybox.obstacle():
         found.append(busybox.PACKAGE)
+    if shutil.which(_compiler()) is None:
+        found += ["gcc", "libc6-dev"]
     return found if _CNI.exists() else [*found, "containernetworking-plugins"]
+
+
+def _compiler() -> str:
+    """What this Python was compiled with, and compiles riata (deploy/compiled.py)."""
+    return (sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
 ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy"]
-ALL += ["busybox-static", "containernetworking-plugins"]
+ALL += ["busybox-static", "gcc", "libc6-dev", "containernetworking-plugins"]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _provide(path: Path) -> None:
-    for name in packages._PROGRAMS:
+    for name in (*packages._PROGRAMS, packages._compiler()):
         program(path / name, "true")
     (path / "busybox").write_bytes(elf(LOAD))
     (path / "busybox").chmod(0o755)

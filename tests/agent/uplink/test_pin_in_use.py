@@ -21,7 +21,7 @@ async def test_a_proof_names_the_ca_in_which_the_chain_ends(pki, tmp_path):
     context = ssl.create_default_context(cadata=both)
     async with websocket_hub(pki, lambda connection: connection.wait_closed()) as port:
         transport = await open_transport(settings(pki, port, tmp_path), context, None)
-        assert [transport.root_pin] == pins_of_pem(pki.ca_file.read_bytes())
+        assert [root_pin(transport.tls)] == pins_of_pem(pki.ca_file.read_bytes())
         transport.abort()
 
 

@@ -1,0 +1,100 @@
+"""`make compiled`: an environment beside .venv, with its packages, whose riata is compiled.
+
+`python -m deploy.compiled DIRECTORY [--advisory]`. Images are made of the same wheel (deploy/images), and `make test`
+runs it wherever it starts hub or agents. Compiling takes two minutes; the wheel stays in the user's cache under a hash
+of what it is made of. With --advisory it is no error that nothing can be compiled here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from packaging.version import Version
+
+from deploy import stages
+
+REPOSITORY: Final = Path(__file__).parents[1]
+HOOK: Final = "deploy/hatch_build.py"
+_PACKAGES: Final = ("hub", "agent", "proto", "ctl")
+_LIMIT_S: Final = 1500
+
+
+class CompileError(Exception):
+    """The wheel could not be made."""
+
+
+def obstacle(python: str = "", glibc: str = "") -> str | None:
+    """Why nothing can be compiled here, None when it can; names the cure. `python`, `glibc`: versions of where it shall
+    run, as "3.11" and "2.36"; empty for here."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python not in {"", here}:
+        return f"this is Python {here}, and it has to be {python}: make PYTHON=/path/to/python{python}"
+    ours = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    if glibc and (not ours or Version(ours) > Version(glibc)):
+        return f"this is glibc {ours}, and it must be no newer than {glibc}: build on an older system"
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"no C compiler ({compiler}): apt-get install gcc libc6-dev"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        return f"no {header}: apt-get install python3-dev"
+    return None
+
+
+def wheel(cache: Path) -> Path:
+    """The wheel for this machine and this Python. Raises CompileError. Several at a time wait for each other."""
+
+    def make(directory: Path) -> None:
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
+        environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"}
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+        if done.returncode != 0:
+            raise CompileError(done.stderr[-3000:])
+
+    parts = stages.sources(REPOSITORY, _PACKAGES, HOOK)
+    parts += [text.encode() for text in (sys.version, sysconfig.get_platform(), version("mypy"), version("setuptools"))]
+    with stages.locked(cache):
+        (made,) = stages.stage(cache, "wheel", parts, make).glob("*.whl")
+    return made
+
+
+def environment(directory: Path, compiled: Path) -> None:
+    """Make a virtual environment of the wheel and of this environment's packages."""
+    venv.create(directory, clear=True, symlinks=True, with_pip=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python"), "install", "--quiet"]
+    pip += ["--disable-pip-version-check", "--root-user-action=ignore", "--no-deps", str(compiled)]
+    subprocess.run(pip, check=True, timeout=_LIMIT_S)
+    # A path file adds a directory without reading the path files in it: of riata there is the compiled one only.
+    (site,) = directory.glob("lib/python3*/site-packages")
+    (site / "packages.pth").write_text(f"{sysconfig.get_path('platlib')}\n")
+
+
+def main(arguments: list[str]) -> int:
+    directory = Path(arguments[0])
+    why_not = obstacle()
+    if why_not is not None:
+        shutil.rmtree(directory, ignore_errors=True)  # what an older state was compiled to is not what anybody wants
+        is_error = "--advisory" not in arguments
+        print(f"{'error' if is_error else 'Compiled'}: riata cannot be compiled here: {why_not}", file=sys.stderr)
+        return int(is_error)
+    started = time.monotonic()
+    try:
+        environment(directory, wheel(stages.cache_root("compiled")))
+    except CompileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Compiled: {directory}/bin has riata, riata-hub and riata-agent ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

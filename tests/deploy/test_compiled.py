@@ -1,0 +1,99 @@
+"""What is compiled: which modules may be, and an environment of them."""
+
+import abc
+import asyncio
+import enum
+import importlib
+import inspect
+import subprocess
+import sys
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import compiled
+from deploy.hatch_build import groups
+
+PROJECT: dict[str, Any] = tomllib.loads((compiled.REPOSITORY / "pyproject.toml").read_text())
+FILES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+MODULES = [file.removesuffix(".py").replace("/", ".") for file in FILES]
+
+SOUND = {asyncio.BufferedProtocol, typing.Protocol, typing.NamedTuple, typing.Generic, abc.ABC}
+"""Bases that mypyc knows, and such as add nothing to an object."""
+
+
+def is_sound(base: type) -> bool:
+    if base.__module__ in MODULES or base in SOUND or base is object:
+        return base.__module__ in MODULES or base.__basicsize__ == object.__basicsize__
+    return issubclass(base, enum.Enum | BaseException | tuple) and base.__module__ in {"builtins", "enum"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_class_has_a_base_that_others_compile_or_interpret(name: str) -> None:
+    """mypyc takes such a class, and what it makes of it ends in a crash of the garbage collector: it does not know the
+    fields of the base, nor who else frees them (seen with a subclass of the websockets library's connection)."""
+    module = importlib.import_module(name)
+    for found in vars(module).values():
+        if inspect.isclass(found) and found.__module__ == name:
+            assert [base for base in found.__bases__ if not is_sound(base)] == [], found
+
+
+def test_what_the_rule_is_about_is_refused() -> None:
+    from agent.uplink import wsclient
+
+    assert "agent.uplink.wsclient" not in MODULES
+    assert not all(is_sound(base) for base in wsclient._Handshake.__bases__)
+
+
+def test_each_file_is_there_once_and_has_its_package_for_a_library() -> None:
+    assert sorted(set(FILES)) == FILES
+    assert all((compiled.REPOSITORY / file).is_file() for file in FILES)
+    made = groups(FILES)
+    assert [name for _, name in made] == ["riata_agent", "riata_hub", "riata_proto"]
+    assert sorted(file for files, _ in made for file in files) == FILES
+    assert all(file.startswith(f"{name.removeprefix('riata_')}/") for files, name in made for file in files)
+
+
+def test_an_older_python_and_a_newer_c_library_are_obstacles() -> None:
+    assert "has to be 3.9" in str(compiled.obstacle(python="3.9"))
+    assert "no newer than 2.1" in str(compiled.obstacle(glibc="2.1"))
+    assert compiled.obstacle(python=f"{sys.version_info.major}.{sys.version_info.minor}") == compiled.obstacle()
+
+
+def test_where_nothing_can_be_compiled_the_old_goes_and_only_without_advisory_it_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compiled, "obstacle", lambda: "no C compiler (cc): apt-get install gcc libc6-dev")
+    place = tmp_path / "environment"
+    place.mkdir()
+    assert compiled.main([str(place), "--advisory"]) == 0
+    assert not place.exists()
+    assert compiled.main([str(place)]) == 1
+    assert "error: riata cannot be compiled here: no C compiler (cc): apt-get" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(900)
+def test_the_environment_runs_what_is_compiled_and_carries_its_sources(tmp_path: Path) -> None:
+    """Takes the wheel from the cache where `make compiled` has been; makes it where not."""
+    why_not = compiled.obstacle()
+    if why_not is not None:
+        pytest.skip(f"needs a C compiler and Python's headers: {why_not}")
+    assert compiled.main([str(tmp_path / "it")]) == 0
+    ask = f"import importlib; print(*[importlib.import_module(name).__file__ for name in {MODULES!r}], sep='\\n')"
+    done = subprocess.run(
+        [tmp_path / "it" / "bin" / "python", "-I", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    files = [Path(line) for line in done.stdout.split()]
+    assert len(files) == len(MODULES)
+    for file, source in zip(files, FILES, strict=True):
+        assert file.suffix == ".so"
+        assert file.with_name(Path(source).name).is_file()
+        assert file.is_relative_to(tmp_path)
+    for program in ("riata", "riata-hub", "riata-agent"):
+        said = subprocess.run(
+            [tmp_path / "it" / "bin" / program, "--version"], capture_output=True, text=True, check=True
+        )
+        assert said.stdout.strip()
