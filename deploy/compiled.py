@@ -22,7 +22,7 @@ from deploy import stages
 
 REPOSITORY: Final = Path(__file__).parents[1]
 HOOK: Final = "deploy/hatch_build.py"
-_PACKAGES: Final = ("hub", "agent", "proto", "ctl")
+PACKAGES: Final = ("hub", "agent", "proto", "ctl")
 _LIMIT_S: Final = 1500
 
 
@@ -60,7 +60,7 @@ def wheel(cache: Path) -> Path:
         if done.returncode != 0:
             raise CompileError(done.stderr[-3000:])
 
-    parts = stages.sources(REPOSITORY, _PACKAGES, HOOK)
+    parts = stages.sources(REPOSITORY, PACKAGES, HOOK)
     parts += [text.encode() for text in (sys.version, sysconfig.get_platform(), version("mypy"), version("setuptools"))]
     with stages.locked(cache):
         (made,) = stages.stage(cache, "wheel", parts, make).glob("*.whl")

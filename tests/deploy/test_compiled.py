@@ -41,6 +41,23 @@ def test_no_class_has_a_base_that_others_compile_or_interpret(name: str) -> None
             assert [base for base in found.__bases__ if not is_sound(base)] == [], found
 
 
+def test_no_interpreted_class_has_a_compiled_base() -> None:
+    """It could not be made: TypeError when its module is imported."""
+    for package in compiled.PACKAGES:
+        for path in sorted((compiled.REPOSITORY / package).rglob("*.py")):
+            name = ".".join(path.relative_to(compiled.REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+            if name in MODULES or path.name == "__main__.py":
+                continue
+            for found in vars(importlib.import_module(name)).values():
+                if inspect.isclass(found) and found.__module__ == name:
+                    assert [base for base in found.__mro__ if base.__module__ in MODULES and not is_plain(base)] == []
+
+
+def is_plain(base: type) -> bool:
+    """What mypyc makes no native class of: a protocol, an enumeration, a named tuple, an exception."""
+    return bool(getattr(base, "_is_protocol", False)) or issubclass(base, enum.Enum | BaseException | tuple)
+
+
 def test_what_the_rule_is_about_is_refused() -> None:
     from agent.uplink import wsclient
 

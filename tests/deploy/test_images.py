@@ -80,38 +80,6 @@ def test_another_tag_is_another_image_of_the_same_layers(archives: Archives) -> 
     assert {name for name in files(one) if name.startswith("blobs/")} & set(files(other))
 
 
-def test_a_stage_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    def fails(directory: Path) -> None:
-        (directory / "half").write_text("")
-        raise debian.BuildError("no")
-
-    with pytest.raises(debian.BuildError):
-        build._stage(tmp_path, "base", [b"1"], fails)
-    assert list(tmp_path.iterdir()) == []
-
-    made = []
-
-    def works(directory: Path) -> None:
-        made.append(directory)
-        (directory / "whole").write_text("")
-
-    first = build._stage(tmp_path, "base", [b"1"], works)
-    assert build._stage(tmp_path, "base", [b"1"], works) == first
-    assert len(made) == 1
-    assert [each.name for each in first.iterdir()] == ["whole"]
-
-
-def test_of_each_stage_the_last_ones_are_kept(tmp_path: Path) -> None:
-    def works(directory: Path) -> None:
-        (directory / "whole").write_text("")
-
-    other = build._stage(tmp_path, "other", [b"1"], works)
-    first, *rest = [build._stage(tmp_path, "base", [bytes([number])], works) for number in range(4)]
-    build._stage(tmp_path, "base", [b"\0"], works)  # used again
-    newest = build._stage(tmp_path, "base", [b"new"], works)
-    assert set(tmp_path.iterdir()) == {other, first, *rest[1:], newest}
-
-
 def test_without_mmdebstrap_the_cure_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

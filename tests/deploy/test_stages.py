@@ -37,11 +37,12 @@ def test_what_could_not_be_made_is_not_there(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("thing-*"))
 
 
-def test_the_four_used_last_are_kept_and_other_stages_are_let_alone(tmp_path: Path) -> None:
-    other = stages.stage(tmp_path, "thing-of-another-kind", [b"a"], write)
-    places = [stages.stage(tmp_path, "thing", [bytes([number])], write) for number in range(6)]
-    assert [place.exists() for place in places] == [False, False, True, True, True, True]
-    assert other.exists()
+def test_of_each_stage_the_last_four_used_are_kept(tmp_path: Path) -> None:
+    other = stages.stage(tmp_path, "other", [b"1"], write)
+    first, *rest = [stages.stage(tmp_path, "base", [bytes([number])], write) for number in range(4)]
+    stages.stage(tmp_path, "base", [b"\0"], write)  # used again
+    newest = stages.stage(tmp_path, "base", [b"new"], write)
+    assert set(tmp_path.iterdir()) == {other, first, *rest[1:], newest}
 
 
 def test_sources_are_named_and_read_and_what_was_made_of_them_is_not(tmp_path: Path) -> None:
