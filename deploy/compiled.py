@@ -12,7 +12,6 @@ import sys
 import sysconfig
 import time
 import venv
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +38,8 @@ def obstacle(python: str = "", glibc: str = "") -> str | None:
     ours = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
     if glibc and (not ours or Version(ours) > Version(glibc)):
         return f"this is glibc {ours}, and it must be no newer than {glibc}: build on an older system"
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        return f"no C compiler ({compiler}): apt-get install gcc libc6-dev"
+    if shutil.which(_compiler()) is None:
+        return f"no C compiler ({_compiler()}): apt-get install gcc libc6-dev"
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         return f"no {header}: apt-get install python3-dev"
@@ -60,15 +58,33 @@ def wheel(cache: Path) -> Path:
         if done.returncode != 0:
             raise CompileError(done.stderr[-3000:])
 
-    parts = stages.sources(REPOSITORY, PACKAGES, HOOK)
-    parts += [text.encode() for text in (sys.version, sysconfig.get_platform(), version("mypy"), version("setuptools"))]
+        if _parts() != parts:  # what is interpreted would be of other sources than what is compiled
+            raise CompileError("the sources changed while they were compiled: run it again")
+
     with stages.locked(cache):
+        parts = _parts()
         (made,) = stages.stage(cache, "wheel", parts, make).glob("*.whl")
     return made
 
 
+def _parts() -> list[bytes]:
+    """All that the wheel depends on: sources, locked packages (mypy and setuptools among them), Python, compiler."""
+    compiler = subprocess.run([_compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
+    libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), libc.encode(), compiler]
+    return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *made_by]
+
+
+def _compiler() -> str:
+    return str(sysconfig.get_config_var("CC") or "cc").split()[0]
+
+
 def environment(directory: Path, compiled: Path) -> None:
-    """Make a virtual environment of the wheel and of this environment's packages."""
+    """Make a virtual environment of the wheel and of this environment's packages. One that is there stays as it is:
+    somebody may be running it."""
+    mark = directory / ".made-of"
+    if mark.exists() and mark.read_text() == str(compiled):
+        return
     venv.create(directory, clear=True, symlinks=True, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python"), "install", "--quiet"]
     pip += ["--disable-pip-version-check", "--root-user-action=ignore", "--no-deps", str(compiled)]
@@ -76,6 +92,7 @@ def environment(directory: Path, compiled: Path) -> None:
     # A path file adds a directory without reading the path files in it: of riata there is the compiled one only.
     (site,) = directory.glob("lib/python3*/site-packages")
     (site / "packages.pth").write_text(f"{sysconfig.get_path('platlib')}\n")
+    mark.write_text(str(compiled))
 
 
 def main(arguments: list[str]) -> int:

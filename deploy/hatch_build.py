@@ -35,6 +35,13 @@ class CompilingHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and add what came of it to the wheel. Raises RuntimeError with the compiler's words."""
         self._place = Path(tempfile.mkdtemp(prefix="riata-compiled-"))
+        try:
+            self._compile(build_data)
+        except BaseException:
+            shutil.rmtree(self._place)
+            raise
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
         tree = self._place / "tree"
         unwanted = shutil.ignore_patterns("__pycache__", "*.so")
         for package in self.build_config.packages:
@@ -59,12 +66,17 @@ def groups(modules: list[str]) -> list[tuple[list[str], str]]:
     return [([path for path in modules if path.startswith(f"{package}/")], f"riata_{package}") for package in packages]
 
 
+def _linker() -> str:
+    """Python's own may look for libraries where Python is (pyenv's does), which is nowhere in an image."""
+    return f"{(sysconfig.get_config_var('CC') or 'cc').split()[0]} -shared"
+
+
 def _run(command: list[str], directory: Path) -> None:
-    # Python's own flags ask for debugging symbols, with the names of temporary directories in them.
-    environment = {**os.environ, "LDFLAGS": "-s"}
+    # Python's own flags ask for debugging symbols, and those, and what the linker makes of them, name the temporary
+    # directory: the same sources would not give the same library twice.
+    environment = {**os.environ, "CFLAGS": "-g0", "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": _linker()}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
     )
     if done.returncode != 0:
-        shutil.rmtree(directory.parent)
         raise RuntimeError("mypyc: " + (done.stdout + done.stderr)[-3000:])

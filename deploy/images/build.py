@@ -120,12 +120,13 @@ def _packages(cache: Path, base: Path, image: Image) -> Path:
 
 def _product(cache: Path, base: Path, image: Image) -> Path:
     why_not = compiled.obstacle(debian.PYTHON, debian.GLIBC)
+    ready = _compiled(cache) if why_not is None else None
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
         target = tree / SITE
         target.mkdir(parents=True)
-        wheels.install_wheel(_wheel(directory, why_not), target, image.packages)
+        wheels.install_wheel(ready or wheels.build_wheel(REPOSITORY, directory), target, image.packages)
         debian.compile_all(base / "root", target, f"/{SITE}")
         program = tree / image.program.lstrip("/")
         program.parent.mkdir(parents=True)
@@ -136,18 +137,19 @@ def _product(cache: Path, base: Path, image: Image) -> Path:
         _write_layer(directory, tree)
         shutil.rmtree(tree)
 
-    parts = [base.name.encode(), _file(__file__), _file(compiled.__file__), str(why_not).encode()]
+    parts = [
+        base.name.encode(),
+        _file(__file__),
+        _file(compiled.__file__),
+        (ready.parent.name if ready else "").encode(),
+    ]
     parts += stages.sources(REPOSITORY, image.packages, compiled.HOOK)
     return stages.stage(cache, f"product-{image.name}", parts, make)
 
 
-def _wheel(directory: Path, why_not: str | None) -> Path:
-    """Compiled, unless something speaks against it: it does the same then, for half more CPU."""
-    if why_not is not None:
-        print(f"  not compiled: {why_not}", flush=True)
-        return wheels.build_wheel(REPOSITORY, directory)
+def _compiled(cache: Path) -> Path:
     try:
-        return compiled.wheel(stages.cache_root("compiled"))
+        return compiled.wheel(cache.parent / "compiled")
     except compiled.CompileError as error:
         raise BuildError(str(error)) from error
 
@@ -174,6 +176,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tag", default=PRODUCT_VERSION, help="tag of both images")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
+    if why_not := compiled.obstacle(debian.PYTHON, debian.GLIBC):
+        print(f"  not compiled, which costs half more CPU: {why_not}", flush=True)
     try:
         for image in IMAGES:
             started = time.monotonic()

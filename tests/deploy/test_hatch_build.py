@@ -42,6 +42,16 @@ def test_the_wheel_gets_the_library_and_a_door_for_each_module_and_the_tree_gets
     assert not any(Path(source).exists() for source in data["force_include"])
 
 
+def test_the_same_sources_give_the_same_bytes(project: Path) -> None:
+    made = []
+    for _ in range(2):
+        building, data = hook(project, ["proto/small.py"]), {"force_include": {}}
+        building.initialize("standard", data)
+        made.append({name: Path(source).read_bytes() for source, name in data["force_include"].items()})
+        building.finalize("standard", data, "")
+    assert made[0] == made[1]
+
+
 def test_what_does_not_compile_is_said_and_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "proto" / "small.py").write_text(SOURCE.replace("number * 2", "'two'"))
     places = []

@@ -56,7 +56,7 @@ async def refused(cluster: FaultCluster) -> None:
 
 @pytest.mark.parametrize("mode", ["cluster", "node"])
 async def test_it_ends_no_program(mode: str) -> None:
-    seed = figures.seed()
+    seed = figures.seed()  # without RIATA_PROGRAMS, by hand, it says something of the sources only
     dice = random.Random(seed)
     async with (
         harness.hub(program=collecting("hub")) as hub,
