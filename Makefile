@@ -10,7 +10,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SYNCED := $(VENV)/.synced
 COMPILED := .compiled
-# What tests and benches start as hub, agent and riata: compiled, as in the images; interpreted where that cannot be.
+# What tests and benches start as hub and agent: compiled, as in the images; interpreted where that cannot be.
 PROGRAMS = RIATA_PROGRAMS=$$(test ! -x $(COMPILED)/bin/riata-hub || echo $(CURDIR)/$(COMPILED)/bin)
 ARGS ?=
 FUZZ_SECONDS ?= 60

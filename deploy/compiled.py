@@ -18,15 +18,14 @@ from typing import Final
 from packaging.version import Version
 
 from deploy import stages
+from deploy.hatch_build import compiler
+from deploy.images import wheels
+from deploy.images.debian import BuildError
 
 REPOSITORY: Final = Path(__file__).parents[1]
 HOOK: Final = "deploy/hatch_build.py"
 PACKAGES: Final = ("hub", "agent", "proto", "ctl")
-_LIMIT_S: Final = 1500
-
-
-class CompileError(Exception):
-    """The wheel could not be made."""
+_LIMIT_S: Final = 300
 
 
 def obstacle(python: str = "", glibc: str = "") -> str | None:
@@ -38,8 +37,8 @@ def obstacle(python: str = "", glibc: str = "") -> str | None:
     ours = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
     if glibc and (not ours or Version(ours) > Version(glibc)):
         return f"this is glibc {ours}, and it must be no newer than {glibc}: build on an older system"
-    if shutil.which(_compiler()) is None:
-        return f"no C compiler ({_compiler()}): apt-get install gcc libc6-dev"
+    if shutil.which(compiler()) is None:
+        return f"no C compiler ({compiler()}): apt-get install gcc libc6-dev"
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         return f"no {header}: apt-get install python3-dev"
@@ -47,19 +46,12 @@ def obstacle(python: str = "", glibc: str = "") -> str | None:
 
 
 def wheel(cache: Path) -> Path:
-    """The wheel for this machine and this Python. Raises CompileError. Several at a time wait for each other."""
+    """The wheel for this machine and this Python. Raises BuildError. Several at a time wait for each other."""
 
     def make(directory: Path) -> None:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
-        environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"}
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
-        if done.returncode != 0:
-            raise CompileError(done.stderr[-3000:])
-
+        wheels.build_wheel(REPOSITORY, directory, is_compiled=True)
         if _parts() != parts:  # what is interpreted would be of other sources than what is compiled
-            raise CompileError("the sources changed while they were compiled: run it again")
+            raise BuildError("the sources changed while they were compiled: run it again")
 
     with stages.locked(cache):
         parts = _parts()
@@ -69,14 +61,10 @@ def wheel(cache: Path) -> Path:
 
 def _parts() -> list[bytes]:
     """All that the wheel depends on: sources, locked packages (mypy and setuptools among them), Python, compiler."""
-    compiler = subprocess.run([_compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
+    said = subprocess.run([compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
     libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), libc.encode(), compiler]
+    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), libc.encode(), said]
     return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *made_by]
-
-
-def _compiler() -> str:
-    return str(sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 def environment(directory: Path, compiled: Path) -> None:
@@ -106,7 +94,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     try:
         environment(directory, wheel(stages.cache_root("compiled")))
-    except CompileError as error:
+    except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"Compiled: {directory}/bin has riata, riata-hub and riata-agent ({time.monotonic() - started:.0f} s)")

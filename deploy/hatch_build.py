@@ -66,15 +66,17 @@ def groups(modules: list[str]) -> list[tuple[list[str], str]]:
     return [([path for path in modules if path.startswith(f"{package}/")], f"riata_{package}") for package in packages]
 
 
-def _linker() -> str:
-    """Python's own may look for libraries where Python is (pyenv's does), which is nowhere in an image."""
-    return f"{(sysconfig.get_config_var('CC') or 'cc').split()[0]} -shared"
+def compiler() -> str:
+    """The program that this Python was compiled with."""
+    return str(sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 def _run(command: list[str], directory: Path) -> None:
     # Python's own flags ask for debugging symbols, and those, and what the linker makes of them, name the temporary
-    # directory: the same sources would not give the same library twice.
-    environment = {**os.environ, "CFLAGS": "-g0", "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": _linker()}
+    # directory: the same sources would not give the same library twice. Its own linker line may look for libraries
+    # where Python is (pyenv's does), which is nowhere in an image.
+    flags = {"CFLAGS": "-g0", "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": f"{compiler()} -shared"}
+    environment = {**os.environ, **flags}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
     )

@@ -120,7 +120,7 @@ def _packages(cache: Path, base: Path, image: Image) -> Path:
 
 def _product(cache: Path, base: Path, image: Image) -> Path:
     why_not = compiled.obstacle(debian.PYTHON, debian.GLIBC)
-    ready = _compiled(cache) if why_not is None else None
+    ready = compiled.wheel(cache.parent / "compiled") if why_not is None else None
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
@@ -145,13 +145,6 @@ def _product(cache: Path, base: Path, image: Image) -> Path:
     ]
     parts += stages.sources(REPOSITORY, image.packages, compiled.HOOK)
     return stages.stage(cache, f"product-{image.name}", parts, make)
-
-
-def _compiled(cache: Path) -> Path:
-    try:
-        return compiled.wheel(cache.parent / "compiled")
-    except compiled.CompileError as error:
-        raise BuildError(str(error)) from error
 
 
 def _write_layer(directory: Path, tree: Path) -> None:

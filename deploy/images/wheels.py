@@ -1,6 +1,7 @@
 """The Python packages of an image: what its own modules import and what that needs, from the lock file; the wheel."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ PLATFORMS: Final = {
 """Debian 12 has glibc 2.36."""
 _UNWANTED: Final = ("RECORD", "REQUESTED", "direct_url.json", "__pycache__")
 _LIMIT_S: Final = 600
+_COMPILE_S: Final = 1500
 
 
 def download(target: Path, lock: Path, architecture: str) -> None:
@@ -103,10 +105,13 @@ def install_wheel(wheel: Path, target: Path, packages: Iterable[str]) -> None:
                 opened.extract(name, target)
 
 
-def build_wheel(repository: Path, directory: Path) -> Path:
-    """The project's wheel, made in `directory`. Raises BuildError."""
+def build_wheel(repository: Path, directory: Path, *, is_compiled: bool = False) -> Path:
+    """The project's wheel, made in `directory`; `is_compiled`: with deploy/hatch_build.py. Raises BuildError."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1" if is_compiled else "0"}
+    done = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=_COMPILE_S, check=False
+    )
     if done.returncode != 0:
         raise BuildError(f"hatchling: {done.stderr[-2000:]}")
     (wheel,) = directory.glob("*.whl")

@@ -14,7 +14,7 @@ SOURCE = "def double(number: int) -> int:\n    return number * 2\n"
 
 def hook(root: Path, modules: list[str]) -> CompilingHook:
     config: Any = SimpleNamespace(packages=["proto"])
-    return CompilingHook(str(root), {"modules": modules}, config, SimpleNamespace(), str(root), "wheel")  # type: ignore[arg-type]
+    return CompilingHook(str(root), {"modules": modules}, config, SimpleNamespace(), str(root), "wheel")
 
 
 @pytest.fixture

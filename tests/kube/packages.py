@@ -46,7 +46,7 @@ def missing() -> list[str]:
 
 
 def _compiler() -> str:
-    """What this Python was compiled with, and compiles riata (deploy/compiled.py)."""
+    """As deploy.hatch_build.compiler, which needs more than the standard library."""
     return (sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
