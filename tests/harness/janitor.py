@@ -1,5 +1,6 @@
 """Removes what dead runs left behind. It knows them by their unique names and unlocked directories, nothing else."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -22,8 +23,9 @@ def sweep(root: Path) -> None:
     for directory in sorted(root.glob("r??????")):
         _sweep_one(directory)
     for staging in root.glob(".r??????"):
-        if staging.stat().st_mtime + _STAGING_LIFE_S < _wall_clock():
-            shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another run has just given it its name
+            if staging.stat().st_mtime + _STAGING_LIFE_S < _wall_clock():
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def _wall_clock() -> float:
