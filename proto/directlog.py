@@ -31,7 +31,7 @@ class DirectLog:
     def record(self, logger: str, event: str, fields: Mapping[str, object]) -> bool:
         """Keep a record of level info for the next `flush`; False when it must go the long way (not plain ASCII)."""
         line = _RECORD.encode(fields)
-        if not line.isascii() or b"\x7f" in line:
+        if not line.isascii() or line.find(b"\x7f") >= 0:
             return False
         if not self._lines:
             # One clock reading for the records of one turn of the loop: they were made within it.

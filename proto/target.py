@@ -22,12 +22,12 @@ def fault(target: bytes) -> str | None:
         return "request target without a leading slash"
     if target.translate(None, _CHARS):
         return "illegal character in the request target"
-    has_escape = b"%" in target
+    has_escape = target.find(b"%") >= 0  # `in` raises and catches a TypeError first: bytes may hold integers
     if has_escape and _BAD_ESCAPE.search(target) is not None:
         return "illegal escape in the request target"
     path = target.partition(b"?")[0]
     # Most paths hold none of these; the expression visits every byte.
-    if (has_escape or b"/." in path or b"\\" in path) and _DOTS.search(path) is not None:
+    if (has_escape or path.find(b"/.") >= 0 or path.find(b"\\") >= 0) and _DOTS.search(path) is not None:
         return "dot segment in the request path"
     return None
 

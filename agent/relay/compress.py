@@ -34,8 +34,6 @@ def is_worth(request: HttpRequest, status: int, headers: Headers, rtt_s: float |
     round trip to the hub lately."""
     if status != 200 or request.method != "GET" or request.upgrade or request.ext.get(compression.KEY) == 0:
         return False
-    if rtt_s is not None and rtt_s < NEAR_S and _WATCH.search(request.path) and _WITH_LIST not in request.path:
-        return False
     kind = b""
     for name, value in headers:
         if name == b"content-length":
@@ -45,4 +43,6 @@ def is_worth(request: HttpRequest, status: int, headers: Headers, rtt_s: float |
             kind = value.partition(b";")[0].strip().lower()
         elif name == b"content-encoding":
             return False
+    if rtt_s is not None and rtt_s < NEAR_S and _WATCH.search(request.path) and _WITH_LIST not in request.path:
+        return False
     return kind in _TYPES or kind.endswith(_SUFFIXES)

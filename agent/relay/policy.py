@@ -95,9 +95,9 @@ class Policy:
             raise Refused("method", "the method is not allowed by this cluster's agent")
         if not target.is_valid(request.path):
             raise Refused("target", "the request target is not allowed by this cluster's agent")
-        if fault := headers.fault(request.headers):
-            raise Refused("header", fault)
         passed, user, groups = _sort(request.headers)
+        if fault := headers.values_fault([value for _, value in passed]):
+            raise Refused("header", fault)
         self._check_identity(user, groups)
         if request.upgrade:
             _check_upgrade(request, passed)
@@ -150,6 +150,8 @@ def _sort(fields: Headers) -> tuple[list[tuple[bytes, bytes]], list[bytes], list
                 raise Refused("header", f"the header {name.decode()!r} is ambiguous or malformed")
             single.add(name)
         elif name not in _PASSED_ON:
+            if not headers.valid_name(name):
+                raise Refused("header", "a header name is empty or has an illegal character")
             if headers.is_identity(name) or headers.is_hop_by_hop(name) or name in _NEVER:
                 raise Refused("header", f"the header {name.decode()[:64]!r} is not the hub's to set")
             continue

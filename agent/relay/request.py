@@ -7,6 +7,7 @@ from proto.messages import Headers, HttpRequest
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+_END: Final = b"\r\n"
 _EMPTY_BODY: Final = (b"content-length", b"0")
 
 
@@ -30,14 +31,12 @@ def head_bytes(
         fields.append((b"upgrade", request.upgrade.encode()))
     if authorization:
         fields.append((b"authorization", authorization))
-    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (
-        request.method.encode(),
-        endpoint.base_path,
-        request.path,
-        endpoint.authority,
-        lines,
-    )
+    method = request.method.encode()
+    parts = [method, b" ", endpoint.base_path, request.path, b" HTTP/1.1\r\nhost: ", endpoint.authority, _END]
+    for name, value in fields:
+        parts.extend((name, b": ", value, _END))
+    parts.append(_END)
+    return b"".join(parts)
 
 
 def chunk(piece: bytes) -> bytes:

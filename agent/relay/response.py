@@ -33,7 +33,7 @@ _HEAD: Final = re.compile(
 )
 _FIELD: Final = re.compile(rb"\n([^:]+):[ \t]*([^\r]*)\r")
 """A line of a head that `_HEAD` has let pass."""
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+LENGTH_DIGITS_MAX: Final = 18
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"upgrade", b""))
 
@@ -363,6 +363,6 @@ def _take_coding(framing: _Framing, value: bytes) -> None:
 
 
 def _take_length(framing: _Framing, value: bytes) -> None:
-    if framing.length is not None or not _LENGTH.fullmatch(value):
+    if framing.length is not None or not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
         raise BadResponse("the API server sent an ambiguous content length")
     framing.length = int(value)

@@ -20,6 +20,7 @@ from hub import errors, health, status
 from hub.api import agents, ca, cleanups, clusters, grants, jointokens, manifests, nodes, openapi, registration, tokens
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
+from hub.auth.bearer import Bearer
 from hub.auth.principal import Principal
 from hub.edge.application import TUNNEL_PATH
 from hub.store.model import RevisionConflict, StoreError
@@ -111,7 +112,7 @@ def _authenticate(services: Services, route: Route, request: web.Request) -> Pri
         if services.join_token_index.presented(bearer) is None:
             raise errors.Unauthenticated
         return None
-    principal = services.authenticator.authenticate(bearer)
+    principal = services.authenticator.authenticate(Bearer(bearer))
     request[_PRINCIPAL] = principal
     if route.who is Who.HUB_ADMIN and not principal.is_admin:
         raise errors.PermissionDenied(

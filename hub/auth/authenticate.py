@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from hub.auth import bearer as bearer_tokens
+from hub.auth.bearer import USER_PREFIX, Bearer, matches
 from hub.auth.principal import Principal
 from hub.auth.tokens import TokenIndex, TokenRecord
 from hub.clock import Clock
@@ -33,14 +33,14 @@ class Authenticator:
         self._principals: dict[str, tuple[TokenRecord, Principal]] = {}
         self._version = -1
 
-    def authenticate(self, bearer: bytes) -> Principal:
+    def authenticate(self, bearer: Bearer) -> Principal:
         """The caller behind a token. Raises Unauthenticated with one text for malformed, unknown, expired and revoked:
         the difference would only help someone who guesses."""
-        presented = bearer_tokens.parse(bearer)
-        if presented is None or presented.prefix != bearer_tokens.USER_PREFIX:
+        presented = bearer.presented
+        if presented is None or presented.prefix != USER_PREFIX:
             raise Unauthenticated
         record = self._tokens.get(presented.id)
-        if not bearer_tokens.matches(presented, record.digest if record else None) or record is None:
+        if not matches(presented, record.digest if record else None) or record is None:
             raise Unauthenticated
         if record.is_expired(self._clock()):
             raise Unauthenticated

@@ -60,6 +60,29 @@ def parse(bearer: bytes) -> Presented | None:
     return Presented(prefix.decode(), token_id.decode(), hashlib.sha256(secret).digest())
 
 
+class Bearer:
+    """A credential as a caller sent it. It is read once, however often it is checked: `presented` lives as long as it
+    does, which is as long as the caller's connection remembers its last request."""
+
+    __slots__ = ("_is_read", "_presented", "text")
+
+    def __init__(self, text: bytes) -> None:
+        """`text` empty: no usable credential."""
+        self.text = text
+        self._is_read = False
+        self._presented: Presented | None = None
+
+    def __repr__(self) -> str:
+        return "<Bearer>"
+
+    @property
+    def presented(self) -> Presented | None:
+        """As `parse`."""
+        if not self._is_read:
+            self._is_read, self._presented = True, parse(self.text)
+        return self._presented
+
+
 def matches(presented: Presented, digest: bytes | None) -> bool:
     """Constant-time comparison; `digest` None (no such record) costs the same and is never equal."""
     is_equal = hmac.compare_digest(presented.digest, _NO_DIGEST if digest is None else digest)

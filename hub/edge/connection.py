@@ -176,7 +176,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
             self._pause_reading()  # who does not read the last answer gets no further one: `_await_next` goes on
             return
         buffer = self._buffer
-        if buffer[:1] in b"\r\n":
+        if buffer and buffer[0] in b"\r\n":
             self._skip_blank_lines()
         end = buffer.find(b"\r\n\r\n", max(self._scanned - 3, 0))
         try:

@@ -21,7 +21,7 @@ _BODILESS: Final = frozenset({b"GET", b"HEAD"})
 _RELEVANT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, init=False)
 class Request:
     """A request whose framing is certain. `received_at` is on time.monotonic; `length` may be CHUNKED."""
 
@@ -39,8 +39,39 @@ class Request:
     """Lower-case names that the client listed in `Connection`."""
     received_at: float
     peer: str
-    memo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    memo: dict[str, Any]
     """What was derived from the fields alone; shared by requests of one connection with the very same fields."""
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        fields: Fields,
+        host: bytes,
+        length: int,
+        is_keep_alive: bool,
+        expects_continue: bool,
+        upgrade: str,
+        connection_tokens: tuple[bytes, ...],
+        received_at: float,
+        peer: str,
+        memo: dict[str, Any] | None = None,
+    ) -> None:
+        """By hand, because what `dataclasses` makes is interpreted, also where this is compiled."""
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.host = host
+        self.length = length
+        self.is_keep_alive = is_keep_alive
+        self.expects_continue = expects_continue
+        self.upgrade = upgrade
+        self.connection_tokens = connection_tokens
+        self.received_at = received_at
+        self.peer = peer
+        self.memo = {} if memo is None else memo
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:

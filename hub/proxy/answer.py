@@ -7,8 +7,7 @@ bearer token to another cluster (a `Location` would be followed by kubectl), nor
 from __future__ import annotations
 
 import enum
-import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from hub.edge.framing import Request
 from hub.edge.response import status_line
@@ -43,8 +42,15 @@ _DROPPED_PREFIXES: Final = (
     b"x-accel-", b"x-sendfile", b"x-lighttpd-send",  # orders to a reverse proxy in front of the hub
 )  # fmt: skip
 _ON_UPGRADE: Final = frozenset({b"sec-websocket-accept", b"sec-websocket-protocol", b"x-stream-protocol-version"})
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
-_HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\n"
+_USUAL: Final = frozenset(
+    (
+        b"audit-id cache-control content-encoding content-type date etag last-modified server vary warning"
+        b" x-kubernetes-pf-flowschema-uid x-kubernetes-pf-prioritylevel-uid"
+    ).split()
+)
+"""What most answers carry and may pass, so that nobody looks for reasons to drop it."""
+_LENGTH_DIGITS_MAX: Final = 18
+_HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\nriata-request-id: "
 
 _NOT_IN_TRAILERS: Final = _DROPPED | {
     b"age", b"authorization", b"cache-control", b"content-encoding", b"content-length", b"content-range",
@@ -65,12 +71,15 @@ class Body(enum.Enum):
     """HTTP/1.0: only an abort tells a broken body from a whole one."""
 
 
-class AnswerHead(NamedTuple):
+class AnswerHead:
     """`length` is the exact number of body bytes when `body` is LENGTH."""
 
-    data: bytes
-    body: Body
-    length: int
+    __slots__ = ("body", "data", "length")
+
+    def __init__(self, data: bytes, body: Body, length: int) -> None:
+        self.data = data
+        self.body = body
+        self.length = length
 
 
 class BadAnswer(Exception):
@@ -93,19 +102,17 @@ def answer_head(
     length: bytes | None = None
     for name, value in message.headers:
         if name == b"content-length":
-            if length is not None or _LENGTH.fullmatch(value) is None:
+            if length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
                 raise BadAnswer("malformed content-length")
             length = value
-        elif name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES):
-            lines.append(b"%b: %b\r\n" % (name, value))
+        elif name in _USUAL or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES)):
+            lines.extend((name, b": ", value, b"\r\n"))
     body = _body(status, request, length)
     if length is not None and (body is Body.LENGTH or request.method == b"HEAD" or status == 304):
-        lines.append(b"content-length: %b\r\n" % length)
+        lines.extend((b"content-length: ", length, b"\r\n"))
     elif body is Body.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
-    lines.append(_HARMLESS)
-    lines.append(b"riata-request-id: %b\r\n%b" % (request_id, route))
-    lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    lines.extend((_HARMLESS, request_id, b"\r\n", route, b"connection: close\r\n\r\n" if close else b"\r\n"))
     return AnswerHead(b"".join(lines), body, int(length) if body is Body.LENGTH and length else 0)
 
 

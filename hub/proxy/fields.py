@@ -12,6 +12,7 @@ import re
 from typing import Final, NamedTuple
 
 from hub import errors
+from hub.auth.bearer import Bearer
 from hub.edge.framing import Request
 from proto.headers import HOP_BY_HOP
 
@@ -55,11 +56,11 @@ _SUBPROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/]+")
 
 
 class Sorted(NamedTuple):
-    """`claims` are the client's `Impersonate-*` fields. `bearer` empty: no usable credential."""
+    """`claims` are the client's `Impersonate-*` fields. `bearer` with an empty text: no usable credential."""
 
     forwarded: list[Pair]
     claims: list[Pair]
-    bearer: bytes
+    bearer: Bearer
     subprotocols: tuple[bytes, ...]
     """What a WebSocket client offers, without the credential."""
 
@@ -84,7 +85,7 @@ def sort_fields(request: Request) -> Sorted:
         elif name == b"sec-websocket-protocol" and request.upgrade == "websocket":
             offered.append(pair[1])
     subprotocols, embedded = _subprotocols(offered) if offered else ((), None)
-    return Sorted(forwarded, claims, _bearer(credentials, embedded), subprotocols)
+    return Sorted(forwarded, claims, Bearer(_bearer(credentials, embedded)), subprotocols)
 
 
 def _without_named(allowed: frozenset[bytes], tokens: tuple[bytes, ...]) -> frozenset[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Hashable
 from typing import TypeVar
@@ -57,9 +56,9 @@ class _Counts:
     __slots__ = ("between", "of_user", "to_cluster")
 
     def __init__(self) -> None:
-        self.of_user: collections.Counter[str] = collections.Counter()
-        self.to_cluster: collections.Counter[str] = collections.Counter()
-        self.between: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.of_user: dict[str, int] = {}
+        self.to_cluster: dict[str, int] = {}
+        self.between: dict[tuple[str, str], int] = {}
 
 
 class InFlight:
@@ -78,15 +77,18 @@ class InFlight:
         else:
             counts, per_user, per_cluster = self._short, limits.per_user, limits.per_cluster
             per_user_and_cluster = limits.per_user_and_cluster
-        if counts.of_user[user] >= per_user:
+        both = user, cluster_uid
+        of_user, between = counts.of_user.get(user, 0), counts.between.get(both, 0)
+        to_cluster = counts.to_cluster.get(cluster_uid, 0)
+        if of_user >= per_user:
             raise errors.TooManyRequests("you have too many requests under way")
-        if counts.between[user, cluster_uid] >= per_user_and_cluster:
+        if between >= per_user_and_cluster:
             raise errors.TooManyRequests("you have too many requests under way to this cluster")
-        if counts.to_cluster[cluster_uid] >= per_cluster:
+        if to_cluster >= per_cluster:
             raise errors.TooManyRequests("the cluster has too many requests under way")
-        counts.of_user[user] += 1
-        counts.between[user, cluster_uid] += 1
-        counts.to_cluster[cluster_uid] += 1
+        counts.of_user[user] = of_user + 1
+        counts.between[both] = between + 1
+        counts.to_cluster[cluster_uid] = to_cluster + 1
 
     def leave(self, user: str, cluster_uid: str, *, is_long: bool) -> None:
         counts = self._long if is_long else self._short
@@ -127,7 +129,9 @@ class Impatience:
                 del self._buckets[user]
 
 
-def _decrement(counts: collections.Counter[_Key], key: _Key) -> None:
-    counts[key] -= 1
-    if not counts[key]:
+def _decrement(counts: dict[_Key, int], key: _Key) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
         del counts[key]

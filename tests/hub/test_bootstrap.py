@@ -10,6 +10,7 @@ import pytest
 from hub import bootstrap, tls
 from hub.auth import bearer
 from hub.auth.authenticate import Authenticator
+from hub.auth.bearer import Bearer
 from hub.auth.grants import GrantIndex
 from hub.auth.tokens import TokenIndex
 from hub.clock import wall_clock
@@ -27,7 +28,7 @@ async def is_admin(data: Path, token: str) -> bool:
     try:
         tokens, grants = TokenIndex(), GrantIndex()
         await Follower(store, [tokens, grants]).load()
-        return Authenticator(tokens, grants, wall_clock).authenticate(token.encode()).is_admin
+        return Authenticator(tokens, grants, wall_clock).authenticate(Bearer(token.encode())).is_admin
     finally:
         await store.close()
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from hub import errors
 from hub.auth.agents import AgentIdentity, Challenge
+from hub.auth.bearer import Bearer
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.auth.rotation import ProvenSession
@@ -63,9 +64,9 @@ class FakeAuthenticator:
     def __init__(self) -> None:
         self.asked: list[bytes] = []
 
-    def authenticate(self, bearer: bytes) -> Principal:
-        self.asked.append(bearer)
-        principal = PRINCIPALS.get(bearer.decode("ascii", "replace"))
+    def authenticate(self, bearer: Bearer) -> Principal:
+        self.asked.append(bearer.text)
+        principal = PRINCIPALS.get(bearer.text.decode("ascii", "replace"))
         if principal is None:
             raise errors.Unauthenticated
         return principal

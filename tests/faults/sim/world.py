@@ -8,6 +8,7 @@ import random
 import zlib
 from typing import cast
 
+from hub.auth.bearer import Bearer
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.metrics import LinkMetrics, Metrics
@@ -81,7 +82,7 @@ class World:
 
     # What the relay asks
 
-    def authenticate(self, bearer: bytes) -> Principal:
+    def authenticate(self, bearer: Bearer) -> Principal:
         return Principal("alice", (), "tok", False, None)
 
     def access(self, principal: Principal, cluster_name: str) -> Access | None:

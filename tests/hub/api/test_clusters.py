@@ -6,6 +6,7 @@ import pytest
 
 from hub.api import clusters
 from hub.api.routes import Call
+from hub.auth.bearer import Bearer
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
 
@@ -27,7 +28,7 @@ async def test_a_long_list_lets_others_have_their_turn(world: HubWorld) -> None:
     names = [f"c{number:03}" for number in range(100)]
     for name in names:
         await world.call("POST", "/v1/clusters", {"name": name})
-    caller = world.services.authenticator.authenticate(world.admin.encode())
+    caller = world.services.authenticator.authenticate(Bearer(world.admin.encode()))
     making = clusters.list_clusters(Call(world.services, caller, {}, None)).__await__()
     assert len(list(making)) == len(names) // 16  # each is a turn given away
     listed = (await world.call("GET", "/v1/clusters")).json["items"]

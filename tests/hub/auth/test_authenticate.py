@@ -29,7 +29,7 @@ class World:
 def test_a_token_becomes_its_principal() -> None:
     world = World()
     text = world.mint(cluster_uids=frozenset({"u"}))
-    found = world.authenticator.authenticate(text)
+    found = world.authenticator.authenticate(bearer.Bearer(text))
     assert found == Principal("jane", ("dev",), text.decode().split("_")[1], False, frozenset({"u"}))
 
 
@@ -38,26 +38,26 @@ def test_administration_is_looked_up_at_each_call() -> None:
     text = world.mint()
     admin = grant(role=Role.HUB_ADMIN)
     world.grants.apply(made(admin))
-    assert world.authenticator.authenticate(text).is_admin
+    assert world.authenticator.authenticate(bearer.Bearer(text)).is_admin
     world.grants.apply(gone(admin))
-    assert not world.authenticator.authenticate(text).is_admin
+    assert not world.authenticator.authenticate(bearer.Bearer(text)).is_admin
 
 
 def test_a_replaced_record_counts_at_once() -> None:
     world = World()
     text = world.mint()
     token_id = text.decode().split("_")[1]
-    assert world.authenticator.authenticate(text).groups == ("dev",)
+    assert world.authenticator.authenticate(bearer.Bearer(text)).groups == ("dev",)
     record = world.tokens.get(token_id)
     assert record is not None
     world.tokens.apply(made(token(token_id, digest=record.digest, groups=("ops",))))
-    assert world.authenticator.authenticate(text).groups == ("ops",)
+    assert world.authenticator.authenticate(bearer.Bearer(text)).groups == ("ops",)
 
 
 def test_a_limited_token_never_administers() -> None:
     world = World()
     world.grants.apply(made(grant(role=Role.HUB_ADMIN)))
-    assert not world.authenticator.authenticate(world.mint(cluster_uids=frozenset({"u"}))).is_admin
+    assert not world.authenticator.authenticate(bearer.Bearer(world.mint(cluster_uids=frozenset({"u"})))).is_admin
 
 
 def test_one_refusal_for_everything() -> None:
@@ -72,7 +72,7 @@ def test_one_refusal_for_everything() -> None:
     texts = set()
     for presented in (b"", b"x", good + b" ", expired, unknown, agent, wrong, revoked, b"\xff"):
         with pytest.raises(Unauthenticated) as caught:
-            world.authenticator.authenticate(presented)
+            world.authenticator.authenticate(bearer.Bearer(presented))
         texts.add(str(caught.value))
     assert len(texts) == 1
-    assert world.authenticator.authenticate(good).user == "jane"
+    assert world.authenticator.authenticate(bearer.Bearer(good)).user == "jane"

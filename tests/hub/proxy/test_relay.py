@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from hub import errors
+from hub.auth.bearer import Bearer
 from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.edge.framing import Request
@@ -52,10 +53,10 @@ class World:
             histories=histories,
         )
 
-    def authenticate(self, bearer: bytes) -> Principal:
-        if bearer == b"crash":
+    def authenticate(self, bearer: Bearer) -> Principal:
+        if bearer.text == b"crash":
             raise RuntimeError("CANARY")
-        if bearer != b"good":
+        if bearer.text != b"good":
             raise errors.Unauthenticated
         return Principal("alice", ("dev",), "tok", False, None)
 
