@@ -15,10 +15,11 @@ from typing import Final
 
 from agent import kubeconfig, proof
 from agent.config import Settings
+from agent.counts import Counts
 from agent.health import Listener, Site
 from agent.kubeconfig import KubeAccess
 from agent.kubeversion import KubeVersion
-from agent.metrics import CONTENT_TYPE, Counts, registry, render
+from agent.metrics import CONTENT_TYPE, registry, render
 from agent.nodefacts import NodeView
 from agent.relay.addresses import Addresses
 from agent.relay.admission import Admission

@@ -23,9 +23,10 @@ class DirectLog:
     def __init__(self, stream: TextIO, component: str) -> None:
         self._stream = stream
         self._component = component
-        self._lines: list[str] = []
-        self._time = ""
-        self._heads: dict[tuple[str, str], str] = {}
+        self._parts: list[bytes] = []
+        """Of records that wait, four for each."""
+        self._time = b""
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._lock = threading.Lock()
 
     def record(self, logger: str, event: str, fields: Mapping[str, object]) -> bool:
@@ -33,36 +34,35 @@ class DirectLog:
         line = _RECORD.encode(fields)
         if not line.isascii() or line.find(b"\x7f") >= 0:
             return False
-        if not self._lines:
+        if not self._parts:
             # One clock reading for the records of one turn of the loop: they were made within it.
-            self._time = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        more = line[1:].decode("ascii")
-        start = f'{{"time":"{self._time}",{self._head(logger, event)}'
-        self._lines.append(start + more if len(more) == 1 else f"{start},{more}")
-        if len(self._lines) >= _BUFFERED_MAX:
+            now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+            self._time = b'{"time":"%b",' % now.encode("ascii")
+        self._parts.extend((self._time, self._head(logger, event), b"" if line == b"{}" else b",", line[1:] + b"\n"))
+        if len(self._parts) >= 4 * _BUFFERED_MAX:
             self.flush()
         return True
 
-    def _head(self, logger: str, event: str) -> str:
+    def _head(self, logger: str, event: str) -> bytes:
         """The fields that are the same in every record of a kind, as JSON without braces."""
         head = self._heads.get((logger, event))
         if head is None:
             fields = {"level": "info", "component": self._component, "logger": logger, "event": event}
-            head = self._heads[logger, event] = _RECORD.encode(fields).decode("ascii")[1:-1]
+            head = self._heads[logger, event] = _RECORD.encode(fields)[1:-1]
         return head
 
     @property
     def has_records(self) -> bool:
         """Something waits for `flush`."""
-        return bool(self._lines)
+        return bool(self._parts)
 
     def flush(self) -> None:
         """Write what was kept, whole lines in one call. A stream that is gone must not end the program."""
         with self._lock:
-            lines, self._lines = self._lines, []
-            if lines:
+            parts, self._parts = self._parts, []
+            if parts:
                 try:
-                    self._stream.write("\n".join(lines) + "\n")
+                    self._stream.write(b"".join(parts).decode("ascii"))
                     self._stream.flush()
                 except (OSError, ValueError):  # as logging.Handler.handleError: there is nowhere left to say so
                     return

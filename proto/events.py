@@ -1,104 +1,133 @@
 """What a session tells its driver. Events are complete when they are made, and are taken in order.
 
-They are msgspec structs because making one costs a tenth of a frozen dataclass, and a small request makes four.
+They are classes written by hand: a small request makes four, and what `dataclasses` or msgspec make of a class is
+slower where this is compiled (docs/adr/0025-compiled.md).
 """
 
+from __future__ import annotations
+
+import dataclasses
 import enum
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from proto import errors, messages
 
 if TYPE_CHECKING:
     from proto.stream import Stream
-else:
-    Stream = object
 
 
-class _Event(msgspec.Struct, frozen=True, gc=False):
-    pass
-
-
-class StreamOpened(_Event, frozen=True):
+class StreamOpened:
     """The peer opened a stream. `end` = its half is already complete."""
 
-    stream: Stream
-    message: messages.Opening
-    end: bool
+    __slots__ = ("end", "message", "stream")
+
+    def __init__(self, stream: Stream, message: messages.Opening, end: bool) -> None:
+        self.stream = stream
+        self.message = message
+        self.end = end
 
 
-class StreamAccepted(_Event, frozen=True):
+class StreamAccepted:
     """The peer took our stream."""
 
-    stream: Stream
-    message: messages.Accepted
+    __slots__ = ("message", "stream")
+
+    def __init__(self, stream: Stream, message: messages.Accepted) -> None:
+        self.stream = stream
+        self.message = message
 
 
-class HeadReceived(_Event, frozen=True):
+class HeadReceived:
     """The final response head. `end` = nothing follows."""
 
-    stream: Stream
-    message: messages.HttpHead
-    end: bool
+    __slots__ = ("end", "message", "stream")
+
+    def __init__(self, stream: Stream, message: messages.HttpHead, end: bool) -> None:
+        self.stream = stream
+        self.message = message
+        self.end = end
 
 
-class DataReceived(_Event, frozen=True):
+class DataReceived:
     """Bytes of the peer's half, a view into the received message; may be empty when `end`."""
 
-    stream: Stream
-    data: memoryview
-    end: bool
+    __slots__ = ("data", "end", "stream")
+
+    def __init__(self, stream: Stream, data: memoryview, end: bool) -> None:
+        self.stream = stream
+        self.data = data
+        self.end = end
 
 
-class TrailersReceived(_Event, frozen=True):
+class TrailersReceived:
     """Fields after the body; the peer's half is complete."""
 
-    stream: Stream
-    headers: messages.Headers
+    __slots__ = ("headers", "stream")
+
+    def __init__(self, stream: Stream, headers: messages.Headers) -> None:
+        self.stream = stream
+        self.headers = headers
 
 
-class StreamReset(_Event, frozen=True):
+class StreamReset:
     """The stream is dead, and not by our own `reset`."""
 
-    stream: Stream
-    code: errors.Code
-    text: str
+    __slots__ = ("code", "stream", "text")
+
+    def __init__(self, stream: Stream, code: errors.Code, text: str) -> None:
+        self.stream = stream
+        self.code = code
+        self.text = text
 
 
-class StreamClosed(_Event, frozen=True):
+class StreamClosed:
     """The stream left the session's table, for whatever reason. Last event of a stream."""
 
-    stream: Stream
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
 
 
-class Writable(_Event, frozen=True):
+class Writable:
     """The stream's queue fell under its low mark after `send` had answered False."""
 
-    stream: Stream
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
 
 
-class PongReceived(_Event, frozen=True):
+class PongReceived:
     """A ping was answered after `rtt_s` seconds."""
 
-    rtt_s: float
+    __slots__ = ("rtt_s",)
+
+    def __init__(self, rtt_s: float) -> None:
+        self.rtt_s = rtt_s
 
 
-class MessageReceived(_Event, frozen=True):
+class MessageReceived:
     """A MSG of the peer."""
 
-    topic: int
-    body: bytes
-    droppable: bool
+    __slots__ = ("body", "droppable", "topic")
+
+    def __init__(self, topic: int, body: bytes, droppable: bool) -> None:
+        self.topic = topic
+        self.body = body
+        self.droppable = droppable
 
 
-class DrainReceived(_Event, frozen=True):
+class DrainReceived:
     """The peer takes no new streams. It will end the session after `drain_s` at the latest."""
 
-    code: errors.Code
-    text: str
-    drain_s: float
-    retry_s: float
+    __slots__ = ("code", "drain_s", "retry_s", "text")
+
+    def __init__(self, code: errors.Code, text: str, drain_s: float, retry_s: float) -> None:
+        self.code = code
+        self.text = text
+        self.drain_s = drain_s
+        self.retry_s = retry_s
 
 
 class EndKind(enum.Enum):
@@ -120,7 +149,8 @@ class EndKind(enum.Enum):
     """A bug of ours."""
 
 
-class EndReason(msgspec.Struct, frozen=True):
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndReason:
     """Why a session ended."""
 
     kind: EndKind
@@ -135,10 +165,13 @@ class EndReason(msgspec.Struct, frozen=True):
         return self.kind in {EndKind.LOCAL, EndKind.PEER}
 
 
-class SessionEnded(_Event, frozen=True):
+class SessionEnded:
     """The session is over: last event. Every stream's own end came before."""
 
-    reason: EndReason
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: EndReason) -> None:
+        self.reason = reason
 
 
 Event = (

@@ -22,6 +22,10 @@ _FIN: Final = int(Flag.FIN)
 _DATA_INPUT: Final = int(HalfInput.DATA)
 _ENDED: Final = int(HalfState.ENDED)
 _AWAITED: Final = int(HalfState.AWAITED)
+_FLOWING: Final = int(HalfState.FLOWING)
+_COMMAND: Final = StreamKind.CMD
+_LAST_KIND: Final = int(StreamKind.SUB)
+_LAST_CLASS: Final = int(StreamClass.BULK)
 _UPGRADES: Final = frozenset({"", "websocket", "SPDY/3.1"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _FLAGS: Final = tuple(int(frames.ALLOWED_FLAGS.get(FrameType(kind), 0)) if kind else 0 for kind in range(16))
@@ -113,12 +117,12 @@ class Inbound(SessionCore):
         if len(payload) < frames.OPEN_PREFIX.size:
             raise errors.ProtocolError("short OPEN")
         cls, kind, window = frames.OPEN_PREFIX.unpack_from(payload)
-        if cls > StreamClass.BULK or window > CREDIT_MAX:
+        if cls > _LAST_CLASS or window > CREDIT_MAX:
             raise errors.ProtocolError("OPEN with an unknown class or too much credit")
         if self._final_id is not None and stream_id > self._final_id:
             self.table.swallow(stream_id, now)  # crossed our GOAWAY, which told the peer that it was not taken
             return
-        if (reason := self._refusal(now)) is not None or kind > StreamKind.SUB:
+        if (reason := self._refusal(now)) is not None or kind > _LAST_KIND:
             self._refuse(reason or "kind")
             self._send_reset(stream_id, Code.REFUSED, reason or "unknown kind of stream")
             self.table.swallow(stream_id, now)
@@ -152,9 +156,9 @@ class Inbound(SessionCore):
     ) -> None:
         stream = Stream(stream_id, kind, cls, is_ours=False, window=self.window, send_left=window, now=now)
         stream.own_half = _AWAITED
-        stream.peer_half = HalfState.ENDED if end else HalfState.FLOWING
+        stream.peer_half = _ENDED if end else _FLOWING
         self.table.add_theirs(stream)
-        if kind is not StreamKind.CMD:
+        if kind is not _COMMAND:
             self.liveness.active(now)
         if isinstance(message, messages.HttpRequest):
             stream.is_safe = message.method in _SAFE_METHODS

@@ -36,6 +36,7 @@ class Liveness:
         "_samples",
         "_unanswered",
         "answered_sent_at",
+        "best_rtt_s",
         "last_received_at",
         "rtt_s",
     )
@@ -51,6 +52,8 @@ class Liveness:
         self._count = 0
         self._unanswered: list[tuple[bytes, float]] = []
         self._samples: list[float] = []
+        self.best_rtt_s: float | None = None
+        """Smallest of the last eight round trips: free of queues, so window growth is not fooled by its own queue."""
         self.last_received_at = 0.0
         self.rtt_s: float | None = None
         """Smoothed round trip (weight 1/8), None before the first answer."""
@@ -66,11 +69,6 @@ class Liveness:
         gap = now - self._beat_at
         self._beat_at = now
         return gap <= self._limits.dead_s
-
-    @property
-    def best_rtt_s(self) -> float | None:
-        """Smallest of the last eight round trips: free of queues, so window growth is not fooled by its own queue."""
-        return min(self._samples) if self._samples else None
 
     @property
     def unanswered_ping_at(self) -> float | None:
@@ -118,6 +116,7 @@ class Liveness:
         rtt = max(now - sent_at, 0.0)
         self._samples.append(rtt)
         del self._samples[:-_SAMPLES]
+        self.best_rtt_s = min(self._samples)
         self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
         return rtt
 

@@ -277,7 +277,8 @@ class Outbox:
             credit.send_left -= moved
             self.queued -= moved
             self.sent_bytes[stream.cls] += moved
-            size += sum(map(len, out[before:]))
+            for at in range(before, len(out)):
+                size += len(out[at])
             if stream.own_half >= _ENDED or (stream.waits_writable and stream.queued < low):
                 self.finished.append(stream)
         return size

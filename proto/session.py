@@ -30,6 +30,9 @@ __all__ = ["Role", "Session", "SessionCore"]
 _ENDED: Final = int(HalfState.ENDED)
 _AWAITED: Final = int(HalfState.AWAITED)
 _FLOWING: Final = int(HalfState.FLOWING)
+_COMMAND: Final = StreamKind.CMD
+_OPEN: Final = int(FrameType.OPEN)
+_HEAD: Final = int(FrameType.HEAD)
 _NO_CREDIT: Final = U32.pack(0)
 """An ACCEPT of ours adds no credit: the start window of the handshake is what an opener gets."""
 _SYNC_IDS_MOST: Final = 65_535 // 4 - 1
@@ -249,7 +252,7 @@ class Session(Inbound):
         if isinstance(message, messages.HttpRequest):
             stream.is_safe = message.method in _SAFE_METHODS
             stream.is_upgrade = bool(message.upgrade)
-        frame = frames.OPEN_FRAME.pack(FrameType.OPEN, end, len(meta) + 6, stream_id, cls, kind, window) + meta
+        frame = frames.OPEN_FRAME.pack(_OPEN, end, len(meta) + 6, stream_id, cls, kind, window) + meta
         try:
             self.out.open(stream, frame)
         except errors.TooManyStreams:
@@ -258,7 +261,7 @@ class Session(Inbound):
         self.table.add_ours(stream)
         if window > self.window:
             self._promise(stream, window)
-        if kind is not StreamKind.CMD:  # a token every few minutes does not keep a tunnel awake
+        if kind is not _COMMAND:  # a token every few minutes does not keep a tunnel awake
             self.liveness.active(now)
             if self.liveness.is_ping_due(has_streams=True, now=now):
                 self._ping_now(now)
@@ -294,7 +297,7 @@ class Session(Inbound):
         advance_half(stream.own_half, HalfInput.HEAD_END if end else HalfInput.HEAD, ours=True)
         stream.own_half = _FLOWING  # ENDED once it is written
         self.table.answered(stream)
-        stream.prefix = HEADER.pack(FrameType.HEAD, end, len(payload), stream.id) + payload
+        stream.prefix = HEADER.pack(_HEAD, end, len(payload), stream.id) + payload
         stream.prefix_ends = stream.end_queued = end
         self.out.scheduler.add(stream, now)
 

@@ -16,6 +16,7 @@ _DATA: Final = int(FrameType.DATA)
 _FIN: Final = int(Flag.FIN)
 _ENDED: Final = int(HalfState.ENDED)
 _RESET: Final = int(HalfState.RESET)
+_NONE: Final = Code.NONE
 
 Buffer = bytes | bytearray | memoryview
 
@@ -93,7 +94,7 @@ class Stream:
         """Reset by ourselves: no further event reaches the owner."""
         self.own_half = 0
         self.peer_half = 0
-        self.reset_code = Code.NONE
+        self.reset_code = _NONE
         self.opened_at = now
 
         self.window = window

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+from agent.counts import Counts
 from agent.errors import TokenUnavailable
 from agent.fallback.choose import LABEL, VALUE, Change, choose
 from agent.fallback.endpoints import ControlPlaneEndpoints
@@ -21,7 +22,6 @@ from agent.fallback.nodes import Nodes
 from agent.issuer import FALLBACK, own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
-from agent.metrics import Counts
 from agent.proof import wall_clock
 from proto.aio.tasks import TaskGroup
 

@@ -2,16 +2,21 @@
 
 import logging
 import time
+from typing import Final
 
 from agent.errors import Refused
 from agent.relay.context import RelayContext
 from agent.relay.exchange import Exchange
 from agent.relay.upgrade import UpgradeExchange
 from proto.aio import link
+from proto.aio.commands import CommandServer
 from proto.errors import Code
 from proto.messages import HttpRequest, Opening, StreamClass, StreamKind
 
 logger = logging.getLogger(__name__)
+
+_HTTP: Final = StreamKind.HTTP
+_COMMAND: Final = StreamKind.CMD
 
 
 class Admission:
@@ -30,7 +35,7 @@ class Admission:
         try:
             if not self._serves:  # nothing was done, so the hub may ask elsewhere
                 raise Refused("not-fallback", "this node agent serves no requests", Code.REFUSED)
-            if kind is not StreamKind.HTTP or not isinstance(message, HttpRequest):
+            if kind is not _HTTP or not isinstance(message, HttpRequest):
                 raise Refused("kind", f"this agent serves no stream of kind {kind.name.lower()}")
             passed = self._context.policy.admit(message, time.monotonic())
         except Refused as refusal:
@@ -47,3 +52,20 @@ class Admission:
         exchange = (UpgradeExchange if message.upgrade else Exchange)(self._context, stream, message, passed)
         exchange.begin()
         return exchange
+
+
+class SessionStreams:
+    """Whose a stream of one session is: the hub's commands are for `commands`, everything else is for the admission."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.commands: CommandServer | None = None
+        """Set before the session is driven."""
+
+    def on_open(
+        self, stream: link.LinkStream, kind: StreamKind, cls: StreamClass, message: Opening
+    ) -> link.StreamOwner | None:
+        """As `Admission.on_open`."""
+        if kind is _COMMAND and self.commands is not None:
+            return self.commands.on_open(stream, message)
+        return self._admission.on_open(stream, kind, cls, message)

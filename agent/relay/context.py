@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.relay.credential import KubeCredential
 from agent.relay.endpoint import Endpoint
 from agent.relay.policy import Policy

@@ -144,20 +144,21 @@ class Exchange:
         except TokenUnavailable as exc:
             self._give_up(Code.KUBE_UNAUTHORIZED, str(exc))
             return
-        parts = [
-            requests.head_bytes(
-                self._request,
-                self._passed,
-                self._context.endpoint,
-                authorization=authorization,
-                is_chunked=self._is_chunked,
-                has_length=self._left is not None,
-            )
-        ]
+        request = self._request
+        written = requests.head_bytes(
+            request,
+            self._passed,
+            self._context.endpoint,
+            authorization=authorization,
+            is_chunked=self._is_chunked,
+            has_length=self._left is not None,
+        )
         owed = 0
-        if self._writes_body_early:
+        if (self._held or self._is_chunked) and self._writes_body_early:
+            parts = [written]
             owed = self._take_held(parts)
-        connection.begin(self, b"".join(parts), head_only=self._request.method == "HEAD", upgrade=self._request.upgrade)
+            written = b"".join(parts)
+        connection.begin(self, written, head_only=request.method == "HEAD", upgrade=request.upgrade)
         self._return_credit(owed)
 
     def on_no_connection(self, code: Code, text: str) -> None:
@@ -380,9 +381,9 @@ class Exchange:
         if not self._is_over:
             self._is_over = True
             self._context.counts.active -= 1
-        held, self._held = sum(map(len, self._held)) + self._owed, []
-        self._owed = 0
-        if held:
+        if self._held or self._owed:
+            held, self._held = sum(map(len, self._held)) + self._owed, []
+            self._owed = 0
             self._stream.consumed(held)
 
 

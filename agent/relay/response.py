@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import httptools
 
-from proto.headers import HOP_BY_HOP
+from proto.headers import HOP_BY_HOP, USUAL
 from proto.messages import Headers
 
 HEAD_BYTES_MAX: Final = 56 * 1024
@@ -27,15 +27,20 @@ TRAILER_BYTES_MAX: Final = 16 * 1024
 INFORMATIONAL_MAX: Final = 8
 """1xx heads before the final one. The API server sends none unless asked; more than a few is an attack or a bug."""
 
-_HEAD: Final = re.compile(
-    rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
-    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
-)
-_FIELD: Final = re.compile(rb"\n([^:]+):[ \t]*([^\r]*)\r")
-"""A line of a head that `_HEAD` has let pass."""
+_OK: Final = b"HTTP/1.1 200 OK"
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+"""Both match whole lines without their end, so that no carriage return or line feed of its own is in any of them."""
+_known: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+"""What came of field lines that an API server sends again and again, since equal bytes have equal meaning."""
+KNOWN_MAX: Final = 256
+_KNOWN_BYTES_MAX: Final = 128
 LENGTH_DIGITS_MAX: Final = 18
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"upgrade", b""))
+
+
+_MALFORMED: Final = "the API server sent a malformed response head"
 
 
 class BadResponse(Exception):
@@ -179,10 +184,12 @@ class ResponseReader:
     def _take_head(self, head: bytes) -> None:
         if len(head) > HEAD_BYTES_MAX:
             raise BadResponse("the API server sent a response head that is too big")
-        if not _HEAD.fullmatch(head):
-            raise BadResponse("the API server sent a malformed response head")
-        status = int(head[9:12])
-        headers, connection, framing = _split_fields(head)
+        lines = head.split(b"\r\n")  # the last two are empty
+        first = lines[0]
+        if first != _OK and not _STATUS.fullmatch(first):
+            raise BadResponse(_MALFORMED)
+        status = 200 if first == _OK else int(first[9:12])
+        headers, connection, framing = _split_fields(lines, len(head))
         if status < 200 and status != 101:
             self._informational += 1
             if self._informational > INFORMATIONAL_MAX:
@@ -330,13 +337,26 @@ class _Framing:
         self.upgrade = b""
 
 
-def _split_fields(head: bytes) -> tuple[Headers, frozenset[bytes], _Framing]:
-    """Header fields without hop-by-hop ones, the tokens of Connection, and the framing."""
+def _read_field(line: bytes) -> tuple[bytes, bytes]:
+    """Raises BadResponse."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise BadResponse(_MALFORMED)
+    pair = match[1].lower(), match[2].rstrip(b" \t")
+    if len(line) <= _KNOWN_BYTES_MAX and pair[0] in USUAL and pair[0] != b"audit-id":  # that is another each time
+        if len(_known) >= KNOWN_MAX:
+            _known.clear()
+        _known[line] = pair
+    return pair
+
+
+def _split_fields(lines: list[bytes], size: int) -> tuple[Headers, frozenset[bytes], _Framing]:
+    """Header fields without hop-by-hop ones, the tokens of Connection, and the framing, from a head of `size` bytes."""
     framing = _Framing()
-    fields = [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(head, head.index(b"\n"))]
-    if len(fields) > FIELDS_MAX:
+    if len(lines) > FIELDS_MAX + 3:
         raise BadResponse("the API server sent too many header fields")
-    if len(head) > FIELD_BYTES_MAX and any(len(name) + len(value) >= FIELD_BYTES_MAX for name, value in fields):
+    fields = [_known.get(line) or _read_field(line) for line in lines[1:-2]]
+    if size > FIELD_BYTES_MAX and any(len(name) + len(value) >= FIELD_BYTES_MAX for name, value in fields):
         raise BadResponse("the API server sent a header field that is too big")
     connection: list[bytes] = []
     for name, value in fields:

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.metrics import Counts
-from agent.relay.admission import Admission
+from agent.counts import Counts
+from agent.relay.admission import Admission, SessionStreams
 from agent.uplink.credentials import HubCredential, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis
 from agent.uplink.session import Opened, Opener
@@ -25,7 +25,6 @@ from proto.backoff import Backoff
 from proto.commands import Verb
 from proto.errors import Code
 from proto.events import DrainReceived
-from proto.messages import StreamKind
 
 logger = logging.getLogger(__name__)
 
@@ -155,14 +154,11 @@ class Uplink:
     async def _serve(self, opened: Opened, group: TaskGroup) -> None:
         """Drive a session until it ends or drains, then wait what the back-off says."""
         drains: asyncio.Future[DrainReceived] = asyncio.get_running_loop().create_future()
+        streams = SessionStreams(self._admission)
         link = Link(
             opened.session,
             opened.transport,
-            on_open=lambda stream, kind, cls, message: (
-                server.on_open(stream, message)
-                if kind is StreamKind.CMD
-                else self._admission.on_open(stream, kind, cls, message)
-            ),
+            on_open=streams.on_open,
             name=opened.welcome.session_id,
             observer=self._counts,
             on_drain=lambda event: None if drains.done() else drains.set_result(event),
@@ -171,7 +167,7 @@ class Uplink:
         self._begin(link, opened)
         tending = TaskGroup(f"credential of {link.name}")
         handlers = {**self._credential.handlers(link, opened.proven), **self._commands}
-        server = CommandServer(handlers, tending)
+        streams.commands = CommandServer(handlers, tending)
         running = group.spawn(self._drive(link, started_at, opened.proven, tending), name="session")
         either: set[asyncio.Future[Any]] = {running, drains}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

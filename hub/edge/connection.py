@@ -114,8 +114,11 @@ class EdgeConnection(asyncio.BufferedProtocol):
         return CLIENT_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        size = nbytes if self.state is State.HEAD else READ_PIECE_BYTES  # all at once: it may be handed over
-        for data in [bytes(CLIENT_BUFFER[at : min(at + size, nbytes)]) for at in range(0, nbytes, size)]:
+        if nbytes <= READ_PIECE_BYTES or self.state is State.HEAD:  # all at once: it may be handed over
+            self.data_received(bytes(CLIENT_BUFFER[:nbytes]))
+            return
+        ends = range(READ_PIECE_BYTES, nbytes + READ_PIECE_BYTES, READ_PIECE_BYTES)
+        for data in [bytes(CLIENT_BUFFER[end - READ_PIECE_BYTES : min(end, nbytes)]) for end in ends]:
             self.data_received(data)
 
     def data_received(self, data: bytes) -> None:

@@ -119,7 +119,7 @@ def read_again(raw: bytes, known: Known, received_at: float) -> Request | None:
     end = len(raw) - len(known.block)
     if end <= 0 or raw[end - 1] != 10 or not raw.endswith(known.block):
         return None
-    line, last = parse_first_line(raw, end), known.request
+    line, last = parse_first_line(raw[:end]), known.request
     if line is None or line[2] != last.minor:
         return None
     return Request(

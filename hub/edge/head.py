@@ -6,6 +6,7 @@ Whatever does not match is refused with the reason that a second, slower look fi
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 
@@ -28,6 +29,7 @@ _HEAD: Final = re.compile(_REQUEST_LINE + rb"((?:" + _NAME + rb":" + _VALUE + rb
 _FIELD: Final = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
 _FIRST_LINE: Final = re.compile(_REQUEST_LINE)
 _OLD_LINE: Final = re.compile(rb"[!-~]+ [!-~]+\r\n")
+_SHORT: Final = 512
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
@@ -60,16 +62,23 @@ def parse_head(raw: bytes) -> Head:
     return Head(method, target, minor[0] - 48, [(name.lower(), value.rstrip(b" \t")) for name, value in pairs])
 
 
-def parse_first_line(raw: bytes, end: int) -> tuple[bytes, bytes, int] | None:
-    """Method, target and minor version of the request line in `raw[:end]`, None for anything that is not plainly good:
-    `parse_head` then says what is wrong."""
-    match = _FIRST_LINE.fullmatch(raw, 0, end)
+def parse_first_line(line: bytes) -> tuple[bytes, bytes, int] | None:
+    """Method, target and minor version of a request line with its end, None for anything that is not plainly good:
+    `parse_head` then says what is wrong. Remembered for short lines, since clients ask for the same again."""
+    return _remembered(line) if len(line) <= _SHORT else _first_line(line)
+
+
+def _first_line(line: bytes) -> tuple[bytes, bytes, int] | None:
+    match = _FIRST_LINE.fullmatch(line)
     if match is None:
         return None
     method, target, major, minor = match.groups()
     if major != b"1" or minor > b"1" or method not in METHODS or not target.startswith(b"/"):
         return None
     return method, target, minor[0] - 48
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_first_line)
 
 
 def check_partial(raw: bytes, scanned: int) -> None:

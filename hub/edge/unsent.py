@@ -9,8 +9,6 @@ FEW: Final = 16
 """Pieces that wait as they came; further ones are put together, since a hostile cluster may send single bytes."""
 FULL_BYTES: Final = 16 * 1024
 """… until there are so many bytes in one."""
-VIEW_BYTES: Final = 4096
-"""A copy of less costs nothing."""
 PIECE_BYTES: Final = 64 * 1024
 """Taken at a time: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
 FRUGAL_BYTES: Final = 16 * 1024
@@ -41,10 +39,7 @@ class Unsent:
         self._size += len(data)
         if len(pieces) < FEW:
             if type(data) is memoryview:
-                if len(data) < VIEW_BYTES:
-                    data = bytes(data)
-                else:
-                    self._has_views = True
+                self._has_views = True
             pieces.append(data)
             return
         last = pieces[-1]

@@ -52,6 +52,7 @@ CLIENT_GONE: Final = 499
 HALF_CLOSED_S: Final = 1.0
 """An upgraded connection that one side has ended is closed after this (D7)."""
 
+_HTTP: Final = StreamKind.HTTP
 FORBIDDEN: Final = "there is no such cluster or you may not use it"
 
 
@@ -356,7 +357,7 @@ class Relay:
                 stream = link.open(
                     opening,
                     exchange,
-                    kind=StreamKind.HTTP,
+                    kind=_HTTP,
                     cls=exchange.kind.stream_class,
                     end=exchange.is_request_complete and not exchange.has_body,
                     is_long=exchange.kind.verb == "list",
@@ -393,7 +394,7 @@ class Relay:
     # -- internals
 
     def _new_id(self) -> str:
-        return self._id_prefix + format(next(self._ids), "08x")
+        return self._id_prefix + next(self._ids).to_bytes(6, "big").hex()
 
     def _leave(self, exchange: Exchange) -> None:
         """Give the place back; an answer that its client has not read still takes memory, so it keeps its place."""

@@ -2,7 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.metrics import Counts, registry, render
+from agent.counts import Counts
+from agent.metrics import registry, render
 from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import StreamClass, StreamKind

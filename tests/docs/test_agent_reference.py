@@ -5,7 +5,8 @@ from pathlib import Path
 
 from agent import app, cli
 from agent.config import DRAIN_GRACE
-from agent.metrics import Counts, registry, render
+from agent.counts import Counts
+from agent.metrics import registry, render
 from agent.relay.pool import MUTATION_IDLE_MAX, PoolLimits
 from agent.uplink.diagnose import Step
 from agent.uplink.session import SEND_QUEUE_BYTES

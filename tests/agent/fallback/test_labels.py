@@ -2,12 +2,12 @@
 
 import asyncio
 
+from agent.counts import Counts
 from agent.fallback.choose import GRACE_S, NO_AGENT
 from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
 from agent.fallback.labels import PUBLISH_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
 from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, WIDE_INTERVAL_S, Nodes
-from agent.metrics import Counts
 from proto.aio.tasks import TaskGroup
 from tests.agent.fallback.kubeapi import Api, Clock, node, pod
 from tests.agent.fallback.test_endpoints import CONFIG_MAP, slice_of

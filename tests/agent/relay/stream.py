@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.relay.admission import Admission
 from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext

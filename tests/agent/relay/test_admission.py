@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.metrics import Counts
-from agent.relay.admission import Admission
+from agent.counts import Counts
+from agent.relay.admission import Admission, SessionStreams
 from agent.relay.exchange import Exchange
 from agent.relay.upgrade import UpgradeExchange
 from proto.messages import Command, HttpRequest, StreamClass, StreamKind, Subscription, TcpTarget
@@ -71,3 +71,16 @@ async def test_a_node_agent_that_is_no_fallback_takes_nothing_whatever_the_hub_b
     assert stream.log == [("reset", "REFUSED")]  # nothing was done: the hub may ask elsewhere
     assert counts.by_refusal["not-fallback"] == 1
     assert counts.active == counts.requests == 0
+
+
+async def test_commands_of_a_session_have_their_own_server(admission, stream, counts):
+    class Commands:
+        def on_open(self, stream, message):
+            stream.log.append(("command", message.verb))
+
+    streams = SessionStreams(admission)
+    streams.commands = Commands()
+    assert streams.on_open(stream, StreamKind.CMD, NORMAL, Command(verb="prove")) is None
+    assert streams.on_open(stream, StreamKind.TCP, NORMAL, TcpTarget(host="h", port=1)) is None
+    assert stream.log == [("command", "prove"), ("reset", "FORBIDDEN")]
+    assert counts.by_refusal["kind"] == 1

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
 from agent.relay.endpoint import Endpoint, KubeTrust

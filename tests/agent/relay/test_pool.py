@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.relay.addresses import AGAIN_S, Addresses
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.relay import tokencheck
 from agent.relay.tokencheck import TokenCheck
 from proto.errors import Code

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from agent.metrics import Counts
+from agent.counts import Counts
 from agent.uplink.connect import LOOK_INTERVAL, STABLE, Uplink
 from agent.uplink.credentials import Claims, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis, Step

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.edge.unsent import FEW, FRUGAL_BYTES, FULL_BYTES, PIECE_BYTES, READ_BYTES, VIEW_BYTES, Unsent
+from hub.edge.unsent import FEW, FRUGAL_BYTES, FULL_BYTES, PIECE_BYTES, READ_BYTES, Unsent
 
 
 @given(st.lists(st.binary(max_size=FRUGAL_BYTES // 3), max_size=50), st.booleans())
@@ -37,16 +37,16 @@ def test_pieces_leave_together_as_far_as_they_fit_and_the_first_in_any_case(is_f
 
 
 def test_what_waits_longer_holds_no_message() -> None:
-    message = bytearray(b"a" * VIEW_BYTES * 2)
+    message = bytearray(b"a" * 4097)
     unsent = Unsent()
-    unsent.append(memoryview(message)[:VIEW_BYTES])
+    unsent.append(memoryview(message)[:4096])
     unsent.append(memoryview(message)[:1])
     with pytest.raises(BufferError):
         message.clear()
     unsent.own()
     message.clear()
     unsent.own()
-    assert unsent.take() == b"a" * (VIEW_BYTES + 1)
+    assert unsent.take() == b"a" * 4097
 
 
 def test_who_has_taken_much_of_an_answer_reads_it() -> None:
