@@ -28,7 +28,9 @@ TUNNEL_REFUSALS: Final = (
 REROUTES: Final = ("refused", "unreachable", "lost", "silent", "held")
 """Why a request takes the next route: the agent did not take it; it has no way to the API server; its session or its
 connection to the API server broke off before an answer; it says nothing; it gave a change no sign of life."""
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SECONDS: Final[tuple[float, ...]] = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
 
 _CODES: Final = frozenset(http.HTTPStatus) | {499}
 """Codes that may be label values; an agent may answer with any number."""

@@ -29,6 +29,8 @@ class AccessLog:
         self._log = logging.getLogger(NAME)
         self._rationed = RationedLog(self._log, now, burst=lines_per_s, per_s=lines_per_s)
         self._direct = direct
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Whose turns they are: asking for it anew asks the kernel for the process id (Python 3.11)."""
 
     def request(self, fields: dict[str, object]) -> None:
         """A request that reached the relay. Texts are printable ASCII without credentials: see `safe_path`."""
@@ -40,7 +42,9 @@ class AccessLog:
         if not direct.record(NAME, "request", fields):
             self._log.info("request", extra=fields)
         elif not is_scheduled:
-            asyncio.get_running_loop().call_soon(direct.flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(direct.flush)
 
     def flush(self) -> None:
         """Write what waits for the end of this turn; for the last turn of all."""

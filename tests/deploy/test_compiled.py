@@ -1,6 +1,7 @@
 """What is compiled: which modules may be, and an environment of them."""
 
 import abc
+import ast
 import asyncio
 import enum
 import importlib
@@ -51,6 +52,32 @@ def test_no_interpreted_class_has_a_compiled_base() -> None:
             for found in vars(importlib.import_module(name)).values():
                 if inspect.isclass(found) and found.__module__ == name:
                     assert [base for base in found.__mro__ if base.__module__ in MODULES and not is_plain(base)] == []
+
+
+def floats_only(line: ast.stmt) -> bool:
+    """`X: Final = (0.5, 1.0)`, without a type."""
+    if not isinstance(line, ast.AnnAssign) or not isinstance(line.value, ast.Tuple):
+        return False
+    values = [each.value for each in line.value.elts if isinstance(each, ast.Constant)]
+    return (
+        ast.unparse(line.annotation) == "Final"
+        and len(values) == len(line.value.elts)
+        and set(map(type, values)) == {float}
+    )
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_constant_is_a_tuple_of_floats_alone(file: str) -> None:
+    """What mypyc 2.4.1 makes of it says that its value was not set, whenever it is read. `Final[tuple[float, ...]]` is
+    read as everybody reads it."""
+    assert [
+        ast.unparse(line) for line in ast.parse((compiled.REPOSITORY / file).read_text()).body if floats_only(line)
+    ] == []
+
+
+def test_a_tuple_of_floats_is_seen() -> None:
+    lines = ast.parse("A: Final = (0.5, 1.0)\nB: Final[tuple[float, ...]] = (0.5, 1.0)\nC: Final = (0.5, 1)").body
+    assert [floats_only(line) for line in lines] == [True, False, False]
 
 
 def is_plain(base: type) -> bool:
