@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _RESET: Final = int(HalfState.RESET)
 _ENDED: Final = int(HalfState.ENDED)
+_CLOSED: Final = SessionState.CLOSED
 
 
 class Role(enum.Enum):
@@ -138,7 +139,7 @@ class SessionCore:
     @property
     def is_open(self) -> bool:
         """Not over. A draining session is open."""
-        return self._state != SessionState.CLOSED
+        return self._state is not _CLOSED
 
     @property
     def may_open(self) -> bool:

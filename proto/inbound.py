@@ -14,7 +14,7 @@ from proto.errors import Code
 from proto.frames import HEADER, U32, Flag, FrameType
 from proto.messages import StreamClass, StreamKind
 from proto.stream import Stream
-from proto.transitions import INPUT_BITS, NEXT_HALF, HalfInput, HalfState, SessionInput, SessionState
+from proto.transitions import INPUT_BITS, NEXT_HALF, HalfInput, HalfState, SessionInput
 from proto.window import CREDIT_MAX
 
 _DATA: Final = int(FrameType.DATA)
@@ -33,6 +33,7 @@ _ON_SESSION: Final = tuple(kind in frames.SESSION_TYPES for kind in range(16))
 _KINDS: Final = tuple(StreamKind)
 _CLASSES: Final = tuple(StreamClass)
 _OPENINGS: Final = tuple(messages.OPENING_OF_KIND[kind] for kind in StreamKind)
+_unpack: Final = HEADER.unpack_from
 _SYNC_IDS_MAX: Final = 2 * 8192
 
 
@@ -47,13 +48,12 @@ class Inbound(SessionCore):
         if not 0 < end <= bounds.MESSAGE_MAX_BYTES:
             raise errors.ProtocolError(f"message of {end} bytes", Code.TOO_BIG)
         view = memoryview(message)
-        unpack = HEADER.unpack_from
         streams = self.table.streams
         position = 0
         while position < end:
             if end - position < 8:
                 raise errors.ProtocolError("truncated frame header")
-            kind, flags, length, stream_id = unpack(message, position)
+            kind, flags, length, stream_id = _unpack(message, position)
             start = position + 8
             position = start + length
             if position > end:
@@ -62,7 +62,7 @@ class Inbound(SessionCore):
                 self._data(streams.get(stream_id), stream_id, flags, view[start:position], now)
             else:
                 self._dispatch(kind, flags, stream_id, message[start:position], now)
-                if self._state == SessionState.CLOSED:
+                if not self.is_open:
                     return
 
     def _data(self, stream: Stream | None, stream_id: int, flags: int, data: memoryview, now: float) -> None:

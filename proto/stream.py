@@ -18,6 +18,8 @@ _ENDED: Final = int(HalfState.ENDED)
 _RESET: Final = int(HalfState.RESET)
 _NONE: Final = Code.NONE
 
+_pack: Final = HEADER.pack
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -177,14 +179,14 @@ class Stream:
         size = min(quantum, self.send_left, self.queued)
         if size > 0:
             is_last = self.end_queued and size == self.queued and self.suffix is None
-            out.append(HEADER.pack(_DATA, _FIN if is_last else 0, size, self.id))
+            out.append(_pack(_DATA, _FIN if is_last else 0, size, self.id))
             self._move(out, size)
             self.send_left -= size
             self.moved += size
             if is_last:
                 self.own_half = _ENDED
         elif self.end_queued and not self.queued and self.suffix is None:
-            out.append(HEADER.pack(_DATA, _FIN, 0, self.id))
+            out.append(_pack(_DATA, _FIN, 0, self.id))
             self.own_half = _ENDED
         if self.suffix is not None and not self.queued:
             out.append(self.suffix)

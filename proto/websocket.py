@@ -36,7 +36,7 @@ _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _MEDIUM: Final = struct.Struct("!BBH")
 _LARGE: Final = struct.Struct("!BBQ")
-_KNOWN: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+_KNOWN: Final = 1 << CONTINUATION | 1 << TEXT | 1 << BINARY | 1 << CLOSE | 1 << PING | 1 << PONG
 _UNMASKED: Final = bytes(MASK_BYTES)
 
 
@@ -128,7 +128,7 @@ class FrameReader:
             return 2
         first, second = data[at], data[at + 1]
         opcode = first & 0x0F
-        if first & _RESERVED or opcode not in _KNOWN:
+        if first & _RESERVED or not _KNOWN >> opcode & 1:
             raise WebSocketError(PROTOCOL_ERROR, "reserved bits or opcode in a WebSocket frame")
         if bool(second & _MASKED) is not self._is_server:
             raise WebSocketError(PROTOCOL_ERROR, "a WebSocket frame is masked the wrong way")

@@ -12,6 +12,13 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES: Final = {
     code: b"HTTP/1.1 %d %s\r\n" % (code, phrase.encode()) for code, phrase in status.REASON_PHRASES.items()
 }
+_CHUNK_HEADS: Final = [b"%x\r\n" % size for size in range(2048)]
+"""Of the chunks that events of a watch make."""
+
+
+def chunk_head(size: int) -> bytes:
+    """What stands before a chunk of so many bytes."""
+    return _CHUNK_HEADS[size] if size < 2048 else b"%x\r\n" % size
 
 
 def status_line(code: int) -> bytes:

@@ -16,7 +16,7 @@ from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
-from hub.edge.response import CHUNKED_END, error_response
+from hub.edge.response import CHUNKED_END, chunk_head, error_response
 from hub.proxy import replay
 from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, last_chunk, switching_head
 from hub.proxy.classify import Kind
@@ -372,7 +372,7 @@ class Exchange:
             self.front.write(data)
         elif self._body is Body.CHUNKED:
             if size:
-                self.front.write(b"".join((b"%x\r\n" % size, data, b"\r\n")))
+                self.front.write(b"".join((chunk_head(size), data, b"\r\n")))
             if self._boundary is not None:
                 self._boundary.feed(data)
         elif self._body is Body.LENGTH and size <= self._left:

@@ -129,9 +129,10 @@ class Delivery:
 
     def _data(self, event: events.DataReceived) -> None:
         core = event.stream
-        if (found := self._owner(core)) is None:
+        handle = core.user
+        if core.is_muted or type(handle) is not LinkStream or handle.owner is None:  # as `_owner`
             return
-        handle, owner = found
+        owner = handle.owner
         try:
             if event.data:
                 owner.data(event.data)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from hub import errors
-from hub.edge.response import error_response, status_line
+from hub.edge.response import chunk_head, error_response, status_line
 
 
 def test_status_lines() -> None:
     assert status_line(200) == b"HTTP/1.1 200 OK\r\n"
     assert status_line(299) == b"HTTP/1.1 299 \r\n"
+
+
+def test_heads_of_chunks_small_and_large() -> None:
+    assert [chunk_head(size) for size in (1, 15, 16, 2047, 2048, 65_536)] == [
+        b"1\r\n", b"f\r\n", b"10\r\n", b"7ff\r\n", b"800\r\n", b"10000\r\n",
+    ]  # fmt: skip
 
 
 def test_an_error_is_whole_and_says_whether_it_closes() -> None:
