@@ -27,7 +27,7 @@ class DirectLog:
         self._parts: list[bytes] = []
         """Of records that wait, four for each."""
         self._time = self._date = b""
-        self._second = 0
+        self._second = -1
         self._heads: dict[tuple[str, str], bytes] = {}
         self._lock = threading.Lock()
 

@@ -20,8 +20,8 @@ _DOTS: Final = re.compile(_SEPARATOR + rb"(?:\.|%2[eE]){1,2}(?=" + _SEPARATOR + 
 
 def fault(target: bytes) -> str | None:
     """Return what is wrong with a request target (path and query), or None. Nothing is normalised. Remembered for short
-    ones, since clients ask for the same again."""
-    return _remembered(target) if len(target) <= _SHORT else _fault(target)
+    ones, since clients ask for the same again; not with a query, which may hold a secret and is seldom the same."""
+    return _remembered(target) if len(target) <= _SHORT and target.find(b"?") < 0 else _fault(target)
 
 
 def _fault(target: bytes) -> str | None:

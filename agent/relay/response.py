@@ -1,6 +1,6 @@
 """Reading HTTP/1.1 responses of the kube-apiserver: bytes in, calls on a sink out; no I/O.
 
-The head is gated by one strict expression before anything is taken from it: what two readers could understand
+Each line of a head has to match a strict expression before anything is taken from it: what two readers could understand
 differently (folded lines, bare line feeds, two lengths, a length beside chunks) is refused (facts/security.md §2.E rows
 E12, E13).
 Chunked bodies are decoded by httptools (llhttp, strict); a body of known length is passed on without a copy.
@@ -35,7 +35,7 @@ _known: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 """What came of field lines that an API server sends again and again, since equal bytes have equal meaning."""
 KNOWN_MAX: Final = 256
 _KNOWN_BYTES_MAX: Final = 128
-LENGTH_DIGITS_MAX: Final = 18
+_LENGTH_DIGITS_MAX: Final = 18
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"upgrade", b""))
 
@@ -383,6 +383,6 @@ def _take_coding(framing: _Framing, value: bytes) -> None:
 
 
 def _take_length(framing: _Framing, value: bytes) -> None:
-    if framing.length is not None or not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
+    if framing.length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
         raise BadResponse("the API server sent an ambiguous content length")
     framing.length = int(value)

@@ -64,8 +64,9 @@ def parse_head(raw: bytes) -> Head:
 
 def parse_first_line(line: bytes) -> tuple[bytes, bytes, int] | None:
     """Method, target and minor version of a request line with its end, None for anything that is not plainly good:
-    `parse_head` then says what is wrong. Remembered for short lines, since clients ask for the same again."""
-    return _remembered(line) if len(line) <= _SHORT else _first_line(line)
+    `parse_head` then says what is wrong. Remembered for short lines, since clients ask for the same again; not with a
+    query, which may hold a secret and is seldom the same."""
+    return _remembered(line) if len(line) <= _SHORT and line.find(b"?") < 0 else _first_line(line)
 
 
 def _first_line(line: bytes) -> tuple[bytes, bytes, int] | None:

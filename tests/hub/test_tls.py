@@ -70,6 +70,14 @@ def test_old_tls_is_refused(directory: Path) -> None:
         handshake(context, directory / tls.CA_CERT, "localhost", maximum_version=ssl.TLSVersion.TLSv1_1)
 
 
+def test_nobody_gets_a_ticket(directory: Path) -> None:
+    client = handshake(tls.ServerContext(files(directory)).context, directory / tls.CA_CERT, "localhost")
+    assert client.version() == "TLSv1.3"
+    with pytest.raises(ssl.SSLWantReadError):
+        client.read(1)  # tickets come behind the handshake
+    assert client.session is None or not client.session.has_ticket
+
+
 def test_every_extension_that_strict_mode_wants(directory: Path) -> None:
     ca = x509.load_pem_x509_certificate((directory / tls.CA_CERT).read_bytes())
     leaf = x509.load_pem_x509_certificate((directory / tls.LEAF_CERT).read_bytes())

@@ -84,3 +84,19 @@ def test_a_stream_that_is_gone_is_not_our_end() -> None:
 def test_there_is_no_short_way_for_people_or_above_info(log_format: logs.LogFormat, level: str) -> None:
     logs.configure(component="hub", log_format=log_format, level=level, stream=io.StringIO())
     assert logs.direct() is None
+
+
+def test_the_time_is_whole_and_new_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    log = DirectLog(stream, "hub")
+    moments = iter((1_780_000_000_000_005_999, 1_780_000_000_999_999_999, 1_780_000_001_000_000_000, 17_000))
+    monkeypatch.setattr("proto.directlog.time.time_ns", lambda: next(moments))
+    for _ in range(4):
+        log.record("a", "b", {})
+        log.record("a", "b", {})  # in the same turn
+        log.flush()
+    times = [json.loads(line)["time"] for line in stream.getvalue().splitlines()]
+    assert times[::2] == times[1::2] == [
+        "2026-05-28T20:26:40.000005Z", "2026-05-28T20:26:40.999999Z", "2026-05-28T20:26:41.000000Z",
+        "1970-01-01T00:00:00.000017Z",
+    ]  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.relay.response import HEAD_BYTES_MAX, BadResponse, CutShort, ResponseReader, State
+from agent.relay import response as responses
+from agent.relay.response import HEAD_BYTES_MAX, KNOWN_MAX, BadResponse, CutShort, ResponseReader, State
 
 
 class Sink:
@@ -115,6 +116,35 @@ def test_one_connection_reads_one_response_after_the_other():
         reader.feed(response)
         assert sink.body == first.body
         assert sink.ends == 1
+
+
+LINES = [
+    b"Content-Type: application/json", b"Content-Type: text/plain \t", b"content-type:x", b"CONTENT-TYPE:  x",
+    b"Audit-Id: 1", b"Audit-Id: 2", b"X-Other: 1", b"Cache-Control: no-cache, private", b"Date: " + b"x" * 200,
+    b"Vary:", b"Warning: \xe4",
+]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(LINES), max_size=5), max_size=6))
+def test_lines_that_come_again_say_the_same(heads):
+    for lines in heads:
+        head = b"".join(line + b"\r\n" for line in lines)
+        _, sink = read(b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: 0\r\n\r\n")
+        names = [line.partition(b":") for line in [*lines, b"Content-Length: 0"]]
+        assert sink.heads == [(200, tuple((name.lower(), value.strip(b" \t")) for name, _, value in names))]
+        for line in lines:
+            with pytest.raises(BadResponse, match="malformed"):
+                read(b"HTTP/1.1 200 OK\r\n" + line + b"\x00\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_only_usual_lines_are_remembered_and_not_many(monkeypatch):
+    monkeypatch.setattr(responses, "_known", {})
+    for number in range(3 * KNOWN_MAX):
+        fields = b"ETag: %d\r\nAudit-Id: %d\r\nSet-Cookie: s=%d\r\n" % (number, number, number)
+        read(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\nDate: " + b"x" * 200 + b"\r\n\r\n")
+        assert len(responses._known) <= KNOWN_MAX
+    assert {name for name, _ in responses._known.values()} <= {b"etag", b"content-length"}
+    assert responses._known[b"ETag: %d" % (3 * KNOWN_MAX - 1)] == (b"etag", b"%d" % (3 * KNOWN_MAX - 1))
 
 
 def test_informational_responses_are_skipped():

@@ -76,3 +76,22 @@ def test_one_refusal_for_everything() -> None:
         texts.add(str(caught.value))
     assert len(texts) == 1
     assert world.authenticator.authenticate(bearer.Bearer(good)).user == "jane"
+
+
+def test_a_credential_that_a_connection_remembers_is_checked_at_each_call() -> None:
+    world = World()
+    text = world.mint(expires_at=world.clock.now + 5)
+    remembered = bearer.Bearer(text)
+    token_id = text.decode().split("_")[1]
+    assert world.authenticator.authenticate(remembered).groups == ("dev",)
+    record = world.tokens.get(token_id)
+    assert record is not None
+    world.tokens.apply(made(token(token_id, digest=record.digest, groups=("ops",), expires_at=world.clock.now + 5)))
+    assert world.authenticator.authenticate(remembered).groups == ("ops",)
+    world.clock.now += 5
+    with pytest.raises(Unauthenticated):
+        world.authenticator.authenticate(remembered)
+    world.clock.now -= 5
+    world.tokens.apply(gone(token(token_id)))
+    with pytest.raises(Unauthenticated):
+        world.authenticator.authenticate(remembered)

@@ -47,3 +47,12 @@ def test_another_secret_and_no_record_do_not_match() -> None:
     assert not bearer.matches(presented, bearer.mint("riata").digest)
     assert not bearer.matches(presented, None)
     assert not bearer.matches(bearer.Presented("riata", "a" * 10, bytes(32)), None)
+
+
+def test_a_credential_is_read_once_and_never_shown() -> None:
+    minted = bearer.mint(bearer.USER_PREFIX)
+    shown = bearer.Bearer(minted.text.encode())
+    assert shown.presented == bearer.parse(minted.text.encode())
+    assert shown.presented is shown.presented
+    assert bearer.Bearer(b"x").presented is None
+    assert minted.text.split("_")[2] not in f"{shown!r} {shown}"

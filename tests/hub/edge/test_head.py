@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import errors
-from hub.edge.head import Head, check_partial, parse_head
+from hub.edge import head as heads
+from hub.edge.head import Head, check_partial, parse_first_line, parse_head
 from hub.edge.limits import FIELD_BYTES_MAX, FIELDS_MAX
 
 
@@ -23,6 +24,24 @@ def test_a_plain_head() -> None:
 
 def test_http_1_0() -> None:
     assert parse_head(b"GET / HTTP/1.0\r\n\r\n").minor == 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /a HTTP/1.1\r\n", b"GET /a?x HTTP/1.1\r\n", b"GET /%s HTTP/1.1\r\n" % (b"a" * 600)]
+)
+def test_a_first_line_says_the_same_again(line: bytes) -> None:
+    expected = (b"GET", line.split(b" ")[1], 1)
+    assert parse_first_line(line) == parse_first_line(line) == expected
+    assert parse_first_line(line[:-2]) is parse_first_line(b"G" + line) is None
+
+
+def test_neither_queries_nor_long_lines_are_remembered() -> None:
+    heads._remembered.cache_clear()
+    for number in range(3):
+        parse_first_line(b"GET /a?token=%d HTTP/1.1\r\n" % number)
+        parse_first_line(b"GET /%s%d HTTP/1.1\r\n" % (b"a" * 600, number))
+        parse_first_line(b"GET /a%d HTTP/1.1\r\n" % number)
+    assert heads._remembered.cache_info().currsize == 3
 
 
 REFUSED = [
