@@ -16,6 +16,8 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _LIMIT_S: Final = 1200
+_CFLAGS: Final = "-g0 -fvisibility=hidden -fno-semantic-interposition -fno-plt"
+"""No symbols; calls within a library go straight to what is called, not by way of a table that others might change."""
 _SETUP: Final = """
 from mypyc.build import mypycify
 from setuptools import setup
@@ -75,7 +77,7 @@ def _run(command: list[str], directory: Path) -> None:
     # Python's own flags ask for debugging symbols, and those, and what the linker makes of them, name the temporary
     # directory: the same sources would not give the same library twice. Its own linker line may look for libraries
     # where Python is (pyenv's does), which is nowhere in an image.
-    flags = {"CFLAGS": "-g0", "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": f"{compiler()} -shared"}
+    flags = {"CFLAGS": _CFLAGS, "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": f"{compiler()} -shared"}
     environment = {**os.environ, **flags}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
