@@ -4,13 +4,11 @@ The target is forwarded byte for byte, so what must not be ambiguous is refused,
 (facts/security.md §2.C): the API server cleans dot segments and decodes escapes after we have decided.
 """
 
-import functools
 import re
 from typing import Final
 
 _CHARS: Final = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 """Printable ASCII without `#`: a fragment never crosses the wire."""
-_SHORT: Final = 512
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _SEPARATOR: Final = rb"(?:/|\\|%2[fF]|%5[cC])"
@@ -19,12 +17,7 @@ _DOTS: Final = re.compile(_SEPARATOR + rb"(?:\.|%2[eE]){1,2}(?=" + _SEPARATOR + 
 
 
 def fault(target: bytes) -> str | None:
-    """Return what is wrong with a request target (path and query), or None. Nothing is normalised. Remembered for short
-    ones, since clients ask for the same again; not with a query, which may hold a secret and is seldom the same."""
-    return _remembered(target) if len(target) <= _SHORT and target.find(b"?") < 0 else _fault(target)
-
-
-def _fault(target: bytes) -> str | None:
+    """Return what is wrong with a request target (path and query), or None. Nothing is normalised."""
     if not target.startswith(b"/"):
         return "request target without a leading slash"
     if target.translate(None, _CHARS):
@@ -37,9 +30,6 @@ def _fault(target: bytes) -> str | None:
     if (has_escape or path.find(b"/.") >= 0 or path.find(b"\\") >= 0) and _DOTS.search(path) is not None:
         return "dot segment in the request path"
     return None
-
-
-_remembered = functools.lru_cache(maxsize=1024)(_fault)
 
 
 def is_valid(target: bytes) -> bool:

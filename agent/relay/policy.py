@@ -4,6 +4,7 @@ Kubernetes RBAC cannot match a prefix, so that every impersonated name begins wi
 More is allowed only by a file that belongs to the cluster's administrators and that the hub has no way to change.
 """
 
+import functools
 import logging
 import os
 import string
@@ -30,6 +31,7 @@ CHECK_INTERVAL: Final = 1.0
 _SINGLE: Final = frozenset((b"content-length", b"impersonate-extra-riata.io%2frequest-id"))
 """Fields that may stand once, and whose values have a form."""
 _LENGTH_DIGITS_MAX: Final = 18
+_SHORT: Final = 512
 _REQUEST_ID_CHARS: Final = string.ascii_letters.encode() + string.digits.encode() + b"._:-"
 _REQUEST_ID_BYTES_MAX: Final = 128
 _NEVER: Final = frozenset((b"host", b"expect", b"content-transfer-encoding"))
@@ -93,7 +95,7 @@ class Policy:
             self._follow(self._path)
         if request.method not in METHODS:
             raise Refused("method", "the method is not allowed by this cluster's agent")
-        if not target.is_valid(request.path):
+        if not _is_target(request.path):
             raise Refused("target", "the request target is not allowed by this cluster's agent")
         passed, user, groups = _sort(request.headers)
         if fault := headers.values_fault([value for _, value in passed]):
@@ -157,6 +159,15 @@ def _sort(fields: Headers) -> tuple[list[tuple[bytes, bytes]], list[bytes], list
             continue
         passed.append(field)
     return passed, user, groups
+
+
+def _is_target(path: bytes) -> bool:
+    """As `target.is_valid`. Remembered for short ones, since clients ask for the same again; not with a query, which
+    may hold a secret and is seldom the same."""
+    return _remembered(path) if len(path) <= _SHORT and path.find(b"?") < 0 else target.is_valid(path)
+
+
+_remembered = functools.lru_cache(maxsize=1024)(target.is_valid)
 
 
 def _is_well_formed(name: bytes, value: bytes) -> bool:

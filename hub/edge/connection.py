@@ -90,14 +90,12 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._is_tls = is_tls
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._scanned = 0
-        self._skipped = 0
+        self._scanned = self._skipped = self._body_left = 0
         self._is_reading = True
         self._request: Request | None = None
         self._known: Known | None = None
         self._exchange: Exchange | None = None
         self._decoder: ChunkedDecoder | None = None
-        self._body_left = 0
         self._pace: BodyPace | None = None
         self._out = Unsent()
         self._is_flush_due = self._is_continue_due = self._is_close_due = False
@@ -117,8 +115,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         if nbytes <= READ_PIECE_BYTES or self.state is State.HEAD:  # all at once: it may be handed over
             self.data_received(bytes(CLIENT_BUFFER[:nbytes]))
             return
-        ends = range(READ_PIECE_BYTES, nbytes + READ_PIECE_BYTES, READ_PIECE_BYTES)
-        for data in [bytes(CLIENT_BUFFER[end - READ_PIECE_BYTES : min(end, nbytes)]) for end in ends]:
+        taken = CLIENT_BUFFER[:nbytes]
+        for data in [bytes(taken[at : at + READ_PIECE_BYTES]) for at in range(0, nbytes, READ_PIECE_BYTES)]:
             self.data_received(data)
 
     def data_received(self, data: bytes) -> None:

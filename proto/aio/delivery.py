@@ -129,10 +129,9 @@ class Delivery:
 
     def _data(self, event: events.DataReceived) -> None:
         core = event.stream
-        handle = core.user
-        if core.is_muted or type(handle) is not LinkStream or handle.owner is None:  # as `_owner`
+        if (found := self._owner(core)) is None:
             return
-        owner = handle.owner
+        handle, owner = found
         try:
             if event.data:
                 owner.data(event.data)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from agent.errors import ConfigError, Refused
+from agent.relay import policy as policies
 from agent.relay.policy import CHECK_INTERVAL, Policy
 from proto.messages import HttpRequest
 
@@ -170,3 +171,12 @@ def test_a_missing_policy_file(tmp_path):
         policy.admit(request((b"impersonate-user", b"bob")), 0.0)
     write(path, 'users = ["bob"]', 1)
     assert policy.admit(request((b"impersonate-user", b"bob")), CHECK_INTERVAL)
+
+
+def test_neither_queries_nor_long_targets_are_remembered():
+    policies._remembered.cache_clear()
+    for number in range(3):
+        for text in (b"/a?token=%d", b"/" + b"a" * 600 + b"%d", b"/a%d"):
+            assert policies._is_target(text % number)
+            assert policies._is_target(text % number + b"/..") is (b"?" in text)
+    assert policies._remembered.cache_info().currsize == 6
