@@ -20,7 +20,7 @@ from proto.pacing import Pacing
 from proto.stream import Stream
 from proto.table import StreamTable
 from proto.transitions import HalfInput, HalfState, SessionInput, SessionState
-from proto.window import Bucket, Budget, Growth, SessionCredit
+from proto.window import ALONE_SHARE, CREDIT_MAX, SHARE_BYTES, Bucket, Budget, Growth, SessionCredit
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class SessionCore:
         "backlog",
         "budget",
         "compresses",
+        "consumed_bytes",
         "credit",
         "data_max",
         "drain_announced",
@@ -107,6 +108,8 @@ class SessionCore:
             self.liveness.ping,
         )
         self.table = StreamTable(limits, agreed.streams, is_even=role is Role.HUB, last_id=last_stream_id)
+        self.consumed_bytes = 0
+        """DATA of all streams that has left for its consumers."""
         self.received_bytes = [0, 0, 0]
         """DATA bytes received, by class."""
         self.refusals: dict[str, int] = {}
@@ -174,22 +177,43 @@ class SessionCore:
             return min(self.window, most)
         if self.budget is not None and self.budget.is_crowded:
             return min(self.window, self.limits.crowded_window_bytes, most)
+        if self._is_near():
+            return min(self.window, self.limits.near_window_bytes, most)
         return self._growth.first_size(most, self.liveness.best_rtt_s) if is_long else min(self.window, most)
+
+    def _is_near(self) -> bool:
+        """Whether hub and agent are in one place, by the shortest round trip: recent ones may have waited behind bulk.
+        Not where they are as long as on a long way, since it may have become one."""
+        recent, shortest = self.liveness.best_rtt_s, self.out.pacing.min_rtt_s
+        limits = self.limits
+        return shortest is not None and shortest < limits.near_rtt_s and (recent or 0.0) < limits.far_rtt_s
 
     def _grant(self, stream: Stream, now: float) -> int:
         """Return the credit to give back for a stream, after its window grew if it was used up fast. May be 0."""
         if stream.peer_half >= _ENDED:
             return 0
-        stream.window = self._growth.next_size(stream.window, now - stream.granted_at, self.liveness.best_rtt_s)
+        began = stream.opening_credit if stream.is_ours else self.window
+        # Never less than it began with: a sender may hold on to its blocks until half of that is free (§5.3).
+        most = max(self._near_most(stream), began) if self._is_near() else CREDIT_MAX
+        elapsed = now - stream.granted_at
+        stream.window = self._growth.next_size(stream.window, elapsed, self.liveness.best_rtt_s, most)
         # What it has grown since has bounds of its own, and slow readers do not grow.
-        began = stream.opening_credit if stream.is_ours else 0
         self._promise(stream, min(stream.window, max(self.window, began)))
         increment = stream.window - stream.receive_left - stream.buffered
         if increment <= 0:
             return 0
         stream.receive_left += increment
+        stream.given += increment
         stream.granted_at = now
         return increment
+
+    def _near_most(self, stream: Stream) -> int:
+        """The largest window where hub and agent are in one place, by the share of what was consumed lately."""
+        own, since = stream.given - stream.receive_left - stream.buffered, self.consumed_bytes - stream.shared_from
+        if since >= SHARE_BYTES:
+            stream.is_alone = (own - stream.shared_own) >= since * ALONE_SHARE
+            stream.shared_from, stream.shared_own = self.consumed_bytes, own
+        return self.limits.near_alone_bytes if stream.is_alone else self.limits.near_window_bytes
 
     def _promise(self, stream: Stream, size: int) -> None:
         """Count `size` bytes of its window as promised; none for one that does not move any more."""

@@ -247,6 +247,7 @@ class Session(Inbound):
         meta = codec.encode(message)
         window = self._start_window(message, window, is_long=is_long)
         stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=self.window, now=now)
+        stream.shared_from = self.consumed_bytes
         stream.own_half = _ENDED if end else _FLOWING
         stream.peer_half = _AWAITED
         if isinstance(message, messages.HttpRequest):
@@ -367,6 +368,7 @@ class Session(Inbound):
             return
         stream.buffered -= size
         stream.is_moving = True
+        self.consumed_bytes += size
         if self.budget is not None:
             self.budget.used -= size
         if stream.peer_half < _ENDED and (stream.window - stream.receive_left - stream.buffered) * 2 >= stream.window:

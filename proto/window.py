@@ -10,6 +10,10 @@ CREDIT_MAX: Final = 2**31 - 1
 GROWTH_MARK: Final = 0.5
 CUT_MARK: Final = 0.8
 CROWDED_SHARE: Final = 0.125
+ALONE_SHARE: Final = 0.7
+"""Of what a session hands on: a stream with so much of it moves alone."""
+SHARE_BYTES: Final = 512 * 1024
+"""Over so much that is looked at: grants come in bunches, and less would tell who had the last one."""
 CROWDED_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -136,14 +140,19 @@ class Growth:
                 size = self.start
         return min(size, most)
 
-    def next_size(self, size: int, elapsed: float, rtt_s: float | None) -> int:
-        """Return the window that follows `size` when half of it was used up `elapsed` seconds after the last grant."""
+    def next_size(self, size: int, elapsed: float, rtt_s: float | None, most: int = CREDIT_MAX) -> int:
+        """Return the window that follows `size` when half of it was used up `elapsed` seconds after the last grant; no
+        more than `most`."""
+        if size > most:
+            self.release(size)
+            self.extra += max(most - self.start, 0)
+            return most
         if rtt_s is None or elapsed >= self._limits.growth_round_trips * rtt_s:
             return size
         if size < self.start:
-            grown = min(size * 4, self.start)  # it began small because others hold much, here or in another worker
+            grown = min(size * 4, self.start, most)  # it began small: others hold much, here or in another worker
         else:
-            grown = min(size * 2, max(self._limits.window_max_bytes, self.start))
+            grown = min(size * 2, max(self._limits.window_max_bytes, self.start), most)
         added = max(grown, self.start) - max(size, self.start)
         if grown <= size or not self._take(added):
             return size

@@ -20,6 +20,7 @@ def hop_limits(tunnel: Limits) -> Limits:
         tunnel,
         window_bytes=min(tunnel.window_bytes, _WINDOW_MAX),
         window_max_bytes=max(min(tunnel.window_max_bytes, _WINDOW_MAX), min(tunnel.window_bytes, _WINDOW_MAX)),
+        near_rtt_s=0.0,  # always in one place: what the tunnel behind it needs counts
         open_backlog=tunnel.streams,
         send_queue_bytes=_SEND_QUEUE,
         send_queue_low_bytes=_SEND_QUEUE // 2,

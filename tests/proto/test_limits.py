@@ -21,10 +21,13 @@ from proto.limits import Limits
         {"crowded_window_bytes": 0},
         {"far_window_bytes": 0},
         {"far_rtt_s": -1},
+        {"near_window_bytes": 0},
+        {"near_alone_bytes": 100_000},
+        {"near_rtt_s": -1},
     ],
 )
 def test_bounds_that_contradict_each_other_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"bytes|need|streams|ping|far"):
+    with pytest.raises(ValueError, match=r"bytes|need|streams|ping|far|near"):
         Limits(**change)  # type: ignore[arg-type] # parametrised over integer fields
 
 

@@ -62,6 +62,26 @@ def test_when_a_window_grows(elapsed: float, rtt: float | None, size: int, expec
     assert Growth(limits, 256, 1_000_000, None).next_size(size, elapsed, rtt) == expected
 
 
+@pytest.mark.parametrize(
+    ("size", "elapsed", "most", "expected"),
+    [
+        (256, 0.0, 192, 192),  # credit that is out already is not taken back: less is returned
+        (1024, 9.9, 192, 192),
+        (192, 0.0, 192, 192),
+        (64, 0.0, 192, 192),
+        (192, 0.0, 1024, 256),  # the others have ended: soon as usual
+        (256, 0.0, 1024, 512),
+        (512, 0.0, 800, 800),
+    ],
+)
+def test_no_window_is_larger_than_what_the_way_is_worth(size: int, elapsed: float, most: int, expected: int) -> None:
+    limits = Limits(window_bytes=256, window_max_bytes=4096, session_window_bytes=1_000_000)
+    growth = Growth(limits, 256, 1_000_000, None)
+    growth.extra = max(size - 256, 0)
+    assert growth.next_size(size, elapsed, 0.1, most) == expected
+    assert growth.extra == max(expected - 256, 0)
+
+
 def test_windows_grow_together_up_to_half_the_session_window() -> None:
     limits = Limits(window_bytes=100, window_max_bytes=400, session_window_bytes=1000)
     growth = Growth(limits, 100, 1000, None)

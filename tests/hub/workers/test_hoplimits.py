@@ -23,6 +23,7 @@ def test_of_any_tunnel(tunnel: Limits) -> None:
     assert limits.open_backlog >= tunnel.open_backlog  # what the agent has not answered waits at the owner
     assert limits.window_max_bytes <= 512 * KIB
     assert limits.window_bytes <= tunnel.window_bytes
+    assert limits.near_rtt_s == 0, "a far tunnel's first credit comes through here"
     assert limits.reset_burst > tunnel.reset_burst
     assert negotiated(limits).limits.streams == tunnel.streams
     assert negotiated(limits).pings_per_s == tunnel.ping_per_s
