@@ -123,6 +123,7 @@ async def _serve_until(
         await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not leaving.done():
             logger.error("the uplink ended: a bug")
+            await pool.close()
             return EXIT_FAILED
         await uplink.drain(settings.drain_grace)
         running.cancel()

@@ -20,7 +20,7 @@ from proto.pacing import Pacing
 from proto.stream import Stream
 from proto.table import StreamTable
 from proto.transitions import HalfInput, HalfState, SessionInput, SessionState
-from proto.window import ALONE_SHARE, CREDIT_MAX, SHARE_BYTES, Bucket, Budget, Growth, SessionCredit
+from proto.window import CREDIT_MAX, SHARED, Bucket, Budget, Growth, Movers, SessionCredit
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class SessionCore:
         "_events",
         "_final_id",
         "_growth",
+        "_movers",
         "_peer_final_id",
         "_ping_bucket",
         "_promised",
@@ -95,6 +96,7 @@ class SessionCore:
         """Bodies of answers may be compressed; who sends and reads them does so, the core does not look into DATA."""
         self.credit = SessionCredit(agreed.session_window)
         self._growth = Growth(limits, agreed.window, agreed.session_window, budget)
+        self._movers = Movers()
         self._promised: dict[Stream, None] = {}
         """Streams whose windows count in the budget."""
         self.liveness = Liveness(limits, is_listening=role is Role.AGENT)
@@ -184,8 +186,8 @@ class SessionCore:
     def _is_near(self) -> bool:
         """Whether hub and agent are in one place, by the shortest round trip: recent ones may have waited behind bulk.
         Not where they are as long as on a long way, since it may have become one."""
-        recent, shortest = self.liveness.best_rtt_s, self.out.pacing.min_rtt_s
-        limits = self.limits
+        liveness, limits = self.liveness, self.limits
+        recent, shortest = liveness.best_rtt_s, liveness.shortest_rtt_s
         return shortest is not None and shortest < limits.near_rtt_s and (recent or 0.0) < limits.far_rtt_s
 
     def _grant(self, stream: Stream, now: float) -> int:
@@ -203,17 +205,16 @@ class SessionCore:
         if increment <= 0:
             return 0
         stream.receive_left += increment
-        stream.given += increment
         stream.granted_at = now
         return increment
 
     def _near_most(self, stream: Stream) -> int:
-        """The largest window where hub and agent are in one place, by the share of what was consumed lately."""
-        own, since = stream.given - stream.receive_left - stream.buffered, self.consumed_bytes - stream.shared_from
-        if since >= SHARE_BYTES:
-            stream.is_alone = (own - stream.shared_own) >= since * ALONE_SHARE
-            stream.shared_from, stream.shared_own = self.consumed_bytes, own
-        return self.limits.near_alone_bytes if stream.is_alone else self.limits.near_window_bytes
+        """The largest window where hub and agent are in one place, by how many streams move much."""
+        movers, least = self._movers, self.limits.near_window_bytes
+        stream.moved_in = movers.note(stream.moved_in, self.consumed_bytes)
+        if movers.lately == 1:
+            return self.limits.near_alone_bytes
+        return max(least * SHARED // (movers.lately or SHARED), least)
 
     def _promise(self, stream: Stream, size: int) -> None:
         """Count `size` bytes of its window as promised; none for one that does not move any more."""

@@ -155,7 +155,6 @@ class Inbound(SessionCore):
         now: float,
     ) -> None:
         stream = Stream(stream_id, kind, cls, is_ours=False, window=self.window, send_left=window, now=now)
-        stream.shared_from = self.consumed_bytes
         stream.own_half = _AWAITED
         stream.peer_half = _ENDED if end else _FLOWING
         self.table.add_theirs(stream)

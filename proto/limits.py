@@ -67,9 +67,10 @@ class Limits:
     """Hub and agent are in one place: what is in flight beyond a few hundred KiB waits in queues there, and keystrokes
     behind it."""
     near_window_bytes: int = 128 * KIB
-    """Most credit there of a stream that moves much beside others."""
+    """Credit there of a fresh stream for the answer, unless it is an upgrade, and the most of one beside three or more
+    that move much; beside one it is twice that."""
     near_alone_bytes: int = MIB
-    """… and of one that moves alone."""
+    """Most credit there of a stream that moves alone."""
     session_window_bytes: int = 16 * MIB
     """Bytes of DATA in flight per direction over all streams. Returned on receipt: a stalled stream blocks nobody."""
 
@@ -161,8 +162,10 @@ class Limits:
             raise ValueError("crowded_window_bytes is at least 1")
         if self.far_window_bytes < 1 or self.far_rtt_s < 0:
             raise ValueError("far_window_bytes is at least 1, far_rtt_s at least 0")
-        if not 1 <= self.near_window_bytes <= self.near_alone_bytes or self.near_rtt_s < 0:
-            raise ValueError("need 1 <= near_window_bytes <= near_alone_bytes, near_rtt_s at least 0")
+        if not 1 <= self.near_window_bytes <= self.near_alone_bytes:
+            raise ValueError("need 1 <= near_window_bytes <= near_alone_bytes")
+        if self.near_rtt_s < 0:
+            raise ValueError("near_rtt_s is at least 0")
         if self.ping_burst < 1 or self.ping_per_s < 1:
             raise ValueError("ping_burst and ping_per_s are at least 1")
         if self.streams < 1 or self.open_backlog < 1 or self.streams > 8192:

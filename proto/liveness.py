@@ -39,6 +39,7 @@ class Liveness:
         "best_rtt_s",
         "last_received_at",
         "rtt_s",
+        "shortest_rtt_s",
     )
 
     def __init__(self, limits: bounds.Limits, *, is_listening: bool = False) -> None:
@@ -54,6 +55,8 @@ class Liveness:
         self._samples: list[float] = []
         self.best_rtt_s: float | None = None
         """Smallest of the last eight round trips: free of queues, so window growth is not fooled by its own queue."""
+        self.shortest_rtt_s: float | None = None
+        """Of all the session's round trips."""
         self.last_received_at = 0.0
         self.rtt_s: float | None = None
         """Smoothed round trip (weight 1/8), None before the first answer."""
@@ -117,6 +120,7 @@ class Liveness:
         self._samples.append(rtt)
         del self._samples[:-_SAMPLES]
         self.best_rtt_s = min(self._samples)
+        self.shortest_rtt_s = rtt if self.shortest_rtt_s is None else min(rtt, self.shortest_rtt_s)
         self.rtt_s = rtt if self.rtt_s is None else self.rtt_s + (rtt - self.rtt_s) / 8
         return rtt
 

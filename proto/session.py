@@ -247,7 +247,6 @@ class Session(Inbound):
         meta = codec.encode(message)
         window = self._start_window(message, window, is_long=is_long)
         stream = Stream(stream_id, kind, cls, is_ours=True, window=window, send_left=self.window, now=now)
-        stream.shared_from = self.consumed_bytes
         stream.own_half = _ENDED if end else _FLOWING
         stream.peer_half = _AWAITED
         if isinstance(message, messages.HttpRequest):

@@ -32,12 +32,10 @@ class Stream:
         "data_at",
         "emptied_at",
         "end_queued",
-        "given",
         "granted_at",
         "has_head",
         "id",
         "in_ring",
-        "is_alone",
         "is_answered",
         "is_blocked",
         "is_held",
@@ -49,6 +47,7 @@ class Stream:
         "is_upgrade",
         "kind",
         "moved",
+        "moved_in",
         "opened_at",
         "opening_credit",
         "own_half",
@@ -62,8 +61,6 @@ class Stream:
         "reset_code",
         "send_left",
         "sent_at",
-        "shared_from",
-        "shared_own",
         "suffix",
         "user",
         "waits_writable",
@@ -113,14 +110,8 @@ class Stream:
         self.promised = 0
         """What of its window the process's budget counts as promised."""
         self.granted_at = now
-        self.given = window
-        """All credit so far."""
-        self.is_alone = False
-        """Most of what was consumed lately was its:"""
-        self.shared_from = 0
-        """bytes of DATA consumed of all streams"""
-        self.shared_own = 0
-        """and of this one, when that was looked at last."""
+        self.moved_in = 0
+        """When it was granted credit last, as `Movers` tells it."""
         self.data_at = now
         self.window_pending = False
         self.is_moving = False

@@ -10,10 +10,9 @@ CREDIT_MAX: Final = 2**31 - 1
 GROWTH_MARK: Final = 0.5
 CUT_MARK: Final = 0.8
 CROWDED_SHARE: Final = 0.125
-ALONE_SHARE: Final = 0.7
-"""Of what a session hands on: a stream with so much of it moves alone."""
-SHARE_BYTES: Final = 512 * 1024
-"""Over so much that is looked at: grants come in bunches, and less would tell who had the last one."""
+SHARED: Final = 4
+"""So many streams and more have the least window each where hub and agent are in one place; two have twice as much."""
+LATELY_BYTES: Final = 1024 * 1024
 CROWDED_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -116,6 +115,32 @@ class SessionCredit:
         self.unreturned = 0
         self.receive_left += increment
         return increment
+
+
+class Movers:
+    """How many streams of a session move much: so many were granted credit while it handed on one of the last two MiB.
+
+    Counted, and not told from the share that each has: where credit decides that, who has more would keep it by it.
+    """
+
+    __slots__ = ("_before", "_count", "_now", "lately")
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._count = self._before = 0
+        self.lately = 0
+        """0 before the first MiB."""
+
+    def note(self, last: int, consumed: int) -> int:
+        """A stream is granted credit after `consumed` bytes of all streams; `last` is what this returned for it before,
+        0 at first."""
+        now = consumed // LATELY_BYTES + 1
+        if now != self._now:
+            self._now, self.lately = now, max(self._count, self._before)
+            self._before, self._count = self._count, 0
+        if last != now:
+            self._count += 1
+        return now
 
 
 class Growth:

@@ -112,8 +112,9 @@ class Pool:
     def keep_warm(self) -> None:
         """From now on have one idle connection whenever that is possible: a first request then waits for no handshake.
         For an agent that serves a whole cluster; thousands of nodes with one each would be a load."""
-        self._spare = Spare(self._dial_spare)
-        self._spare.begin()
+        if self._spare is None:
+            self._spare = Spare(self._dial_spare)
+            self._spare.begin()
 
     def acquire(self, waiter: Waiter, *, max_idle: float) -> None:
         """Give `waiter` a connection now or later, by its callbacks. `max_idle` in seconds; 0 demands a fresh one."""
@@ -170,13 +171,13 @@ class Pool:
 
     def on_lost(self, connection: KubeConnection) -> None:
         """A connection is gone."""
-        self._connections.discard(connection)
-        if connection not in self._idle:
-            self._taken()
-        else:
+        if connection in self._idle:
             self._idle.remove(connection)
             if self._spare is not None and not self._idle:
                 self._spare.lost(time.monotonic() - connection.idle_since)
+        elif connection in self._connections:  # others lost a race of dials
+            self._taken()
+        self._connections.discard(connection)
         self._dial_as_needed()
 
     # Dialing
@@ -219,6 +220,8 @@ class Pool:
         waiting = tuple(self._waiting)
         try:
             connection = await self._connect()
+            if not connection.is_open:
+                raise Upstream(Code.DIAL_UNREACHABLE, "the API server closed the connection at once")
         except Upstream as failure:
             self._counts.dials_failed += 1
             self._dialing -= 1

@@ -22,6 +22,7 @@ class Spare:
         self._dial = dial
         self._backoff = backoff or Backoff(random.SystemRandom().random)
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
         self._is_closed = False
 
     @property
@@ -34,13 +35,12 @@ class Spare:
         self._arm(0.0)
 
     def taken(self) -> None:
-        """A request took the last idle connection."""
-        self._backoff.connected()
+        """A request took the last idle connection, or the connection of one is gone."""
         self._arm(TAKEN_S)
 
     def lost(self, idle_s: float) -> None:
         """The last idle connection is gone, after `idle_s` seconds without a request. An API server, or a load balancer
-        before it, that closes whatever is idle is asked every half minute."""
+        before it, that closes in less than PROVEN_S what is idle is asked every half minute and behind each request."""
         if idle_s >= PROVEN_S:
             self._backoff.connected()
         self._arm(self._backoff.delay(time.monotonic()))
@@ -57,8 +57,14 @@ class Spare:
             self._timer = None
 
     def _arm(self, delay: float) -> None:
-        if self._timer is None and not self._is_closed:
-            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+        """The sooner one of two holds: behind a request nobody waits for the end of an outage's pause."""
+        due_at = time.monotonic() + delay
+        if self._is_closed or (self._timer is not None and self._due_at <= due_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due_at = due_at
+        self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _due(self) -> None:
         self._timer = None

@@ -202,7 +202,7 @@ def fixed_limits() -> list[str]:
 
 
 def format_number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}".rstrip("0").rstrip(".")
 
 
 def kinds() -> list[str]:

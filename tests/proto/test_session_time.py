@@ -141,7 +141,7 @@ def test_in_one_place_a_stream_that_moves_alone_fills_the_way_and_makes_room_for
     taken = pair.agent.taken()
     pair.agent.head(taken)
     pair.agent.send(taken, bytes(9_000_000))
-    for _ in range(8):
+    for _ in range(13):
         pair.pump()
         session.consumed(first, first.buffered)
         windows.append(first.window // 1024)
@@ -154,8 +154,33 @@ def test_in_one_place_a_stream_that_moves_alone_fills_the_way_and_makes_room_for
         pair.pump()
         for stream in (first, second):
             session.consumed(stream, min(stream.buffered, 64 * 1024))
-    assert windows == [128, 128, 128, 128, 256, 512, 1024, 1024]
-    assert (first.window // 1024, second.window // 1024) == (128, 128)
+    assert windows == [128] * 8 + [256, 512, 1024, 1024, 1024]
+    assert (first.window // 1024, second.window // 1024) == (256, 256)
+
+
+@pytest.mark.parametrize(("latecomers", "window_kib"), [(1, 256), (2, 170), (3, 128), (6, 128)])
+def test_in_one_place_readers_that_take_everything_soon_have_the_same_in_flight(
+    latecomers: int, window_kib: int
+) -> None:
+    """Credit decides there who moves how much: whoever has more of it must not keep it by that."""
+    pair = measured(0.0005, 0.012)
+    session = pair.hub.session
+    streams = [pair.hub.get()]
+    for turn in range(60):
+        if turn == 16:
+            streams += [pair.hub.get() for _ in range(latecomers)]
+        pair.pump()
+        for taken in (event.stream for event in pair.agent.all(events.StreamOpened)):
+            if not taken.is_answered:
+                pair.agent.head(taken)
+            if taken.queued < 2_000_000:
+                pair.agent.send(taken, bytes(2_000_000))
+        pair.pump()
+        for stream in streams:
+            session.consumed(stream, stream.buffered)
+        if turn == 15:
+            assert streams[0].window == 1024 * 1024
+    assert [stream.window // 1024 for stream in streams] == [window_kib] * (1 + latecomers)
 
 
 def test_in_one_place_no_window_falls_below_what_its_sender_cuts_its_blocks_by() -> None:

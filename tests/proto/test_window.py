@@ -1,7 +1,7 @@
 import pytest
 
 from proto.limits import Limits
-from proto.window import CROWDED_BYTES, Bucket, Budget, Growth, SessionCredit
+from proto.window import CROWDED_BYTES, Bucket, Budget, Growth, Movers, SessionCredit
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -80,6 +80,24 @@ def test_no_window_is_larger_than_what_the_way_is_worth(size: int, elapsed: floa
     growth.extra = max(size - 256, 0)
     assert growth.next_size(size, elapsed, 0.1, most) == expected
     assert growth.extra == max(expected - 256, 0)
+
+
+def test_who_moves_much_is_counted_over_a_mebibyte_each_once() -> None:
+    movers = Movers()
+    kib = 1024
+    assert movers.lately == 0
+    first = movers.note(0, 100 * kib)
+    second = movers.note(0, 200 * kib)
+    assert movers.note(first, 300 * kib) == first
+    assert movers.lately == 0, "the first MiB is not over"
+    first = movers.note(first, 1024 * kib)
+    assert (movers.lately, first == second) == (2, False)
+    first = movers.note(first, 2048 * kib)
+    assert movers.lately == 2, "in one of two"
+    movers.note(first, 3072 * kib)
+    assert movers.lately == 1
+    movers.note(first, 9999 * kib)
+    assert movers.lately == 1, "however long nobody was granted credit"
 
 
 def test_windows_grow_together_up_to_half_the_session_window() -> None:

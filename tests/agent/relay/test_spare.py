@@ -73,7 +73,7 @@ async def test_who_closes_what_is_idle_is_asked_less_and_less_often(clock):
     assert delays[-1] == 30.0
 
 
-async def test_a_connection_that_lived_or_was_used_ends_the_distrust(clock):
+async def test_a_connection_that_lived_ends_the_distrust_and_one_that_was_used_does_not(clock):
     spare = spare_of([])
     for _ in range(40):
         spare.failed()
@@ -86,7 +86,22 @@ async def test_a_connection_that_lived_or_was_used_ends_the_distrust(clock):
     spare.taken()
     clock.run()
     spare.lost(0.1)
-    assert clock.run() == FLOOR_S
+    assert clock.run() == 30.0
+
+
+async def test_behind_a_request_the_pause_of_an_outage_is_over(clock):
+    dials = []
+    spare = spare_of(dials)
+    for _ in range(40):
+        spare.failed()
+        clock.run()
+    dials.clear()
+    spare.failed()
+    spare.taken()
+    spare.failed()
+    assert clock.run() == TAKEN_S
+    assert clock.run() is None
+    assert dials == [True]
 
 
 async def test_closed_it_asks_for_nothing(clock):
