@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 GOODBYE_S: Final = 2.0
 """How long the last message and the WebSocket's close handshake may take before the transport is aborted."""
 
-MESSAGES_A_TURN: Final = 4
-"""Messages written before the loop gets its turn: others wait for it too."""
-
 _CLASSES: Final = tuple(StreamClass)
 _SPOKEN: Final = frozenset({EndKind.LOCAL, EndKind.PEER, EndKind.PROTOCOL})
 """Ends after which the transport still works and is closed in order."""
@@ -290,13 +287,12 @@ class Link:
     # Internals
 
     def _flush(self) -> None:
-        """Write what is queued, as far as the transport takes it."""
+        """Write one message of what is queued, if the transport takes it. Others have the loop before the next one: a
+        keystroke that comes meanwhile goes into that (ADR 10)."""
         self._is_flush_due = False
         session, transport = self.session, self._transport
         try:
-            for _ in range(MESSAGES_A_TURN):
-                if not (session.has_output and transport.is_writable):
-                    break
+            if session.has_output and transport.is_writable:
                 message = session.outbox(self.clock())
                 if message:
                     transport.write(message)
