@@ -103,8 +103,6 @@ async def _serve_until(
     addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
     access = replace(access, addresses=addresses)
     pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
-    if settings.mode == "cluster":
-        pool.keep_warm()
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
     uplink = _uplink(settings, instance, access, context, shutdown_with, addresses)
@@ -123,7 +121,6 @@ async def _serve_until(
         await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not leaving.done():
             logger.error("the uplink ended: a bug")
-            await pool.close()
             return EXIT_FAILED
         await uplink.drain(settings.drain_grace)
         running.cancel()

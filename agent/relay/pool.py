@@ -13,7 +13,6 @@ from agent.relay import dial
 from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import LOOKED_AT_S, KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
-from agent.relay.spare import Spare
 from proto.aio import tasks
 from proto.errors import Code
 
@@ -91,7 +90,6 @@ class Pool:
         self._dialing = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._context: ssl.SSLContext | None = None
-        self._spare: Spare | None = None
         self._is_closed = False
 
     @property
@@ -109,19 +107,11 @@ class Pool:
         """Exchanges without a connection."""
         return len(self._waiting)
 
-    def keep_warm(self) -> None:
-        """From now on have one idle connection whenever that is possible: a first request then waits for no handshake.
-        For an agent that serves a whole cluster; thousands of nodes with one each would be a load."""
-        if self._spare is None:
-            self._spare = Spare(self._dial_spare)
-            self._spare.begin()
-
     def acquire(self, waiter: Waiter, *, max_idle: float) -> None:
         """Give `waiter` a connection now or later, by its callbacks. `max_idle` in seconds; 0 demands a fresh one."""
         now = time.monotonic()
         connection = self._take_idle(now, max_idle)
         if connection is not None:
-            self._taken()
             waiter.on_connection(connection)
             return
         if self._is_closed or len(self._waiting) >= self._limits.queue:
@@ -144,8 +134,6 @@ class Pool:
     async def close(self) -> None:
         """Drop every connection. The exchanges were reset by the end of their session."""
         self._is_closed = True
-        if self._spare is not None:
-            self._spare.close()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -161,7 +149,6 @@ class Pool:
         waiter = next(iter(self._waiting), None)
         if waiter is not None:
             del self._waiting[waiter]
-            self._taken()
             waiter.on_connection(connection)
         elif self._is_closed or len(self._idle) >= self._limits.idle_connections:
             connection.abort()
@@ -171,21 +158,12 @@ class Pool:
 
     def on_lost(self, connection: KubeConnection) -> None:
         """A connection is gone."""
+        self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-            if self._spare is not None and not self._idle:
-                self._spare.lost(time.monotonic() - connection.idle_since)
-        elif connection in self._connections:  # others lost a race of dials
-            self._taken()
-        self._connections.discard(connection)
         self._dial_as_needed()
 
     # Dialing
-
-    def _taken(self) -> None:
-        """A connection is in use, or was."""
-        if self._spare is not None and not self._idle:
-            self._spare.taken()
 
     def _take_idle(self, now: float, max_idle: float) -> KubeConnection | None:
         """The connection used last: the others may then grow old and be closed."""
@@ -208,13 +186,6 @@ class Pool:
             self._dialing += 1
             self._tasks.spawn(self._dial(), name="kube dial")
 
-    def _dial_spare(self) -> None:
-        """One that nobody waits for; whoever comes meanwhile takes it."""
-        is_full = len(self._connections) >= self._limits.connections
-        if not (self._idle or self._dialing or is_full or self._is_closed):
-            self._dialing += 1
-            self._tasks.spawn(self._dial(), name="kube dial")
-
     async def _dial(self) -> None:
         """Make one connection; a failure ends every exchange that was waiting when the dial began."""
         waiting = tuple(self._waiting)
@@ -225,8 +196,6 @@ class Pool:
         except Upstream as failure:
             self._counts.dials_failed += 1
             self._dialing -= 1
-            if self._spare is not None:
-                self._spare.failed()
             for waiter in waiting:
                 if waiter in self._waiting:
                     self._refuse(waiter, failure.code, str(failure))

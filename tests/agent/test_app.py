@@ -8,8 +8,6 @@ import sys
 import urllib.error
 import urllib.request
 
-import pytest
-
 from agent import app, cli
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
@@ -52,11 +50,11 @@ async def ask(url):
 
 
 @contextlib.asynccontextmanager
-async def agent(tmp_path, handler, script, mode="cluster"):
+async def agent(tmp_path, handler, script):
     """Yields (ready, shutdown, running): the agent after it announced itself."""
     pki = Pki(tmp_path)
     async with websocket_hub(pki, handler) as hub_port, api_server(pki, script) as (_, kube_port):
-        settings = cli.settings([mode, *flags(tmp_path, hub_port, kube_port, pki)], {})
+        settings = cli.settings(["cluster", *flags(tmp_path, hub_port, kube_port, pki)], {})
         shutdown = Shutdown()
         async with TaskGroup("test") as group, TaskGroup("agent") as agent_group:
             running = group.spawn(app._serve(settings, agent_group, shutdown), name="agent")
@@ -111,22 +109,6 @@ async def test_without_a_hub_it_lives_and_says_why_it_is_not_ready(tmp_path):
         assert not running.done()
         shutdown.request()
         assert await running == app.EXIT_OK
-
-
-@pytest.mark.parametrize(("mode", "expected"), [("cluster", True), ("node", False)])
-async def test_a_cluster_agent_keeps_a_connection_to_the_api_server_and_a_node_agent_none(
-    tmp_path, monkeypatch, mode, expected
-):
-    kept = []
-    monkeypatch.setattr(app.Pool, "keep_warm", lambda pool: kept.append(pool))
-
-    async def hub(connection):
-        await welcome(ServerTransport(connection), refuse=Code.UNAUTHENTICATED)
-
-    async with agent(tmp_path, hub, kube, mode=mode) as (_, shutdown, running):
-        shutdown.request()
-        assert await running == app.EXIT_OK
-    assert bool(kept) is expected
 
 
 async def test_a_wrong_pin_is_said_and_the_agent_stays(tmp_path):

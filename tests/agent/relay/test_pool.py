@@ -7,7 +7,6 @@ import socket
 import pytest
 
 from agent.counts import Counts
-from agent.errors import Upstream
 from agent.relay.addresses import AGAIN_S, Addresses
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits
@@ -363,106 +362,6 @@ async def test_the_service_is_tried_again_beside_what_works(tmp_path):
         assert (await answered(pool)).connection.is_open
         assert service.connections == 1  # what the probe made was taken
         await pool.close()
-
-
-# The spare connection
-
-
-async def test_a_pool_that_keeps_warm_dials_before_anybody_asks_and_gives_that_one(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    connection = await pool.finish_dial()
-    assert pool.idle_connections == 1
-    assert ask(pool).connection is connection
-    assert pool._spare.is_due, "the next one would find none"
-    pool._spare.close()
-
-
-async def test_who_comes_while_the_spare_is_dialed_takes_it(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    await until(lambda: len(pool.dials) == 1, turns=0)
-    waiter = ask(pool)
-    connection = await pool.finish_dial()
-    assert waiter.connection is connection
-    assert len(pool.dials) == 1
-    assert pool._spare.is_due
-    pool._spare.close()
-
-
-async def test_who_comes_while_the_spare_is_dialed_is_not_ended_by_its_failure(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    await until(lambda: len(pool.dials) == 1, turns=0)
-    waiter = ask(pool)
-    pool.dials[0].set_exception(Upstream(Code.DIAL_REFUSED, "the API server refused the connection"))
-    connection = await pool.finish_dial()
-    assert waiter.connection is connection
-    pool._spare.close()
-
-
-@pytest.mark.parametrize("why", ["idle", "dialing", "full", "closed"])
-async def test_no_spare_where_there_is_one_or_no_room(group, why):
-    pool = OfflinePool(group, connections=1 if why == "full" else 2)
-    ask(pool)
-    if why != "dialing":
-        connection = await pool.finish_dial()
-        if why == "idle":
-            pool.on_idle(connection)
-        elif why == "closed":
-            pool.on_lost(connection)
-            await pool.close()
-    pool._dial_spare()
-    await until(lambda: pool.dials, turns=2)
-    assert len(pool.dials) == 1
-
-
-async def test_a_spare_that_is_lost_or_cannot_be_had_is_dialed_again(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    connection = await pool.finish_dial()
-    pool.on_lost(connection)
-    assert (pool.idle_connections, pool._spare.is_due) == (0, True)
-    pool._spare._timer.cancel()
-    pool._spare._due()  # now, not within half a second
-    await until(lambda: len(pool.dials) == 2, turns=0)
-    assert not pool._spare.is_due
-    pool.dials[1].set_exception(Upstream(Code.DIAL_REFUSED, "the API server refused the connection"))
-    await until(lambda: pool._spare.is_due, turns=0)
-    await pool.close()
-    assert not pool._spare.is_due
-
-
-async def test_a_spare_that_grew_old_or_lost_its_trust_is_dialed_again_soon(group):
-    for end in (OfflinePool._run_sweep, OfflinePool.retire_idle):
-        pool = OfflinePool(group, idle_timeout=5.0)
-        pool.keep_warm()
-        connection = await pool.finish_dial()
-        connection.idle_since -= 6
-        end(pool)
-        connection.connection_lost(None)
-        assert (pool.idle_connections, pool.open_connections, pool._spare.is_due) == (0, 0, True)
-        await pool.close()
-
-
-async def test_who_lost_a_race_of_dials_asks_for_no_spare(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    await until(lambda: len(pool.dials) == 1, turns=0)
-    pool.on_lost(FakePool.connect(OfflinePool.Maker(pool)))
-    assert not pool._spare.is_due
-    await pool.close()
-
-
-async def test_a_second_word_to_keep_warm_changes_nothing(group):
-    pool = OfflinePool(group)
-    pool.keep_warm()
-    spare = pool._spare
-    pool.keep_warm()
-    assert pool._spare is spare
-    await pool.finish_dial()
-    assert len(pool.dials) == 1
-    await pool.close()
 
 
 async def test_a_connection_that_was_closed_before_it_was_taken_ends_who_waited(group):
