@@ -171,3 +171,24 @@ class Pair:
         """Let a side's consumer take everything that arrived."""
         for event in side.all(events.DataReceived):
             side.session.consumed(event.stream, event.stream.buffered)
+
+
+def measured(shortest_s: float, recent_s: float, budget: Budget | None = None) -> Pair:
+    """A pair whose first answer to a ping took the hub `shortest_s`, and the best of the recent ones `recent_s`."""
+    pair = Pair(budget=budget)
+    ping = pair.hub.session.outbox(pair.now)
+    pair.now += shortest_s
+    pair.agent.session.receive(ping, pair.now)
+    pair.pump()
+    pair.hub.session.liveness.best_rtt_s = recent_s
+    return pair
+
+
+def answer_all(pair: Pair, *sizes: int) -> None:
+    """The agent answers each stream that the hub has opened, with so many bytes; one size is for all."""
+    pair.pump()
+    opened = pair.agent.all(events.StreamOpened)
+    for event, size in zip(opened, sizes if len(sizes) > 1 else sizes * len(opened), strict=True):
+        pair.agent.head(event.stream)
+        pair.agent.send(event.stream, b"x" * size)
+    pair.pump()

@@ -9,18 +9,7 @@ from proto.limits import Limits
 from proto.messages import StreamClass
 from proto.stream import Stream
 from proto.window import CROWDED_BYTES, Budget
-from tests.proto.pair import Pair
-
-
-def answer_all(pair: Pair, *sizes: int) -> None:
-    """The agent answers each stream that the hub has opened, with so many bytes; one size is for all."""
-    pair.pump()
-    opened = pair.agent.all(events.StreamOpened)
-    for event, size in zip(opened, sizes if len(sizes) > 1 else sizes * len(opened), strict=True):
-        pair.agent.head(event.stream)
-        pair.agent.send(event.stream, b"x" * size)
-    pair.pump()
-
+from tests.proto.pair import Pair, answer_all, measured
 
 # Credit
 
@@ -68,17 +57,6 @@ def test_session_credit_returns_on_receipt() -> None:
     assert sum(stream.buffered for stream in streams) == 20 * 60_000  # nobody consumed, all arrived
 
 
-def measured(shortest_s: float, recent_s: float, budget: Budget | None = None) -> Pair:
-    """A pair whose first answer to a ping took the hub `shortest_s`, and the best of the recent ones `recent_s`."""
-    pair = Pair(budget=budget)
-    ping = pair.hub.session.outbox(pair.now)
-    pair.now += shortest_s
-    pair.agent.session.receive(ping, pair.now)
-    pair.pump()
-    pair.hub.session.liveness.best_rtt_s = recent_s
-    return pair
-
-
 def over(rtt_s: float, budget: Budget) -> tuple[Pair, Stream]:
     """A pair whose way is so long, and a stream whose window has grown on it as far as it may."""
     pair = measured(rtt_s, rtt_s, budget)
@@ -105,124 +83,6 @@ def test_a_used_up_window_doubles_while_the_budget_allows_and_shrinks_when_idle(
     pair.advance(11.0)
     assert stream.window == 256 * 1024
     assert pair.hub.session._growth.extra == 0
-
-
-@pytest.mark.parametrize(
-    ("shortest_s", "recent_s", "windows_kib"),
-    [
-        (0.0005, 0.012, (128, 128)),  # recent answers have waited behind bulk
-        (0.0005, 0.021, (512, 512)),  # or the way has become a long one
-        (0.0015, 0.012, (512, 512)),
-    ],
-)
-def test_in_one_place_streams_that_move_together_have_less_in_flight(
-    shortest_s: float, recent_s: float, windows_kib: tuple[int, int]
-) -> None:
-    pair = measured(shortest_s, recent_s)
-    session = pair.hub.session
-    streams = [pair.hub.get() for _ in range(2)]
-    pair.pump()
-    for event in pair.agent.all(events.StreamOpened):
-        pair.agent.head(event.stream)
-        pair.agent.send(event.stream, bytes(2_000_000))
-    pair.pump()
-    for stream in streams:
-        session.consumed(stream, stream.buffered)
-    pair.pump()
-    assert tuple(stream.window // 1024 for stream in streams) == windows_kib
-    assert [stream.buffered for stream in streams] == [stream.window for stream in streams]
-
-
-def test_in_one_place_a_stream_that_moves_alone_fills_the_way_and_makes_room_for_another() -> None:
-    pair = measured(0.0005, 0.012)
-    session = pair.hub.session
-    first, windows = pair.hub.get(), []
-    pair.pump()
-    taken = pair.agent.taken()
-    pair.agent.head(taken)
-    pair.agent.send(taken, bytes(9_000_000))
-    for _ in range(13):
-        pair.pump()
-        session.consumed(first, first.buffered)
-        windows.append(first.window // 1024)
-    second = pair.hub.get()
-    pair.pump()
-    other = pair.agent.all(events.StreamOpened)[-1].stream
-    pair.agent.head(other)
-    pair.agent.send(other, bytes(9_000_000))
-    for _ in range(60):
-        pair.pump()
-        for stream in (first, second):
-            session.consumed(stream, min(stream.buffered, 64 * 1024))
-    assert windows == [128] * 8 + [256, 512, 1024, 1024, 1024]
-    assert (first.window // 1024, second.window // 1024) == (256, 256)
-
-
-@pytest.mark.parametrize(("latecomers", "window_kib"), [(1, 256), (2, 170), (3, 128), (6, 128)])
-def test_in_one_place_readers_that_take_everything_soon_have_the_same_in_flight(
-    latecomers: int, window_kib: int
-) -> None:
-    """Credit decides there who moves how much: whoever has more of it must not keep it by that."""
-    pair = measured(0.0005, 0.012)
-    session = pair.hub.session
-    streams = [pair.hub.get()]
-    for turn in range(60):
-        if turn == 16:
-            streams += [pair.hub.get() for _ in range(latecomers)]
-        pair.pump()
-        for taken in (event.stream for event in pair.agent.all(events.StreamOpened)):
-            if not taken.is_answered:
-                pair.agent.head(taken)
-            if taken.queued < 2_000_000:
-                pair.agent.send(taken, bytes(2_000_000))
-        pair.pump()
-        for stream in streams:
-            session.consumed(stream, stream.buffered)
-        if turn == 15:
-            assert streams[0].window == 1024 * 1024
-    assert [stream.window // 1024 for stream in streams] == [window_kib] * (1 + latecomers)
-
-
-def test_in_one_place_no_window_falls_below_what_its_sender_cuts_its_blocks_by() -> None:
-    """docs/protocol.md §5.3: half of the credit in OPEN, or of the agreed window."""
-    pair = measured(0.0005, 0.012)
-    session = pair.hub.session
-    upgrade = pair.hub.request("GET", upgrade="websocket", end=True)
-    session.liveness.best_rtt_s = 1.0  # for the moment the way seems to be long
-    far = pair.hub.get()
-    session.liveness.best_rtt_s = 0.012
-    pair.pump()
-    begun = [stream.opening_credit // 1024 for stream in (upgrade, far, pair.hub.get())]
-    for event in pair.agent.all(events.StreamOpened):
-        pair.agent.head(event.stream)
-        pair.agent.send(event.stream, bytes(2_000_000))
-    for _ in range(8):
-        pair.pump()
-        for stream in (upgrade, far):
-            session.consumed(stream, stream.buffered // 2)
-    assert begun == [256, 256, 128]
-    assert [stream.window // 1024 for stream in (upgrade, far)] == [256, 256]
-    assert pair.hub.dial().window == 128 * 1024
-
-
-def test_in_one_place_a_stream_that_begins_late_is_measured_from_there() -> None:
-    pair = measured(0.0005, 0.012)
-    session = pair.hub.session
-    before = pair.hub.get()
-    answer_all(pair, 9_000_000)
-    while before.buffered:
-        session.consumed(before, before.buffered)
-        pair.pump()
-    late = pair.hub.get()
-    pair.pump()
-    taken = pair.agent.all(events.StreamOpened)[-1].stream
-    pair.agent.head(taken)
-    pair.agent.send(taken, bytes(2_000_000))
-    for _ in range(4):
-        pair.pump()
-        session.consumed(late, late.buffered)
-    pair.pump()
-    assert late.window == 256 * 1024, "it moved alone since it was opened"
 
 
 @pytest.mark.parametrize(("rtt_s", "expected"), [(0.019, 256), (0.021, 1024)])
