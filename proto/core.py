@@ -214,7 +214,7 @@ class SessionCore:
         stream.moved_in = movers.note(stream.moved_in, self.consumed_bytes)
         if movers.lately == 1:
             return self.limits.near_alone_bytes
-        return max(least * SHARED // (movers.lately or SHARED), least)
+        return min(max(least * SHARED // (movers.lately or SHARED), least), self.limits.near_alone_bytes)
 
     def _promise(self, stream: Stream, size: int) -> None:
         """Count `size` bytes of its window as promised; none for one that does not move any more."""

@@ -29,6 +29,10 @@ HANDSHAKE_MAX_BYTES: Final = 64 * KIB
 RESET_TEXT_MAX_BYTES: Final = 256
 """Longest text in a RESET; a sender cuts, a receiver refuses."""
 
+LEAST_WINDOW_BYTES: Final = 18
+"""A block of a compressed body is 9 bytes at least, and half of what a stream begins with at most (docs/protocol.md
+§5.3)."""
+
 MSG_MAX_BYTES: Final = 16 * KIB
 """Longest body of a MSG."""
 
@@ -67,10 +71,10 @@ class Limits:
     """Hub and agent are in one place: what is in flight beyond a few hundred KiB waits in queues there, and keystrokes
     behind it."""
     near_window_bytes: int = 128 * KIB
-    """Credit there of a fresh stream for the answer, unless it is an upgrade, and the most of one beside three or more
-    that move much; beside one it is twice that."""
+    """Credit there of a fresh stream for the answer, unless it is an upgrade or much waits in the process
+    (`crowded_window_bytes`), and the most of one beside three or more that move much; beside one it is twice that."""
     near_alone_bytes: int = MIB
-    """Most credit there of a stream that moves alone."""
+    """Most credit there of any stream; one that moves alone may have it all."""
     session_window_bytes: int = 16 * MIB
     """Bytes of DATA in flight per direction over all streams. Returned on receipt: a stalled stream blocks nobody."""
 
@@ -158,12 +162,12 @@ class Limits:
             raise ValueError(f"data frames are 1 to {DATA_MAX_BYTES} bytes")
         if not 1 <= self.window_bytes <= self.window_max_bytes <= self.session_window_bytes < 2**31:
             raise ValueError("need window_bytes <= window_max_bytes <= session_window_bytes < 2 GiB")
-        if self.crowded_window_bytes < 1:
-            raise ValueError("crowded_window_bytes is at least 1")
+        if self.crowded_window_bytes < LEAST_WINDOW_BYTES:
+            raise ValueError(f"crowded_window_bytes is at least {LEAST_WINDOW_BYTES}")
         if self.far_window_bytes < 1 or self.far_rtt_s < 0:
             raise ValueError("far_window_bytes is at least 1, far_rtt_s at least 0")
-        if not 1 <= self.near_window_bytes <= self.near_alone_bytes:
-            raise ValueError("need 1 <= near_window_bytes <= near_alone_bytes")
+        if not LEAST_WINDOW_BYTES <= self.near_window_bytes <= self.near_alone_bytes:
+            raise ValueError(f"need {LEAST_WINDOW_BYTES} <= near_window_bytes <= near_alone_bytes")
         if self.near_rtt_s < 0:
             raise ValueError("near_rtt_s is at least 0")
         if self.ping_burst < 1 or self.ping_per_s < 1:

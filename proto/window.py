@@ -129,7 +129,7 @@ class Movers:
         self._now = 0
         self._count = self._before = 0
         self.lately = 0
-        """0 before the first MiB."""
+        """0 as long as nobody was granted credit in an earlier MiB."""
 
     def note(self, last: int, consumed: int) -> int:
         """A stream is granted credit after `consumed` bytes of all streams; `last` is what this returned for it before,

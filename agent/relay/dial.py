@@ -10,7 +10,14 @@ HEAD_START_S: Final = 0.5
 """Seconds until the next address is tried beside those that have not answered; an API server takes some 10 ms."""
 
 
+class ClosedAtOnceError(OSError):
+    """The server took the connection and closed it before anybody had used it."""
+
+
 class Abortable(Protocol):
+    @property
+    def is_open(self) -> bool: ...
+
     def abort(self) -> None: ...
 
 
@@ -27,7 +34,8 @@ async def first(
 ) -> tuple[_Address, _Connection]:
     """The address that answered, and the connection to it; the others are dropped, also when this is cancelled.
 
-    A failure starts the next one at once. Raises the first address's error when all have failed.
+    A failure starts the next one at once, and a connection that is closed again when it is looked at is one. Raises the
+    first address's error when all have failed.
     """
 
     async def attempt(address: _Address) -> _Connection | OSError | UnicodeError:
@@ -47,9 +55,12 @@ async def first(
             await asyncio.wait(running, timeout=head_start_s if left else None, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in running if task.done()]:
                 address, outcome = running.pop(task), task.result()
-                if not isinstance(outcome, OSError | UnicodeError):
+                if isinstance(outcome, OSError | UnicodeError):
+                    failures[address] = outcome
+                elif outcome.is_open:
                     return address, outcome
-                failures[address] = outcome
+                else:
+                    failures[address] = ClosedAtOnceError()
         raise failures[addresses[0]]
     finally:
         for task in running:

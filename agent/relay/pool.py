@@ -187,18 +187,19 @@ class Pool:
             self._tasks.spawn(self._dial(), name="kube dial")
 
     async def _dial(self) -> None:
-        """Make one connection; a failure ends every exchange that was waiting when the dial began."""
+        """Make one connection; a failure ends every exchange that was waiting when the dial began, a connection that
+        was closed at once the oldest of them."""
         waiting = tuple(self._waiting)
         try:
             connection = await self._connect()
-            if not connection.is_open:
-                raise Upstream(Code.DIAL_UNREACHABLE, "the API server closed the connection at once")
         except Upstream as failure:
             self._counts.dials_failed += 1
             self._dialing -= 1
-            for waiter in waiting:
-                if waiter in self._waiting:
-                    self._refuse(waiter, failure.code, str(failure))
+            ended = [waiter for waiter in waiting if waiter in self._waiting]
+            if isinstance(failure.__cause__, dial.ClosedAtOnceError):
+                del ended[1:]  # one of several servers behind an address may close, and the other dials go well
+            for waiter in ended:
+                self._refuse(waiter, failure.code, str(failure))
             self._dial_as_needed()
         except BaseException:
             self._dialing -= 1
@@ -229,7 +230,14 @@ class Pool:
         return connection
 
     async def _reach(self, address: Address, context: ssl.SSLContext) -> KubeConnection:
-        """Raises OSError, UnicodeError. Whichever address it is, the certificate is for the same name."""
+        """Raises OSError, UnicodeError."""
+        connection = await self._open(address, context)
+        if not connection.is_open:  # it has heard of that, and will not again
+            raise dial.ClosedAtOnceError
+        return connection
+
+    async def _open(self, address: Address, context: ssl.SSLContext) -> KubeConnection:
+        """Whichever address it is, the certificate is for the same name."""
         host, port = address
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: KubeConnection(self),
@@ -310,6 +318,8 @@ def _explain(error: OSError | UnicodeError) -> Upstream:
     """What a dial can raise, as a code of the wire: the only place where library errors become codes."""
     if isinstance(error, socket.gaierror | UnicodeError):  # the latter for labels that IDNA cannot encode
         return Upstream(Code.DIAL_DNS, "the API server's name does not resolve")
+    if isinstance(error, dial.ClosedAtOnceError):
+        return Upstream(Code.DIAL_UNREACHABLE, "the API server closed the connection at once")
     if isinstance(error, TimeoutError):
         return Upstream(Code.DIAL_TIMEOUT, "the API server did not answer in time")
     if isinstance(error, ConnectionRefusedError):

@@ -173,9 +173,9 @@ class Pair:
             side.session.consumed(event.stream, event.stream.buffered)
 
 
-def measured(shortest_s: float, recent_s: float, budget: Budget | None = None) -> Pair:
+def measured(shortest_s: float, recent_s: float, budget: Budget | None = None, *, limits: Limits | None = None) -> Pair:
     """A pair whose first answer to a ping took the hub `shortest_s`, and the best of the recent ones `recent_s`."""
-    pair = Pair(budget=budget)
+    pair = Pair(limits, budget=budget)
     ping = pair.hub.session.outbox(pair.now)
     pair.now += shortest_s
     pair.agent.session.receive(ping, pair.now)

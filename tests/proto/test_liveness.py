@@ -20,6 +20,7 @@ def test_round_trips_are_smoothed_and_the_best_is_kept() -> None:
     for _ in range(8):
         made.pong(made.ping(103.0), 103.5)
     assert made.best_rtt_s == pytest.approx(0.5)  # the old minimum is forgotten
+    assert made.shortest_rtt_s == pytest.approx(0.08)  # and not by who asks for the whole session's
 
 
 def test_only_the_oldest_ping_is_answered() -> None:

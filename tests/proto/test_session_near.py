@@ -2,7 +2,8 @@
 
 import pytest
 
-from proto import events
+from proto import events, messages
+from proto.limits import Limits
 from tests.proto.pair import answer_all, measured
 
 
@@ -96,6 +97,40 @@ def test_in_one_place_no_window_falls_below_what_its_sender_cuts_its_blocks_by()
     assert begun == [256, 256, 128]
     assert [stream.window // 1024 for stream in (upgrade, far)] == [256, 256]
     assert pair.hub.dial().window == 128 * 1024
+
+
+def test_in_one_place_what_the_peer_sends_keeps_the_agreed_window() -> None:
+    pair = measured(0.0005, 0.012)
+    session = pair.hub.session
+    streams = [pair.agent.dial() for _ in range(4)]
+    pair.pump()
+    taken = [event.stream for event in pair.hub.all(events.StreamOpened)]
+    for ours, theirs in zip(streams, taken, strict=True):
+        session.accept(theirs, messages.Accepted())
+        pair.agent.send(ours, bytes(2_000_000))
+    for _ in range(8):
+        pair.pump()
+        for stream in taken:
+            session.consumed(stream, stream.buffered)
+    assert [stream.window // 1024 for stream in taken] == [256] * 4
+
+
+def test_in_one_place_two_have_no_more_than_one_may_have() -> None:
+    pair = measured(0.0005, 0.012, limits=Limits(near_window_bytes=192 * 1024, near_alone_bytes=256 * 1024))
+    streams = [pair.hub.get() for _ in range(2)]
+    answer_all(pair, 9_000_000)
+    for _ in range(16):
+        for stream in streams:
+            pair.hub.session.consumed(stream, stream.buffered)
+        pair.pump()
+    assert [stream.window // 1024 for stream in streams] == [256, 256]
+
+
+def test_in_one_place_is_remembered_for_the_whole_session() -> None:
+    """What was measured lately may have waited behind bulk."""
+    pair = measured(0.0005, 0.006)
+    pair.hub.session.out.pacing._min_rtt = 0.006  # it forgets after ten seconds and a probe
+    assert pair.hub.get().window == 128 * 1024
 
 
 def test_in_one_place_a_stream_that_begins_late_soon_counts_as_alone() -> None:

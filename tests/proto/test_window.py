@@ -72,6 +72,7 @@ def test_when_a_window_grows(elapsed: float, rtt: float | None, size: int, expec
         (192, 0.0, 1024, 256),  # the others have ended: soon as usual
         (256, 0.0, 1024, 512),
         (512, 0.0, 800, 800),
+        (1024, 0.0, 800, 800),
     ],
 )
 def test_no_window_is_larger_than_what_the_way_is_worth(size: int, elapsed: float, most: int, expected: int) -> None:

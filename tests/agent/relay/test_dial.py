@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from agent.relay.dial import first
+from agent.relay.dial import ClosedAtOnceError, first
 from proto.aio.tasks import TaskGroup
 
 
@@ -13,13 +13,14 @@ class Connection:
     def __init__(self, address):
         self.address = address
         self.is_aborted = False
+        self.is_open = True
 
     def abort(self):
         self.is_aborted = True
 
 
 class Net:
-    """What each address does: an error, `ok`, or nothing until `release`."""
+    """What each address does: an error, `ok`, `closes` as soon as it has connected, or nothing until `release`."""
 
     def __init__(self, **answers):
         self.answers = answers
@@ -35,9 +36,10 @@ class Net:
         if answer == "stubborn":
             with contextlib.suppress(asyncio.CancelledError):  # it connects in the same moment
                 await self.released.wait()
-        elif answer != "ok":
+        elif answer not in {"ok", "closes"}:
             await self.released.wait()
         connection = Connection(address)
+        connection.is_open = answer != "closes"
         self.made.append(connection)
         return connection
 
@@ -57,6 +59,14 @@ async def test_a_failure_starts_the_next_at_once():
     net = Net(a=ConnectionRefusedError(), b="ok")
     async with asyncio.timeout(30):
         assert (await dial(net, "a", "b", head_start_s=5))[0] == "b"
+
+
+async def test_one_that_closes_at_once_is_no_way():
+    net = Net(a="closes", b="ok")
+    async with asyncio.timeout(30):
+        assert (await dial(net, "a", "b", head_start_s=5))[0] == "b"
+    with pytest.raises(ClosedAtOnceError):
+        await dial(Net(a="closes", b=ConnectionRefusedError()), "a", "b")
 
 
 async def test_a_silent_one_has_its_head_start():

@@ -7,7 +7,9 @@ import socket
 import pytest
 
 from agent.counts import Counts
+from agent.errors import Upstream
 from agent.relay.addresses import AGAIN_S, Addresses
+from agent.relay.dial import ClosedAtOnceError
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits
 from proto.aio.tasks import TaskGroup
@@ -255,8 +257,6 @@ async def test_one_failed_dial_ends_all_who_waited_for_it_but_no_later_ones(grou
     early = [ask(pool), ask(pool)]
     await until(lambda: len(pool.dials) == 1)
     late = ask(pool)
-    from agent.errors import Upstream
-
     pool.dials[0].set_exception(Upstream(Code.DIAL_REFUSED, "no"))
     await until(lambda: early[0].is_settled)
     assert [waiter.code for waiter in early] == [Code.DIAL_REFUSED] * 2
@@ -364,13 +364,76 @@ async def test_the_service_is_tried_again_beside_what_works(tmp_path):
         await pool.close()
 
 
-async def test_a_connection_that_was_closed_before_it_was_taken_ends_who_waited(group):
+class ClosingServer:
+    """Whom a pool reaches: some addresses close each connection before anybody has used it."""
+
+    def __init__(self, pool, *closing):
+        self.closing = closing
+        self.reached = []
+        self.maker = OfflinePool.Maker(pool)
+        pool._open = self.open
+
+    async def open(self, address, context):
+        self.reached.append(address)
+        connection = FakePool.connect(self.maker)
+        if address in self.closing:
+            connection.connection_lost(None)
+        return connection
+
+
+def pool_of_two(group, tmp_path, *, clock=lambda: 0.0):
+    """With a Service and one endpoint, nobody there."""
+    (tmp_path / "endpoints").write_text("10.0.0.2:6443\n")
+    endpoint = Endpoint.from_url("https://kube.test:443")
+    addresses = Addresses(endpoint, tmp_path / "endpoints", clock=clock)
+    counts = Counts()
+    trust = KubeTrust(ca_file=None)
+    return Pool(endpoint, trust, PoolLimits(), owner=group, counts=counts, addresses=addresses), counts
+
+
+SERVICE, ENDPOINT = ("kube.test", 443), ("10.0.0.2", 6443)
+
+
+async def test_a_service_that_closes_at_once_is_no_way(group, tmp_path):
+    pool, counts = pool_of_two(group, tmp_path)
+    server = ClosingServer(pool, SERVICE)
+    assert (await settled(pool)).connection.is_open
+    assert server.reached == [SERVICE, ENDPOINT]
+    assert counts.is_around_service is True
+
+
+async def test_a_probe_of_the_service_that_closes_at_once_changes_nothing(group, tmp_path):
+    now = 0.0
+    pool, counts = pool_of_two(group, tmp_path, clock=lambda: now)
+    server = ClosingServer(pool, SERVICE)
+    await settled(pool)
+    now += AGAIN_S
+    assert (await settled(pool)).connection.is_open
+    await until(lambda: server.reached.count(SERVICE) == 2)
+    assert counts.is_around_service is True
+    assert (pool.open_connections, pool.idle_connections) == (2, 0)
+
+
+async def test_where_all_close_at_once_each_dial_ends_one_who_waited(group, tmp_path):
+    pool, counts = pool_of_two(group, tmp_path)
+    ClosingServer(pool, SERVICE, ENDPOINT)
+    waiters = [ask(pool) for _ in range(3)]
+    await until(lambda: all(waiter.is_settled for waiter in waiters))
+    assert {(waiter.code, waiter.text) for waiter in waiters} == {
+        (Code.DIAL_UNREACHABLE, "the API server closed the connection at once")
+    }
+    assert (counts.dials, counts.dials_failed, pool.open_connections) == (0, 3, 0)
+
+
+async def test_one_that_was_closed_at_once_ends_nobody_who_gets_another(group):
     pool = OfflinePool(group)
-    waiter = ask(pool)
-    await until(lambda: pool.dials, turns=0)
-    connection = FakePool.connect(OfflinePool.Maker(pool))
-    connection._transport.close()
-    pool.dials[0].set_result(connection)
-    await until(lambda: waiter.is_settled)
-    assert waiter.code is Code.DIAL_UNREACHABLE
-    assert (pool.open_connections, pool.idle_connections) == (0, 0)
+    waiters = [ask(pool) for _ in range(3)]
+    await until(lambda: len(pool.dials) == 3)
+    closed = Upstream(Code.DIAL_UNREACHABLE, "closed at once")
+    closed.__cause__ = ClosedAtOnceError()
+    pool.dials[1].set_exception(closed)
+    await until(lambda: waiters[0].is_settled)
+    await pool.finish_dial()
+    await pool.finish_dial()
+    assert [waiter.code for waiter in waiters] == [Code.DIAL_UNREACHABLE, None, None]
+    assert all(waiter.connection for waiter in waiters[1:])

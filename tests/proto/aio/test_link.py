@@ -58,6 +58,37 @@ async def test_frames_of_one_turn_leave_in_one_message() -> None:
         assert len(wire.taken) == 20
 
 
+async def test_one_message_leaves_in_a_turn_of_the_loop() -> None:
+    """What comes meanwhile goes into the next one, before the bulk that still waits."""
+    turn, sent_in = 0, []
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        if turn < 1000:
+            asyncio.get_running_loop().call_soon(tick)
+
+    class Counting(PipeEnd):
+        __slots__ = ()
+
+        def write(self, message: bytes) -> None:
+            sent_in.append(turn)
+            super().write(message)
+
+    one, two = pipe(limit=2**20)
+    async with Wire(transports=(one, Counting(two._in, two._out, two._limit, "x"))) as wire:
+        asked = wire.open()
+        await wire.rest()
+        sent_in.clear()
+        tick()
+        handle(wire.taken[0]).head(OK)
+        handle(wire.taken[0]).send(bytes(250_000), end=True)
+        await wire.rest()
+        assert asked.log[-1] == "end"
+        assert len(sent_in) >= 4
+        assert len(set(sent_in)) == len(sent_in)
+
+
 async def test_both_ends_know_what_may_wait_of_an_answer() -> None:
     async with Wire(limits=Limits(near_rtt_s=0.0)) as wire:
         asked = wire.open()
