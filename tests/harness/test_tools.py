@@ -97,3 +97,15 @@ def test_a_missing_tool_or_program_is_the_reason(machine: Path, assets: Path) ->
     assert str(tools.full_obstacle(kwok=True)).startswith("kwok not in KUBEBUILDER_ASSETS=")
     (assets / "kubelet").unlink()
     assert str(tools.full_obstacle()).startswith("kubelet not in KUBEBUILDER_ASSETS=")
+
+
+# --- hub and agent --------------------------------------------------------------------------------------------------
+
+
+def test_the_named_programs_are_started_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIATA_PROGRAMS", str(tmp_path))
+    with pytest.raises(MissingTool, match=f"no {tmp_path}/riata-hub: run `make compiled`"):
+        tools.console_script("riata-hub", "hub")
+    program(tmp_path / "riata-hub", "true")
+    assert tools.console_script("riata-hub", "hub") == [str(tmp_path / "riata-hub")]
+    assert not tools.console_script("riata", "ctl")[0].startswith(str(tmp_path))

@@ -34,9 +34,14 @@ def programs() -> Path:
 
 def console_script(name: str, package: str) -> list[str]:
     """The command `name`; the package by itself where the project is not installed. `riata` is this environment's, for
-    its demo needs the checkout."""
+    its demo needs the checkout. Raises MissingTool where RIATA_PROGRAMS names a directory without it: what is measured
+    or proven would be another program."""
     script = (Path(sys.executable).parent if package == "ctl" else programs()) / name
-    return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-m", package]
+    if os.access(script, os.X_OK):
+        return [str(script)]
+    if package != "ctl" and os.environ.get("RIATA_PROGRAMS"):
+        raise MissingTool(f"RIATA_PROGRAMS has no {script}: run `make compiled`, or unset it for this environment's")
+    return [sys.executable, "-m", package]
 
 
 def light_obstacle(*, controller_manager: bool = False, scheduler: bool = False, kwok: bool = False) -> str | None:

@@ -42,12 +42,19 @@ def missing() -> list[str]:
         found.append(busybox.PACKAGE)
     if shutil.which(_compiler()) is None:
         found += ["gcc", "libc6-dev"]
+    if sys.base_prefix == "/usr" and not _header().exists():  # Debian's own Python; others have it, or are none of ours
+        found.append("python3-dev")
     return found if _CNI.exists() else [*found, "containernetworking-plugins"]
 
 
 def _compiler() -> str:
     """As deploy.hatch_build.compiler, which needs more than the standard library."""
     return (sysconfig.get_config_var("CC") or "cc").split()[0]
+
+
+def _header() -> Path:
+    """Without it nothing is compiled, and the tests prove less than what is shipped."""
+    return Path(sysconfig.get_path("include")) / "Python.h"
 
 
 @contextlib.contextmanager

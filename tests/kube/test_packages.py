@@ -1,6 +1,7 @@
 """What a full cluster needs from the system: found, installed by root, and what is said when it cannot be."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
 ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy"]
-ALL += ["busybox-static", "gcc", "libc6-dev", "containernetworking-plugins"]
+ALL += ["busybox-static", "gcc", "libc6-dev", "python3-dev", "containernetworking-plugins"]
 
 
 @pytest.fixture
@@ -21,6 +22,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setattr(packages, "_CNI", tmp_path / "cni" / "bridge")
     monkeypatch.setattr(packages, "_POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_header", lambda: tmp_path / "Python.h")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(namespaces, "obstacle", lambda: None)
     return directory
 
@@ -32,11 +35,20 @@ def _provide(path: Path) -> None:
     (path / "busybox").chmod(0o755)
     packages._CNI.parent.mkdir()
     packages._CNI.touch()
+    packages._header().touch()
 
 
 def test_every_package_is_named_by_what_is_missing(path: Path) -> None:
     assert packages.missing() == ALL
     _provide(path)
+    assert packages.missing() == []
+
+
+def test_headers_of_a_python_that_is_not_debians_are_not_debians(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _provide(path)
+    packages._header().unlink()
+    assert packages.missing() == ["python3-dev"]
+    monkeypatch.setattr(sys, "base_prefix", "/opt/python")
     assert packages.missing() == []
 
 
