@@ -13,7 +13,7 @@ import math
 import sys
 import tomllib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_type_hints
 
@@ -196,10 +196,18 @@ def build(values: Mapping[str, tuple[object, str]]) -> Settings:
     if "data" not in top:
         raise ConfigError("--data (or RIATA_HUB_DATA): the hub's data directory is needed")
     hints = get_type_hints(Settings)
+    made = {group: _group(group, hints[group], grouped[group]) for group in GROUPS}
     try:
-        return Settings(**top, **{group: hints[group](**grouped[group]) for group in GROUPS})
+        return Settings(**top, **made)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def _group(name: str, kind: Callable[..., object], values: Mapping[str, object]) -> Any:
+    try:
+        return kind(**values)
+    except ValueError as exc:
+        raise ConfigError(f"{name}: {exc}") from exc
 
 
 def fields() -> list[tuple[str, Any]]:

@@ -168,8 +168,8 @@ class Limits:
             raise ValueError("far_window_bytes is at least 1, far_rtt_s at least 0")
         if not LEAST_WINDOW_BYTES <= self.near_window_bytes <= self.near_alone_bytes:
             raise ValueError(f"need {LEAST_WINDOW_BYTES} <= near_window_bytes <= near_alone_bytes")
-        if self.near_rtt_s < 0:
-            raise ValueError("near_rtt_s is at least 0")
+        if not 0 <= self.near_rtt_s <= max(self.far_rtt_s, 0.0):
+            raise ValueError("need 0 <= near_rtt_s <= far_rtt_s: a way is not short and long at once")
         if self.ping_burst < 1 or self.ping_per_s < 1:
             raise ValueError("ping_burst and ping_per_s are at least 1")
         if self.streams < 1 or self.open_backlog < 1 or self.streams > 8192:

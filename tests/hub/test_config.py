@@ -64,7 +64,7 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({}, {}, "api = 1", "api: there is no setting"),
         ({}, {}, "not toml", "is no TOML"),
         ({}, {"RIATA_HUB_API_BODY_BYTES_MAX": "many"}, "", "RIATA_HUB_API_BODY_BYTES_MAX: .*integer"),
-        ({}, {"RIATA_HUB_API_BODY_BYTES_MAX": "1023"}, "", "body_bytes_max is at least 1024"),
+        ({}, {"RIATA_HUB_API_BODY_BYTES_MAX": "1023"}, "", "^api: body_bytes_max is at least 1024"),
         ({}, {"RIATA_HUB_API_BODY_BYTES_MAX": "0"}, "", "finite number above 0"),
         ({}, {"RIATA_HUB_EDGE_HANDSHAKES_MAX": "-1"}, "", "finite number above 0"),
         ({}, {"RIATA_HUB_EDGE_IDLE_TIMEOUT_S": "nan"}, "", "finite number above 0"),
@@ -86,7 +86,8 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({"public_url": "https://user:secret@hub"}, {}, "", "no user and no password"),
         ({"public_url": "https://hub/?token=x"}, {}, "", "no query"),
         ({"public_url": "https://hub:99999"}, {}, "", "is no URL"),
-        ({}, {"RIATA_HUB_TUNNEL_DATA_BYTES": "99999"}, "", "data frames"),
+        ({}, {"RIATA_HUB_TUNNEL_DATA_BYTES": "99999"}, "", "^tunnel: data frames"),
+        ({}, {"RIATA_HUB_TUNNEL_FAR_RTT_S": "0.0001"}, "", "^tunnel: need 0 <= near_rtt_s <= far_rtt_s"),
     ],
 )
 def test_what_is_wrong_is_named(

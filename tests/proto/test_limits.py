@@ -24,6 +24,8 @@ from proto.limits import Limits
         {"near_window_bytes": 17},
         {"near_alone_bytes": 100_000},
         {"near_rtt_s": -1},
+        {"near_rtt_s": 0.03},
+        {"far_rtt_s": 0},
     ],
 )
 def test_bounds_that_contradict_each_other_are_refused(change: dict[str, int]) -> None:
