@@ -6,6 +6,7 @@ Without a corpus directory a fresh one is made from the recordings.
 """
 
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -16,13 +17,18 @@ with atheris.instrument_imports(include=["proto"]):
 
 
 def main() -> None:
-    arguments = list(sys.argv)
+    if all(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.exit(_with_fresh_corpus())
+    atheris.Setup(sys.argv, readers.one_input)
+    atheris.Fuzz()
+
+
+def _with_fresh_corpus() -> int:
+    """In a process of its own: libFuzzer ends the one that it is in, and nobody would clear away."""
     with tempfile.TemporaryDirectory(prefix="riata-fuzz-") as made:
-        if all(argument.startswith("-") for argument in arguments[1:]):
-            readers.write_seeds(pathlib.Path(made))
-            arguments.append(made)
-        atheris.Setup(arguments, readers.one_input)
-        atheris.Fuzz()
+        readers.write_seeds(pathlib.Path(made))
+        command = [sys.executable, "-m", "tests.fuzz.fuzz_session", *sys.argv[1:], made]
+        return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
