@@ -185,10 +185,10 @@ def measured(shortest_s: float, recent_s: float, budget: Budget | None = None, *
 
 
 def answer_all(pair: Pair, *sizes: int) -> None:
-    """The agent answers each stream that the hub has opened, with so many bytes; one size is for all."""
+    """The agent answers each stream that the hub has opened since, with so many bytes; one size is for all."""
     pair.pump()
-    opened = pair.agent.all(events.StreamOpened)
-    for event, size in zip(opened, sizes if len(sizes) > 1 else sizes * len(opened), strict=True):
-        pair.agent.head(event.stream)
-        pair.agent.send(event.stream, b"x" * size)
+    opened = [event.stream for event in pair.agent.all(events.StreamOpened) if not event.stream.is_answered]
+    for stream, size in zip(opened, sizes if len(sizes) > 1 else sizes * len(opened), strict=True):
+        pair.agent.head(stream)
+        pair.agent.send(stream, b"x" * size)
     pair.pump()

@@ -33,19 +33,13 @@ def test_in_one_place_a_stream_that_moves_alone_fills_the_way_and_makes_room_for
     pair = measured(0.0005, 0.012)
     session = pair.hub.session
     first, windows = pair.hub.get(), []
-    pair.pump()
-    taken = pair.agent.taken()
-    pair.agent.head(taken)
-    pair.agent.send(taken, bytes(9_000_000))
+    answer_all(pair, 9_000_000)
     for _ in range(13):
         pair.pump()
         session.consumed(first, first.buffered)
         windows.append(first.window // 1024)
     second = pair.hub.get()
-    pair.pump()
-    other = pair.agent.taken()
-    pair.agent.head(other)
-    pair.agent.send(other, bytes(9_000_000))
+    answer_all(pair, 9_000_000)
     for _ in range(60):
         pair.pump()
         for stream in (first, second):
@@ -142,10 +136,7 @@ def test_in_one_place_a_stream_that_begins_late_soon_counts_as_alone() -> None:
         session.consumed(before, before.buffered)
         pair.pump()
     late = pair.hub.get()
-    pair.pump()
-    taken = pair.agent.taken()
-    pair.agent.head(taken)
-    pair.agent.send(taken, bytes(2_000_000))
+    answer_all(pair, 2_000_000)
     for _ in range(4):
         pair.pump()
         session.consumed(late, late.buffered)

@@ -164,3 +164,16 @@ def handle(owner: Owner) -> LinkStream:
 
 
 OK = HttpHead(status=200, headers=())
+
+
+def tapped(end: PipeEnd, note: Callable[[bytes], None]) -> PipeEnd:
+    """The same end of a pipe; `note` hears each message that is written to it."""
+
+    class Tapped(PipeEnd):
+        __slots__ = ()
+
+        def write(self, message: bytes) -> None:
+            note(message)
+            super().write(message)
+
+    return Tapped(end._in, end._out, end._limit, end.peer)
