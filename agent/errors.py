@@ -23,11 +23,3 @@ class Refused(AgentError):
         super().__init__(text)
         self.reason = reason
         self.code = code
-
-
-class Upstream(AgentError):
-    """A request failed on the way to or at the API server; `code` goes into the stream's RESET."""
-
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
-        self.code = code

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.errors import Upstream
 from agent.relay import dial
 from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import LOOKED_AT_S, KubeConnection
@@ -192,14 +191,15 @@ class Pool:
         waiting = tuple(self._waiting)
         try:
             connection = await self._connect()
-        except Upstream as failure:
+        except (OSError, UnicodeError) as error:  # TimeoutError, gaierror and SSLError are OSErrors
             self._counts.dials_failed += 1
             self._dialing -= 1
             ended = [waiter for waiter in waiting if waiter in self._waiting]
-            if isinstance(failure.__cause__, dial.ClosedAtOnceError):
+            if isinstance(error, dial.ClosedAtOnceError):
                 del ended[1:]  # one of several servers behind an address may close, and the other dials go well
+            code, text = _explain(error)
             for waiter in ended:
-                self._refuse(waiter, failure.code, str(failure))
+                self._refuse(waiter, code, text)
             self._dial_as_needed()
         except BaseException:
             self._dialing -= 1
@@ -211,21 +211,18 @@ class Pool:
             self._dial_as_needed()
 
     async def _connect(self) -> KubeConnection:
-        """Raises Upstream with the code of the failed step."""
+        """Raises OSError, UnicodeError of the failed step."""
         addresses = self._addresses
-        try:
-            context = self._fresh_context()
-            async with asyncio.timeout(self._limits.dial_timeout):
-                candidates = addresses.candidates()
-                if len(candidates) == 1:
-                    return await self._reach(candidates[0], context)
-                if addresses.is_probe_due():
-                    self._tasks.spawn(self._probe(context), name="kube service")
-                address, connection = await dial.first(
-                    candidates, lambda address: self._reach(address, context), self._tasks
-                )
-        except (OSError, UnicodeError) as exc:  # TimeoutError, gaierror and SSLError are OSErrors
-            raise _explain(exc) from exc
+        context = self._fresh_context()
+        async with asyncio.timeout(self._limits.dial_timeout):
+            candidates = addresses.candidates()
+            if len(candidates) == 1:
+                return await self._reach(candidates[0], context)
+            if addresses.is_probe_due():
+                self._tasks.spawn(self._probe(context), name="kube service")
+            address, connection = await dial.first(
+                candidates, lambda address: self._reach(address, context), self._tasks
+            )
         self._answered(address)
         return connection
 
@@ -314,18 +311,18 @@ class Pool:
             connection.look(now)
 
 
-def _explain(error: OSError | UnicodeError) -> Upstream:
+def _explain(error: OSError | UnicodeError) -> tuple[Code, str]:
     """What a dial can raise, as a code of the wire: the only place where library errors become codes."""
     if isinstance(error, socket.gaierror | UnicodeError):  # the latter for labels that IDNA cannot encode
-        return Upstream(Code.DIAL_DNS, "the API server's name does not resolve")
+        return Code.DIAL_DNS, "the API server's name does not resolve"
     if isinstance(error, dial.ClosedAtOnceError):
-        return Upstream(Code.DIAL_UNREACHABLE, "the API server closed the connection at once")
+        return Code.DIAL_UNREACHABLE, "the API server closed the connection at once"
     if isinstance(error, TimeoutError):
-        return Upstream(Code.DIAL_TIMEOUT, "the API server did not answer in time")
+        return Code.DIAL_TIMEOUT, "the API server did not answer in time"
     if isinstance(error, ConnectionRefusedError):
-        return Upstream(Code.DIAL_REFUSED, "the API server refused the connection")
+        return Code.DIAL_REFUSED, "the API server refused the connection"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Upstream(Code.DIAL_UNREACHABLE, f"the API server's certificate is not trusted: {error.verify_message}")
+        return Code.DIAL_UNREACHABLE, f"the API server's certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return Upstream(Code.DIAL_UNREACHABLE, f"the TLS handshake with the API server failed: {error.reason}")
-    return Upstream(Code.DIAL_UNREACHABLE, f"the API server cannot be reached: {error.strerror or error}")
+        return Code.DIAL_UNREACHABLE, f"the TLS handshake with the API server failed: {error.reason}"
+    return Code.DIAL_UNREACHABLE, f"the API server cannot be reached: {error.strerror or error}"
