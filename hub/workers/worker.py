@@ -28,18 +28,24 @@ from proto.window import Budget
 
 logger = logging.getLogger(__name__)
 
+FAILED: Final = 1
+"""Exit status of a worker that could not start, or that broke."""
 ORPHANED: Final = 70
 """Exit status of a worker whose main process has ended."""
 _STDERR: Final = 2
 
 
 async def run(descriptor: int) -> int:
-    """Serve until the main process says stop; the exit status."""
+    """Serve until the main process says stop; the exit status. What it failed of is in the log by then: the main
+    process kills a worker whose channel ends, and what the interpreter would print comes after that."""
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
     worker = Worker(sock)
     try:
         return await worker.run()
+    except Exception:
+        logger.exception("worker failed")
+        return FAILED
     finally:
         await worker.aclose()
 
@@ -92,7 +98,7 @@ class Worker:
             asked = tasks.spawn(self._stop.wait(), name="stop")
             await asyncio.wait([failed, asked], return_when=asyncio.FIRST_COMPLETED)
             hub.drain_agents()
-            return 1 if failed.done() else 0
+            return FAILED if failed.done() else 0
 
     async def aclose(self) -> None:
         if self._hub is not None:
