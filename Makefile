@@ -67,6 +67,8 @@ lock: $(SYNCED) ## pin every dependency anew, with hashes (half a minute)
 		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --upgrade --group dev pyproject.toml -o requirements/dev.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --constraint requirements/dev.txt --group build pyproject.toml -o requirements/build.txt
 
 ##### the product
 

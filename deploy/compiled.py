@@ -34,7 +34,7 @@ def obstacle(python: str = "", glibc: str = "") -> str | None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python not in {"", here}:
         return f"this is Python {here}, and it has to be {python}: make PYTHON=/path/to/python{python}"
-    ours = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    ours = _glibc()
     if glibc and (not ours or Version(ours) > Version(glibc)):
         return f"this is glibc {ours}, and it must be no newer than {glibc}: build on an older system"
     if shutil.which(compiler()) is None:
@@ -62,9 +62,14 @@ def wheel(cache: Path) -> Path:
 def _parts() -> list[bytes]:
     """All that the wheel depends on: sources, locked packages (mypy and setuptools among them), Python, compiler."""
     said = subprocess.run([compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
-    libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), libc.encode(), said]
+    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), _glibc().encode(), said]
     return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *made_by]
+
+
+def _glibc() -> str:
+    """Its version, empty where another C library is (Alpine's knows no such name)."""
+    name = "CS_GNU_LIBC_VERSION"
+    return (os.confstr(name) or "").removeprefix("glibc ") if name in os.confstr_names else ""
 
 
 def environment(directory: Path, compiled: Path) -> None:
@@ -92,8 +97,11 @@ def main(arguments: list[str]) -> int:
         print(f"{'error' if is_error else 'Compiled'}: riata cannot be compiled here: {why_not}", file=sys.stderr)
         return int(is_error)
     started = time.monotonic()
+    cache = stages.cache_root("compiled")
     try:
-        environment(directory, wheel(stages.cache_root("compiled")))
+        made = wheel(cache)
+        with stages.locked(cache):  # of two that make one directory the second finds it made
+            environment(directory, made)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
