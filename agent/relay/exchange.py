@@ -178,7 +178,7 @@ class Exchange:
 
     def on_body(self, chunk: bytes, *, end: bool) -> None:
         if self._refusal is not None:
-            self._take_refusal(self._refusal, chunk)
+            self._take_refusal(self._refusal, chunk, end=end)
             return
         self._context.counts.response_bytes += len(chunk)
         if self._compressor is None:
@@ -290,14 +290,14 @@ class Exchange:
             has_room = send(block)
         return send(b"", end=True) if end else has_room
 
-    def _take_refusal(self, refusal: "_Refusal", chunk: bytes) -> None:
+    def _take_refusal(self, refusal: "_Refusal", chunk: bytes, *, end: bool) -> None:
         refusal.body += chunk
         if len(refusal.body) <= OWN_REFUSAL_MAX:
             return
         if self._is_proxied:
             self._refusal = None
             self._answer(401, refusal.headers, end=False)
-            self.on_body(bytes(refusal.body), end=False)
+            self.on_body(bytes(refusal.body), end=end)
         else:
             self._refuse_own_token()
 
@@ -307,10 +307,11 @@ class Exchange:
         return _PROXIED.match(unquote_to_bytes(self._request.path)) is not None
 
     def _settle(self, refusal: "_Refusal") -> None:
-        """A complete 401. The API server's own one concerns our token and never reaches the user (P10)."""
-        if not self._is_proxied:
+        """A complete 401. The API server's own one concerns our token and never reaches the user (P10). What is no
+        Status may be of an aggregated API server, or of something in front of both: the API server is asked."""
+        if refusal.may_be_own and not self._is_proxied:
             self._refuse()
-        elif refusal.may_be_own:
+        elif refusal.may_be_own or not self._is_proxied:
             self._check = TokenCheck(self._context, self._authorization, self._checked)
         else:
             self._pass_on(refusal)

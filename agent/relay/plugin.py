@@ -97,8 +97,12 @@ class ExecPlugin:
                 timeout=RUN_TIMEOUT,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as exc:
+        except OSError as exc:
             raise TokenUnavailable(f"the exec plugin {self._command[0]} cannot be run: {exc}") from exc
+        except subprocess.TimeoutExpired:
+            # Its own text has all arguments, which may be a client's secret.
+            text = f"the exec plugin {self._command[0]} gave no answer within {RUN_TIMEOUT:g} s"
+            raise TokenUnavailable(text) from None
         if result.returncode:
             # What it printed may be a credential in the making; its exit code must do.
             raise TokenUnavailable(f"the exec plugin {self._command[0]} failed with exit code {result.returncode}")

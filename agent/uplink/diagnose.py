@@ -98,22 +98,27 @@ async def presented_certificate(host: str, port: int) -> str:
         der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     finally:
         writer.transport.abort()
-    return _describe(der) if der else ""
+    return description(der) if der else ""
+
+
+def description(der: bytes) -> str:
+    """The same of a certificate, whatever is in it."""
+    try:
+        return _describe(der)
+    except Exception:  # each field has errors of its own; nothing that a box on the way shows may end the agent
+        return "a certificate that is malformed"
 
 
 def _describe(der: bytes) -> str:
     from cryptography import x509  # only after a failure: its memory is not the usual agent's
 
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
-        return "a certificate that is malformed"
+    certificate = x509.load_der_x509_certificate(der)
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         shown = ", ".join(
             [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
         )
-    except (ValueError, x509.ExtensionNotFound):
+    except x509.ExtensionNotFound:
         shown = "(none)"
     return (
         f"subject {certificate.subject.rfc4514_string()}; issuer {certificate.issuer.rfc4514_string()};"

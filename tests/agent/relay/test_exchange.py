@@ -307,6 +307,47 @@ async def test_a_long_401_of_a_proxied_program_streams():
     assert len(talk.stream.body) == 9000
 
 
+@pytest.mark.parametrize("size", [4096, 4097, 9000])
+async def test_a_401_of_a_proxied_program_that_comes_in_one_piece_ends(size: int):
+    talk = Conversation(path=b"/api/v1/nodes/n/proxy/")
+    talk.exchange.end()
+    talk.answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+    assert talk.stream.log == [("head", 401, False), "end"]
+    assert (len(talk.stream.body), talk.counts.active) == (size, 0)
+
+
+AGGREGATED = b"/apis/subresources.example.io/v1/namespaces/n/machines/m/restart"
+LOGIN = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nlogin"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_401_that_is_no_status_is_whose_the_api_server_says(method):
+    """An aggregated API server's own: not the agent's token, and what it has executed is not executed again."""
+    talk = Conversation(method, path=AGGREGATED, ready=2)
+    talk.exchange.end()
+    talk.answer(LOGIN)
+    assert talk.written.startswith(b"HEAD /version ")
+    talk.answer(GOOD)
+    assert talk.stream.log[-2:] == [("head", 401, False), "end"]
+    assert talk.stream.body == b"login"
+    assert (talk.credential.reads, talk.pool.waiters, talk.counts.active) == (0, [], 0)
+
+
+@pytest.mark.parametrize(("method", "last"), [("GET", ("head", 200, False)), ("PUT", ("reset", "UPSTREAM"))])
+async def test_a_401_that_is_no_status_may_be_about_the_agents_token_all_the_same(method, last):
+    """Something in front of the API server: reads are repeated with a fresh token, changes by nobody."""
+    talk = Conversation(method, path=AGGREGATED, ready=3)
+    talk.exchange.end()
+    talk.answer(LOGIN)
+    talk.pool.idle.clear()
+    talk.answer(BAD)
+    assert talk.credential.reads == 1
+    if method == "GET":
+        talk.answer(OK)
+    assert last in talk.stream.log
+    assert talk.counts.active == 0
+
+
 PROXIED = b"/api/v1/namespaces/n/services/vcluster:443/proxy/api/v1/pods"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 BAD = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\n"

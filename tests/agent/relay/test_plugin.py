@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.errors import TokenUnavailable
+from agent.relay import plugin as plugins
 from agent.relay.plugin import RENEW_BEFORE, RETRY_INTERVAL, ExecPlugin
 
 V1 = "client.authentication.k8s.io/v1"
@@ -53,6 +54,18 @@ def test_a_token_is_renewed_before_its_end_without_waiting(tmp_path):
     it.authorization(110.0)
     joined()
     assert it.authorization(111.0) == b"Bearer token-2-x"
+
+
+def test_a_plugin_that_hangs_is_named_without_its_arguments(tmp_path, monkeypatch):
+    """A client's secret is often among them, and this is logged."""
+    monkeypatch.setattr(plugins, "RUN_TIMEOUT", 0.05)
+    hang = "import threading; threading.Event().wait()"
+    section = {"command": sys.executable, "args": ["-c", hang, "--client-secret=hunter2"]}
+    with pytest.raises(TokenUnavailable) as caught:
+        ExecPlugin.from_kubeconfig(section, tmp_path)
+    assert str(caught.value) == f"the exec plugin {sys.executable} gave no answer within 0.05 s"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 def test_a_refused_token_is_renewed_but_not_in_a_storm(tmp_path):

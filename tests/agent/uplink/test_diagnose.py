@@ -1,11 +1,16 @@
 """Diagnoses: every failure has a step, plain words and a cure."""
 
+import datetime
 import socket
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from agent.uplink.diagnose import ProxyRefused, Step, of_network_error, of_refusal, of_status
+from agent.uplink.diagnose import ProxyRefused, Step, description, of_network_error, of_refusal, of_status
 from proto.errors import Code
 from proto.messages import Refused
 
@@ -99,3 +104,42 @@ def test_a_proxy_that_says_no_is_no_matter_of_tcp():
     error = ProxyRefused("refused: 407")
     diagnosis = of_network_error(error, "hub.test", 443, through="http://p.test:1")
     assert (diagnosis.step, diagnosis.what) == (Step.PROXY, "the proxy http://p.test:1 refused: 407")
+
+
+@pytest.fixture(scope="module")
+def met():
+    """A certificate of a box on the way."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "middlebox")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(5)
+        .not_valid_before(datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2027, 1, 2, tzinfo=datetime.UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def test_what_a_certificate_says_of_itself(met):
+    assert description(met) == (
+        "subject CN=middlebox; issuer CN=middlebox; names a.example; valid 2026-01-02 to 2027-01-02"
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01"),  # X.509 version 2
+        (b"middlebox", b"m\xffddlebox"),  # no UTF-8
+        (b"\x82\x09a.example", b"\xa5\x09\xa1\x07\x0c\x05abcde"),  # an ediPartyName
+        (b"\x30\x82", b"\x31\x82"),
+    ],
+)
+def test_a_certificate_that_cannot_be_described_is_described_so(met, there, instead):
+    """It is for the log only, and the agent goes on."""
+    assert there in met
+    assert description(met.replace(there, instead)) == "a certificate that is malformed"

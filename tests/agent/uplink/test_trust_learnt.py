@@ -1,12 +1,19 @@
 """What the hub says of its CAs over the tunnel: taken when something that is trusted stays, kept, and forgotten when
 the settings change."""
 
+import dataclasses
+import datetime
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from agent.hubca import CaFile, CaUnusable, HubCa
 from agent.uplink.diagnose import ConnectFailed
 from agent.uplink.trust import HubTrust
-from proto.commands import LearnCa
+from proto.commands import CaLearnt, LearnCa
 from proto.errors import Code, StreamReset
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki
@@ -143,3 +150,48 @@ async def test_a_place_that_fails_for_a_moment_is_asked_again(old, new, tmp_path
     store.fails = False
     await trust.context(None)
     assert len(trust.pins) == 2
+
+
+def certificate(key, days):
+    """Of a CA with this key, valid for so long."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "renewed")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+async def test_a_learnt_ca_that_is_renewed_with_its_key_is_learnt_again(old, tmp_path):
+    """Its pin is the same; the agent would be locked out when the certificate that it keeps ends."""
+    given = settings(old, 1, tmp_path)
+    trust = await trust_of(given, tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    first, renewed = certificate(key, 10), certificate(key, 4000)
+    (pin,) = pins_of_pem(first.encode())
+    await trust.learn(LearnCa(ca=pem(old) + first, pins=(*pins(old), pin)))
+    await trust.learn(LearnCa(ca=first, pins=(pin,)))
+    assert (await trust.learn(LearnCa(ca=renewed, pins=(pin,)))) == CaLearnt(pins=(pin,), keeps=True)
+    for holder in (trust, await trust_of(given, tmp_path)):
+        (found,) = (await holder.context(None)).get_ca_certs(binary_form=True)
+        assert found == x509.load_pem_x509_certificate(renewed.encode()).public_bytes(serialization.Encoding.DER)
+
+
+async def test_where_the_settings_hold_another_certificate_of_the_key_changes_nothing(old, tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    first = certificate(key, 10)
+    given = settings(old, 1, tmp_path)
+    (pin,) = pins_of_pem(first.encode())
+    given.ca_file.write_text(first)
+    given = dataclasses.replace(given, ca_pins=(pin,))
+    trust = await trust_of(given, tmp_path)
+    before = await trust.context(None)
+    assert (await trust.learn(LearnCa(ca=certificate(key, 4000), pins=(pin,)))).pins == (pin,)
+    assert await trust.context(None) is before
