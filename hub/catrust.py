@@ -25,8 +25,10 @@ class AgentTrust:
     """Why it has not learnt."""
     told: str = ""
     """Digest of the last lesson that it answered."""
+    missed: str = ""
+    """Digest of the last lesson that it did not learn."""
     again_at: float = 0.0
-    """When it is asked again, on the links' clock."""
+    """When it is asked that again, on the links' clock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Lesson:
 
     ca: bytes
     pins: tuple[str, ...]
+    is_between: bool = False
+    """There are two CAs: somebody waits for the answers."""
 
     @property
     def digest(self) -> str:
@@ -142,9 +146,9 @@ def standings(
 
 
 def lesson(ca: bytes, accepted: Collection[str], *, is_over: bool) -> Lesson | None:
-    """What there is to tell: while there are two CAs, and once one was given up (`is_over`)."""
+    """What there is to tell: while there are two CAs, and once one was given up or may have been (`is_over`)."""
     own = list(dict.fromkeys(pins.pins_of_pem(ca))) if ca else []
     if not own or (len(own) < 2 and not is_over):
         return None
     others = sorted(set(accepted) - set(own))
-    return Lesson(ca, tuple([*own, *others][:8]))
+    return Lesson(ca, tuple([*own, *others][:8]), is_between=len(own) > 1)

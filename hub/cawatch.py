@@ -26,6 +26,9 @@ from proto import pins
 logger = logging.getLogger(__name__)
 
 FILE: Final = "rotation.json"
+GIVEN_UP: Final = "given-up"
+"""Its being there says that agents were told of a CA that is in the hub's files no longer: one of the operator's own
+that was taken out again, or one that was taken back. Whoever comes is told to forget it."""
 REWRITE_S: Final = 10.0
 """How often the file is written while nothing in it changes, so that its reader knows that the hub lives."""
 FRESH_S: Final = 30.0
@@ -50,7 +53,7 @@ class CaView:
             return None
         try:
             ca = tls.read_ca(certificate.tls_files(self._settings))
-            is_over = self._is_self_made and (self._directory / carotation.RETIRED).exists()
+            is_over = any((self._directory / name).exists() for name in (carotation.RETIRED, GIVEN_UP))
             return lesson(ca, self._named, is_over=is_over)
         except (OSError, pins.PinError):
             return None
@@ -106,6 +109,8 @@ class RotationWatch:
         before = self._written[1] if self._written is not None else None
         seen = before.phase if before is not None else self._recorded()
         if seen is not rotation.phase:
+            if rotation.phase is Phase.STEADY:
+                tls.write_private(self._file.parent / GIVEN_UP, b"")
             self._audit(seen, rotation)
         if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
             rotation = dataclasses.replace(rotation, agents=())

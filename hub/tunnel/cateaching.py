@@ -14,7 +14,7 @@ from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.commands import call
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, LearnCa
-from proto.errors import RiataError
+from proto.errors import Code, RiataError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ INTERVAL_S: Final = 1.0
 """How often is looked for agents that were not told yet."""
 AGAIN_S: Final = 20.0
 """When one that did not learn is asked again."""
+REFUSED_S: Final = 3600.0
+"""When one that refused is asked again while nobody waits for it: behind a terminator that the hub does not know of it
+refuses each time."""
 AT_ONCE: Final = 50
 OF_ONE_CLUSTER: Final = 20
 """Of these, agents of one cluster: thousands of node agents that never answer must not hold up the others' CA."""
@@ -64,7 +67,9 @@ class CaTeaching:
             if len(self._asked) >= AT_ONCE:
                 return
             trust = tunnel.trust
-            if trust.told == digest or tunnel in self._asked or now < trust.again_at or not tunnel.link.may_open:
+            if trust.told == digest or tunnel in self._asked or not tunnel.link.may_open:
+                continue
+            if trust.missed == digest and now < trust.again_at:
                 continue
             uid = tunnel.identity.cluster_uid
             if asked_of[uid] >= OF_ONE_CLUSTER:
@@ -80,7 +85,9 @@ class CaTeaching:
             learnt = await self._ask_agent(tunnel.link, LEARN_CA, args)
         except (RiataError, TimeoutError) as exc:
             trust.problem = _shown(str(exc)) or "it did not answer in time"
-            trust.again_at = self._clock() + AGAIN_S
+            trust.missed = digest
+            has_refused = isinstance(exc, RiataError) and exc.code is Code.REFUSED
+            trust.again_at = self._clock() + (REFUSED_S if has_refused and not lesson.is_between else AGAIN_S)
             logger.info(
                 "an agent has not learnt the hub's CAs", extra={"session": tunnel.session_id, "why": trust.problem}
             )

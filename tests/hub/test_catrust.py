@@ -62,6 +62,6 @@ def test_there_is_something_to_tell_with_two_cas_or_after_one_was_given_up() -> 
     assert lesson(b"", [NAMED], is_over=True) is None
     assert lesson(one, [NAMED], is_over=False) is None
     assert lesson(one, [NAMED], is_over=True) == Lesson(one, (*pins_of_pem(one), NAMED))
-    assert lesson(both, [], is_over=False) == Lesson(both, tuple(pins_of_pem(both)))
+    assert lesson(both, [], is_over=False) == Lesson(both, tuple(pins_of_pem(both)), is_between=True)
     first, second = Lesson(one, ()), Lesson(both, ())
     assert first.digest != second.digest

@@ -125,7 +125,20 @@ def test_what_new_agents_are_given(tmp_path: Path) -> None:
     assert World(tmp_path, agent_pins=(NAMED,)).view.joining_pins() == (NAMED, new)
 
 
-def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) -> None:
+async def test_a_ca_that_was_taken_back_is_forgotten_by_those_who_were_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.watch.look()
+    assert world.view.lesson() is None
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    carotation.abort(world.directory)
+    await world.watch.look()
+    lesson = world.view.lesson()
+    assert lesson is not None
+    assert lesson.pins == tuple(pins_of_pem((world.directory / tls.CA_CERT).read_bytes()))
+
+
+async def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) -> None:
     tls.make_ca(tmp_path / "a", "h", NOW)
     tls.make_ca(tmp_path / "b", "h", NOW)
     one, two = ((tmp_path / name / tls.CA_CERT).read_bytes() for name in "ab")
@@ -133,10 +146,20 @@ def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) -> Non
     file.write_bytes(one)
     world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=file)
     assert world.view.rotation(lambda uid: ()).phase is Phase.STEADY
+    assert world.view.lesson() is None
     file.write_bytes(one + two)
     found = world.view.rotation(lambda uid: ())
     assert (found.phase, found.pin) == (Phase.INTRODUCED, pins_of_pem(two)[0])
-    assert world.view.lesson() is not None
+    lesson = world.view.lesson()
+    assert lesson is not None
+    assert lesson.is_between
+    await world.watch.look()
+    file.write_bytes(two)  # the old one is taken out
+    world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=file)  # over a restart as well
+    await world.watch.look()
+    lesson = world.view.lesson()
+    assert lesson is not None
+    assert (lesson.pins, lesson.is_between) == (tuple(pins_of_pem(two)), False)
     file.unlink()
     assert world.view.lesson() is None
     assert World(tmp_path, plain_http=True).view.lesson() is None

@@ -7,14 +7,14 @@ import dataclasses
 from typing import Any
 
 from hub.catrust import AgentTrust, Lesson
-from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, CaTeaching
+from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, REFUSED_S, CaTeaching
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
 from proto.errors import Code, StreamReset
 from tests.hub.tunnel.test_registry import Rig
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-FIRST, SECOND = Lesson(b"ca one", (ONE,)), Lesson(b"ca two", (ONE, TWO))
+FIRST, SECOND = Lesson(b"ca one", (ONE,)), Lesson(b"ca two", (ONE, TWO), is_between=True)
 
 
 class School:
@@ -67,6 +67,7 @@ async def test_each_agent_is_told_once_and_again_when_there_is_something_new() -
 async def test_who_did_not_learn_is_asked_again_later_and_says_why() -> None:
     async with TaskGroup("test") as tasks:
         school = School(tasks)
+        school.lesson = SECOND
         tunnel, link = school.rig.tunnel()
         for failure, says in ((StreamReset("no such verb", Code.REFUSED), "no such verb"), (TimeoutError(), "in time")):
             school.answer = failure
@@ -81,6 +82,35 @@ async def test_who_did_not_learn_is_asked_again_later_and_says_why() -> None:
         school.answer = CaLearnt(pins=(ONE,), keeps=False)
         await school.turns(tasks)
         assert (tunnel.trust.problem, tunnel.trust.keeps) == ("", False)
+
+
+async def test_who_refuses_while_nobody_waits_is_asked_rarely() -> None:
+    """Behind a terminator that the hub does not know of: each agent would be asked, and logged, every 20 s for ever."""
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        school.rig.tunnel()
+        school.answer = StreamReset("none of the CAs would stay", Code.REFUSED)
+        await school.turns(tasks)
+        school.rig.now += REFUSED_S - 1.0
+        await school.turns(tasks)
+        assert len(school.asked) == 1
+        school.rig.now += 1.0
+        school.answer = TimeoutError()
+        await school.turns(tasks)
+        school.rig.now += AGAIN_S
+        await school.turns(tasks)
+        assert len(school.asked) == 3
+
+
+async def test_a_rotation_asks_those_who_have_refused_at_once() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        school.rig.tunnel()
+        school.answer = StreamReset("none of the CAs would stay", Code.REFUSED)
+        await school.turns(tasks)
+        school.lesson = SECOND
+        await school.turns(tasks)
+        assert [args.ca for args in school.asked] == ["ca one", "ca two"]
 
 
 async def test_few_are_asked_at_a_time() -> None:
