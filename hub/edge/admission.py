@@ -7,7 +7,7 @@ second. As many as the loop can bear are under way; the others wait, already acc
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 from hub.edge.vanished import gone
 from proto.versions import SUBPROTOCOL
@@ -24,10 +24,18 @@ SHRINKAGE: Final = 0.75
 PEEKED_BYTES: Final = 4096
 SORTED_MAX: Final = 1024
 """Looks at silent connections in one turn, 2 ms."""
+SILENT_S: Final = 1.0
+"""Longer than a ClientHello takes to come from anywhere: when all places are taken, who has said nothing for so long
+makes room for who comes."""
 _MARK: Final = SUBPROTOCOL.encode("ascii")
 
-Accepted = tuple[socket.socket, object]
-"""A connection, and the address that it comes from."""
+
+class Accepted(NamedTuple):
+    """A connection, the address that it comes from, and when it came."""
+
+    sock: socket.socket
+    address: object
+    since: float
 
 
 class Window:
@@ -50,6 +58,10 @@ class Window:
         always go on."""
         return handshakes < max(self.size - greetings, self._least)
 
+    def has_room_for_silent(self, handshakes: int) -> bool:
+        """The same for who has said nothing yet, and may never: half is left to those who have."""
+        return handshakes < max(self.size // 2, 1)
+
 
 class Waiting:
     """Accepted connections without a handshake, in two lanes that take turns: of agents, and of all others. Who
@@ -68,42 +80,56 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._agents) + len(self._others) + len(self._silent)
 
-    def has_next(self, *, with_agents: bool) -> bool:
+    def has_next(self, *, with_agents: bool, with_silent: bool = True) -> bool:
         """Whether `take` would find somebody, as far as is known."""
-        return bool(self._others or (with_agents and (self._agents or self._silent)))
+        return bool(self._others or (with_agents and (self._agents or (with_silent and self._silent))))
 
-    def put(self, sock: socket.socket, address: object) -> None:
-        self._lane_of(sock).append((sock, address))
+    def put(self, sock: socket.socket, address: object, now: float) -> None:
+        self._lane_of(sock).append(Accepted(sock, address, now))
+
+    def has_silent(self, now: float) -> bool:
+        """Whether somebody has said nothing for SILENT_S, as far as is known."""
+        return bool(self._silent) and now - self._silent[0].since >= SILENT_S
+
+    def drop_silent(self, now: float) -> None:
+        """Close who has said nothing for longest, if that is SILENT_S."""
+        while self.has_silent(now):
+            accepted = self._silent.pop(0)
+            lane = self._lane_of(accepted.sock)
+            if lane is self._silent:
+                accepted.sock.close()
+                return
+            lane.append(accepted)
 
     def sort(self) -> None:
         """See who has spoken meanwhile, of the newest SORTED_MAX."""
         latest = self._silent[-SORTED_MAX:]
         del self._silent[-SORTED_MAX:]
         for accepted in latest:
-            self._lane_of(accepted[0]).append(accepted)
+            self._lane_of(accepted.sock).append(accepted)
 
-    def take(self, *, with_agents: bool = True) -> Accepted | None:
+    def take(self, *, with_agents: bool = True, with_silent: bool = True) -> Accepted | None:
         """The next whose client is still there; sockets of the others are closed. None if nobody is. Who is silent may
         be an agent."""
         self._is_turn_of_agents = not self._is_turn_of_agents
-        lanes = [self._others, self._agents, self._silent]
+        lanes = [self._others, self._agents, *([self._silent] if with_silent else [])]
         if not with_agents:
             del lanes[1:]
         elif self._is_turn_of_agents:
             lanes[:2] = self._agents, self._others
         for lane in lanes:
             while lane:
-                sock, address = lane.pop()
-                if not gone([sock]):
-                    return sock, address
-                sock.close()
+                accepted = lane.pop()
+                if not gone([accepted.sock]):
+                    return accepted
+                accepted.sock.close()
         return None
 
     def close(self) -> None:
         """Close them all."""
         for lane in (self._agents, self._others, self._silent):
             while lane:
-                lane.pop()[0].close()
+                lane.pop().sock.close()
 
     def _lane_of(self, sock: socket.socket) -> list[Accepted]:
         """By what has arrived: whether it names the tunnel's subprotocol. In TLS agents offer it by ALPN (RFC 7301), in

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import math
 import time
@@ -21,9 +20,11 @@ from hub.edge import frugality, response
 from hub.edge.application import Application, Exchange
 from hub.edge.chunked import ChunkedDecoder
 from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, remember
+from hub.edge.goodbye import has_left
 from hub.edge.head import check_partial, parse_head
 from hub.edge.limits import HEAD_BYTES_MAX, LEADING_CRLF_BYTES_MAX, EdgeLimits
 from hub.edge.pace import BodyPace
+from hub.edge.state import State
 from hub.edge.unsent import Unsent
 from proto.aio.transport import CLIENT_BUFFER, READ_PIECE_BYTES, reset_on_close
 
@@ -60,18 +61,6 @@ class Host(Protocol):
         head_bytes: int,
     ) -> None:
         """A request that is not for the relay: the connection with what was read from it, for good."""
-
-
-class State(enum.IntEnum):
-    """HEAD: before or in a request head. BODY: the body is under way. ANSWER: request read, response under way.
-    OPAQUE: upgraded. LINGER: answered and about to close, input is thrown away. CLOSED: also when handed over."""
-
-    HEAD = 0
-    BODY = 1
-    ANSWER = 2
-    OPAQUE = 3
-    LINGER = 4
-    CLOSED = 5
 
 
 class EdgeConnection(asyncio.BufferedProtocol):
@@ -404,12 +393,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         elif self.state is State.HEAD and self._buffer:
             self._refuse(errors.RequestTimeout("the request head did not arrive in time"))
         elif self._transport is not None:
-            if self.state is State.LINGER and self.unsent_bytes:
-                self.deadline = now + self._host.limits.linger_s  # the answer is still leaving
-                return
-            self.deadline = math.inf
-            is_over = self.state is State.LINGER and not self._is_tls
-            self._transport.abort() if is_over else self._transport.close()
+            self._end(self._transport, now)
 
     def drain(self) -> None:
         """Close if idle; a connection with a request under way closes behind the response. One that has asked nothing
@@ -473,7 +457,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
                 self.deadline = self._loop.time() + self._host.limits.linger_s
                 self._loop.call_soon(self._close_if_sent)  # uvloop writes at the end of a turn
             else:
-                transport.close()
+                self._part(transport)
         else:
             with contextlib.suppress(OSError):  # reset by the client this very moment: `connection_lost` follows
                 transport.write_eof()
@@ -482,8 +466,24 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def _close_if_sent(self) -> None:
         if self._transport is not None and not self.unsent_bytes:
+            self._part(self._transport)
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        """Close; over TLS the peer is given a while to say that it has understood."""
+        self.state = State.LINGER
+        self.deadline = self._loop.time() + self._host.limits.linger_s
+        transport.close()
+
+    def _end(self, transport: asyncio.Transport, now: float) -> None:
+        """Who is idle, or lingers, has had its time."""
+        is_lingering, is_closing = self.state is State.LINGER, transport.is_closing()
+        if is_lingering and (self.unsent_bytes or (is_closing and not has_left(transport, self.below))):
+            self.deadline = now + self._host.limits.linger_s  # the answer is still leaving
+        elif is_lingering and (is_closing or not self._is_tls):
             self.deadline = math.inf
-            self._transport.close()
+            transport.abort()
+        else:
+            self._part(transport)
 
     def _pause_reading(self) -> None:
         if self._is_reading and self._transport is not None:

@@ -122,8 +122,8 @@ class Listener:
         self._resume()
 
     def room(self) -> None:
-        """A connection has ended: accept again if that was what we waited for."""
-        if not self._is_closed and not self._is_accepting and not self._is_full():
+        """A connection has ended, or time has passed: accept again if that was what we waited for."""
+        if not self._is_closed and not self._is_accepting and (not self._is_full() or self._has_silent()):
             self._resume()
 
     async def drain(self) -> None:
@@ -161,6 +161,11 @@ class Listener:
     def _is_full(self) -> bool:
         return self._open_count() + self._handshakes + len(self._waiting) >= self._bound
 
+    def _has_silent(self) -> bool:
+        """Somebody would make room: without a bound for an address, which thousands may share behind a NAT or a load
+        balancer, whoever only opens connections could keep all others out."""
+        return self._waiting.has_silent(self._loop.time())
+
     def _resume(self) -> None:
         self._is_accepting = True
         for sock in self._sockets:
@@ -183,12 +188,14 @@ class Listener:
         return may_be_more
 
     def _accept_one(self, listening: socket.socket) -> bool:
-        if self._is_full():
+        is_full = self._is_full()
+        if is_full and not self._has_silent():
             self._complain("too many connections, accepting pauses")
             self._pause()
             return False
+        now = self._loop.time()
         try:
-            self._waiting.put(*listening.accept())
+            self._waiting.put(*listening.accept(), now)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
@@ -196,6 +203,8 @@ class Listener:
             self._pause()
             self._loop.call_later(_RETRY_S, self.room)
             return False
+        if is_full:
+            self._waiting.drop_silent(now)
         return True
 
     def _greet_due(self) -> None:
@@ -208,9 +217,9 @@ class Listener:
         for _ in range(_GREETINGS_PER_TURN):
             if not self._window.has_room(self._handshakes):
                 break
-            if (found := self._waiting.take(with_agents=self._has_room_for_agents())) is None:
+            if (found := self._waiting.take(**self._lanes())) is None:
                 break
-            self._begin(*found)
+            self._begin(found.sock, found.address)
         self.go_on()
         self.room()  # of those who waited some have left
 
@@ -218,12 +227,16 @@ class Listener:
         """Begin the next handshakes soon, if there is room; nobody tells when an agent has shown who it is."""
         if self._due_since is not None or not self._window.has_room(self._handshakes):
             return
-        if self._waiting.has_next(with_agents=self._has_room_for_agents()):
+        if self._waiting.has_next(**self._lanes()):
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
 
-    def _has_room_for_agents(self) -> bool:
-        return self._window.has_room(self._handshakes, self._greetings())
+    def _lanes(self) -> dict[str, bool]:
+        """Whose turn may come."""
+        return {
+            "with_agents": self._window.has_room(self._handshakes, self._greetings()),
+            "with_silent": self._window.has_room_for_silent(self._handshakes),
+        }
 
     def _begin(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)

@@ -182,6 +182,7 @@ class EdgeServer:
             now = loop.time()
             if self._listener is not None:
                 self._listener.go_on()
+                self._listener.room()
             for connection in tuple(self._connections):
                 connection.check(now)
             for connection in gone([each for each in self._connections if each.is_paused]):

@@ -13,8 +13,8 @@ import http
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol
 
 from hub import errors
 from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
@@ -35,7 +35,7 @@ from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
-from proto.aio.websocket import WebSocketTransport
+from proto.aio.websocket import LINGER_S, WebSocketTransport
 from proto.commands import Verb
 from proto.credentials import JOIN
 from proto.errors import Code
@@ -118,22 +118,27 @@ class TunnelEndpoint:
         except errors.HubError as refusal:
             status = refusal.http_status
             self._strangers.log(logging.INFO, "tunnel refused", f"http {status}", peer=request.peer, status=status)
-            transport.write(_refusal(refusal))
-            transport.close()
-            when_lost()
+            self._own(_turn_away(transport, _refusal(refusal)), transport, request.peer, when_lost)
             return
         nonce = secrets.token_bytes(NONCE_BYTES)
         handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses, tries=True)
         transport.write(answer + frame(BINARY, handshake.hello()))  # at once: a write costs what a request costs
         websocket = WebSocketTransport(transport, is_server=True, early=early)
-        try:
-            task = self._tasks.spawn(self._attend(websocket, handshake, greeting), name=request.peer)
-        except RuntimeError:  # the hub is going down
+        if not self._own(self._attend(websocket, handshake, greeting), transport, request.peer, when_lost):
             self._leave(greeting)
+
+    def _own(
+        self, work: Coroutine[Any, Any, None], transport: asyncio.Transport, peer: str, when_lost: Callable[[], None]
+    ) -> bool:
+        """Whether a task has the connection now, and with it a place among all; not when the hub is going down."""
+        try:
+            task = self._tasks.spawn(work, name=peer)
+        except RuntimeError:
             transport.abort()
             when_lost()
-            return
+            return False
         task.add_done_callback(lambda _: when_lost())
+        return True
 
     async def aclose(self) -> None:
         """Give the sessions GOODBYE_S to say goodbye, then drop what is left."""
@@ -315,6 +320,16 @@ class TunnelEndpoint:
             return server.on_open(stream, message)
         stream.reset(Code.FORBIDDEN, "the hub serves no such streams of agents")
         return None
+
+
+async def _turn_away(transport: asyncio.Transport, answer: bytes) -> None:
+    """Answer and close. Over TLS a stranger who says no goodbye would keep the connection for minutes."""
+    transport.write(answer)
+    transport.close()
+    try:
+        await asyncio.sleep(LINGER_S)
+    finally:
+        transport.abort()
 
 
 def _refusal(error: errors.HubError) -> bytes:

@@ -14,6 +14,7 @@ WITHOUT = {
     "hub/api/services.py",
     "hub/edge/application.py",
     "hub/edge/limits.py",
+    "hub/edge/state.py",
     "hub/route.py",
     "hub/store/interface.py",
     "hub/store/statements.py",

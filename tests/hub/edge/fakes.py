@@ -23,6 +23,9 @@ class FakeSocket:
         self.options: dict[int, int] = {}
         self.is_closed = False
 
+    def fileno(self) -> int:
+        return -1
+
     def setsockopt(self, level: int, option: int, value: int) -> None:
         if self.is_closed:
             raise ValueError("negative file descriptor")  # as uvloop's

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from hub.edge.admission import GROWTH, LEAST, TURN_S, Waiting, Window
+from hub.edge.admission import GROWTH, LEAST, SILENT_S, TURN_S, Waiting, Window
 
 HELLO_OF_AGENT = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x17\x0criata.mux.v1\x08http/1.1"
 HELLO_OF_USER = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x0b\x09\x08http/1.1"
@@ -19,19 +19,20 @@ class Crowd:
     def __init__(self) -> None:
         self.waiting = Waiting()
         self.clients: dict[str, socket.socket] = {}
+        self.now = 0.0
 
     def knocks(self, name: str, said: bytes = HELLO_OF_USER) -> None:
         client, accepted = socket.socketpair()
         if said:
             client.sendall(said)
         self.clients[name] = client
-        self.waiting.put(accepted, name)
+        self.waiting.put(accepted, name, self.now)
 
     def let_in(self) -> list[object]:
         found = []
         while (accepted := self.waiting.take()) is not None:
-            accepted[0].close()
-            found.append(accepted[1])
+            accepted.sock.close()
+            found.append(accepted.address)
         return found
 
     def close(self) -> None:
@@ -105,6 +106,25 @@ def test_without_room_for_agents_others_are_let_in() -> None:
     crowd.close()
 
 
+def test_half_of_the_window_is_left_to_those_who_have_spoken() -> None:
+    window = Window(200)
+    window.size = 100
+    assert window.has_room_for_silent(49)
+    assert not window.has_room_for_silent(50)
+    crowd = Crowd()
+    crowd.knocks("silent", b"")
+    crowd.knocks("agent", HELLO_OF_AGENT)
+    assert crowd.waiting.has_next(with_agents=True, with_silent=False)
+    found = crowd.waiting.take(with_silent=False)
+    assert found is not None
+    assert found.address == "agent"
+    found.sock.close()
+    assert not crowd.waiting.has_next(with_agents=True, with_silent=False)
+    assert crowd.waiting.take(with_silent=False) is None
+    assert crowd.let_in() == ["silent"]
+    crowd.close()
+
+
 def test_who_speaks_late_finds_its_lane() -> None:
     crowd = Crowd()
     for name in ("silent", "agent", "user"):
@@ -114,6 +134,28 @@ def test_who_speaks_late_finds_its_lane() -> None:
     crowd.clients["user"].sendall(HELLO_OF_USER)
     crowd.waiting.sort()
     assert crowd.let_in() == ["agent", "user", "early agent", "silent"]
+    crowd.close()
+
+
+def test_who_has_been_silent_for_longest_makes_room_and_nobody_who_has_spoken() -> None:
+    crowd = Crowd()
+    for name in ("first", "late", "second"):
+        crowd.knocks(name, b"")
+    crowd.knocks("user")
+    crowd.now = SILENT_S / 2
+    crowd.knocks("new", b"")
+    assert not crowd.waiting.has_silent(crowd.now)
+    crowd.waiting.drop_silent(crowd.now)
+    assert len(crowd.waiting) == 5
+    crowd.now = SILENT_S
+    crowd.clients["late"].sendall(HELLO_OF_USER)
+    assert crowd.waiting.has_silent(crowd.now)
+    crowd.waiting.drop_silent(crowd.now)
+    assert crowd.clients["first"].recv(1) == b""
+    crowd.waiting.drop_silent(crowd.now)
+    assert crowd.clients["second"].recv(1) == b""
+    crowd.waiting.drop_silent(crowd.now)
+    assert crowd.let_in() == ["late", "user", "new"]
     crowd.close()
 
 
@@ -130,7 +172,7 @@ def test_all_that_wait_are_closed() -> None:
     crowd = Crowd()
     crowd.knocks("one")
     crowd.knocks("two", HELLO_OF_AGENT)
-    sockets = [sock for lane in (crowd.waiting._agents, crowd.waiting._others) for sock, _ in lane]
+    sockets = [sock for lane in (crowd.waiting._agents, crowd.waiting._others) for sock, _, _ in lane]
     crowd.waiting.close()
     assert [sock.fileno() for sock in sockets] == [-1, -1]
     assert crowd.let_in() == []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from typing import cast
 
 import pytest
 
 from hub import errors
-from hub.edge.connection import YOUNG_LEAVE_S, State
+from hub.edge.connection import YOUNG_LEAVE_S
+from hub.edge.state import State
 from proto.aio.transport import CLIENT_BUFFER
-from tests.hub.edge.fakes import GET, POST, Wire
+from tests.hub.edge.fakes import GET, POST, FakeTransport, Wire
 
 
 async def test_one_request_at_a_time_in_order() -> None:
@@ -164,6 +166,40 @@ async def test_a_closing_connection_lingers_until_its_answer_has_left(is_tls: bo
     wire.transport.unsent = 0
     wire.connection.check(wire.connection.deadline)
     assert (wire.transport.is_closed, wire.transport.is_aborted) == (is_tls, not is_tls)
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+async def test_over_tls_nobody_is_waited_for_who_says_no_goodbye(is_idle: bool) -> None:
+    """Without a token: a stranger would hold a place for each answer that closes, as long as a slow reader may."""
+    wire = Wire(is_tls=True)
+    if is_idle:
+        wire.connection.check(wire.connection.deadline)
+    else:
+        exchange = wire.feed(GET)
+        exchange.front.write(b"no")
+        exchange.front.finish(is_reusable=False)
+    assert wire.transport.is_closed
+    wire.connection.check(wire.connection.deadline - 0.1)
+    assert not wire.transport.is_aborted
+    wire.connection.check(wire.connection.deadline)
+    assert wire.transport.is_aborted
+
+
+async def test_over_tls_a_slow_reader_of_the_end_is_waited_for() -> None:
+    """P11: what TLS has written may wait below it, and in the kernel."""
+    wire, below = Wire(is_tls=True), FakeTransport()
+    wire.connection.below = cast(asyncio.Transport, below)
+    wire.feed(GET)
+    wire.answer()
+    wire.connection.drain()
+    assert wire.transport.is_closed
+    below.unsent = 5
+    for _ in range(3):
+        wire.connection.check(wire.connection.deadline)
+        assert not wire.transport.is_aborted
+    below.unsent = 0
+    wire.connection.check(wire.connection.deadline)
+    assert wire.transport.is_aborted
 
 
 async def test_a_refusal_is_answered_once_and_the_rest_thrown_away() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
-from hub.edge.admission import LEAST
+from hub.edge.admission import LEAST, SILENT_S
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, address_text, bind
 from proto.versions import SUBPROTOCOL
@@ -49,6 +50,50 @@ async def test_a_stopped_listener_is_deaf() -> None:
         socket.create_connection(address)
 
 
+async def test_when_all_places_are_taken_the_silent_make_room_for_who_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody else does: then accepting pauses."""
+    (listening,) = bind("127.0.0.1", 0, 64)
+    listener = Listener(
+        [listening], tls=None, limits=EdgeLimits(connections_max=16), make_protocol=lambda peer: pytest.fail(peer),
+        open_count=lambda: 0,
+    )  # fmt: skip
+    now = 0.0
+    monkeypatch.setattr(listener, "_loop", Timed(lambda: now))
+    monkeypatch.setattr(listener, "_greet_due", lambda: None)
+    listener._is_accepting = True
+    silent = [socket.create_connection(listening.getsockname()) for _ in range(16)]
+    listener._accept(listening)
+    newcomer = socket.create_connection(listening.getsockname())
+    listener._accept(listening)
+    assert (len(listener._waiting), listener._is_accepting) == (16, False)
+    now = SILENT_S
+    listener.room()
+    assert listener._is_accepting
+    listener._accept(listening)
+    assert len(listener._waiting) == 16
+    assert silent[0].recv(1) == b""
+    for each in (*silent[1:], newcomer):
+        each.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            each.recv(1)
+    await listener.aclose()
+    for each in (*silent, newcomer):
+        each.close()
+
+
+class Timed:
+    """A loop whose time is the test's, and that watches nothing."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self.time = time
+
+    def add_reader(self, *_: object) -> None:
+        """As `remove_reader`."""
+
+    def remove_reader(self, *_: object) -> None:
+        """The test says itself when somebody has knocked."""
+
+
 async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
     greetings = 200
     listener = Listener(
@@ -57,7 +102,7 @@ async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
     )  # fmt: skip
     ours, theirs = socket.socketpair()
     theirs.sendall(SUBPROTOCOL.encode())
-    listener._waiting.put(ours, "agent")
+    listener._waiting.put(ours, "agent", 0.0)
     listener._window.size, listener._handshakes = 200, LEAST
     listener.go_on()
     assert listener._due_since is None

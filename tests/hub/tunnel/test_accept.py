@@ -14,10 +14,12 @@ from aiohttp import web
 
 from hub.auth.agents import AgentIdentity, Challenge, CredentialRefused
 from hub.edge.application import Application
+from hub.edge.framing import read_request
+from hub.edge.head import parse_head
 from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
 from hub.route import Reason
-from hub.tunnel import greetings
+from hub.tunnel import accept, greetings
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry, Tunnel
 from proto import codec, frames
@@ -29,6 +31,7 @@ from proto.handshake import CONTROL_PLANE, AgentHandshake
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
 from proto.messages import AgentAuth, Credential, HttpRequest, Refused, StreamClass, StreamKind, TcpTarget, Welcome
 from proto.versions import SUBPROTOCOL
+from tests.hub.edge.fakes import FakeTransport
 from tests.room import room
 
 INSTANCE = b"i" * 16
@@ -442,3 +445,22 @@ async def test_an_agent_opens_no_streams() -> None:
             while FrameType.RESET not in kinds:
                 kinds |= {frame[0] for frame in frames.split(await socket.receive_bytes())}
         assert len(list(hub.registry)) == 1
+
+
+@pytest.mark.parametrize("is_going_down", [False, True])
+async def test_who_is_refused_has_a_place_until_the_connection_has_ended(
+    monkeypatch: pytest.MonkeyPatch, is_going_down: bool
+) -> None:
+    """Over TLS it ends with the peer's goodbye only; uncounted, strangers could hold every descriptor."""
+    monkeypatch.setattr(accept, "LINGER_S", 0.0)
+    hub, transport, lost = Hub(), FakeTransport(), asyncio.Event()
+    request = read_request(parse_head(b"GET /v1/tunnel HTTP/1.1\r\nHost: h\r\n\r\n"), 0.0, "a:1", None)
+    if is_going_down:
+        await hub.endpoint.aclose()
+    hub.endpoint.take(cast(asyncio.Transport, transport), request, b"", lost.set)
+    assert len(hub.endpoint) == (not is_going_down)
+    await lost.wait()
+    assert transport.is_aborted
+    assert transport.written.startswith(b"" if is_going_down else b"HTTP/1.1 400 ")
+    assert len(hub.endpoint) == 0
+    await hub.endpoint.aclose()

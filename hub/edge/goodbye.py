@@ -1,0 +1,30 @@
+"""Whether a last answer has arrived, so that nobody is waited for who only does not say goodbye."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import termios
+from typing import Any
+
+
+def has_left(transport: asyncio.Transport, below: asyncio.WriteTransport | None) -> bool:
+    """Nothing is left to write above TLS, below it, or in the kernel, as far as can be seen. A reader that pauses keeps
+    the end of its output there for as long as it likes (P11)."""
+    if transport.get_write_buffer_size() or (below is not None and below.get_write_buffer_size()):
+        return False
+    return _unacknowledged(transport.get_extra_info("socket")) == 0
+
+
+def _unacknowledged(sock: Any) -> int:
+    """Bytes that the kernel has and the peer has not (tcp(7), SIOCOUTQ); 0 where there is no socket."""
+    descriptor = -1 if sock is None else sock.fileno()
+    if descriptor < 0:
+        return 0
+    found = array.array("i", [0])
+    try:
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)
+    except OSError:  # it has ended
+        return 0
+    return found[0]
