@@ -104,6 +104,13 @@ def deadline_passed(*, is_mutation: bool, is_delivered: bool) -> errors.HubError
     return errors.Timeout(f"{text}: outcome unknown" if is_mutation else text)
 
 
+def right_ended(why: errors.HubError, *, is_mutation: bool, is_delivered: bool) -> errors.HubError:
+    """The caller's right ended (`why`) before the answer began: the cluster has nothing to do with it."""
+    if is_mutation and is_delivered:
+        return errors.Timeout("the right to this request ended after it was sent: outcome unknown")
+    return why
+
+
 _NEVER_REACHED: Final = {
     Code.DIAL_REFUSED: "the cluster's agent is connected, but the Kubernetes API server refused its connection",
     Code.DIAL_DNS: "the cluster's agent is connected, but cannot resolve the name of the Kubernetes API server",

@@ -317,13 +317,13 @@ class Exchange:
         self.relay.refused_by(error)
         self._finish(outcome, is_reusable=not close)
 
-    def cut(self) -> None:
-        """End this exchange by the hub's will (revocation, drain): a watch between two events ends cleanly (P11)."""
+    def cut(self, why: errors.HubError | None = None) -> None:
+        """End this exchange by the hub's will (drain; `why`: which right has ended): a watch between two events ends
+        cleanly (P11)."""
         if self.has_ended:
             return
         if not self._has_head:
-            is_delivered = self.stream is not None and self.stream.was_sent
-            self.fail(self.relay.lost(self, Code.CANCELLED, is_delivered=is_delivered), outcome="cut")
+            self.fail(self.relay.cut_off(self, why), outcome="cut")
         elif self._boundary is not None and self._boundary.is_between_events:
             self._release(Code.CANCELLED, "cut by the hub")
             self._complete("cut")

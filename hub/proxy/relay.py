@@ -162,15 +162,16 @@ class Relay:
             or (cluster_uid is not None and exchange.cluster_uid == cluster_uid)
             or (user is not None and exchange.user == user)
         ]
+        why = errors.PermissionDenied(FORBIDDEN) if token_id is None else errors.Unauthenticated()
         for exchange in doomed:
-            exchange.cut()
+            exchange.cut(why)
         return len(doomed)
 
     def recheck(self) -> int:
         """End every exchange that would not be begun today with the rights it has (a grant was removed); how many."""
         doomed = [exchange for exchange in self._live if not self._still_allowed(exchange)]
         for exchange in doomed:
-            exchange.cut()
+            exchange.cut(errors.PermissionDenied(FORBIDDEN))
         return len(doomed)
 
     def drain(self, link: Route | None = None) -> None:
@@ -212,6 +213,13 @@ class Relay:
             is_busy=exchange.link is not None and exchange.link.is_open and not exchange.link.is_draining,
         )
         return status.stream_lost(code, fate)
+
+    def cut_off(self, exchange: Exchange, why: errors.HubError | None) -> errors.HubError:
+        """The error for one that the hub ends before the head."""
+        is_delivered = exchange.stream is not None and exchange.stream.was_sent
+        if why is None:
+            return self.lost(exchange, Code.CANCELLED, is_delivered=is_delivered)
+        return status.right_ended(why, is_mutation=exchange.kind.is_mutation, is_delivered=is_delivered)
 
     def expire(self, exchange: Exchange) -> None:
         """Its caller's deadline has passed without an answer."""

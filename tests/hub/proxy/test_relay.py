@@ -315,7 +315,7 @@ def test_a_cut_mutation_that_may_have_arrived_is_not_called_undelivered() -> Non
     front, _ = world.begin(request("DELETE /k8s/clusters/c1/api/v1/namespaces/n/pods/p HTTP/1.1"))
     link.opened[-1][2].was_sent = False
     world.relay.cut(token_id="tok")
-    assert front.status == 503
+    assert front.status == 401
 
 
 def test_an_upgrade_is_not_repeated_though_it_is_a_get() -> None:
@@ -357,11 +357,14 @@ def test_a_draining_agents_watches_end_between_two_events_and_nothing_else_does(
 
 def test_cut_by_token_cluster_and_user() -> None:
     world = World(FakeLink())
-    for key in ({"token_id": "tok"}, {"cluster_uid": "uid-c1"}, {"user": "alice"}):
+    """It is told which right has ended, not that a cluster was lost that is there."""
+    for key, answered in (({"token_id": "tok"}, 401), ({"cluster_uid": "uid-c1"}, 403), ({"user": "alice"}, 403)):
         front, _ = world.begin()
         assert world.relay.cut(token_id="other", cluster_uid="other", user="other") == 0
         assert world.relay.cut(**key) == 1
-        assert front.status == 503
+        assert front.status == answered
+        assert b"lost" not in front.written
+        assert b"retry-after" not in front.written
     assert world.relay.cut() == 0
 
 
