@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from typing import Any, Final, Protocol, cast
 
 from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
@@ -92,6 +93,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         "_reader",
         "_transport",
         "_user",
+        "context",
         "idle_since",
         "is_writable",
         "served",
@@ -109,6 +111,8 @@ class KubeConnection(asyncio.BufferedProtocol):
         """What the kernel has said since then."""
         self._acknowledged_at = 0.0
         self.is_writable = True
+        self.context: ssl.SSLContext | None = None
+        """What the API server was verified by."""
         self.served = 0
         self.idle_since = 0.0
 

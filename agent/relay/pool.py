@@ -146,7 +146,9 @@ class Pool:
     def on_idle(self, connection: KubeConnection) -> None:
         """A connection finished its exchange: the oldest waiter takes it, or it is kept warm."""
         waiter = next(iter(self._waiting), None)
-        if waiter is not None:
+        if connection.context is not self._context:  # the trust changed while it worked; `on_lost` dials for who waits
+            connection.abort()
+        elif waiter is not None:
             del self._waiting[waiter]
             waiter.on_connection(connection)
         elif self._is_closed or len(self._idle) >= self._limits.idle_connections:
@@ -231,6 +233,7 @@ class Pool:
         connection = await self._open(address, context)
         if not connection.is_open:  # it has heard of that, and will not again
             raise dial.ClosedAtOnceError
+        connection.context = context
         return connection
 
     async def _open(self, address: Address, context: ssl.SSLContext) -> KubeConnection:

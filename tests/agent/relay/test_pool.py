@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import ssl
 
 import pytest
 
@@ -391,6 +392,30 @@ def pool_of_two(group, tmp_path, *, clock=lambda: 0.0):
 
 
 SERVICE, ENDPOINT = ("kube.test", 443), ("10.0.0.2", 6443)
+
+
+async def test_a_connection_that_worked_while_the_trust_changed_is_not_used_again(group, tmp_path):
+    """Its API server may be somebody else by now, and would get the next request's token."""
+    pool, _ = pool_of_two(group, tmp_path)
+    trust = pool._trust = Changing()
+    ClosingServer(pool)
+    busy = (await settled(pool)).connection
+    trust.now = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    fresh = (await settled(pool)).connection
+    pool.on_idle(busy)
+    pool.on_idle(fresh)
+    assert not busy.is_open
+    assert ask(pool).connection is fresh
+
+
+class Changing:
+    """Trust that changes when the test says so."""
+
+    def __init__(self):
+        self.now = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def context(self):
+        return self.now
 
 
 async def test_a_service_that_closes_at_once_is_no_way(group, tmp_path):
