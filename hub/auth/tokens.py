@@ -65,7 +65,8 @@ class TokenRecord:
 
 
 class TokenIndex:
-    """Every user token by id. `on_gone` hears the ids of tokens that were revoked, to cut what runs on them."""
+    """Every user token by id. `on_gone` hears the ids of tokens that were there and are no more (revoked, or their
+    record cannot be read now), to cut what runs on them: without a record not even its expiry would end it."""
 
     kind: str = KIND
 
@@ -89,9 +90,12 @@ class TokenIndex:
 
     def apply(self, event: Event) -> None:
         token_id = event.resource.key.name
-        if not event.is_deleted:
+        was_there = token_id in self._records
+        if event.is_deleted:
+            self._records.pop(token_id, None)
+        else:
             self._load(event.resource)
-        elif self._records.pop(token_id, None) is not None:
+        if was_there and token_id not in self._records:
             self.on_gone(token_id)
 
     def _load(self, resource: Resource) -> None:

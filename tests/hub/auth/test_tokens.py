@@ -47,3 +47,18 @@ def test_an_unreadable_record_is_left_out_and_said(caplog: pytest.LogCaptureFixt
     assert index.get("one") is None
     assert index.get("two") is not None
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_what_runs_on_a_token_whose_new_version_cannot_be_read_is_cut_once() -> None:
+    lost: list[str] = []
+    index = TokenIndex(lost.append)
+    unreadable = Event(Resource(Key("token", "", "one"), {"sha256": 7}), False)
+    index.apply(unreadable)  # it was never there
+    assert lost == []
+    index.apply(made(token("one")))
+    index.apply(made(token("one", user="another")))  # a new version that can be read
+    assert lost == []
+    index.apply(unreadable)
+    index.apply(unreadable)
+    index.apply(gone(token("one")))
+    assert lost == ["one"]
