@@ -8,13 +8,17 @@ from __future__ import annotations
 import functools
 import re
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from hub.proxy.deadline import timeout_s, watch_timeout_s
 from proto.messages import StreamClass
 
-_WATCH: Final = re.compile(rb"(?:\A|&)watch(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(?:&|\Z)", re.IGNORECASE)
-_FOLLOW: Final = re.compile(rb"(?:\A|&)follow(?:=(?!(?:false|0)(?:&|\Z))[^&]*)?(?:&|\Z)", re.IGNORECASE)
-"""apiserver reads every value but `false` and `0` as true (apimachinery conversion of string slices to bool)."""
+_VALUE: Final = rb"(?:=([^&;]*+))?(?=&|\Z)"
+"""Go's url.ParseQuery leaves pairs out that hold a semicolon. Broken escapes do not come here (proto.target)."""
+_WATCH: Final = re.compile(rb"(?:\A|&)(?:w|%77)(?:a|%61)(?:t|%74)(?:c|%63)(?:h|%68)" + _VALUE)
+_FOLLOW: Final = re.compile(rb"(?:\A|&)(?:f|%66)(?:o|%6[Ff])(?:l|%6[Cc])(?:l|%6[Cc])(?:o|%6[Ff])(?:w|%77)" + _VALUE)
+_FALSE: Final = frozenset({b"false", b"0"})
+"""apiserver reads every other value as true, and of several the first (apimachinery conversion of string slices)."""
 
 _BY_METHOD: Final = {b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -55,6 +59,8 @@ def classify(method: bytes, rest: bytes, *, is_upgrade: bool = False) -> Kind:
 
 def _classify(method: bytes, rest: bytes) -> Kind:
     path, _, query = rest.partition(b"?")
+    if path.find(b"%") >= 0:  # RequestInfo reads the decoded path: `configmaps%2Fx` is one object
+        path = unquote_to_bytes(path)
     parts = path.split(b"/")  # the first is empty
     is_safe = method in _SAFE
     if parts[1] == b"api":
@@ -85,11 +91,20 @@ def _resource(method: bytes, parts: list[bytes], query: bytes, is_safe: bool) ->
         verb = _BY_METHOD.get(method, "other")
         verb = "deletecollection" if verb == "delete" and not name else verb
         return Kind(verb, True, False, StreamClass.NORMAL, timeout_s(query))
-    if query and _WATCH.search(query) and not subresource:
+    # A GET becomes a list or a watch only without a name: of an object `watch` is ignored, and its answer is one whole.
+    if query and not name and not subresource and _is_set(_WATCH, b"watch", query):
         return Kind("watch", False, True, StreamClass.NORMAL, watch_timeout_s(query))
     if subresource == b"log":  # apiserver sets no deadline for it
-        return Kind("get", False, bool(query) and _FOLLOW.search(query) is not None, StreamClass.NORMAL)
+        return Kind("get", False, _is_set(_FOLLOW, b"follow", query), StreamClass.NORMAL)
     return Kind("get" if name else "list", False, False, StreamClass.NORMAL, timeout_s(query))
+
+
+def _is_set(parameter: re.Pattern[bytes], name: bytes, query: bytes) -> bool:
+    """Whether the API server reads this parameter as true. Most queries hold neither its letters nor an escape."""
+    if query.find(name) < 0 and query.find(b"%") < 0:
+        return False
+    found = parameter.search(query)
+    return found is not None and unquote_to_bytes(found[1] or b"").lower() not in _FALSE
 
 
 _remembered = functools.lru_cache(maxsize=4096)(_classify)
