@@ -31,6 +31,9 @@ SPREAD_PER_S: Final = 50.0
 SPREAD_MAX_S: Final = 30.0
 INSTANCES_MAX: Final = 5
 """P7: tunnels of one role of a cluster, or of one node."""
+DRAINING_MAX: Final = 2
+"""Sessions of one instance that may drain beside its newest: a long exec may outlive two that follow each other. Only
+the peer ends a drain that it has announced, so that without a bound it could hold session after session."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -171,11 +174,7 @@ class Registry:
         same = [tunnel for tunnel in peers if tunnel.instance == instance]
         if any(tunnel.epoch >= epoch for tunnel in same):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
-        if (
-            identity.role == ROLE_NODE
-            and not same
-            and self.node_tunnels(identity.cluster_uid) >= self._node_tunnels_max
-        ):
+        if not same and not self._has_room(identity):
             raise Refusal(
                 Code.OVERLOADED,
                 "too-many-nodes",
@@ -195,16 +194,28 @@ class Registry:
         """Take a tunnel; an older session of the same instance ends at once (P7). Raises Refusal."""
         uid = tunnel.identity.cluster_uid
         self.check(tunnel.identity, tunnel.instance, tunnel.epoch)
-        # Of the same role and node only: an instance id is no secret, and whoever copies it supersedes nobody else. One
-        # that drains was announced to end, and this is its replacement: it keeps the streams it has.
-        mates = self.mates_of(tunnel.identity)
-        superseded = [old for old in mates if old.instance == tunnel.instance and not old.link.is_draining]
+        superseded = self._superseded_by(tunnel)
         self._of(tunnel.identity).setdefault(uid, []).append(tunnel)
         if tunnel.candidate.is_eligible:
             self._serving.setdefault(uid, []).append(tunnel.candidate)
         for old in superseded:
             self._forget(old)
             old.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
+
+    def _superseded_by(self, tunnel: Tunnel) -> list[Tunnel]:
+        """Those that end when this one is taken. Of the same role and node only: an instance id is no secret, and
+        whoever copies it supersedes nobody else."""
+        identity = tunnel.identity
+        same = [old for old in self.mates_of(identity) if old.instance == tunnel.instance]
+        # One that drains was announced to end, and this is its replacement: it keeps the streams it has, unless there
+        # are too many, or the cluster has no place beside the one that is given back.
+        draining = [old for old in same if old.link.is_draining]
+        spared = draining[-DRAINING_MAX:] if self._has_room(identity) else []
+        return [old for old in same if old not in spared]
+
+    def _has_room(self, identity: AgentIdentity) -> bool:
+        """For one more tunnel of a node agent; those of role cluster are bounded by their instances."""
+        return identity.role != ROLE_NODE or self.node_tunnels(identity.cluster_uid) < self._node_tunnels_max
 
     def remove(self, tunnel: Tunnel) -> None:
         """The session has ended: called in that moment, before the goodbye. Idempotent."""

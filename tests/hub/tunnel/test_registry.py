@@ -13,7 +13,7 @@ from hub.auth.rotation import ProvenSession
 from hub.auth.standing import Fault
 from hub.route import Reason
 from hub.tunnel.lastseen import KEEP
-from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, may_serve
+from hub.tunnel.registry import DRAINING_MAX, INSTANCES_MAX, Refusal, Registry, Tunnel, may_serve
 from proto.aio.link import Link
 from proto.errors import Code
 
@@ -161,6 +161,31 @@ def test_a_session_that_we_drain_serves_until_its_replacement_is_there_and_keeps
     assert rig.registry.pick("uid-c1").route is cast(Link, new)
     assert old.closed_with is None
     assert rig.registry.cut(cluster_uid="uid-c1", code=Code.REVOKED) == 2
+
+
+def test_an_exec_outlives_two_sessions_that_follow_each_other() -> None:
+    rig = Rig()
+    _, with_exec = rig.tunnel(epoch=1)
+    with_exec.is_draining = True
+    _, next_one = rig.tunnel(epoch=2)
+    next_one.is_draining = True
+    rig.tunnel(epoch=3)
+    assert (with_exec.closed_with, next_one.closed_with) == (None, None)
+
+
+def test_an_agent_that_drains_session_after_session_holds_a_few() -> None:
+    """The attack: connect, announce a drain that never ends, connect with the next epoch, with one credential."""
+    rig = Rig()
+    links = []
+    for epoch in range(1, 51):
+        links.append(rig.tunnel(epoch=epoch)[1])
+        links[-1].is_draining = True
+    kept = DRAINING_MAX + 1  # the newest has announced its end too, and nobody has come since
+    assert [link.closed_with for link in links] == [Code.SUPERSEDED] * (50 - kept) + [None] * kept
+    assert len(list(rig.registry)) == kept
+    _, other = rig.tunnel(2)
+    rig.tunnel(1, epoch=51)
+    assert other.closed_with is None
 
 
 def test_a_higher_epoch_supersedes_at_once() -> None:
@@ -370,6 +395,20 @@ def test_the_node_tunnels_of_a_cluster_are_bounded_together() -> None:
     registry.add(base)  # of role cluster
     registry.remove(made[1])
     registry.add(made[3])
+
+
+def test_a_full_cluster_keeps_no_tunnel_that_drains_beside_its_successor() -> None:
+    registry = Registry(lambda: 0.0, lambda: EPOCH, node_tunnels_max=2)
+    base, _ = Rig().tunnel()
+    one, two = FakeLink(), FakeLink()
+    registry.add(as_node(base, "n1", one))
+    one.is_draining = True
+    registry.add(as_node(base, "n1", two, epoch=2))
+    assert one.closed_with is None  # there is room
+    two.is_draining = True
+    registry.add(as_node(base, "n1", epoch=3))
+    assert (one.closed_with, two.closed_with) == (Code.SUPERSEDED, Code.SUPERSEDED)
+    assert registry.node_tunnels("uid-c1") == 1
 
 
 def test_what_is_remembered_of_those_who_left_is_bounded() -> None:

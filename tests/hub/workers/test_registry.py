@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import socket
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,7 @@ import pytest
 
 from hub.auth.agents import AgentIdentity
 from hub.route import Reason
-from hub.tunnel.registry import INSTANCES_MAX, Refusal, Tunnel
+from hub.tunnel.registry import DRAINING_MAX, INSTANCES_MAX, Refusal, Tunnel
 from hub.workers import messages
 from hub.workers.channel import ChannelLost
 from hub.workers.hop import Hop
@@ -145,6 +146,19 @@ async def test_a_newer_session_supersedes_wherever_it_is(rig: Rig) -> None:
     with pytest.raises(Refusal) as caught:
         rig.connect(1, epoch=2)
     assert caught.value.code is Code.SUPERSEDED
+
+
+async def test_a_worker_keeps_a_few_sessions_of_an_instance_that_drains_each(rig: Rig) -> None:
+    links = []
+    for epoch in range(1, 11):
+        made, link = rig.connect(1, epoch=epoch)
+        link.on_end = functools.partial(rig.crew[1].remove, made)
+        link.is_draining = True
+        rig.deliver()
+        links.append(link)
+    kept = DRAINING_MAX + 1
+    assert [link.is_open for link in links] == [False] * (10 - kept) + [True] * kept
+    assert len(rig.crew[2].directory.of_cluster("uid-alpha")) == kept  # the others heard of the ends
 
 
 async def test_nobody_sees_a_cluster_without_an_agent_while_one_session_follows_another(rig: Rig) -> None:
