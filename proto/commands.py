@@ -81,7 +81,8 @@ class RegisterIssuer(Fields, frozen=True, omit_defaults=True):
     issuer: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
     """The claim `iss` of the cluster's ServiceAccount tokens. A name, never an address that the hub would dial."""
     jwks: Annotated[str, msgspec.Meta(max_length=40_000)]
-    """The cluster's JSON Web Key Set, as its API server gives it."""
+    """The cluster's JSON Web Key Set, as its API server gives it: 1 to 16 keys, RSA of 2048 to 4096 bits with an
+    exponent up to 65537, or of the curves P-256, P-384, P-521."""
     subjects: Annotated[
         tuple[Annotated[str, msgspec.Meta(max_length=512)], ...], msgspec.Meta(min_length=1, max_length=8)
     ]

@@ -30,7 +30,13 @@ logger = logging.getLogger(__name__)
 KIND: Final = "token-issuer"
 KEYS_MAX: Final = 16
 RSA_BITS_LEAST: Final = 2048
-RSA_BITS_MOST: Final = 8192
+RSA_BITS_MOST: Final = 4096
+RSA_EXPONENT_MOST: Final = 65_537
+"""Tokens of node agents are checked on the event loop: 8192 bits with an exponent of 32 take it a millisecond."""
+_FIX: Final = (
+    "have the API server sign with a key of RSA-2048 to RSA-4096 or of an elliptic curve"
+    " (--service-account-signing-key-file), and show no other (--service-account-key-file)"
+)
 _CURVES: Final = frozenset({"P-256", "P-384", "P-521"})
 
 
@@ -99,15 +105,22 @@ def _key(item: dict[str, Any]) -> RSAKey | ECKey:
     if "d" in item or "k" in item:
         raise ValueError("a JWKS that is registered holds no secrets")
     if item.get("kty") == "RSA":
-        modulus, exponent = _integer(item["n"]), _integer(item["e"])
-        if not RSA_BITS_LEAST <= modulus.bit_length() <= RSA_BITS_MOST or not modulus & 1:
-            raise ValueError(f"an RSA key has {RSA_BITS_LEAST} to {RSA_BITS_MOST} bits")
-        if not 3 <= exponent < 1 << 32:  # a large one makes every check of a signature cost milliseconds
-            raise ValueError("the exponent of an RSA key is at most 32 bits long")
+        fault = _rsa_fault(_integer(item["n"]), _integer(item["e"]))
+        if fault:
+            raise ValueError(f"key {str(item.get('kid'))[:64]!r}: {fault}; {_FIX}")
         return RSAKey.import_key(item)
     if item.get("kty") == "EC" and item.get("crv") in _CURVES:
         return ECKey.import_key(item)
     raise ValueError("keys are RSA or EC")
+
+
+def _rsa_fault(modulus: int, exponent: int) -> str:
+    """What is wrong with an RSA key; empty for one that is neither weak nor dear to check."""
+    if not RSA_BITS_LEAST <= modulus.bit_length() <= RSA_BITS_MOST or not modulus & 1:
+        return f"an RSA key has {RSA_BITS_LEAST} to {RSA_BITS_MOST} bits, this one {modulus.bit_length()}"
+    if not 3 <= exponent <= RSA_EXPONENT_MOST:
+        return f"the exponent of an RSA key is 3 to {RSA_EXPONENT_MOST}"
+    return ""
 
 
 def _integer(text: Any) -> int:

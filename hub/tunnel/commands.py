@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from hub.auth.agentkeys import AgentKeyIndex
@@ -46,6 +47,7 @@ from proto.commands import (
 )
 from proto.errors import Code, RiataError, StreamReset
 from proto.tokenrenewal import renewed, signed_part
+from proto.window import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,13 @@ _R = TypeVar("_R")
 
 RENEW_AGAIN_S: Final = 3.0
 """Between two requests to prove the new key: the replica may not have read it yet."""
+TOKENS_BURST: Final = 5.0
+TOKENS_PER_S: Final = 0.1
+"""Tokens that one session may have checked: each is a signature on the event loop. The kubelet renews one every eight
+minutes; the rest is for an agent whose token is refused until its cluster has registered a new signing key."""
+_WHOLE_TOKEN: Final = 1.0
+"""What `renew-token` leaves in the bucket: an agent whose changes are refused says the token whole at once, and would
+never come to that if its changes took each place."""
 
 
 class AgentCommands:
@@ -67,7 +76,9 @@ class AgentCommands:
         node_tables: NodeTables,
         node_tokens: NodeTokens,
         tasks: TaskGroup,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now = now
         self._registry = registry
         self._registrations = registrations
         self._node_tables = node_tables
@@ -78,7 +89,8 @@ class AgentCommands:
         self._tasks = tasks
 
     def handlers(self, tunnel: Tunnel) -> Mapping[Verb, Handler]:
-        """What the agent of this tunnel may ask."""
+        """What the agent of this tunnel may ask; asked for once, when its session begins."""
+        checks = Bucket(TOKENS_BURST, TOKENS_PER_S)
 
         async def replace_key(args: ReplaceKey) -> Nothing:
             self._writes.take(tunnel)
@@ -111,10 +123,12 @@ class AgentCommands:
             return Nothing()
 
         async def present_token(args: PresentToken) -> Nothing:
+            self._count(checks)
             self._take_token(tunnel, args.token)
             return Nothing()
 
         async def renew_token(args: RenewToken) -> Nothing:
+            self._count(checks, leave=_WHOLE_TOKEN)
             self._take_token(tunnel, renewed(tunnel.proven.token, args))
             return Nothing()
 
@@ -127,6 +141,15 @@ class AgentCommands:
             PRESENT_TOKEN: present_token,
             RENEW_TOKEN: renew_token,
         }
+
+    def _count(self, checks: Bucket, *, leave: float = 0.0) -> None:
+        """Count a token that is to be checked. Raises StreamReset OVERLOADED when there were too many."""
+        now = self._now()
+        if checks.is_empty(now) or checks.level < 1.0 + leave:
+            raise StreamReset(
+                f"this session presents tokens too often: one in {1 / TOKENS_PER_S:.0f} s is taken", Code.OVERLOADED
+            )
+        checks.spend(now)
 
     def _take_token(self, tunnel: Tunnel, token: str) -> None:
         """The session of a node agent goes on until this token ends. Raises StreamReset."""

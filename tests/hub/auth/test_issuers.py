@@ -114,12 +114,34 @@ def number(value: int) -> str:
 
 @pytest.mark.parametrize(
     ("modulus", "exponent"),
-    [((1 << 2047) + 1, (1 << 2000) + 1), ((1 << 2047) + 1, 1), (1 << 2047, 65_537), ((1 << 200_000) + 1, 65_537)],
-    ids=["large exponent", "exponent 1", "even", "200,000 bits"],
-)
+    [
+        ((1 << 2047) + 1, (1 << 2000) + 1), ((1 << 2047) + 1, 65_539), ((1 << 2047) + 1, 1), (1 << 2047, 65_537),
+        ((1 << 4096) + 1, 65_537), ((1 << 200_000) + 1, 65_537),
+    ],
+    ids=["large exponent", "exponent beyond 65537", "exponent 1", "even", "4,097 bits", "200,000 bits"],
+)  # fmt: skip
 def test_a_key_that_is_dear_to_check_or_worth_nothing_is_refused(modulus: int, exponent: int) -> None:
     with pytest.raises(ValueError, match="RSA"):
         issuers.key_set(json.dumps({"keys": [{"kty": "RSA", "n": number(modulus), "e": number(exponent)}]}))
+
+
+def test_the_largest_key_that_is_taken_is_one_of_4096_bits() -> None:
+    key = {"kty": "RSA", "kid": "a", "n": number((1 << 4095) + 1), "e": number(65_537)}
+    assert [each.kid for each in issuers.key_set(json.dumps({"keys": [key]})).keys] == ["a"]
+
+
+async def test_a_refused_key_is_named_with_what_to_do(tmp_path: Path) -> None:
+    dear = {"kty": "RSA", "kid": "key-of-2019", "n": number((1 << 8191) + 1), "e": number(65_537)}
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    with pytest.raises(StreamReset) as caught:
+        await Issuers(store, SettableClock()).register(
+            "u", "one", request(Cluster("u"), jwks=json.dumps({"keys": [dear]}))
+        )
+    assert caught.value.code is Code.PROTOCOL
+    said = "key 'key-of-2019': an RSA key has 2048 to 4096 bits, this one 8192; have the API server sign with a key of"
+    assert caught.value.text.startswith(said)
+    assert "--service-account-signing-key-file" in caught.value.text
+    await store.close()
 
 
 def test_a_short_key_that_is_padded_is_refused() -> None:

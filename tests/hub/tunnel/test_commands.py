@@ -20,7 +20,7 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
 from hub.store.model import Resource
-from hub.tunnel.commands import AgentCommands
+from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.tasks import TaskGroup
@@ -242,6 +242,47 @@ async def test_a_cluster_whose_agents_write_in_a_loop_is_held_back(tmp_path: Pat
         proven = await session(world, bytes(range(40, 72)), "uid-b")
         other = dataclasses.replace(tunnel, identity=proven.identity, proven=proven)
         assert await _outcome(scene.commands.handlers(other)[verb](scene.worst(verb))) is not Code.OVERLOADED
+
+
+@pytest.mark.parametrize("verb", [PRESENT_TOKEN, RENEW_TOKEN], ids=lambda verb: verb.name)
+async def test_a_node_agent_that_presents_tokens_in_a_loop_has_few_of_them_checked(tmp_path: Path, verb: Verb) -> None:
+    """The attack: each is a signature that the event loop of the hub checks."""
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        scene.commands._now = lambda: scene.rig.now
+        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
+        handlers = scene.commands.handlers(tunnel)
+        outcomes = [await _outcome(handlers[verb](scene.worst(verb))) for _ in range(20)]
+        taken = outcomes.index(Code.OVERLOADED)
+        assert TOKENS_BURST - 1 <= taken <= TOKENS_BURST
+        assert set(outcomes[taken:]) == {Code.OVERLOADED}
+        proven = scene.node(scene.a, "node-2")
+        other = scene.commands.handlers(dataclasses.replace(tunnel, identity=proven.identity, proven=proven))
+        assert await _outcome(other[verb](scene.worst(verb))) is not Code.OVERLOADED
+        scene.rig.now += 480  # as a kubelet renews
+        assert await _outcome(handlers[verb](scene.worst(verb))) is not Code.OVERLOADED
+
+
+async def test_an_agent_whose_changes_are_always_refused_still_comes_to_say_its_token_whole(tmp_path: Path) -> None:
+    """As it goes on: the changes, then the whole token, every five seconds."""
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        scene.commands._now = lambda: scene.rig.now
+        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
+        handlers = scene.commands.handlers(tunnel)
+        wrong = RenewToken(at=(70,), texts=("AAAA",), signature="x")  # of another token than the hub took last
+        foreign = PresentToken(token=scene.b.token(world.clock.now).decode())  # its key is not registered yet
+        whole = []
+        for _ in range(24):
+            await _outcome(handlers[RENEW_TOKEN](wrong))
+            whole.append(await _outcome(handlers[PRESENT_TOKEN](foreign)))
+            scene.rig.now += 5.0
+        assert sum(code is not Code.OVERLOADED for code in whole[-12:]) == 60 * TOKENS_PER_S
+        scene.rig.now += 5.0
+        assert await _outcome(handlers[PRESENT_TOKEN](scene.worst(PRESENT_TOKEN))) is None
+        assert tunnel.proven.expires_at == ENDS
 
 
 async def _outcome(work: Awaitable[object]) -> Code | None:
