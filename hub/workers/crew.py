@@ -50,8 +50,12 @@ class Member:
         self.sockets = sockets
         self.channel: Channel | None = None
         self.process: asyncio.subprocess.Process | None = None
+        self.is_greeted = False
+        """It was told of every tunnel, and hears from here on what becomes of them."""
         self.is_serving = False
         self.tunnels: dict[str, Opened] = {}
+        self.draining: set[str] = set()
+        """Sessions, of those."""
 
     def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -243,8 +247,9 @@ class Crew:
 
     def _ended(self, member: Member) -> None:
         member.channel = member.process = None
-        member.is_serving = False
+        member.is_greeted = member.is_serving = False
         member.tunnels.clear()
+        member.draining.clear()
         self.sums.ended(member.number)
         self.tell(messages.Gone(member.number))
         self._changed.set()
@@ -275,10 +280,13 @@ class Crew:
         else:
             if isinstance(news, Opened):
                 member.tunnels[news.session_id] = news
+            elif isinstance(news, messages.Draining):
+                member.draining.add(news.session_id)
             elif isinstance(news, messages.Closed):
                 member.tunnels.pop(news.session_id, None)
+                member.draining.discard(news.session_id)
             for other in self._others(member):
-                if other.channel is not None:
+                if other.channel is not None and other.is_greeted:
                     other.channel.tell(news)
 
     def _greet(self, member: Member, hello: messages.Hello) -> None:
@@ -291,6 +299,9 @@ class Crew:
         for other in self._others(member):
             for opened in other.tunnels.values():
                 member.channel.tell(opened)
+            for session_id in other.draining:
+                member.channel.tell(messages.Draining(session_id))
+        member.is_greeted = True
 
     async def _admit(self, member: Member) -> None:
         """Let a worker serve once it has everything that was ever answered as done."""
@@ -314,7 +325,7 @@ class Crew:
     def _lead(self, hop: messages.Hop, sockets: list[socket.socket]) -> None:
         """Give one end of a hop to the owner of the tunnel, if that lives."""
         owner = next((each for each in self._members if each.number == hop.worker), None)
-        if owner is not None and owner.channel is not None and owner.channel.is_open:
+        if owner is not None and owner.channel is not None and owner.is_greeted and owner.channel.is_open:
             owner.channel.tell(hop, *sockets)
             return
         for sock in sockets:

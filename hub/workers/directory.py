@@ -63,8 +63,11 @@ class Directory:
         return self._nodes if opened.role == ROLE_NODE else self._clusters
 
     def opened(self, opened: Opened) -> Remote:
-        remote = Remote(opened)
-        self._sessions[opened.session_id] = remote
+        """The new tunnel, or the one that is known by its session: `closed` takes out one of each."""
+        known = self._sessions.get(opened.session_id)
+        if known is not None:
+            return known
+        remote = self._sessions[opened.session_id] = Remote(opened)
         self._of(opened).setdefault(opened.cluster_uid, []).append(remote)
         if opened.is_eligible:
             self._serving.setdefault(opened.cluster_uid, []).append(remote)

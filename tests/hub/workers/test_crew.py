@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from hub.workers import messages
 from hub.workers.channel import Channel
 from hub.workers.crew import Crew
 from hub.workers.messages import Done, News, Opened, Question, Reply
+from hub.workers.packets import pair
 from proto.limits import Limits
 from proto.versions import PRODUCT_VERSION
 from tests.hub.workers.fakes import until
@@ -116,6 +118,10 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
         await worker.channel.aclose()
 
 
+def readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
 def opened(session: str, worker: int = 1) -> Opened:
     return Opened(worker, session, "uid", "alpha", "cluster", b"i" * 16, 1, "a:1", "v", "k", 1.0, True)
 
@@ -143,6 +149,52 @@ async def test_news_of_a_worker_reach_the_others_and_the_later_ones(rig: Rig) ->
     rig.started[2].hello()
     await until(lambda: rig.started[2].heard(Opened))
     assert rig.started[2].heard(Opened) == [opened("s2")]
+
+
+async def test_a_worker_hears_of_each_tunnel_once(rig: Rig) -> None:
+    """An agent comes while the worker's process starts: the greeting tells of it, and nothing before."""
+    one, two = await rig.serving()
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    again = rig.started[2]
+    one.channel.tell(opened("s1"))
+    await one.channel.ask(messages.Look(""))
+    again.hello()
+    await until(lambda: again.heard(Opened))
+    one.channel.tell(messages.Closed("s1"))
+    await until(lambda: again.heard(messages.Closed))
+    assert [type(news) for news in again.news] == [messages.Start, Opened, messages.Closed]
+
+
+async def test_a_new_worker_hears_which_tunnels_drain(rig: Rig) -> None:
+    one, two = await rig.serving()
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    for session in ("s1", "s2", "s3"):
+        one.channel.tell(opened(session))
+    for session in ("s1", "s3"):
+        one.channel.tell(messages.Draining(session))
+    one.channel.tell(messages.Closed("s1"))
+    await one.channel.ask(messages.Look(""))
+    again = rig.started[2]
+    again.hello()
+    await until(lambda: again.heard(messages.Draining))
+    assert again.heard(Opened) == [opened("s2"), opened("s3")]
+    assert again.heard(messages.Draining) == [messages.Draining("s3")]
+
+
+async def test_a_visitor_of_a_process_that_has_ended_does_not_wait_for_the_next(rig: Rig) -> None:
+    one, two = await rig.serving()
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    ours, theirs = pair()
+    with ours:
+        one.channel.tell(messages.Hop(2, "s1"), theirs)
+        await until(lambda: readable(ours))
+        assert ours.recv(1000)  # the goodbye, not just the end
+    rig.started[2].hello()
+    await until(lambda: rig.started[2].heard(messages.Start))
+    assert not rig.started[2].heard(messages.Hop)
 
 
 async def test_a_change_is_answered_when_every_worker_has_it(rig: Rig) -> None:

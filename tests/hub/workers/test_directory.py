@@ -49,6 +49,17 @@ def test_tunnels_come_and_go() -> None:
     assert rig.directory.lost_at("uid-c1") is None
 
 
+def test_one_that_is_told_twice_is_one() -> None:
+    rig = Rig()
+    first = rig.directory.opened(opened("a"))
+    rig.directory.draining("a")
+    assert rig.directory.opened(opened("a")) is first
+    assert first.is_draining
+    rig.directory.closed("a")
+    assert not rig.sessions()
+    assert not rig.directory.serving("uid-c1")
+
+
 def test_one_that_drains_is_lost_now() -> None:
     rig = Rig()
     remote = rig.directory.opened(opened("a"))
