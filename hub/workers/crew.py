@@ -294,7 +294,7 @@ class Crew:
             self._fail(f"the program on the disk is version {hello.build} now: restart the hub")
             return
         assert member.channel is not None
-        start = messages.Start(member.number, self._hub_id, self._settings)
+        start = messages.Start(member.number, self._hub_id, self._settings, len(member.sockets))
         member.channel.tell(start, *(sock.dup() for sock in member.sockets))
         for other in self._others(member):
             for opened in other.tunnels.values():
@@ -324,6 +324,9 @@ class Crew:
 
     def _lead(self, hop: messages.Hop, sockets: list[socket.socket]) -> None:
         """Give one end of a hop to the owner of the tunnel, if that lives."""
+        if not sockets:  # the owner could do nothing; who asked sees the end of the other one
+            logger.error("hop lost its socket on the way, too many open files?", extra={"worker": hop.worker})
+            return
         owner = next((each for each in self._members if each.number == hop.worker), None)
         if owner is not None and owner.channel is not None and owner.is_greeted and owner.channel.is_open:
             owner.channel.tell(hop, *sockets)

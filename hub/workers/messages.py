@@ -195,6 +195,8 @@ class Start(Word, frozen=True):
     number: int
     hub_id: str
     settings: str
+    sockets: int = 0
+    """How many were sent with it."""
 
 
 class Loaded(Word, frozen=True):

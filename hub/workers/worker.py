@@ -11,6 +11,7 @@ from typing import Final, TextIO, cast
 
 from hub import config
 from hub.app import Hub, Shared
+from hub.bootstrap import SetupError
 from hub.config import Settings
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
@@ -87,6 +88,7 @@ class Worker:
             stream=cast(TextIO, WholeLines(_STDERR)),
         )
         logs.log_uncaught()
+        _count(start, sockets)
         hub = self._compose(start, settings, sockets)
         await hub.load()
         self._channel.tell(messages.Loaded())
@@ -161,6 +163,14 @@ class Worker:
         os._exit(ORPHANED)
 
 
+def _count(start: messages.Start, sockets: list[socket.socket]) -> None:
+    """Raise SetupError if the kernel dropped listening sockets on the way, as at the limit of open files."""
+    if len(sockets) < start.sockets:
+        for sock in sockets:
+            sock.close()
+        raise SetupError(f"{len(sockets)} of {start.sockets} listening sockets arrived: too many open files?")
+
+
 def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) -> None:
     if isinstance(news, messages.Opened):
         registry.opened(news)
@@ -170,8 +180,10 @@ def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) ->
         registry.closed(news.session_id)
     elif isinstance(news, messages.Gone):
         registry.gone(news.worker)
-    elif isinstance(news, messages.Hop):
+    elif isinstance(news, messages.Hop) and sockets:
         registry.visited(news.session_id, sockets[0])
+    elif isinstance(news, messages.Hop):  # dropped by the kernel: who asked sees the end of the other one
+        logger.error("hop lost its socket on the way, too many open files?", extra={"session": news.session_id})
 
 
 def settings_text(settings: Settings) -> str:

@@ -131,7 +131,7 @@ async def test_workers_are_let_in_one_by_one(rig: Rig) -> None:
     await until(lambda: one.heard(messages.Serve) and two.heard(messages.Serve))
     start = one.heard(messages.Start)[0]
     assert isinstance(start, messages.Start)
-    assert (start.number, start.hub_id) == (1, "hub-1")
+    assert (start.number, start.hub_id, start.sockets) == (1, "hub-1", 0)
     assert rig.metrics.workers.collect()[0].samples[0].value == 2  # type: ignore[index]
 
 
@@ -195,6 +195,17 @@ async def test_a_visitor_of_a_process_that_has_ended_does_not_wait_for_the_next(
     rig.started[2].hello()
     await until(lambda: rig.started[2].heard(messages.Start))
     assert not rig.started[2].heard(messages.Hop)
+
+
+async def test_a_hop_whose_socket_was_lost_on_the_way_is_not_passed_on(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await rig.serving()
+    one.channel.tell(messages.Hop(2, "s1"))
+    await one.channel.ask(messages.Look(""))  # answered after it
+    await two.channel.ask(messages.Look(""))
+    assert not two.heard(messages.Hop)
+    assert "hop lost its socket on the way, too many open files?" in caplog.messages
 
 
 async def test_a_change_is_answered_when_every_worker_has_it(rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,8 @@ def test_buffers_are_shared_out() -> None:
     assert settings_from(settings_text(settings(workers=64, buffer_bytes=MIB))).buffer_bytes == MIB
 
 
-async def test_a_worker_that_cannot_start_says_why_before_its_channel_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """The main process kills it then."""
+async def why_it_failed(caplog: pytest.LogCaptureFixture, start: messages.Start, *sockets: socket.socket) -> str:
+    """What the log has when its channel ends: the main process kills it then."""
     ours, theirs = pair()
     said: list[str] = []
     lost = asyncio.Event()
@@ -55,9 +56,57 @@ async def test_a_worker_that_cannot_start_says_why_before_its_channel_ends(caplo
         lost.set()
 
     main = Channel(ours, "worker 1", on_question=answer, on_news=lambda news, sockets: None, on_lost=lose)
-    main.tell(messages.Start(1, "hub-1", '{"workers": 0}'))
+    main.tell(start, *sockets)
     assert await worker.run(theirs.detach()) == worker.FAILED
     await lost.wait()
     await main.aclose()
     (why,) = said
-    assert "needs a finite number above 0" in why
+    return why
+
+
+async def test_a_worker_that_cannot_start_says_why_before_its_channel_ends(caplog: pytest.LogCaptureFixture) -> None:
+    assert "needs a finite number above 0" in await why_it_failed(caplog, messages.Start(1, "hub-1", '{"workers": 0}'))
+
+
+async def test_a_worker_whose_sockets_were_lost_on_the_way_serves_nothing_in_silence(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel drops what the receiver's limit of open files does not take. It fails, and is started again."""
+    monkeypatch.setattr(worker, "logs", NoLogs)
+    start = messages.Start(1, "hub-1", settings_text(settings()), sockets=2)
+    one, other = socket.socketpair()
+    with other:
+        assert "1 of 2 listening sockets arrived" in await why_it_failed(caplog, start, one)
+
+
+class NoLogs:
+    """The log stays the test's."""
+
+    @staticmethod
+    def configure(**_: object) -> None:
+        pass
+
+    @staticmethod
+    def log_uncaught() -> None:
+        pass
+
+
+async def test_a_hop_whose_socket_was_lost_on_the_way_costs_only_that_hop(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Visited()
+    kept, given = socket.socketpair()
+    with kept, given:
+        worker._tell(registry, messages.Hop(1, "s1"), [])  # type: ignore[arg-type]
+        worker._tell(registry, messages.Hop(1, "s2"), [given])  # type: ignore[arg-type]
+    assert registry.sessions == ["s2"]
+    (said,) = caplog.records
+    assert (said.message, said.__dict__["session"]) == ("hop lost its socket on the way, too many open files?", "s1")
+
+
+class Visited:
+    """A registry, as far as hops go."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+
+    def visited(self, session_id: str, sock: socket.socket) -> None:
+        self.sessions.append(session_id)
