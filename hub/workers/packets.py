@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import errno
+import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from proto.limits import MESSAGE_MAX_BYTES
+
+logger = logging.getLogger(__name__)
 
 PACKET_MAX: Final = MESSAGE_MAX_BYTES
 SOCKETS_MAX: Final = 64
@@ -23,6 +27,8 @@ _SEND_BUFFER_BYTES: Final = 256 * 1024
 """A keystroke waits behind what lies there; a message of the tunnel protocol, at most 96 KiB, has to fit."""
 _PACKETS_PER_TURN: Final = 32
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(SOCKETS_MAX * 4)
+_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED})
+"""The other end is closed. The last is what older kernels say when both ends act in the same moment."""
 _FLAGS: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _incoming: Final = bytearray(PACKET_MAX)
@@ -110,7 +116,7 @@ class PacketSocket:
             self._on_lost()
 
     def _write(self, packet: bytes, sockets: Sequence[socket.socket]) -> bool:
-        """True when the packet is gone, one way or another."""
+        """True when the packet is gone, one way or another; one that cannot go waits for the end."""
         try:
             if sockets:
                 socket.send_fds(self._sock, [packet], [sock.fileno() for sock in sockets])
@@ -118,9 +124,13 @@ class PacketSocket:
                 self._sock.send(packet)
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:
-            # The other end is closed. Its last words may lie here unread: the reader finds them, and the end.
-            pass
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                # What follows would be read as if nothing were missing. Who sends is busy: told later.
+                logger.error("packet not sent, socket closed", extra={"bytes": len(packet), "reason": exc.strerror})
+                self._loop.call_soon(self._lose)
+                return False
+            # Its last words may lie here unread: the reader finds them, and the end.
         _close_all(sockets)
         return True
 

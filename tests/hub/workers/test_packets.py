@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
+
 from hub.workers.packets import PacketSocket, pair
 
 
@@ -88,3 +90,52 @@ async def test_the_end_of_a_process_is_told_once() -> None:
     await turns()
     assert one.is_lost
     assert one.socket.is_closed
+
+
+async def test_a_packet_that_cannot_be_sent_ends_the_socket(caplog: pytest.LogCaptureFixture) -> None:
+    """What comes after it would be read as if nothing were missing."""
+    ours, theirs = pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * 1024)
+    one, two = End(ours), End(theirs)
+    kept, given = socket.socketpair()
+    one.socket.send(b"before")
+    one.socket.send(b"too long" * 10_000, [given])
+    one.socket.send(b"after")
+    assert not one.is_lost  # who sends is in the middle of something
+    await turns()
+    assert one.is_lost
+    assert one.socket.is_closed
+    assert (two.packets, two.is_lost) == ([b"before"], True)
+    with kept:
+        assert given.fileno() == -1
+    assert caplog.messages == ["packet not sent, socket closed"]
+
+
+async def test_one_that_waited_and_cannot_be_sent_ends_the_socket() -> None:
+    ours, theirs = pair()
+    one, two = End(ours), End(theirs)
+    two.socket.pause()
+    while one.socket.send(b"x" * 60_000):
+        pass
+    kept, closed = socket.socketpair()
+    with kept:
+        one.socket.send(b"with a socket that is closed", [closed])
+        one.socket.send(b"after")
+        closed.close()
+        two.socket.resume()
+        await turns(200)
+    assert one.is_lost
+    assert two.is_lost
+    assert set(two.packets) == {b"x" * 60_000}
+    assert one.has_room == 0
+
+
+async def test_who_closes_is_not_told_of_a_packet_that_could_not_be_sent() -> None:
+    ours, theirs = pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * 1024)
+    with theirs:
+        one = End(ours)
+        one.socket.send(b"too long" * 10_000)
+        one.socket.close()
+        await turns()
+    assert not one.is_lost
