@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 APPLY_S: Final = 5.0
 """A worker that does not have a change in its indexes by then would serve what was revoked: it is killed."""
 PULSE_S: Final = 2.0
+START_S: Final = 60.0
+"""A process that does not serve by then is killed: people wait at its sockets. Loading a store of 5,000 clusters takes
+seconds, and on a small machine all workers load at once."""
 SILENT_S: Final = 10.0
 """A worker whose loop answers nothing for so long is killed: it holds its share of the connections."""
 ANSWER_S: Final = 2.0
@@ -37,7 +40,7 @@ ANSWER_S: Final = 2.0
 ROTATE_S: Final = 20.0
 """For an agent that makes a new key: as long as it may take to answer, and some."""
 STEADY_S: Final = 30.0
-"""A worker that lived for so long is started again at once; the next failure counts as the first."""
+"""A worker that served and lived for so long is started again at once; the next failure counts as the first."""
 BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STOP_S: Final = 10.0
 
@@ -197,7 +200,8 @@ class Crew:
             if self._is_stopping:
                 return
             self._metrics.worker_restarts.inc()
-            failures = 0 if asyncio.get_running_loop().time() - began >= STEADY_S else failures + 1
+            is_steady = has_served and asyncio.get_running_loop().time() - began >= STEADY_S
+            failures = 0 if is_steady else failures + 1
             if not has_served and not self._has_started:
                 self._fail("a worker did not start; the log above says why")
                 return
@@ -256,6 +260,8 @@ class Crew:
 
     async def _pulse(self, member: Member, channel: Channel) -> None:
         """Notice a worker that lives and does nothing."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
         while True:
             await asyncio.sleep(PULSE_S)
             if member.is_serving:
@@ -267,6 +273,10 @@ class Crew:
                     member.kill()
                 except ChannelLost:
                     return
+            elif clock() - began >= START_S and not self._is_stopping:
+                logger.error("worker does not begin to serve, killed", extra={"worker": member.number})
+                member.kill()
+                return
 
     # -- what workers say
 

@@ -256,6 +256,45 @@ async def test_nobody_waits_at_a_worker_that_keeps_failing(rig: Rig) -> None:
     assert rig.metrics.worker_restarts._value.get() == 2
 
 
+async def test_nobody_waits_at_a_worker_that_hangs_before_it_serves(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, two = await rig.serving()
+    monkeypatch.setattr(crews, "PULSE_S", 0.0)
+    monkeypatch.setattr(crews, "START_S", 0.0)
+    monkeypatch.setattr(crews, "STEADY_S", 0.0)  # it lived for long, and did nothing
+    two.kill()
+    await until(lambda: len(rig.started) == 5)
+    assert [worker.returncode for worker in rig.started[2:4]] == [-9, -9]
+    assert rig.listens == 1  # after the second one
+    said, *_ = (record for record in caplog.records if "begin to serve" in record.message)
+    assert said.__dict__["worker"] == 2
+
+
+async def test_one_that_hangs_when_it_is_to_be_let_in_is_killed_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, two = await rig.serving()
+    await rig.crew.reached(7)
+    monkeypatch.setattr(crews, "PULSE_S", 0.0)
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    new = rig.started[2]
+    new.hold = asyncio.Event()
+    new.hello()
+    new.channel.tell(messages.Loaded())
+    await until(lambda: messages.Reached(7) in new.questions)
+    assert new.returncode is None
+    monkeypatch.setattr(crews, "START_S", 0.0)
+    await until(lambda: new.returncode)
+    assert not new.heard(messages.Serve)
+
+
+async def test_a_hub_whose_workers_hang_does_not_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crews, "PULSE_S", 0.0)
+    monkeypatch.setattr(crews, "START_S", 0.0)
+    await rig.crew.start()
+    assert "did not start" in rig.crew.failure.result()
+
+
 async def test_a_hub_whose_workers_do_not_start_does_not_start(rig: Rig) -> None:
     starting = asyncio.ensure_future(rig.crew.start())  # noqa: TID251
     await until(lambda: len(rig.started) == 2)
