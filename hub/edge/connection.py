@@ -87,7 +87,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._decoder: ChunkedDecoder | None = None
         self._pace: BodyPace | None = None
         self._out = Unsent()
-        self._is_flush_due = self._is_continue_due = self._is_close_due = False
+        self._is_flush_due = self._is_continue_due = self._is_close_due = self._was_opaque = False
         self._when_drained: Callable[[], None] | None = None
 
     # -- asyncio.BufferedProtocol
@@ -333,7 +333,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
             self._resume_reading()
 
     def become_opaque(self) -> None:
-        self.state = State.OPAQUE
+        self.state, self._was_opaque = State.OPAQUE, True
         self.flush()
         self._resume_reading()
         if self._buffer and self._exchange is not None:
@@ -469,9 +469,9 @@ class EdgeConnection(asyncio.BufferedProtocol):
             self._part(self._transport)
 
     def _part(self, transport: asyncio.Transport) -> None:
-        """Close; over TLS the peer is given a while to say that it has understood."""
+        """Close. Over TLS the peer gets a while to say so too; who has an exec, all it needs: it may send on then."""
         self.state = State.LINGER
-        self.deadline = self._loop.time() + self._host.limits.linger_s
+        self.deadline = math.inf if self._was_opaque else self._loop.time() + self._host.limits.linger_s
         transport.close()
 
     def _end(self, transport: asyncio.Transport, now: float) -> None:

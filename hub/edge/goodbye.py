@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import fcntl
 import termios
 from typing import Any
@@ -18,13 +19,14 @@ def has_left(transport: asyncio.Transport, below: asyncio.WriteTransport | None)
 
 
 def _unacknowledged(sock: Any) -> int:
-    """Bytes that the kernel has and the peer has not (tcp(7), SIOCOUTQ); 0 where there is no socket."""
+    """Bytes that the kernel has and the peer has not (tcp(7), SIOCOUTQ); 0 where there is no socket, 1 where the kernel
+    does not say."""
     descriptor = -1 if sock is None else sock.fileno()
     if descriptor < 0:
         return 0
     found = array.array("i", [0])
     try:
         fcntl.ioctl(descriptor, termios.TIOCOUTQ, found)
-    except OSError:  # it has ended
-        return 0
+    except OSError as error:
+        return int(error.errno != errno.EBADF)
     return found[0]

@@ -37,6 +37,8 @@ _DESCRIPTOR_RESERVE: Final = 128
 """Left for the store, the metrics listener, log files and the standard streams."""
 
 _RETRY_S: Final = 0.1
+_LOOK_S: Final = 0.05
+"""How often is looked whether one has spoken of those who may not be greeted before."""
 
 
 def connection_bound(limits: EdgeLimits) -> int:
@@ -108,6 +110,7 @@ class Listener:
         self._handshakes = 0
         self._due_since: float | None = None
         """CPU time when `_greet_due` was put on the loop's list."""
+        self._look: asyncio.TimerHandle | None = None
         self._is_accepting = False
         self._is_closed = False
         self._logged_at = -math.inf
@@ -230,6 +233,13 @@ class Listener:
         if self._waiting.has_next(**self._lanes()):
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
+        elif self._waiting and self._look is None:
+            self._look = self._loop.call_later(_LOOK_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        if self._due_since is None:  # else its turn comes
+            self._greet_due()
 
     def _lanes(self) -> dict[str, bool]:
         """Whose turn may come."""

@@ -31,8 +31,8 @@ APPLY_S: Final = 5.0
 """A worker that does not have a change in its indexes by then would serve what was revoked: it is killed."""
 PULSE_S: Final = 2.0
 START_S: Final = 60.0
-"""A process that does not serve by then is killed: people wait at its sockets. Loading a store of 5,000 clusters takes
-seconds, and on a small machine all workers load at once."""
+"""For each four workers: a process that does not serve by then is killed, since people wait at its sockets. Loading a
+store of 5,000 clusters takes seconds, and on a small machine all workers load at once."""
 SILENT_S: Final = 10.0
 """A worker whose loop answers nothing for so long is killed: it holds its share of the connections."""
 ANSWER_S: Final = 2.0
@@ -273,7 +273,7 @@ class Crew:
                     member.kill()
                 except ChannelLost:
                     return
-            elif clock() - began >= START_S and not self._is_stopping:
+            elif clock() - began >= START_S * max(len(self._members) / 4, 1.0) and not self._is_stopping:
                 logger.error("worker does not begin to serve, killed", extra={"worker": member.number})
                 member.kill()
                 return

@@ -259,6 +259,24 @@ async def test_a_401_makes_the_agent_read_its_token_again_and_repeat():
     assert talk.counts.unauthorized == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'k8s\x00\n\x0c\n\x02v1\x12\x06Status\x12-\n\x06\n\x00\x12\x00\x1a\x00\x12\x07Failure\x1a\x0cUnauthorized"\x0cUnauthorized0\x91\x03',
+        b"apiVersion: v1\ncode: 401\nkind: Status\nmessage: Unauthorized\nreason: Unauthorized\nstatus: Failure\n",
+    ],
+    ids=["protobuf", "yaml"],
+)
+async def test_the_api_servers_own_401_is_known_in_each_of_its_forms(body):
+    """A change that it refused to look at is repeated with a fresh token, and not called unknown."""
+    talk = Conversation("PUT")
+    talk.exchange.end()
+    talk.answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert talk.credential.reads == 1
+    talk.pool.waiters.pop().on_connection(talk.pool.connect())
+    assert talk.written.startswith(b"PUT ")
+
+
 async def test_a_second_401_is_no_401_for_the_user():
     talk = Conversation()
     talk.exchange.end()

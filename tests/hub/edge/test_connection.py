@@ -185,6 +185,17 @@ async def test_over_tls_nobody_is_waited_for_who_says_no_goodbye(is_idle: bool) 
     assert wire.transport.is_aborted
 
 
+async def test_over_tls_who_has_an_exec_may_send_on_until_it_has_read_the_end() -> None:
+    """kubectl pings while `less` pauses; with some kernels and proxies a reset throws away what it has not read."""
+    wire = Wire(is_tls=True)
+    exchange = wire.feed(GET)
+    wire.connection.become_opaque()
+    exchange.front.finish(is_reusable=False)
+    assert wire.transport.is_closed
+    wire.connection.check(1e9)
+    assert not wire.transport.is_aborted
+
+
 async def test_over_tls_a_slow_reader_of_the_end_is_waited_for() -> None:
     """P11: what TLS has written may wait below it, and in the kernel."""
     wire, below = Wire(is_tls=True), FakeTransport()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import cast
 
@@ -46,3 +47,22 @@ def test_what_the_kernel_has_and_the_peer_does_not_read_has_not_left() -> None:
     theirs.close()
     ours.close()
     assert way.asked()  # it has ended
+
+
+def test_where_the_kernel_does_not_say_it_has_not_left() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as unconnected:
+        unconnected.bind(("127.0.0.1", 0))
+        unconnected.listen()
+        assert not Way(unconnected).asked()  # EINVAL
+
+
+def test_a_descriptor_that_is_gone_holds_nothing() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    os.close(write)
+
+    class Gone:
+        def fileno(self) -> int:
+            return write
+
+    assert Way(cast(socket.socket, Gone())).asked()

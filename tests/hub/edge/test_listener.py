@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hub.edge import listener as listeners
 from hub.edge.admission import LEAST, SILENT_S
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, address_text, bind
@@ -92,6 +93,28 @@ class Timed:
 
     def remove_reader(self, *_: object) -> None:
         """The test says itself when somebody has knocked."""
+
+
+async def test_who_speaks_late_is_greeted_though_the_silent_hold_their_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else happens at a quiet hub: no accept, and no end of a handshake."""
+    monkeypatch.setattr(listeners, "_LOOK_S", 0.0)
+    begun = asyncio.Event()
+    listener = Listener(
+        [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0
+    )
+    monkeypatch.setattr(listener, "_begin", lambda sock, address: (sock.close(), begun.set()))
+    listener._handshakes = listener._window.size // 2
+    ours, theirs = socket.socketpair()
+    listener._waiting.put(ours, "late", 0.0)
+    listener.go_on()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not begun.is_set()
+    theirs.sendall(b"hello")
+    await begun.wait()
+    assert not listener._waiting
+    await listener.aclose()
+    theirs.close()
 
 
 async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:

@@ -356,8 +356,8 @@ def test_a_draining_agents_watches_end_between_two_events_and_nothing_else_does(
 
 
 def test_cut_by_token_cluster_and_user() -> None:
-    world = World(FakeLink())
     """It is told which right has ended, not that a cluster was lost that is there."""
+    world = World(FakeLink())
     for key, answered in (({"token_id": "tok"}, 401), ({"cluster_uid": "uid-c1"}, 403), ({"user": "alice"}, 403)):
         front, _ = world.begin()
         assert world.relay.cut(token_id="other", cluster_uid="other", user="other") == 0
