@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
-from typing import Any
+from typing import Any, Final
 
 from hub import audit
 from hub.api import models, nodes
@@ -17,23 +18,36 @@ from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
 from hub.errors import ClusterUnavailable, Conflict, NotFound
 
+_SLICE: Final = 16
+"""Clusters between two turns of the loop: each has up to five cluster agents, and its node agents."""
+
 
 async def list_agents(call: Call) -> Reply:
-    """One entry for each live session, and one for each enrolled agent that has none."""
+    """As `models.AgentList`: one entry for each live session, and one for each enrolled agent that has none. Made in
+    slices, as the list of clusters is."""
     services = call.services
-    items: list[models.Agent] = []
-    for cluster in services.cluster_index:
-        statuses = services.tunnels.status(cluster.uid)
-        has_nodes = any(status.role == ROLE_NODE for status in statuses)
-        table = await services.node_tables.of_cluster(cluster.uid) if has_nodes else None
-        items += [_connected(services, cluster, status, table) for status in statuses]
-        connected = {status.credential_id for status in statuses}
-        records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
-        away = [record for record in records if record.id not in connected and not record.is_barred]
-        items += [_away(services, cluster, record) for record in away]
-        denied = services.denial_index.of_cluster(cluster.uid)
-        items += [_denied(services, cluster, node, since) for node, since in sorted(denied.items())]
-    return Reply(models.AgentList(items=items))
+    await services.tunnels.refresh()
+    items: list[str] = []
+    for number, cluster in enumerate(services.cluster_index):
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        items += [agent.model_dump_json(by_alias=True) for agent in await _of_cluster(services, cluster)]
+    return Reply(f'{{"items":[{",".join(items)}]}}\n'.encode())
+
+
+async def _of_cluster(services: Services, cluster: Cluster) -> list[models.Agent]:
+    statuses = services.tunnels.status(cluster.uid)
+    has_nodes = any(status.role == ROLE_NODE for status in statuses)
+    table = await services.node_tables.of_cluster(cluster.uid) if has_nodes else None
+    connected = {status.credential_id for status in statuses}
+    records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
+    away = [record for record in records if record.id not in connected and not record.is_barred]
+    denied = services.denial_index.of_cluster(cluster.uid)
+    return [
+        *(_connected(services, cluster, status, table) for status in statuses),
+        *(_away(services, cluster, record) for record in away),
+        *(_denied(services, cluster, node, since) for node, since in sorted(denied.items())),
+    ]
 
 
 async def revoke_agent(call: Call) -> Reply:
@@ -42,7 +56,7 @@ async def revoke_agent(call: Call) -> Reply:
     if found is not None:
         cluster, node = found
         await services.follower.reached(await services.denials.deny(cluster.uid, node, by=call.caller.user))
-        audit.record(Audit.AGENT_REVOKED, agent=call.path["id"], cluster=cluster.name, user=call.caller.user)
+        _record(call, Audit.AGENT_REVOKED, call.path["id"], cluster.name)
         return Reply(None, 204)
     record = _agent(call)
     revoked = await services.agent_keys.revoke(record.cluster_uid, record.id, by=call.caller.user)
@@ -50,7 +64,7 @@ async def revoke_agent(call: Call) -> Reply:
         raise NotFound("there is no such agent", kind="agents", name=record.id)
     await services.follower.reached(revoked.revision)
     name = services.cluster_index.name_of(record.cluster_uid)
-    audit.record(Audit.AGENT_REVOKED, agent=record.id, cluster=name, user=call.caller.user)
+    _record(call, Audit.AGENT_REVOKED, record.id, name)
     return Reply(None, 204)
 
 
@@ -73,8 +87,12 @@ async def readmit_agent(call: Call) -> Reply:
     if revision is None:
         raise NotFound("this node was not revoked", kind="agents", name=call.path["id"])
     await call.services.follower.reached(revision)
-    audit.record(Audit.AGENT_READMITTED, agent=call.path["id"], cluster=cluster.name, user=call.caller.user)
+    _record(call, Audit.AGENT_READMITTED, call.path["id"], cluster.name)
     return Reply(None, 204)
+
+
+def _record(call: Call, event: Audit, agent: str, cluster: str | None) -> None:
+    audit.record(event, agent=agent, cluster=cluster, user=call.caller.user, peer=call.peer)
 
 
 def _node(call: Call) -> tuple[Cluster, str] | None:

@@ -72,9 +72,12 @@ class FakeTunnels:
 
     def __init__(self) -> None:
         self.live: dict[str, list[FakeTunnel]] = {}
+        self.elsewhere: dict[str, list[FakeTunnel]] = {}
+        """What other workers say when they are asked."""
         self.cuts: list[tuple[str, str]] = []
 
-    async def refresh(self, cluster_uid: str = "") -> None: ...
+    async def refresh(self, cluster_uid: str = "") -> None:
+        self.live |= self.elsewhere
 
     def status(self, cluster_uid: str) -> list[FakeTunnel]:
         return self.live.get(cluster_uid, [])

@@ -39,6 +39,14 @@ async def test_sessions_and_those_without_one(world: HubWorld) -> None:
     assert (items[2]["lastSeen"], items[2]["connectedSince"]) == ("2026-11-24T00:00:00Z", None)
 
 
+async def test_other_workers_are_asked_how_their_agents_are(world: HubWorld) -> None:
+    """Else a worker shows what it was told last, when somebody listed clusters."""
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    world.tunnels.elsewhere[uid] = [FakeTunnel(credential_id="theirs")]
+    (item,) = (await world.call("GET", "/v1/agents")).json["items"]
+    assert item["id"] == "theirs"
+
+
 async def test_what_a_node_agent_says_of_its_node_is_shown(world: HubWorld) -> None:
     uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
     facts = NodeFacts(boot_id="b", kernel="6.1", architecture="x86_64", addresses="10.0.0.5 fd00::5", roles="")
@@ -57,6 +65,7 @@ async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:
     assert ("sessions of", "one") in world.tunnels.cuts
     (event,) = [event for event in logged if event.get("audit")]
     assert (event["event"], event["agent"], event["cluster"], event["user"]) == ("agent-revoked", "one", "a", "admin")
+    assert event["peer"]
     (item,) = (await world.call("GET", "/v1/agents")).json["items"]
     assert item["revokedAt"] == "1970-01-12T13:46:40Z"
     assert (await world.call("DELETE", "/v1/agents/one")).status == 204
