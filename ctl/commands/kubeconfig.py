@@ -33,7 +33,7 @@ async def kubeconfig(
         bool, Parameter(negative="", help="With --merge: make the first cluster the current context.")
     ] = False,
     replace: Annotated[
-        bool, Parameter(negative="", help="With --merge: take over entries of these names that belong to another hub.")
+        bool, Parameter(negative="", help="With --merge: take over entries of these names that are somebody else's.")
     ] = False,
     prefix: Annotated[str, Parameter(help="Names are PREFIX-CLUSTER.")] = "riata",
     token_name: Annotated[str, Parameter(help="Name of the token at the hub.")] = "",

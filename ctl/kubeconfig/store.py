@@ -31,8 +31,8 @@ def merge_into_files(
     """Write `ours` where kubectl would: an existing entry in the file that holds it, a new one in the default file.
 
     `use`: context to make current; None makes the first of ours current only when no file names one. `replace`:
-    take over entries of the same name that belong to another server. Blocking. CommandError when it cannot be done;
-    then nothing was written, unless the disk failed between two files.
+    take over entries of the same name that are somebody else's. Blocking. CommandError when it cannot be done; then
+    nothing was written, unless the disk failed between two files.
     """
     paths = location.precedence(env)
     for _ in range(_ATTEMPTS):
@@ -166,13 +166,28 @@ def _refuse_foreign(
     ours: Sequence[entries.Entry],
     hub: str,
 ) -> None:
-    names = {e.name for e in ours if e.section == "clusters"}
-    for path, name, body in _elements(texts, "clusters"):
-        server = str(body.get("server", ""))
-        if name in names and targets["clusters", name] == path and not server.startswith(f"{hub}/"):
-            raise errors.CommandError(
-                f"{path} has a cluster {name!r} that belongs to {server or 'no server'}",
-                means=f"riata only replaces entries of the hub you are logged in to, {hub}",
-                cure="choose other names with --prefix, or take the entry over with --replace",
-                exit_code=errors.Exit.CONFLICT,
-            )
+    wanted = {(e.section, e.name, targets[e.section, e.name]): e for e in ours}
+    for section, kind in entries.SECTIONS.items():
+        for path, name, body in _elements(texts, section):
+            entry = wanted.get((section, name, path))
+            why = _foreign(entry, body, hub) if entry else ""
+            if why:
+                raise errors.CommandError(
+                    f"{path} has a {kind} {name!r} that {why}",
+                    means=f"riata only replaces entries of its own, for the hub you are logged in to, {hub}",
+                    cure="choose other names with --prefix, or take the entry over with --replace",
+                    exit_code=errors.Exit.CONFLICT,
+                )
+
+
+def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str) -> str:
+    """Whose else the entry of that name is, as the end of a sentence; empty when `entry` may replace `body`."""
+    lost = {key: value for key, value in body.items() if value and key in entries.REPLACED[entry.section]}
+    if entry.section == "clusters":
+        server = str(body.get("server") or "")
+        return "" if server.startswith(entries.server(hub, "")) else f"belongs to {server or 'no server'}"
+    if entry.section == "users":
+        return "holds a credential that is not of riata" if lost and entries.token_id(body.get("token")) is None else ""
+    if all(value == entry.body[key] for key, value in lost.items()):
+        return ""
+    return f"is for cluster {str(body.get('cluster', ''))!r} and user {str(body.get('user', ''))!r}"

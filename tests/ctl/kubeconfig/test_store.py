@@ -69,6 +69,44 @@ def test_an_entry_of_another_hub_is_refused_unless_replaced(tmp_path: pathlib.Pa
     assert _merge(env, _ours(NEW, "a"), replace=True).replaced_tokens == ("old0000000",)
 
 
+@pytest.mark.parametrize(
+    ("text", "whose"),
+    [
+        ("users: [{name: riata-a, user: {client-certificate-data: QQ, client-key-data: QQ}}]", "user 'riata-a'"),
+        ("users: [{name: riata-a, user: {exec: {command: aws}}}]", "user 'riata-a'"),
+        ("users: [{name: riata-a, user: {token: of-another-program}}]", "user 'riata-a'"),
+        ("contexts: [{name: riata-a, context: {cluster: prod, user: riata-a}}]", "cluster 'prod' and user 'riata-a'"),
+        ("contexts: [{name: riata-a, context: {cluster: riata-a, user: me}}]", "cluster 'riata-a' and user 'me'"),
+        ("clusters: [{name: riata-a, cluster: {server: https://hub/other/k8s/clusters/a}}]", "https://hub/other/"),
+    ],
+)
+def test_what_is_somebody_elses_is_refused_unless_replaced(tmp_path: pathlib.Path, text: str, whose: str) -> None:
+    path = tmp_path / "c"
+    path.write_text(text)
+    with pytest.raises(errors.CommandError) as caught:
+        _merge({"KUBECONFIG": str(path)}, _ours(NEW, "a"))
+    assert whose in caught.value.what
+    assert "QQ" not in caught.value.render()
+    assert "--prefix" in caught.value.cure
+    assert path.read_text() == text
+    assert _merge({"KUBECONFIG": str(path)}, _ours(NEW, "a"), replace=True).current == "riata-a"
+    assert NEW in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "users: [{name: riata-a, user: {}}, {name: mine, user: {password: p}}]",
+        "users: [{name: riata-a}]",
+        "contexts: [{name: riata-a, context: {namespace: kept, cluster: riata-a}}]",
+    ],
+)
+def test_an_entry_that_would_lose_nothing_is_ours_to_fill(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "c").write_text(text)
+    _merge({"KUBECONFIG": str(tmp_path / "c")}, _ours(NEW, "a"))
+    assert NEW in (tmp_path / "c").read_text()
+
+
 @pytest.mark.parametrize("text", ["- a\n", "clusters: x\n", "{"])
 def test_a_file_that_cannot_be_edited_stays_as_it_is(tmp_path: pathlib.Path, text: str) -> None:
     path = tmp_path / "c"
