@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 import types
 import urllib.parse
@@ -35,8 +36,21 @@ _CURE = {
 }
 
 
+_TOKEN = re.compile(r"riata(?:agent|join)?_([a-z0-9]+)_")
+"""How every token of riata begins, up to its secret. No name or id of the API holds it."""
+
+
 def target(*segments: str) -> str:
-    """Path of an object below the hub's URL; every segment is quoted whole."""
+    """Path of an object below the hub's URL; every segment is quoted whole.
+
+    UsageError for a token in the place of its id, an easy slip with `revoke`: a path is in the log of every proxy.
+    """
+    for found in filter(None, map(_TOKEN.search, segments)):
+        raise errors.UsageError(
+            "that is a whole token, with its secret, where an id or a name belongs",
+            means="nothing was sent to the hub; the shell's history may hold the secret",
+            cure=f"use the id alone: {found[1]}",
+        )
     return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in segments)
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from hub import errors
 from proto.errors import UNEXECUTED, Code
+from proto.redaction import redact_text
 
 CONTENT_TYPE: Final = "application/json"
 RECENTLY_LOST_S: Final = 30.0
@@ -66,7 +67,7 @@ def answer(error: errors.HubError, *, request_id: str = "") -> Answer:
 def _details(error: errors.HubError) -> dict[str, object]:
     details: dict[str, object] = {}
     if error.name:
-        details["name"] = error.name
+        details["name"] = redact_text(error.name)  # it came in the path, where a token may stand for its id
     if error.kind:
         details["kind"] = error.kind
     if error.causes:

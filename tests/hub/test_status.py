@@ -38,6 +38,11 @@ def test_details_name_the_object_and_the_causes() -> None:
     }
 
 
+def test_a_token_given_for_a_name_comes_back_without_its_secret() -> None:
+    error = errors.NotFound("there is no such token", kind="tokens", name=f"riata_{'a' * 10}_{'f' * 64}")
+    assert json.loads(status.answer(error).body)["details"]["name"] == "riata_aaaaaaaaaa_[redacted]"
+
+
 def test_retry_after_is_header_and_detail() -> None:
     answer = status.answer(errors.TooManyRequests())
     assert ("retry-after", "1") in answer.headers

@@ -4,6 +4,8 @@ import json
 import pathlib
 import stat
 
+import pytest
+
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import FakeHub
 
@@ -44,3 +46,21 @@ async def test_list_and_revoke(riata: Riata, hub: str, fake: FakeHub) -> None:
 async def test_a_malformed_duration_is_a_usage_error(riata: Riata, hub: str, fake: FakeHub) -> None:
     assert (await riata("tokens", "create", "ci", "--expires-in", "1 week")).code == 2
     assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tokens", "revoke", SECRET),
+        ("join-tokens", "revoke", "a", SECRET.replace("riata_", "riatajoin_")),
+        ("agent-tokens", "revoke", "a", SECRET.replace("riata_", "riataagent_")),
+        ("agent-tokens", "revoke", SECRET, "a"),
+    ],
+)
+async def test_a_whole_token_in_place_of_its_id_is_never_sent(
+    riata: Riata, hub: str, fake: FakeHub, command: tuple[str, ...]
+) -> None:
+    result = await riata(*command)
+    assert (result.code, fake.calls) == (2, [])
+    assert "use the id alone: t000000001" in result.err
+    assert "0" * 64 not in result.out + result.err

@@ -184,6 +184,17 @@ async def test_one_access_line_a_request_without_secrets(log: io.StringIO, world
         assert secret not in log.getvalue()
 
 
+@pytest.mark.parametrize("prefix", ["riata", "riataagent", "riatajoin"])
+async def test_a_token_in_a_path_is_repeated_by_neither_the_answer_nor_the_log(
+    log: io.StringIO, world: HubWorld, prefix: str
+) -> None:
+    secret = "f" * 64
+    answer = await world.call("DELETE", f"/v1/tokens/{prefix}_abcdefghij_{secret}")
+    assert (answer.status, answer.json["details"]["name"]) == (404, f"{prefix}_abcdefghij_[redacted]")
+    assert f"/v1/tokens/{prefix}_abcdefghij_[redacted]" in log.getvalue()
+    assert secret not in log.getvalue()
+
+
 async def test_secrets_are_not_in_the_database(world: HubWorld, tmp_path: Path) -> None:
     made = (await world.call("POST", "/v1/tokens", {"name": "x", "expiresInSeconds": 60})).json["token"]
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
