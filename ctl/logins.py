@@ -9,11 +9,12 @@ hubs:
     token: riata_…
 """
 
+import functools
 import ipaddress
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import yaml
@@ -74,7 +75,23 @@ def save(file: pathlib.Path, logins: LoginFile) -> None:
     try:
         files.write_secret(file, yaml.dump(msgspec.to_builtins(logins), Dumper=_Dumper, sort_keys=False))
     except OSError as exc:
-        raise errors.CommandError(f"cannot write {file}: {exc.strerror}", cure="check the directory") from exc
+        raise _unwritable(file, exc) from exc
+
+
+def change(file: pathlib.Path, how: Callable[[LoginFile], LoginFile]) -> LoginFile:
+    """Save what `how` makes of the stored logins, and return it. Another riata that changes them waits for us, so `how`
+    must not wait for anything."""
+    try:
+        with files.locked(file):
+            changed = how(load(file))
+            save(file, changed)
+    except OSError as exc:
+        raise _unwritable(file, exc) from exc
+    return changed
+
+
+def _unwritable(file: pathlib.Path, exc: OSError) -> errors.CommandError:
+    return errors.CommandError(f"cannot write {file}: {exc.strerror}", cure="check the directory")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -164,10 +181,14 @@ def _stored(env: Mapping[str, str], profile: str) -> Login | None:
 def keep_ca(env: Mapping[str, str], login: Login, ca: str) -> None:
     """Keep new CAs of a hub with every stored login that has those of `login`."""
     file = path(env)
-    stored = load(file)
+    how = functools.partial(_with_ca, login, ca)
+    if how(stored := load(file)) != stored:  # without such a login the file may be one that nobody can write
+        change(file, how)
+
+
+def _with_ca(login: Login, ca: str, stored: LoginFile) -> LoginFile:
     hubs = {
         name: msgspec.structs.replace(each, ca=ca, ca_pin="") if (each.hub, each.ca) == (login.hub, login.ca) else each
         for name, each in stored.hubs.items()
     }
-    if hubs != stored.hubs:
-        save(file, msgspec.structs.replace(stored, hubs=hubs))
+    return msgspec.structs.replace(stored, hubs=hubs)

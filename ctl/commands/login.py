@@ -1,9 +1,9 @@
 """`riata login`, `logout`, `whoami`: which hub, and as whom."""
 
+import functools
 import os
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from ctl import client, errors, files, logins, options, output, terminal, trust
@@ -42,8 +42,7 @@ async def login(
     name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or "default")
     who = await _whoami(made)
     file = logins.path(os.environ)
-    stored = logins.load(file)
-    logins.save(file, logins.LoginFile(current=name, hubs={**stored.hubs, name: made}))
+    logins.change(file, lambda stored: logins.LoginFile(current=name, hubs={**stored.hubs, name: made}))
     _WHO.show_one(who, common.output)
     terminal.say(f"logged in to {made.hub} as {who.get('user')}; kept as profile {name} in {file}")
     terminal.say("next: riata clusters list")
@@ -91,12 +90,18 @@ async def logout(
     name = profile or os.environ.get("RIATA_PROFILE", "") or stored.current
     if name not in stored.hubs:
         raise errors.CommandError("there is no such login to forget", exit_code=errors.Exit.NOT_FOUND)
+    gone = stored.hubs[name]
     if revoke:
-        await _revoke(stored.hubs[name])
-    hubs = {key: login for key, login in stored.hubs.items() if key != name}
-    current = stored.current if stored.current in hubs else next(iter(hubs), "")
-    logins.save(file, msgspec.structs.replace(stored, current=current, hubs=hubs))
+        await _revoke(gone)
+    current = logins.change(file, functools.partial(_without, name, gone)).current
     terminal.say(f"forgot profile {name}" + (f"; the current one is now {current}" if current else ""))
+
+
+def _without(name: str, gone: logins.Login, stored: logins.LoginFile) -> logins.LoginFile:
+    """The logins without `gone`; a newer one that was made under its name meanwhile stays."""
+    hubs = {key: login for key, login in stored.hubs.items() if (key, login.token) != (name, gone.token)}
+    current = stored.current if stored.current in hubs else next(iter(hubs), "")
+    return logins.LoginFile(current=current, hubs=hubs)
 
 
 async def _revoke(login: logins.Login) -> None:

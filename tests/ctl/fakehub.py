@@ -3,6 +3,7 @@
 import dataclasses
 import email.utils
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +34,8 @@ class FakeHub:
     calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
     answer: web.Response | None = None
     """When set, every request gets this."""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """When set, what somebody else does while the next request waits for its answer."""
     made: int = 0
     shell: str | None = "sh <<'RIATA_END'\nRIATA_END\n"
     version: str = "0.1.0"
@@ -81,6 +84,9 @@ class FakeHub:
     async def _front(self, request: web.Request, handler: Any) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
         self.calls.append((request.method, request.raw_path, body))
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
         if self.answer is not None:
             return self.answer
         if request.path not in {"/version", "/v1/tunnel"} and request.headers.get("Authorization") != f"Bearer {ADMIN}":

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from ctl import errors, logins
+from ctl import errors, files, logins
 
 TOKEN = "riata_abcdefghij_" + "0" * 64
 
@@ -104,3 +104,28 @@ def test_new_cas_are_kept_with_every_login_that_has_the_old_ones(tmp_path: pathl
     before = logins.path(env).stat().st_mtime_ns
     logins.keep_ca(env, one, "other")
     assert logins.path(env).stat().st_mtime_ns == before
+
+
+def test_while_another_riata_changes_the_file_nothing_is_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.locked.__wrapped__, "__kwdefaults__", {"wait_s": 0})
+    one = logins.Login(hub="https://h", ca="old", token=TOKEN)
+    env = _store(tmp_path, a=one)
+    before = logins.path(env).read_text()
+    with files.locked(logins.path(env)):
+        for attempt in (
+            lambda: logins.keep_ca(env, one, "new"),
+            lambda: logins.change(logins.path(env), lambda _: logins.LoginFile()),
+        ):
+            with pytest.raises(errors.CommandError, match="is locked"):
+                attempt()
+        logins.keep_ca(env, logins.Login(hub="https://other", ca="old"), "new")  # kept by no login: nothing to write
+    assert logins.path(env).read_text() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.CommandError, match="cannot write"):
+        logins.change(tmp_path / "file" / "c.yaml", lambda stored: stored)

@@ -9,6 +9,7 @@ import pytest
 import trustme
 from aiohttp.test_utils import TestServer
 
+from ctl import logins
 from proto import pins
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, FakeHub
@@ -87,6 +88,34 @@ async def test_two_hubs_by_profile_and_logout_forgets_one(
     assert (await riata("logout", "--revoke")).code == 4  # the fake does not know the admin token's id
     assert (await riata("logout")).code == 0
     assert (await riata("whoami")).code == 3
+
+
+async def test_a_login_made_while_logout_waits_for_the_hub_is_kept(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    given = ("login", "--hub", tls, *_files(home, ca), "--profile")
+    assert (await riata(*given, "one")).code == 0
+    fake.tokens["admin00000"] = {}
+    fake.meanwhile = lambda: riata(*given, "two")
+    assert (await riata("logout", "--profile", "one", "--revoke")).code == 0
+    assert (await riata("whoami", "--profile", "one")).code == 2
+    assert (await riata("whoami")).code == 0
+
+
+async def test_a_newer_login_of_the_same_name_outlives_the_logout_of_the_older(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    newer = logins.LoginFile(current="default", hubs={"default": logins.Login(hub=tls, token="riata_newer00000_0")})
+    file = home / ".config" / "riata" / "config.yaml"
+
+    async def log_in_again() -> None:
+        logins.change(file, lambda _: newer)
+
+    assert (await riata("login", "--hub", tls, *_files(home, ca))).code == 0
+    fake.tokens["admin00000"] = {}
+    fake.meanwhile = log_in_again
+    assert (await riata("logout", "--revoke")).code == 0
+    assert logins.load(file) == newer
 
 
 async def test_login_needs_a_hub_and_a_token(riata: Riata) -> None:
