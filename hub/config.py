@@ -53,7 +53,8 @@ class ApiSettings:
     agent_image: str = f"riata-agent:{PRODUCT_VERSION}"
     """Image of the agent in the manifests that the hub gives out."""
     tokens_per_user_max: int = 500
-    """Tokens that have not expired which one user may have made without being administrator; a bound on the store."""
+    """Tokens with which a user who is no administrator may make no more; a bound on the store. Expired ones count
+    until they are removed: a week after, or earlier when a new one needs the room."""
 
     def __post_init__(self) -> None:
         _need(self.body_bytes_max >= 1024, "body_bytes_max is at least 1024")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -121,6 +122,8 @@ class Services:
     clean_up_index: CleanUpIndex
     clean_ups: CleanUps
     tokens: Tokens
+    tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
     agent_tokens: AgentTokens
     join_tokens: JoinTokens
     agent_keys: AgentKeys

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
@@ -40,16 +43,16 @@ async def create_token(call: Call) -> Reply:
     assert isinstance(body, models.TokenRequest)
     caller, services = call.caller, call.services
     user = body.user if body.user is not None else caller.user
-    _check_count(services, caller)
-    record, minted, revision = await services.tokens.create(
-        name=body.name,
-        user=user,
-        groups=_groups(caller, user, body),
-        lifetime_s=_lifetime(services, caller, body.expires_in_seconds),
-        created_by=caller.user,
-        cluster_uids=_scope(services, caller, body),
-    )
-    await services.follower.reached(revision)
+    async with _room_for_one(services, caller):
+        record, minted, revision = await services.tokens.create(
+            name=body.name,
+            user=user,
+            groups=_groups(caller, user, body),
+            lifetime_s=_lifetime(services, caller, body.expires_in_seconds),
+            created_by=caller.user,
+            cluster_uids=_scope(services, caller, body),
+        )
+        await services.follower.reached(revision)
     shown = _shown(services, record).model_dump(by_alias=False)
     return Reply(models.NewToken(**shown, token=minted.text), 201)
 
@@ -67,12 +70,30 @@ async def revoke_token(call: Call) -> Reply:
     return Reply(None, 204)
 
 
-def _check_count(services: Services, caller: Principal) -> None:
-    now, limit = services.clock(), services.settings.tokens_per_user_max
+@contextlib.asynccontextmanager
+async def _room_for_one(services: Services, caller: Principal) -> AsyncIterator[None]:
+    """Keep the caller's records within the bound until the new one is in the index. Raises Conflict.
+
+    Those that have expired are records too, and the oldest make room: who makes many short ones is never locked out.
+    """
     if caller.is_admin:
+        yield
         return
-    if sum(record.user == caller.user and not record.is_expired(now) for record in services.token_index) >= limit:
+    user, making, limit = caller.user, services.tokens_in_the_making, services.settings.tokens_per_user_max
+    own = [record for record in services.token_index if record.user == user]
+    expired = sorted((each.expires_at or 0.0, each.id) for each in own if each.is_expired(services.clock()))
+    excess = max(0, len(own) + making[user] + 1 - limit)
+    if excess > len(expired):
         raise Conflict(f"you have {limit} valid tokens, which is as many as you may: revoke some first")
+    making[user] += 1
+    try:
+        for _, token_id in expired[:excess]:
+            await services.tokens.revoke(token_id)
+        yield
+    finally:
+        making[user] -= 1
+        if not making[user]:
+            del making[user]
 
 
 def _is_own(caller: Principal, record: TokenRecord) -> bool:

@@ -16,7 +16,8 @@ from hub.clock import Clock
 logger = logging.getLogger(__name__)
 
 KEEP_S: Final = 7 * 86_400.0
-"""An expired token is still listed for a week, so that somebody who wonders finds out why it is refused."""
+"""An expired token is still listed for a week, so that somebody who wonders finds out why it is refused. A user at the
+bound of `tokens_per_user_max` loses the oldest ones earlier (hub.api.tokens)."""
 
 
 class Retention:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -167,3 +168,36 @@ async def test_nobody_fills_the_store(tmp_path: Path) -> None:
         assert (await world.call("POST", "/v1/tokens", {**body, "user": "jane"})).status == 201
         world.clock.now += 90
         assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 201
+
+
+async def test_expired_tokens_fill_the_store_no_more_than_valid_ones(tmp_path: Path) -> None:
+    """An honest CI that makes short ones is not locked out: its oldest expired ones make room."""
+    async with hub_world(tmp_path, tokens_per_user_max=3) as world:
+        jane, bob = await world.mint("jane", lifetime_s=1000.0), await world.mint("bob", lifetime_s=1.0)
+        body = {"name": "x", "expiresInSeconds": 1}
+        made = []
+        for _ in range(10):
+            answer = await world.call("POST", "/v1/tokens", body, token=jane)
+            made.append((answer.status, answer.json["id"]))
+            world.clock.now += 2
+        assert [status for status, _ in made] == [201] * 10
+        own = {record.id for record in world.tokens if record.user == "jane"}
+        assert own == {jane.split("_")[1], made[-2][1], made[-1][1]}
+        stored = [item.key.name for item in (await world.store.list("token")).items]
+        assert len(stored) == len(own) + len(["admin", "bob"])
+        assert bob.split("_")[1] in stored  # somebody else's record is never what makes room
+
+
+async def test_many_at_once_do_not_pass_the_bound_together(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, tokens_per_user_max=5) as world:
+        jane = await world.mint("jane", lifetime_s=1000.0)
+        await world.mint("jane", lifetime_s=1.0)
+        world.clock.now += 2
+        body = {"name": "x", "expiresInSeconds": 60}
+        answers = await asyncio.gather(*(world.call("POST", "/v1/tokens", body, token=jane) for _ in range(20)))
+        assert sorted(answer.status for answer in answers) == [201] * 4 + [409] * 16
+        assert sum(record.user == "jane" for record in world.tokens) == 5
+        made = next(answer.json["id"] for answer in answers if answer.status == 201)
+        assert (await world.call("DELETE", f"/v1/tokens/{made}", token=jane)).status == 204
+        assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 201  # nothing stays taken
+        assert not world.services.tokens_in_the_making
