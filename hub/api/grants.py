@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Final
+
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
@@ -10,6 +13,8 @@ from hub.auth.grants import EVERY_CLUSTER, Grant, Role
 from hub.clock import rfc3339
 from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
 from hub.store.model import RevisionConflict
+
+_LAST: Final = "this is the last grant of hub administration: make another one first"
 
 
 async def list_grants(call: Call) -> Reply:
@@ -48,15 +53,28 @@ async def create_grant(call: Call) -> Reply:
 async def delete_grant(call: Call) -> Reply:
     services, name = call.services, call.path["grant"]
     grant = services.grant_index.get(name)
-    if grant is not None and grant.role is Role.HUB_ADMIN:
-        others = [other for other in services.grant_index if other.role is Role.HUB_ADMIN and other.name != name]
-        if not others:
-            raise Conflict("this is the last grant of hub administration: make another one first")
+    is_admins = grant is not None and grant.role is Role.HUB_ADMIN
+    if is_admins and not _is_administered(services, without=name):
+        raise Conflict(_LAST)
     revision = await services.grants.delete(name) if grant is not None else None
-    if revision is None:
+    if grant is None or revision is None:
         raise NotFound("there is no such grant", kind="grants", name=name)
     await services.follower.reached(revision)
+    if is_admins and not _is_administered(services):
+        await _put_back(services, grant)
+        raise Conflict(_LAST)
     return Reply(None, 204)
+
+
+def _is_administered(services: Services, *, without: str = "") -> bool:
+    return any(grant.role is Role.HUB_ADMIN and grant.name != without for grant in services.grant_index)
+
+
+async def _put_back(services: Services, grant: Grant) -> None:
+    """Two who delete the last two together each saw the other's still there. It may be that both are put back: an
+    administrator too many can be deleted again."""
+    with contextlib.suppress(RevisionConflict):  # somebody made another one of this name, and may
+        await services.follower.reached(await services.grants.create(grant))
 
 
 def _grant(call: Call, body: models.GrantRequest) -> Grant:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.hub.api.hubworld import HubWorld
@@ -38,6 +40,17 @@ async def test_the_last_hub_administration_stays(world: HubWorld) -> None:
     assert (await world.call("DELETE", "/v1/grants/hub-admin")).status == 204
     assert (await world.call("GET", "/v1/clusters", token=await world.mint("x", "ops"))).status == 200
     assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 403
+
+
+async def test_the_last_two_hub_administrations_are_not_deleted_together(world: HubWorld) -> None:
+    """Each of the two sees the other's grant when it asks whether its own is the last one."""
+    await world.call("POST", "/v1/grants", {"name": "more", "user": "bob", "role": "hub-admin"})
+    names = ("hub-admin", "more")
+    answers = await asyncio.gather(*(world.call("DELETE", f"/v1/grants/{name}") for name in names))
+    kept = [name for name, answer in zip(names, answers, strict=True) if answer.status == 409]
+    assert kept
+    assert [grant.name for grant in world.grants] == kept
+    assert sorted(answer.status for answer in answers) in ([204, 409], [409, 409])
 
 
 async def test_people_see_their_own_grants(world: HubWorld) -> None:
