@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import secrets
 import uuid
 from pathlib import Path
 from typing import Final
@@ -123,23 +124,36 @@ async def read_hub_id(store: Store) -> str:
 async def make_admin_token(store: Store, clock: Clock, token_file: Path | None) -> str:
     """A new token of the user `admin`, whose grant of hub administration is made if it is gone. Written to the file
     (0600) when one is given. Raises FileExistsError."""
-    if await store.get(grants_key()) is None:
-        grant = grants.Grant(
-            ADMIN_GRANT,
-            ADMIN_USER,
-            "",
-            grants.EVERY_CLUSTER,
-            grants.Role.HUB_ADMIN,
-            created_at=clock(),
-            created_by="init",
-        )
-        await grants.Grants(store).create(grant)
+    await _make_admin(store, clock)
     _, minted, _ = await user_tokens.Tokens(store, clock).create(
         name="bootstrap", user=ADMIN_USER, lifetime_s=ADMIN_TOKEN_LIFETIME_S, created_by="init"
     )
     if token_file is not None:
         tls.write_private(token_file, f"{minted.text}\n".encode(), is_new=True)
     return minted.text
+
+
+async def _make_admin(store: Store, clock: Clock) -> None:
+    """A grant is an administrator's by what it says: of the name, people may have made another one."""
+    taken = (await store.list(grants.KIND)).items
+    if any(_administers(item) for item in taken):
+        return
+    is_free = all(item.key.name != ADMIN_GRANT for item in taken)
+    name = ADMIN_GRANT if is_free else f"{ADMIN_GRANT}-{secrets.token_hex(4)}"
+    grant = grants.Grant(
+        name, ADMIN_USER, "", grants.EVERY_CLUSTER, grants.Role.HUB_ADMIN, created_at=clock(), created_by="init"
+    )
+    await grants.Grants(store).create(grant)
+
+
+def _administers(item: Resource) -> bool:
+    """A record that this version cannot read gives nothing."""
+    try:
+        grant = grants.Grant.of(item)
+    except (KeyError, TypeError, ValueError):
+        return False
+    is_everywhere = grant.cluster_uid == grants.EVERY_CLUSTER
+    return grant.user == ADMIN_USER and grant.role is grants.Role.HUB_ADMIN and is_everywhere
 
 
 def grants_key() -> Key:

@@ -11,12 +11,14 @@ from hub import bootstrap, tls
 from hub.auth import bearer
 from hub.auth.authenticate import Authenticator
 from hub.auth.bearer import Bearer
-from hub.auth.grants import GrantIndex
+from hub.auth.grants import GrantIndex, Role
 from hub.auth.tokens import TokenIndex
 from hub.clock import wall_clock
 from hub.store.index import Follower
+from hub.store.model import Document, Resource
 from hub.store.sqlite import FILE_NAME, SqliteStore
 from proto import pins
+from tests.hub.auth.records import grant
 
 
 def modes(directory: Path) -> dict[str, int]:
@@ -117,3 +119,26 @@ async def test_a_further_admin_token_restores_the_grant(tmp_path: Path) -> None:
     await store.close()
     assert await is_admin(made.data, token)
     assert await is_admin(made.data, made.admin_token)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        grant("hub-admin", user="", group="ops").spec(),
+        grant("hub-admin", user="bob", role=Role.HUB_ADMIN).spec(),
+        grant("hub-admin", user="admin", role=Role.HUB_ADMIN, cluster_uid="uid-a").spec(),
+        {"of": "a later version"},
+    ],
+)
+async def test_another_grant_of_that_name_makes_no_administrator(tmp_path: Path, other: Document) -> None:
+    made = await bootstrap.initialise(tmp_path / "hub")
+    store = await SqliteStore.open(made.data / FILE_NAME)
+    await store.delete(bootstrap.grants_key())
+    await store.put(Resource(bootstrap.grants_key(), other))
+    for _ in range(2):
+        token = await bootstrap.make_admin_token(store, wall_clock, None)
+    found = (await store.list("grant")).items
+    await store.close()
+    assert await is_admin(made.data, token)
+    assert [item.spec for item in found if item.key == bootstrap.grants_key()] == [other]
+    assert len(found) == 2  # the second token found the grant of the first one
