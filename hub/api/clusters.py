@@ -58,10 +58,13 @@ async def delete_cluster(call: Call) -> Reply:
     services, name = call.services, call.path["cluster"]
     cluster = visible_cluster(services, call.caller, name)
     clean_up = await _clean_up(services, cluster, call.caller)
-    revision = await services.clusters.delete(name, uid=cluster.uid)
+
+    def tell() -> None:
+        audit.record(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid, user=call.caller.user)
+
+    revision = await services.clusters.delete(name, uid=cluster.uid, on_deleted=tell)
     if revision is None:
         raise NotFound("there is no such cluster", kind="clusters", name=name)
-    audit.record(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid, user=call.caller.user)
     await services.follower.reached(revision)
     return Reply(None, 204) if clean_up is None else Reply(shown_clean_up(clean_up), 200)
 

@@ -6,6 +6,7 @@ that instant, and are then swept out of the store. A new cluster of the same nam
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -130,15 +131,19 @@ class Clusters:
             else:
                 return Cluster.of(stored), stored.revision, True
 
-    async def delete(self, name: str, *, uid: str = "") -> int | None:
-        """Delete the cluster, then what was bound to its uid. The last revision; None if there was no such cluster, or
-        the name is another one's by now than that of `uid`. Raises RevisionConflict."""
+    async def delete(self, name: str, *, uid: str = "", on_deleted: Callable[[], None] = lambda: None) -> int | None:
+        """Delete the cluster, then what was bound to its uid; `on_deleted` is called in between. The last revision;
+        None if there was no such cluster, or the name is another one's by now than that of `uid`.
+
+        Raises RevisionConflict.
+        """
         found = await self._store.get(Key(KIND, "", name))
         if found is None or (uid and found.uid != uid):
             return None
         revision = await self._store.delete(found.key, revision=found.revision)
         if revision is None:
             return None
+        on_deleted()
         return max(revision, await self.sweep())
 
     async def sweep(self) -> int:
@@ -153,5 +158,8 @@ class Clusters:
         orphans += [item for item in given if item.spec.get("clusterUid") not in live]
         last = 0
         for item in orphans:
-            last = await self._store.delete(item.key) or last
+            # A grant of that name may have been made anew meanwhile for a living cluster. What lives under a uid never.
+            revision = item.revision if item.key.kind == grants.KIND else None
+            with contextlib.suppress(RevisionConflict):
+                last = await self._store.delete(item.key, revision=revision) or last
         return last

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hub.api import clusters
 from hub.api.routes import Call
 from hub.auth.bearer import Bearer
+from hub.clusters.records import Clusters
+from hub.store.model import StoreUnavailable
+from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
 
@@ -154,3 +159,22 @@ async def test_deletion_ends_what_was_bound_to_the_cluster(world: HubWorld) -> N
     assert again["uid"] != uid
     assert (await world.call("GET", "/v1/clusters/a/agent-tokens")).json == {"items": []}
     assert (await world.call("GET", "/v1/clusters/a", token=scoped)).status == 403
+
+
+class Unswept(Clusters):
+    """The disk is full once the cluster is deleted."""
+
+    async def sweep(self) -> int:
+        raise StoreUnavailable("no space")
+
+
+async def test_a_deletion_whose_sweep_fails_is_told_all_the_same(world: HubWorld) -> None:
+    """The cluster is gone: a second attempt finds none, and would tell of nothing."""
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    services = dataclasses.replace(world.services, clusters=Unswept(world.store, world.clock))
+    admin = world.services.authenticator.authenticate(Bearer(world.admin.encode()))
+    with captured("riata.audit") as logged, pytest.raises(StoreUnavailable):
+        await clusters.delete_cluster(Call(services, admin, {"cluster": "a"}, None))
+    assert [(event["event"], event["cluster_uid"], event["user"]) for event in logged] == [
+        ("cluster-deleted", uid, "admin")
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from hub.auth.agents import AgentTokens
 from hub.auth.grants import Grants
 from hub.clusters.records import Cluster, ClusterIndex, Clusters
-from hub.store.model import Event, Key, Resource
+from hub.store.model import Event, Key, Listing, Resource
 from hub.store.sqlite import SqliteStore
 from tests.hub.auth.records import grant
 from tests.hub.store.conformance import SettableClock
@@ -54,6 +54,37 @@ async def test_a_crash_between_leaves_nothing_for_long(store: SqliteStore) -> No
     assert await clusters.sweep() > 0
     assert (await store.list("grant")).items == ()
     assert await clusters.sweep() == 0
+
+
+class Interrupted(SqliteStore):
+    """Somebody else writes between two steps of a sweep: it has listed everything, and deletes next."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
+        listing = await super().list(kind, cluster=cluster)
+        if kind == "cluster":
+            await self.meanwhile()
+        return listing
+
+
+async def test_a_grant_that_is_made_anew_during_a_sweep_stays(tmp_path: Path) -> None:
+    store = await Interrupted.open(tmp_path / "hub.db")
+    assert isinstance(store, Interrupted)
+    grants, clusters = Grants(store), Clusters(store, SettableClock())
+    alive, _, _ = await clusters.create(name="alive", labels={}, created_by="x")
+    for name in ("anew", "deleted", "orphan"):
+        await grants.create(grant(name, cluster_uid="uid-of-nothing"))
+
+    async def meanwhile() -> None:
+        for name in ("anew", "deleted"):
+            await grants.delete(name)
+        await grants.create(grant("anew", cluster_uid=alive.uid))
+
+    store.meanwhile = meanwhile
+    assert await clusters.sweep() > 0
+    assert [item.key.name for item in (await store.list("grant")).items] == ["anew"]
+    await store.close()
 
 
 def stored(name: str, uid: str, labels: object = None) -> Resource:
