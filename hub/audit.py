@@ -37,6 +37,18 @@ class Audit(enum.StrEnum):
     """An agent was revoked: an enrolled key, or the agent of a node."""
     AGENT_READMITTED = "agent-readmitted"
     """The agent of a revoked node was let in again."""
+    AGENT_TOKEN_MADE = "agent-token-made"  # noqa: S105 a name
+    """A token was made with which agents of a cluster connect."""
+    AGENT_TOKEN_REVOKED = "agent-token-revoked"  # noqa: S105 a name
+    """An agent token was revoked."""
+    TOKEN_MADE = "token-made"  # noqa: S105 a name
+    """A user token was made: `user` is whose it is, `by` who made it; `clusters` null is every cluster."""
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105 a name
+    """A user token was revoked: `user` is whose it was, `by` who revoked it."""
+    GRANT_MADE = "grant-made"
+    """A grant was made, or the last one of hub administration put back: `subject` got the role, `user` gave it."""
+    GRANT_REMOVED = "grant-removed"
+    """A grant was taken back."""
     CLUSTER_DELETED = "cluster-deleted"
     """A cluster was deleted: its keys, tokens, grants and sessions ended."""
     CLEAN_UP_DONE = "clean-up-done"

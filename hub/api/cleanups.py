@@ -31,7 +31,8 @@ async def forget_clean_up(call: Call) -> Reply:
     revision = await services.clean_ups.forget(uid) if found is not None else None
     if found is None or revision is None:
         raise NotFound("nothing is left to clean up there", kind="clean-ups", name=uid)
-    audit.record(Audit.CLEAN_UP_FORGOTTEN, cluster=found.cluster, cluster_uid=uid, user=call.caller.user)
+    who = call.caller.user
+    audit.record(Audit.CLEAN_UP_FORGOTTEN, cluster=found.cluster, cluster_uid=uid, user=who, peer=call.peer)
     await services.follower.reached(revision)
     return Reply(None, 204)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
+from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
+from hub.audit import Audit
 from hub.auth.grants import EVERY_CLUSTER, Grant, Role
 from hub.clock import rfc3339
 from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
@@ -43,6 +45,7 @@ async def create_grant(call: Call) -> Reply:
         revision = await services.grants.create(grant)
     except RevisionConflict:
         return await _existing(services, grant)
+    _tell(Audit.GRANT_MADE, call, grant)
     await services.follower.reached(revision)
     if grant.cluster_uid != EVERY_CLUSTER and services.cluster_index.by_uid(grant.cluster_uid) is None:
         await services.clusters.sweep()
@@ -59,9 +62,10 @@ async def delete_grant(call: Call) -> Reply:
     revision = await services.grants.delete(name) if grant is not None else None
     if grant is None or revision is None:
         raise NotFound("there is no such grant", kind="grants", name=name)
+    _tell(Audit.GRANT_REMOVED, call, grant)
     await services.follower.reached(revision)
     if is_admins and not _is_administered(services):
-        await _put_back(services, grant)
+        await _put_back(call, grant)
         raise Conflict(_LAST)
     return Reply(None, 204)
 
@@ -70,11 +74,30 @@ def _is_administered(services: Services, *, without: str = "") -> bool:
     return any(grant.role is Role.HUB_ADMIN and grant.name != without for grant in services.grant_index)
 
 
-async def _put_back(services: Services, grant: Grant) -> None:
+async def _put_back(call: Call, grant: Grant) -> None:
     """Two who delete the last two together each saw the other's still there. It may be that both are put back: an
     administrator too many can be deleted again."""
     with contextlib.suppress(RevisionConflict):  # somebody made another one of this name, and may
-        await services.follower.reached(await services.grants.create(grant))
+        revision = await call.services.grants.create(grant)
+        _tell(Audit.GRANT_MADE, call, grant)
+        await call.services.follower.reached(revision)
+
+
+def _tell(event: Audit, call: Call, grant: Grant) -> None:
+    """`acts_as_…`, since the log redacts every field whose name begins as the header fields of impersonation do."""
+    shown = _shown(call.services, grant)
+    audit.record(
+        event,
+        grant=grant.name,
+        subject=f"user:{grant.user}" if grant.user else f"group:{grant.group}",
+        role=shown.role,
+        cluster=shown.cluster,
+        cluster_uid=grant.cluster_uid,
+        acts_as_users=list(grant.impersonate_users),
+        acts_as_groups=list(grant.impersonate_groups),
+        user=call.caller.user,
+        peer=call.peer,
+    )
 
 
 def _grant(call: Call, body: models.GrantRequest) -> Grant:

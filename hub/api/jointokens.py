@@ -28,26 +28,27 @@ async def create_join_token(call: Call) -> Reply:
     assert isinstance(body, models.JoinTokenRequest)
     services = call.services
     cluster = visible_cluster(services, call.caller, call.path["cluster"])
-    record, minted = await mint(services, cluster, body.expires_in_seconds, call.caller.user)
+    record, minted = await mint(call, cluster, body.expires_in_seconds)
     shown = _shown(services, record, cluster).model_dump(by_alias=False)
     return Reply(models.NewJoinToken(**shown, token=minted.text), 201)
 
 
 async def mint(
-    services: Services, cluster: Cluster, expires_in_s: int | None, user: str, form: Document | None = None
+    call: Call, cluster: Cluster, expires_in_s: int | None, form: Document | None = None
 ) -> tuple[JoinToken, bearer.Minted]:
     """A new join token, visible to the tunnel. `expires_in_s` None: as the hub is set. Raises Conflict."""
+    services = call.services
     record, minted, revision = await services.join_tokens.create(
         cluster_uid=cluster.uid,
         lifetime_s=expires_in_s or services.settings.join_token_lifetime_s,
-        created_by=user,
+        created_by=call.caller.user,
         form=form,
     )
     await services.follower.reached(revision)
     if services.cluster_index.by_uid(cluster.uid) is None:
         await services.clusters.sweep()
         raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=cluster.name)
-    audit.record(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id, user=user)
+    _tell(Audit.JOIN_TOKEN_MADE, call, cluster, record.id)
     return record, minted
 
 
@@ -62,8 +63,12 @@ async def revoke_join_token(call: Call) -> Reply:
     revision = await services.join_tokens.revoke(cluster.uid, token_id)
     await services.follower.reached(max(barred.revision, revision or 0))
     if is_ours:
-        audit.record(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id, user=call.caller.user)
+        _tell(Audit.JOIN_TOKEN_REVOKED, call, cluster, token_id)
     return Reply(None, 204)
+
+
+def _tell(event: Audit, call: Call, cluster: Cluster, token_id: str) -> None:
+    audit.record(event, cluster=cluster.name, token_id=token_id, user=call.caller.user, peer=call.peer)
 
 
 def _shown(services: Services, record: JoinToken, cluster: Cluster) -> models.JoinToken:

@@ -27,17 +27,17 @@ async def create_manifest(call: Call) -> Reply:
     body = call.body
     assert isinstance(body, models.ManifestRequest)
     cluster = visible_cluster(call.services, call.caller, call.path["cluster"])
-    return Reply(await made(call.services, cluster, body, call.caller.user), 201)
+    return Reply(await made(call, cluster, body), 201)
 
 
-async def made(services: Services, cluster: Cluster, body: models.ManifestRequest, user: str) -> models.NewManifest:
+async def made(call: Call, cluster: Cluster, body: models.ManifestRequest) -> models.NewManifest:
     """A new join token and all that is made with it. Raises Conflict.
 
     Everything is checked before the token is made: a request that cannot be served leaves nothing behind.
     """
-    values = values_of(services, cluster, body)
+    values = values_of(call.services, cluster, body)
     form = body.model_dump(by_alias=True, exclude_defaults=True, exclude={"expires_in_seconds"})
-    record, minted = await mint(services, cluster, body.expires_in_seconds, user, form)
+    record, minted = await mint(call, cluster, body.expires_in_seconds, form)
     values = dataclasses.replace(values, token=minted.text)
     return models.NewManifest(
         cluster=cluster.name,

@@ -29,7 +29,7 @@ async def create_cluster(call: Call) -> Reply:
         except Conflict as exc:
             obstacle = exc.message
         else:
-            manifest = await made(services, cluster, body.manifest, call.caller.user)
+            manifest = await made(call, cluster, body.manifest)
     answer = models.NewCluster(
         **shown(services, cluster).model_dump(by_alias=False),
         command=f"riata clusters manifest {cluster.name} | kubectl apply -f -",

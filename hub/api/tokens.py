@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
+from hub.audit import Audit
 from hub.auth.principal import Principal
 from hub.auth.tokens import TokenRecord
 from hub.clock import rfc3339
@@ -52,6 +54,7 @@ async def create_token(call: Call) -> Reply:
             created_by=caller.user,
             cluster_uids=_scope(services, caller, body),
         )
+        _tell(Audit.TOKEN_MADE, call, record)
         await services.follower.reached(revision)
     shown = _shown(services, record).model_dump(by_alias=False)
     return Reply(models.NewToken(**shown, token=minted.text), 201)
@@ -64,8 +67,9 @@ async def revoke_token(call: Call) -> Reply:
     if not caller.is_admin and (record is None or not _is_own(caller, record)):
         raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
     revision = await services.tokens.revoke(token_id) if record is not None else None
-    if revision is None:
+    if record is None or revision is None:
         raise NotFound("there is no such token", kind="tokens", name=token_id)
+    _tell(Audit.TOKEN_REVOKED, call, record)
     await services.follower.reached(revision)
     return Reply(None, 204)
 
@@ -94,6 +98,18 @@ async def _room_for_one(services: Services, caller: Principal) -> AsyncIterator[
         making[user] -= 1
         if not making[user]:
             del making[user]
+
+
+def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
+    audit.record(
+        event,
+        token_id=record.id,
+        user=record.user,
+        groups=list(record.groups),
+        clusters=_cluster_names(call.services, record.cluster_uids),
+        by=call.caller.user,
+        peer=call.peer,
+    )
 
 
 def _is_own(caller: Principal, record: TokenRecord) -> bool:

@@ -13,6 +13,7 @@ from hub.clusters.records import Clusters
 from hub.store.model import StoreUnavailable
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
+from tests.hub.api.test_manifests import pinned
 
 
 async def test_create_show_list_delete(world: HubWorld) -> None:
@@ -143,6 +144,30 @@ async def test_agent_tokens_are_shown_once_and_revoked(world: HubWorld) -> None:
     assert ("sessions of", made.json["id"]) in world.tunnels.cuts
     assert (await world.call("DELETE", f"/v1/clusters/a/agent-tokens/{made.json['id']}")).status == 404
     assert (await world.call("POST", "/v1/clusters/c/agent-tokens", {"name": "x"})).status == 404
+
+
+async def test_what_is_made_and_ended_is_audited_with_user_and_peer(world: HubWorld) -> None:
+    await pinned(world)
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    with captured("riata.audit") as logged:
+        agent = (await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})).json
+        join = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json
+        manifest = (await world.call("POST", "/v1/clusters/a/manifest", {})).json
+        await world.call("DELETE", f"/v1/clusters/a/agent-tokens/{agent['id']}")
+        await world.call("DELETE", f"/v1/clusters/a/join-tokens/{join['id']}")
+        await world.call("DELETE", "/v1/clusters/a")
+        await world.call("DELETE", f"/v1/clean-ups/{uid}")
+    assert [(event["event"], event.get("token_id")) for event in logged] == [
+        ("agent-token-made", agent["id"]),
+        ("join-token-made", join["id"]),
+        ("join-token-made", manifest["joinToken"]),
+        ("agent-token-revoked", agent["id"]),
+        ("join-token-revoked", join["id"]),
+        ("cluster-deleted", None),
+        ("clean-up-forgotten", None),
+    ]
+    assert {(event["cluster"], event["user"], event["peer"]) for event in logged} == {("a", "admin", "192.0.2.1:4000")}
+    assert not any(made["token"].split("_")[2] in str(logged) for made in (agent, join))
 
 
 async def test_deletion_ends_what_was_bound_to_the_cluster(world: HubWorld) -> None:

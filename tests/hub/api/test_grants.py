@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from proto.logs import redact
+from tests.harness.records import captured
 from tests.hub.api.hubworld import HubWorld
 
 
@@ -81,3 +83,32 @@ async def test_bad_grants_are_refused(world: HubWorld, wrong: dict[str, object])
 
 async def test_a_grant_needs_an_existing_cluster(world: HubWorld) -> None:
     assert (await world.call("POST", "/v1/grants", {"name": "g", "user": "jane", "cluster": "a"})).status == 404
+
+
+async def test_giving_and_taking_back_are_audited_with_user_and_peer(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    body = {"name": "g", "group": "dev", "cluster": "a", "role": "admin", "impersonate": {"users": ["bob"]}}
+    with captured("riata.audit") as logged:
+        for _ in range(2):  # repeating it makes nothing
+            await world.call("POST", "/v1/grants", body)
+        for _ in range(2):
+            await world.call("DELETE", "/v1/grants/g")
+    fields = {
+        "level": "info", "audit": True, "grant": "g", "subject": "group:dev", "role": "admin", "cluster": "a",
+        "cluster_uid": uid, "acts_as_users": ["bob"], "acts_as_groups": [], "user": "admin",
+        "peer": "192.0.2.1:4000",
+    }  # fmt: skip
+    assert logged == [{"event": "grant-made", **fields}, {"event": "grant-removed", **fields}]
+    assert [redact(record) for record in logged] == logged
+
+
+async def test_a_grant_that_is_put_back_is_made_for_the_audit_log_too(world: HubWorld) -> None:
+    await world.call("POST", "/v1/grants", {"name": "more", "user": "bob", "role": "hub-admin"})
+    with captured("riata.audit") as logged:
+        await asyncio.gather(*(world.call("DELETE", f"/v1/grants/{name}") for name in ("hub-admin", "more")))
+    assert sum(record["event"] == "grant-removed" for record in logged) == 2
+    there = {"hub-admin", "more"}
+    for record in logged:
+        (there.add if record["event"] == "grant-made" else there.remove)(record["grant"])
+    assert there == {grant.name for grant in world.grants}
+    assert there

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from hub.config import ApiSettings
+from proto.logs import redact
+from tests.harness.records import captured
 from tests.hub.api.hubworld import HubWorld, hub_world
 
 
@@ -201,3 +203,21 @@ async def test_many_at_once_do_not_pass_the_bound_together(tmp_path: Path) -> No
         assert (await world.call("DELETE", f"/v1/tokens/{made}", token=jane)).status == 204
         assert (await world.call("POST", "/v1/tokens", body, token=jane)).status == 201  # nothing stays taken
         assert not world.services.tokens_in_the_making
+
+
+async def test_making_and_revoking_are_audited_with_who_and_from_where(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    body = {"name": "ci", "user": "jane", "groups": ["dev"], "clusters": ["a"], "expiresInSeconds": 60}
+    with captured("riata.audit") as logged:
+        made = (await world.call("POST", "/v1/tokens", body)).json
+        await world.call("POST", "/v1/tokens", {**body, "user": "bob"}, token=made["token"])  # refused: no event
+        await world.call("DELETE", f"/v1/tokens/{admin_id(world)}", token=made["token"])
+        for _ in range(2):
+            await world.call("DELETE", f"/v1/tokens/{made['id']}")
+    fields = {
+        "level": "info", "audit": True, "token_id": made["id"], "user": "jane", "groups": ["dev"], "clusters": ["a"],
+        "by": "admin", "peer": "192.0.2.1:4000",
+    }  # fmt: skip
+    assert logged == [{"event": "token-made", **fields}, {"event": "token-revoked", **fields}]
+    assert [redact(record) for record in logged] == logged
+    assert made["token"].split("_")[2] not in str(logged)
