@@ -309,9 +309,10 @@ class Exchange:
     def _settle(self, refusal: "_Refusal") -> None:
         """A complete 401. The API server's own one concerns our token and never reaches the user (P10). What is no
         Status may be of an aggregated API server, or of something in front of both: the API server is asked."""
-        if refusal.may_be_own and not self._is_proxied:
+        may_be_own, is_proxied = refusal.may_be_own, self._is_proxied
+        if may_be_own and not is_proxied:
             self._refuse()
-        elif refusal.may_be_own or not self._is_proxied:
+        elif may_be_own or not is_proxied:
             self._check = TokenCheck(self._context, self._authorization, self._checked)
         else:
             self._pass_on(refusal)

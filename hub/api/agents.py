@@ -6,7 +6,6 @@ import asyncio
 import datetime
 from typing import Any, Final
 
-from hub import audit
 from hub.api import models, nodes
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
@@ -56,7 +55,7 @@ async def revoke_agent(call: Call) -> Reply:
     if found is not None:
         cluster, node = found
         await services.follower.reached(await services.denials.deny(cluster.uid, node, by=call.caller.user))
-        _record(call, Audit.AGENT_REVOKED, call.path["id"], cluster.name)
+        call.audit(Audit.AGENT_REVOKED, agent=call.path["id"], cluster=cluster.name)
         return Reply(None, 204)
     record = _agent(call)
     revoked = await services.agent_keys.revoke(record.cluster_uid, record.id, by=call.caller.user)
@@ -64,7 +63,7 @@ async def revoke_agent(call: Call) -> Reply:
         raise NotFound("there is no such agent", kind="agents", name=record.id)
     await services.follower.reached(revoked.revision)
     name = services.cluster_index.name_of(record.cluster_uid)
-    _record(call, Audit.AGENT_REVOKED, record.id, name)
+    call.audit(Audit.AGENT_REVOKED, agent=record.id, cluster=name)
     return Reply(None, 204)
 
 
@@ -87,12 +86,8 @@ async def readmit_agent(call: Call) -> Reply:
     if revision is None:
         raise NotFound("this node was not revoked", kind="agents", name=call.path["id"])
     await call.services.follower.reached(revision)
-    _record(call, Audit.AGENT_READMITTED, call.path["id"], cluster.name)
+    call.audit(Audit.AGENT_READMITTED, agent=call.path["id"], cluster=cluster.name)
     return Reply(None, 204)
-
-
-def _record(call: Call, event: Audit, agent: str, cluster: str | None) -> None:
-    audit.record(event, agent=agent, cluster=cluster, user=call.caller.user, peer=call.peer)
 
 
 def _node(call: Call) -> tuple[Cluster, str] | None:

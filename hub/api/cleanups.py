@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hub import audit
 from hub.api import models
 from hub.api.clusters import shown_clean_up
 from hub.api.routes import Call, Reply, Route, Who
@@ -31,8 +30,7 @@ async def forget_clean_up(call: Call) -> Reply:
     revision = await services.clean_ups.forget(uid) if found is not None else None
     if found is None or revision is None:
         raise NotFound("nothing is left to clean up there", kind="clean-ups", name=uid)
-    who = call.caller.user
-    audit.record(Audit.CLEAN_UP_FORGOTTEN, cluster=found.cluster, cluster_uid=uid, user=who, peer=call.peer)
+    call.audit(Audit.CLEAN_UP_FORGOTTEN, cluster=found.cluster, cluster_uid=uid)
     await services.follower.reached(revision)
     return Reply(None, 204)
 

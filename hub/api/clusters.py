@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from hub import audit
 from hub.api import models
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
@@ -60,8 +59,7 @@ async def delete_cluster(call: Call) -> Reply:
     clean_up = await _clean_up(services, cluster, call.caller)
 
     def tell() -> None:
-        who = call.caller.user
-        audit.record(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid, user=who, peer=call.peer)
+        call.audit(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid)
 
     revision = await services.clusters.delete(name, uid=cluster.uid, on_deleted=tell)
     if revision is None:
@@ -116,7 +114,7 @@ async def create_agent_token(call: Call) -> Reply:
         lifetime_s=body.expires_in_seconds,
         created_by=call.caller.user,
     )
-    _tell(Audit.AGENT_TOKEN_MADE, call, cluster, record.id)
+    call.audit(Audit.AGENT_TOKEN_MADE, cluster=cluster.name, token_id=record.id)
     await services.follower.reached(revision)
     if services.cluster_index.by_uid(cluster.uid) is None:
         await services.clusters.sweep()
@@ -132,13 +130,9 @@ async def revoke_agent_token(call: Call) -> Reply:
     revision = await call.services.agent_tokens.revoke(cluster.uid, call.path["id"]) if is_known else None
     if revision is None:
         raise NotFound("the cluster has no such agent token", kind="agent-tokens", name=call.path["id"])
-    _tell(Audit.AGENT_TOKEN_REVOKED, call, cluster, call.path["id"])
+    call.audit(Audit.AGENT_TOKEN_REVOKED, cluster=cluster.name, token_id=call.path["id"])
     await call.services.follower.reached(revision)
     return Reply(None, 204)
-
-
-def _tell(event: Audit, call: Call, cluster: Cluster, token_id: str) -> None:
-    audit.record(event, cluster=cluster.name, token_id=token_id, user=call.caller.user, peer=call.peer)
 
 
 def shown(services: Services, cluster: Cluster) -> models.Cluster:

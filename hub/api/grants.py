@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
-from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
@@ -86,7 +85,7 @@ async def _put_back(call: Call, grant: Grant) -> None:
 def _tell(event: Audit, call: Call, grant: Grant) -> None:
     """`acts_as_…`, since the log redacts every field whose name begins as the header fields of impersonation do."""
     shown = _shown(call.services, grant)
-    audit.record(
+    call.audit(
         event,
         grant=grant.name,
         subject=f"user:{grant.user}" if grant.user else f"group:{grant.group}",
@@ -95,8 +94,6 @@ def _tell(event: Audit, call: Call, grant: Grant) -> None:
         cluster_uid=grant.cluster_uid,
         acts_as_users=list(grant.impersonate_users),
         acts_as_groups=list(grant.impersonate_groups),
-        user=call.caller.user,
-        peer=call.peer,
     )
 
 

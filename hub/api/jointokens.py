@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.routes import Call, Reply, Route, Who
@@ -48,7 +47,7 @@ async def mint(
     if services.cluster_index.by_uid(cluster.uid) is None:
         await services.clusters.sweep()
         raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=cluster.name)
-    _tell(Audit.JOIN_TOKEN_MADE, call, cluster, record.id)
+    call.audit(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id)
     return record, minted
 
 
@@ -63,12 +62,8 @@ async def revoke_join_token(call: Call) -> Reply:
     revision = await services.join_tokens.revoke(cluster.uid, token_id)
     await services.follower.reached(max(barred.revision, revision or 0))
     if is_ours:
-        _tell(Audit.JOIN_TOKEN_REVOKED, call, cluster, token_id)
+        call.audit(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id)
     return Reply(None, 204)
-
-
-def _tell(event: Audit, call: Call, cluster: Cluster, token_id: str) -> None:
-    audit.record(event, cluster=cluster.name, token_id=token_id, user=call.caller.user, peer=call.peer)
 
 
 def _shown(services: Services, record: JoinToken, cluster: Cluster) -> models.JoinToken:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from hub import audit
+from hub.audit import Audit
 from hub.auth.principal import Principal
 from hub.errors import HubError
 
@@ -42,6 +44,10 @@ class Call:
         """The principal of a route that needs one."""
         assert self.principal is not None
         return self.principal
+
+    def audit(self, event: Audit, **fields: Any) -> None:
+        """Write an audit event of what the caller has done, with who that is and from where."""
+        audit.record(event, **fields, user=self.caller.user, peer=self.peer)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

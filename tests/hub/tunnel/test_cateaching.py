@@ -39,6 +39,12 @@ class School:
             raise self.answer
         return self.answer
 
+    async def refuse(self, tasks: TaskGroup) -> None:
+        """An agent comes, is told, and refuses."""
+        self.rig.tunnel()
+        self.answer = StreamReset("none of the CAs would stay", Code.REFUSED)
+        await self.turns(tasks)
+
     async def turns(self, tasks: TaskGroup, number: int = 20) -> None:
         running = tasks.spawn(self.teaching.run(), name="run")
         for _ in range(number):
@@ -88,9 +94,7 @@ async def test_who_refuses_while_nobody_waits_is_asked_rarely() -> None:
     """Behind a terminator that the hub does not know of: each agent would be asked, and logged, every 20 s for ever."""
     async with TaskGroup("test") as tasks:
         school = School(tasks)
-        school.rig.tunnel()
-        school.answer = StreamReset("none of the CAs would stay", Code.REFUSED)
-        await school.turns(tasks)
+        await school.refuse(tasks)
         school.rig.now += REFUSED_S - 1.0
         await school.turns(tasks)
         assert len(school.asked) == 1
@@ -105,9 +109,7 @@ async def test_who_refuses_while_nobody_waits_is_asked_rarely() -> None:
 async def test_a_rotation_asks_those_who_have_refused_at_once() -> None:
     async with TaskGroup("test") as tasks:
         school = School(tasks)
-        school.rig.tunnel()
-        school.answer = StreamReset("none of the CAs would stay", Code.REFUSED)
-        await school.turns(tasks)
+        await school.refuse(tasks)
         school.lesson = SECOND
         await school.turns(tasks)
         assert [args.ca for args in school.asked] == ["ca one", "ca two"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from hub.store.model import Resource
 from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import BURST, WriteRate
+from proto.aio.commands import Handler
 from proto.aio.tasks import TaskGroup
 from proto.commands import (
     PRESENT_TOKEN,
@@ -91,6 +92,13 @@ class Scene:
     def tunnel(self, proven: ProvenSession) -> Tunnel:
         tunnel, _ = self.rig.tunnel()
         return dataclasses.replace(tunnel, identity=proven.identity, proven=proven)
+
+    async def timed_node(self) -> tuple[Tunnel, Mapping[Verb, Handler]]:
+        """A node agent of uid-a, and what it may ask, by the rig's clock."""
+        await self.register()
+        self.commands._now = lambda: self.rig.now
+        tunnel = self.tunnel(self.node(self.a, "node-1"))
+        return tunnel, self.commands.handlers(tunnel)
 
     def worst(self, verb: Verb) -> Fields:
         """The arguments with which somebody else would do the most harm to the agents of uid-a."""
@@ -249,10 +257,7 @@ async def test_a_node_agent_that_presents_tokens_in_a_loop_has_few_of_them_check
     """The attack: each is a signature that the event loop of the hub checks."""
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
         scene = Scene(world, tasks)
-        await scene.register()
-        scene.commands._now = lambda: scene.rig.now
-        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
-        handlers = scene.commands.handlers(tunnel)
+        tunnel, handlers = await scene.timed_node()
         outcomes = [await _outcome(handlers[verb](scene.worst(verb))) for _ in range(20)]
         taken = outcomes.index(Code.OVERLOADED)
         assert TOKENS_BURST - 1 <= taken <= TOKENS_BURST
@@ -268,10 +273,7 @@ async def test_an_agent_whose_changes_are_always_refused_still_comes_to_say_its_
     """As it goes on: the changes, then the whole token, every five seconds."""
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
         scene = Scene(world, tasks)
-        await scene.register()
-        scene.commands._now = lambda: scene.rig.now
-        tunnel = scene.tunnel(scene.node(scene.a, "node-1"))
-        handlers = scene.commands.handlers(tunnel)
+        tunnel, handlers = await scene.timed_node()
         wrong = RenewToken(at=(70,), texts=("AAAA",), signature="x")  # of another token than the hub took last
         foreign = PresentToken(token=scene.b.token(world.clock.now).decode())  # its key is not registered yet
         whole = []

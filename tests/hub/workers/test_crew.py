@@ -102,6 +102,18 @@ class Rig:
         one, two = self.started
         return one, two
 
+    async def held_at(self, worker: Played, question: Question) -> Played:
+        """The one that takes the place of `worker`, loaded, and keeping this question without an answer."""
+        count = len(self.started)
+        worker.kill()
+        await until(lambda: len(self.started) > count)
+        new = self.started[count]
+        new.hold = asyncio.Event()
+        new.hello()
+        new.channel.tell(messages.Loaded())
+        await until(lambda: question in new.questions)
+        return new
+
 
 class NoStore:
     """Asked by nobody here."""
@@ -231,13 +243,7 @@ async def test_a_worker_that_does_not_get_it_is_killed_and_the_change_answered(
 async def test_a_new_worker_serves_only_with_everything_that_was_answered(rig: Rig) -> None:
     _, two = await rig.serving()
     await rig.crew.reached(7)
-    two.kill()
-    await until(lambda: len(rig.started) == 3)
-    new = rig.started[2]
-    new.hold = asyncio.Event()
-    new.hello()
-    new.channel.tell(messages.Loaded())
-    await until(lambda: messages.Reached(7) in new.questions)
+    new = await rig.held_at(two, messages.Reached(7))
     await rig.crew.reached(9)  # not waited for: it does not serve
     assert not new.heard(messages.Serve)
     new.hold.set()
@@ -275,13 +281,7 @@ async def test_one_that_hangs_when_it_is_to_be_let_in_is_killed_too(rig: Rig, mo
     _, two = await rig.serving()
     await rig.crew.reached(7)
     monkeypatch.setattr(crews, "PULSE_S", 0.0)
-    two.kill()
-    await until(lambda: len(rig.started) == 3)
-    new = rig.started[2]
-    new.hold = asyncio.Event()
-    new.hello()
-    new.channel.tell(messages.Loaded())
-    await until(lambda: messages.Reached(7) in new.questions)
+    new = await rig.held_at(two, messages.Reached(7))
     assert new.returncode is None
     monkeypatch.setattr(crews, "START_S", 0.0)
     await until(lambda: new.returncode)
