@@ -158,7 +158,10 @@ class Hop:
         body = b"\x01" if settled is not None else b"\x00"
         if body not in self._asked:
             self._asked.add(body)
-            self._live_link().send_message(PROBE, body, droppable=False)
+            try:
+                self._live_link().send_message(PROBE, body, droppable=False)
+            except wire.SessionLost:
+                self._settle(is_alive=False)
 
     # -- for the registry
 
@@ -177,13 +180,20 @@ class Hop:
     # -- internals
 
     def _live_link(self) -> Link:
+        """Raises SessionLost when no way can be made: the request goes elsewhere, nothing was sent."""
         link = self._link
         if link is None or not link.is_open:
             link = self._link = self._dial()
         return link
 
     def _dial(self) -> Link:
-        ours, theirs = pair()
+        """Raises SessionLost."""
+        try:
+            ours, theirs = pair()
+        except OSError as error:  # no descriptors are left
+            reason = error.strerror or type(error).__name__
+            logger.warning("no way to another worker", extra={"hop": self.name, "error": reason})
+            raise wire.SessionLost(f"no way to the worker that has the tunnel: {reason}") from error
         session = Session(Role.HUB, negotiated(self._limits), self._limits, budget=self._budget)
         link = Link(
             session,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -92,6 +93,25 @@ async def test_a_hop_that_breaks_says_nothing_of_the_tunnel(rig: Rig) -> None:
     await rig.host.aclose()
     await until(lambda: owner.told)
     assert rig.remote.is_open
+
+
+async def test_without_descriptors_a_request_goes_elsewhere_and_a_sign_of_life_is_not_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(hops, "pair", full)
+    with pytest.raises(wire.SessionLost, match="Too many open files"):
+        await rig.asked()
+    heard: list[bool] = []
+    rig.hop.probe(heard.append)
+    rig.hop.probe()
+    assert heard == [False]
+    assert rig.hop.unanswered_ping_at is None
+    monkeypatch.undo()
+    await rig.asked()
+    assert rig.pairs == 1
 
 
 async def test_an_idle_hop_is_closed_and_opened_again(rig: Rig) -> None:
