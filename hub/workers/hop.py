@@ -191,9 +191,8 @@ class Hop:
         try:
             ours, theirs = pair()
         except OSError as error:  # no descriptors are left
-            reason = error.strerror or type(error).__name__
-            logger.warning("no way to another worker", extra={"hop": self.name, "error": reason})
-            raise wire.SessionLost(f"no way to the worker that has the tunnel: {reason}") from error
+            logger.warning("no way to another worker", extra={"hop": self.name, "reason": error.strerror})
+            raise wire.SessionLost(f"no way to the worker that has the tunnel: {error.strerror}") from error
         session = Session(Role.HUB, negotiated(self._limits), self._limits, budget=self._budget)
         link = Link(
             session,

@@ -103,7 +103,7 @@ async def test_without_descriptors_a_request_goes_elsewhere_and_a_sign_of_life_i
 
     monkeypatch.setattr(hops, "pair", full)
     with pytest.raises(wire.SessionLost, match="Too many open files"):
-        await rig.asked()
+        rig.ask()
     heard: list[bool] = []
     rig.hop.probe(heard.append)
     rig.hop.probe()
