@@ -17,7 +17,7 @@ from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.edge.response import CHUNKED_END, chunk_head, error_response
-from hub.proxy import replay
+from hub.proxy import halfclosed, replay
 from hub.proxy.answer import REDIRECTS, BadAnswer, Body, RedirectedUpgrade, answer_head, last_chunk, switching_head
 from hub.proxy.classify import Kind
 from hub.proxy.compressed import CompressedBody
@@ -155,15 +155,16 @@ class Exchange:
         self.is_request_complete = self._has_ended_input = True
         if self.stream is not None:
             self.stream.end()
-        self.relay.linger(self)
+        halfclosed.cut_soon(self.cut)
 
     def gone(self) -> None:
-        self.relay.left(self)
         stream = self.stream
-        if self.is_opaque and self._has_ended_input and stream is not None and not stream.is_closed:
+        if not (self.is_opaque and self._has_ended_input):
+            self.relay.left(self)
+        elif stream is not None and not stream.is_closed:
             # Its last bytes and its end are still queued, and a RESET would overtake them: they get a moment.
             self.stream = None
-            self.relay.linger_on(stream)
+            halfclosed.break_off_soon(stream, functools.partial(self.relay.left, self))
         self._release(Code.CANCELLED, "client gone")
         self._end("client-gone")
 

@@ -37,7 +37,6 @@ from hub.proxy.upgrade import UpgradeExchange
 from hub.route import Asked, Decision, Route
 from proto import errors as wire
 from proto.aio import tasks
-from proto.aio.linkstream import LinkStream
 from proto.compression import PLAINLY, Histories
 from proto.directlog import DirectLog
 from proto.errors import Code
@@ -48,9 +47,6 @@ logger = logging.getLogger(__name__)
 
 CLIENT_GONE: Final = 499
 """Status in metrics and log for a request whose client left before the answer (nginx's convention); never sent."""
-
-HALF_CLOSED_S: Final = 1.0
-"""An upgraded connection that one side has ended is closed after this (D7)."""
 
 _HTTP: Final = StreamKind.HTTP
 FORBIDDEN: Final = "there is no such cluster or you may not use it"
@@ -255,17 +251,9 @@ class Relay:
         """The exchange holds so many bytes that no session counts; 0: none any more."""
         self._unread.charge(exchange, size)
 
-    def linger_on(self, stream: LinkStream) -> None:
-        """An upgraded connection is gone, but what it sent last is still leaving: break the stream off later."""
-        asyncio.get_running_loop().call_later(HALF_CLOSED_S, stream.reset, Code.CANCELLED, "client gone")
-
     def asked_whole(self, exchange: Exchange) -> None:
         """The request's body has been read whole."""
         self._silence.whole(exchange)
-
-    def linger(self, exchange: Exchange) -> None:
-        """The client has ended its half of an upgraded connection."""
-        asyncio.get_running_loop().call_later(HALF_CLOSED_S, exchange.cut)
 
     def ended(self, exchange: Exchange) -> None:
         """The books for an exchange; called once for each."""
