@@ -31,6 +31,7 @@ from agent.uplink.session import Identity, Opener
 from agent.uplink.trust import HubTrust
 from proto import logs
 from proto.aio import loop as event_loop
+from proto.aio.busypoll import BusyPoll, share_here
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA
@@ -102,10 +103,19 @@ async def _serve_until(
     policy = Policy(settings.policy_file)
     addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
     access = replace(access, addresses=addresses)
-    pool = Pool(access.endpoint, access.trust, PoolLimits(), owner=group, counts=counts, addresses=addresses)
+    busy_poll = BusyPoll(share_here(settings.busy_poll_share), spent=counts.stayed_awake)
+    pool = Pool(
+        access.endpoint,
+        access.trust,
+        PoolLimits(),
+        owner=group,
+        counts=counts,
+        addresses=addresses,
+        leg=busy_poll.leg(),
+    )
     histories = Histories(settings.compression_bytes)
     context = RelayContext(access.endpoint, pool, access.credential, policy, counts, histories)
-    uplink = _uplink(settings, instance, access, context, shutdown_with, addresses)
+    uplink = _uplink(settings, instance, access, context, shutdown_with, addresses, busy_poll)
     if settings.fallback_lease:
         from agent.fallback import labels  # it brings the Kubernetes client with it
 
@@ -135,6 +145,7 @@ def _uplink(
     context: RelayContext,
     shutdown_with: contextlib.AsyncExitStack,
     addresses: Addresses,
+    busy_poll: BusyPoll,
 ) -> Uplink:
     trust = HubTrust(settings.hub, store=proof.ca_store(settings, access, shutdown_with))
     credential, duties = proof.choose(settings, access, shutdown_with)
@@ -154,7 +165,15 @@ def _uplink(
         facts=NodeView(settings.host_ip, is_control_plane).facts if settings.mode == "node" else NodeFacts,
     )
     admission = Admission(context, serves=settings.serves)
-    return Uplink(opener, credential, admission, context.counts, duties=duties, commands={LEARN_CA: trust.learn})
+    return Uplink(
+        opener,
+        credential,
+        admission,
+        context.counts,
+        duties=duties,
+        commands={LEARN_CA: trust.learn},
+        busy_poll=busy_poll,
+    )
 
 
 @contextlib.contextmanager

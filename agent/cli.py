@@ -23,6 +23,7 @@ from agent.config import (
     Settings,
 )
 from agent.errors import ConfigError
+from proto.aio import busypoll
 from proto.pins import PinError, parse_pin
 from proto.versions import PRODUCT_VERSION
 
@@ -78,6 +79,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "--compression-bytes",
         "BYTES",
         f"memory for compressing answers on the tunnel, 16 KiB each (default {COMPRESSION_BYTES}, 0: off)",
+    ),
+    (
+        "--busy-poll-share",
+        "SHARE",
+        f"share of a core, 0 to 1, for staying awake for answers about to come (default {busypoll.SHARE:g}, 0: never)",
     ),
     (
         "--drain-grace",
@@ -185,6 +191,7 @@ def _settings(values: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         host_ip=_address(given, "--host-ip"),
         policy_file=_path(given, "--policy-file"),
         compression_bytes=_bytes(given, "--compression-bytes", COMPRESSION_BYTES),
+        busy_poll_share=_share(given, "--busy-poll-share", busypoll.SHARE),
         drain_grace=_seconds(given, "--drain-grace", DRAIN_GRACE, DRAIN_GRACE_MAX),
         serve=ServeSettings(
             health_listen=given.get("--health-listen", HEALTH_LISTEN),
@@ -270,6 +277,13 @@ def _bytes(given: Mapping[str, str], flag: str, default: int) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text):
         raise ConfigError(f"{flag} {text!r}: give a number of bytes, 0 or more")
     return int(text)
+
+
+def _share(given: Mapping[str, str], flag: str, default: float) -> float:
+    text = given.get(flag, f"{default:g}")
+    if not re.fullmatch(r"(0|1|0?\.[0-9]{1,3}|1\.0{1,3})", text):
+        raise ConfigError(f"{flag} {text!r}: give a share, 0 to 1")
+    return float(text)
 
 
 def _seconds(given: Mapping[str, str], flag: str, default: float, most: float) -> float:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
+from proto.aio import busypoll
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds `token` and `ca.crt`."""
@@ -183,6 +184,8 @@ class Settings:
     """TOML: `users` and `groups` that need not begin with `riata:`."""
     compression_bytes: int = COMPRESSION_BYTES
     """Memory for compressing answers on the tunnel; what finds no room goes uncompressed. 0 = off."""
+    busy_poll_share: float = busypoll.SHARE
+    """Share of a core that may be spent on staying awake for answers that are about to come. 0 = never."""
     drain_grace: float = DRAIN_GRACE
     """Seconds that requests under way get after SIGTERM; what lives longer (exec, logs -f) is cut then. Watches are
     ended by the hub between two events."""

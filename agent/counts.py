@@ -38,6 +38,7 @@ class Counts:
         self.rtt_counts = [0] * (len(RTT_BUCKETS) + 1)
         self.rtt_sum = 0.0
         self.stalled_seconds = 0.0
+        self.busy_poll_seconds = 0.0
         self.leads_fallback = False
         self.fallback_nodes = 0
         self.fallback_changes: collections.Counter[str] = collections.Counter()
@@ -53,6 +54,10 @@ class Counts:
     def refused(self, reason: str) -> None:
         """The policy refused a request, or the session a frame; `reason` is from a closed set."""
         self.by_refusal[reason] += 1
+
+    def stayed_awake(self, seconds: float) -> None:
+        """The loop waited for an answer without sleeping."""
+        self.busy_poll_seconds += seconds
 
     # LinkObserver
 

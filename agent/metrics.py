@@ -69,6 +69,9 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "riata_agent_window_stalled_seconds", "Time streams waited for credit", counts.stalled_seconds
         )
+        yield CounterMetricFamily(
+            "riata_agent_busy_poll_seconds", "CPU time spent awake for answers about to come", counts.busy_poll_seconds
+        )
         yield _rtt(counts)
 
     def _relay(self) -> Iterator[Metric]:

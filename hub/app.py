@@ -46,6 +46,7 @@ from hub.tunnel.cleanups import Cleaner
 from hub.tunnel.registry import Registry
 from hub.upkeep import make_retention, purge, tidy
 from proto import logs, pins
+from proto.aio.busypoll import BusyPoll, share_here
 from proto.aio.link import Link
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
@@ -147,6 +148,7 @@ class Hub:
         )
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
         self._histories = Histories(settings.compression_bytes)
+        self._busy_poll = BusyPoll(share_here(settings.busy_poll_share), spent=self._metrics.busy_poll_seconds.inc)
         self._relay = self._make_relay()
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
@@ -263,6 +265,7 @@ class Hub:
             budget=self._budget,
             histories=self._histories,
             direct_log=logs.direct(),
+            clients=self._busy_poll.leg(),
         )
 
     def _make_revocation(self) -> Revocation:
@@ -301,6 +304,7 @@ class Hub:
             limits=self._settings.tunnel,
             budget=self._budget,
             compresses=self._histories.is_on,
+            busy_poll=self._busy_poll,
             on_drain=self._agent_drains,
             commands=self._commands.handlers,
         )

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
 from agent.relay.tcpinfo import on_the_way
+from proto.aio.busypoll import Leg, never
 from proto.aio.gone import GONE
 from proto.aio.transport import reset_on_close
 from proto.errors import Code
@@ -89,6 +90,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         "_has_written",
         "_is_end_announced",
         "_is_paused",
+        "_leg",
         "_owner",
         "_reader",
         "_transport",
@@ -99,8 +101,9 @@ class KubeConnection(asyncio.BufferedProtocol):
         "served",
     )
 
-    def __init__(self, owner: ConnectionOwner) -> None:
+    def __init__(self, owner: ConnectionOwner, leg: Leg | None = None) -> None:
         self._owner = owner
+        self._leg = leg or never()
         self._reader = ResponseReader()
         self._transport: asyncio.Transport
         self._user: ConnectionUser | None = None
@@ -129,11 +132,13 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._reader.start(user, head_only=head_only, upgrade=upgrade)
         self._has_written = True
         self._transport.write(request)
+        self._leg.sent(len(request))
 
     def write(self, data: bytes) -> None:
         """More of the request, or opaque bytes behind a 101."""
         self._has_written = True
         self._transport.write(data)
+        self._leg.sent(len(data))
 
     def pause_reading(self) -> None:
         """The hub's stream is full."""
@@ -191,6 +196,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._leg.arrived(nbytes)
         user = self._user
         data = bytes(_buffer[:nbytes])
         reader = self._reader

@@ -13,6 +13,7 @@ from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import LOOKED_AT_S, KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
 from proto.aio import tasks
+from proto.aio.busypoll import Leg, never
 from proto.errors import Code
 
 logger = logging.getLogger(__name__)
@@ -75,11 +76,14 @@ class Pool:
         owner: tasks.TaskGroup,
         counts: DialCounts,
         addresses: Addresses | None = None,
+        leg: Leg | None = None,
     ) -> None:
-        """`addresses`: where to dial; the endpoint's own address when None."""
+        """`addresses`: where to dial; the endpoint's own address when None. `leg`: whether the loop stays awake for the
+        API server's answers."""
         self._endpoint = endpoint
         self._addresses = addresses or Addresses(endpoint, None, clock=time.monotonic)
         self._trust = trust
+        self._leg = leg or never()
         self._limits = limits
         self._tasks = owner
         self._counts = counts
@@ -240,7 +244,7 @@ class Pool:
         """Whichever address it is, the certificate is for the same name."""
         host, port = address
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: KubeConnection(self),
+            lambda: KubeConnection(self, self._leg),
             host,
             port,
             ssl=context,

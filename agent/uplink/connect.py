@@ -18,6 +18,7 @@ from agent.relay.admission import Admission, SessionStreams
 from agent.uplink.credentials import HubCredential, Proven
 from agent.uplink.diagnose import ConnectFailed, Diagnosis
 from agent.uplink.session import Opened, Opener
+from proto.aio.busypoll import BusyPoll
 from proto.aio.commands import CommandServer, Handler
 from proto.aio.link import EndReason, Link
 from proto.aio.tasks import TaskGroup
@@ -66,6 +67,7 @@ class Uplink:
         jitter: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         self.state = UplinkState()
         self._opener = opener
@@ -78,6 +80,7 @@ class Uplink:
         self._backoff = Backoff(self._random.random)
         self._clock = clock
         self._sleep = sleep
+        self._busy_poll = busy_poll
         self._links: list[Link] = []
         self._logged: tuple[Diagnosis, float] | None = None
 
@@ -162,6 +165,7 @@ class Uplink:
             name=opened.welcome.session_id,
             observer=self._counts,
             on_drain=lambda event: None if drains.done() else drains.set_result(event),
+            leg=None if self._busy_poll is None else self._busy_poll.leg(),
         )
         started_at = self._clock()
         self._begin(link, opened)

@@ -37,6 +37,7 @@ from hub.proxy.upgrade import UpgradeExchange
 from hub.route import Asked, Decision, Route
 from proto import errors as wire
 from proto.aio import tasks
+from proto.aio.busypoll import Leg, never
 from proto.compression import PLAINLY, Histories
 from proto.directlog import DirectLog
 from proto.errors import Code
@@ -83,6 +84,7 @@ class Relay:
         histories: Histories | None = None,
         now: Callable[[], float] = time.monotonic,
         direct_log: DirectLog | None = None,
+        clients: Leg | None = None,
     ) -> None:
         self.metrics = metrics
         self.limits = limits or ProxyLimits()
@@ -90,6 +92,7 @@ class Relay:
         self._authorizer = authorizer
         self._routes = routes
         self._now = now
+        self._clients = clients or never()
         self._in_flight = InFlight(self.limits)
         self._impatience = Impatience(self.limits)
         self._log = AccessLog(now, self.limits.malformed_lines_per_s, direct_log)
@@ -126,6 +129,7 @@ class Relay:
     def begin(self, front: Front, request: Request) -> Exchange | None:
         exchange = (UpgradeExchange if request.upgrade else Exchange)(self, front, request, self._new_id())
         self._live[exchange] = None
+        self._clients.arrived(0)
         try:
             self._admit(exchange)
             self._open(exchange)
@@ -258,6 +262,7 @@ class Relay:
     def ended(self, exchange: Exchange) -> None:
         """The books for an exchange; called once for each."""
         self._live.pop(exchange, None)
+        self._clients.sent(exchange.bytes_out)
         self._silence.settled(exchange)
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:

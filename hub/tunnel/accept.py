@@ -30,6 +30,7 @@ from hub.tunnel.registry import Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import switching
 from proto import errors as wire
 from proto import facts
+from proto.aio.busypoll import BusyPoll
 from proto.aio.commands import CommandServer, Handler
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
@@ -85,8 +86,10 @@ class TunnelEndpoint:
         wall: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         unauthenticated_max: int = UNAUTHENTICATED_MAX,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         self._hub_id = hub_id
+        self._busy_poll = busy_poll
         self._authenticator = authenticator
         self._registry = registry
         self._metrics = metrics
@@ -245,6 +248,7 @@ class TunnelEndpoint:
             on_end=lambda: self._registry.remove(tunnel),
             name=name,
             observer=self._observer,
+            leg=None if self._busy_poll is None else self._busy_poll.leg(),
         )
         tunnel = Tunnel(
             identity=identity,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proto import events, frames, websocket
+from proto.aio.busypoll import Leg, never
 from proto.aio.delivery import Delivery, OnOpen
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import LinkObserver, StreamOwner
@@ -52,10 +53,11 @@ class Link:
         on_message: Callable[[int, bytes], None] | None = None,
         on_end: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        leg: Leg | None = None,
     ) -> None:
         """`clock` runs like the loop's own; it is read directly because uvloop's is coarse (1 ms, once a turn).
         `on_end`: the session has ended, and its streams; `run` returns when the goodbye is said, which may take
-        GOODBYE_S."""
+        GOODBYE_S. `leg`: whether the loop stays awake for the peer's answers; it does not when None."""
         self.session = session
         self.name = name
         self.clock = clock
@@ -70,6 +72,7 @@ class Link:
         )
         self._observer = observer
         self._on_end = on_end
+        self._leg = leg or never()
         self._loop: asyncio.AbstractEventLoop | None = None
         """Set while `run` drives it."""
         self._is_flush_due = False
@@ -266,6 +269,7 @@ class Link:
             if self._observer is not None:
                 self._observer.late(reason.code, frames.count(message))
             return
+        self._leg.arrived(len(message))
         try:
             session.receive(message, self.clock())
         except Exception:
@@ -296,6 +300,7 @@ class Link:
                 message = session.outbox(self.clock())
                 if message:
                     transport.write(message)
+                    self._leg.sent(len(message))
                     if transport.is_writable:
                         session.written()
         except Exception:

@@ -43,6 +43,7 @@ def test_every_flag_is_an_environment_variable_and_flags_win():
         "RIATA_AGENT_KUBE_TOKEN_FILE": "/d",
         "RIATA_AGENT_POLICY_FILE": "/e",
         "RIATA_AGENT_COMPRESSION_BYTES": "0",
+        "RIATA_AGENT_BUSY_POLL_SHARE": "0.5",
         "RIATA_AGENT_HEALTH_LISTEN": "",
         "RIATA_AGENT_METRICS_LISTEN": "[::]:0",
         "RIATA_AGENT_READY_FILE": "/f",
@@ -55,6 +56,7 @@ def test_every_flag_is_an_environment_variable_and_flags_win():
     assert (str(result.hub.ca_file), str(result.hub.token_file)) == ("/a", "/b")
     assert (result.kube.url, str(result.kube.ca_file), str(result.kube.token_file)) == ("https://kube.test", "/c", "/d")
     assert result.compression_bytes == 0
+    assert result.busy_poll_share == 0.5
     assert (str(result.policy_file), str(result.serve.ready_file)) == ("/e", "/f")
     assert (result.serve.health_listen, result.serve.metrics_listen) == ("", "[::]:0")
     assert (result.log.format, result.log.level) == ("console", "debug")
@@ -169,6 +171,15 @@ def test_no_flag_takes_a_secret():
     assert "password" not in words
     for flag, _, _ in cli.FLAGS:
         assert "token" not in flag or flag.endswith("-file")
+
+
+def test_a_share_of_a_core_is_between_none_and_all_of_it():
+    assert settings(*HUB, **POD).busy_poll_share == 0.25
+    assert settings(*HUB, "--busy-poll-share", "0", **POD).busy_poll_share == 0.0
+    assert settings(*HUB, "--busy-poll-share", "1", **POD).busy_poll_share == 1.0
+    for wrong in ("-0.1", "1.1", "25%", "", "nan", "1e-3"):
+        with pytest.raises(ConfigError, match="--busy-poll-share"):
+            settings(*HUB, "--busy-poll-share", wrong, **POD)
 
 
 def test_compression_is_on_unless_told_otherwise_and_bounded():

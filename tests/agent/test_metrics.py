@@ -42,11 +42,13 @@ def test_everything_is_counted():
     counts.opened(StreamKind.HTTP, StreamClass.NORMAL)
     counts.closed(StreamKind.HTTP, StreamClass.NORMAL)
     counts.open_latency(StreamKind.HTTP, 0.1)
+    counts.stayed_awake(0.25)
     counts.compressed_plain_bytes, counts.compressed_wire_bytes = 1000, 90
     values = scrape(counts)
     expected = {
         ("riata_agent_connected",): 1,
         ("riata_agent_sessions_total",): 3,
+        ("riata_agent_busy_poll_seconds_total",): 0.25,
         ("riata_agent_requests_total",): 3,
         ("riata_agent_exchanges",): 2,
         ("riata_agent_upgraded_exchanges",): 1,

@@ -70,6 +70,8 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({}, {"RIATA_HUB_EDGE_IDLE_TIMEOUT_S": "nan"}, "", "finite number above 0"),
         ({}, {}, "[edge]\nidle_timeout_s = inf", "finite number above 0"),
         ({}, {"RIATA_HUB_DRAIN_GRACE_S": "-1"}, "", "finite number above 0"),
+        ({}, {"RIATA_HUB_BUSY_POLL_SHARE": "-0.1"}, "", "finite number above 0"),
+        ({}, {"RIATA_HUB_BUSY_POLL_SHARE": "25"}, "", "a share of a core, 0 to 1"),
         ({"public_url": "https://hüb"}, {}, "", "ASCII"),
         ({"listen": ()}, {}, "", "at least one"),
         ({"listen": ("8443",)}, {}, "", "no HOST:PORT"),

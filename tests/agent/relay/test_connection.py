@@ -15,6 +15,7 @@ from proto.aio import loop
 from tests.agent.apiserver import Pki, api_server
 from tests.agent.relay.stream import FakeTransport
 from tests.agent.waiting import until
+from tests.harness.heard import Heard
 
 loop.run(asyncio.sleep(0))  # libuv's signal pipe, made by the first loop, lives as long as the process: no leak
 
@@ -60,6 +61,28 @@ class Owner:
 
     def on_lost(self, connection):
         self.lost.append(connection)
+
+
+def test_its_leg_hears_what_is_asked_and_what_is_answered(tmp_path):
+    async def script(head, reader, writer):
+        writer.write(SWITCH)
+        await writer.drain()
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+    async def scene():
+        pki, owner, user, leg = Pki(tmp_path), Owner(), User(), Heard()
+        async with api_server(pki, script) as (_, port):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: KubeConnection(owner, leg), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
+            )
+            connection.begin(user, b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade="SPDY/3.1")
+            await until(lambda: user.status)
+            connection.write(b"hello")
+            await until(lambda: owner.lost)
+        return leg.log
+
+    assert loop.run(scene()) == [("sent", 18), ("arrived", len(SWITCH)), ("sent", 5)]
 
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"

@@ -17,11 +17,13 @@ from hub.proxy.exchange import Exchange
 from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Authorizer, Relay, Routes
 from proto import errors as wire
+from proto.aio.busypoll import Leg
 from proto.aio.link import Link
 from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import HttpHead, StreamClass
 from proto.window import CROWDED_BYTES, Budget
+from tests.harness.heard import Heard
 from tests.harness.records import captured
 from tests.hub.proxy.fakes import FakeFront, FakeLink, FakeRoutes, request
 
@@ -37,6 +39,7 @@ class World:
         limits: ProxyLimits | None = None,
         budget: Budget | None = None,
         histories: Histories | None = None,
+        clients: Leg | None = None,
     ) -> None:
         self.now = 1000.0
         self.routes = FakeRoutes(*links)
@@ -51,6 +54,7 @@ class World:
             limits=limits,
             budget=budget,
             histories=histories,
+            clients=clients,
         )
 
     def authenticate(self, bearer: Bearer) -> Principal:
@@ -301,6 +305,12 @@ def test_who_leaves_too_many_requests_is_told_to_wait() -> None:
     assert b"retry-after: " in front.written
     world.now += 1.0
     finish(world.begin()[1])
+
+
+def test_the_clients_leg_hears_of_requests_and_answers() -> None:
+    clients = Heard()
+    finish(World(FakeLink(), clients=clients).begin()[1])
+    assert clients.log == [("arrived", 0), ("sent", 2)]
 
 
 def test_a_cut_mutation_that_may_have_arrived_is_not_called_undelivered() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Self
 
 from proto import messages
+from proto.aio.busypoll import Leg
 from proto.aio.link import EndReason, Link, LinkStream
 from proto.aio.owner import LinkObserver
 from proto.aio.tasks import TaskGroup
@@ -107,6 +108,7 @@ class Wire:
         limits: Limits | None = None,
         observer: LinkObserver | None = None,
         transports: tuple[PipeEnd, PipeEnd] | None = None,
+        leg: Leg | None = None,
     ) -> None:
         one, two = shake(limits, limits)
         self.ends = transports or pipe()
@@ -122,6 +124,7 @@ class Wire:
             observer=observer,
             on_drain=lambda event: self.drains.append(event.text),
             on_message=lambda topic, body: self.messages.append((topic, body)),
+            leg=leg,
         )
         self.agent = Link(Session(Role.AGENT, two, limits), self.ends[1], on_open=self._take, name="agent")
         self.group = TaskGroup("wire")

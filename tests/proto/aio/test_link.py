@@ -14,6 +14,7 @@ from proto.limits import Limits
 from proto.messages import StreamClass, StreamKind
 from proto.session import Role, Session
 from proto.window import Budget
+from tests.harness.heard import Heard
 from tests.proto.aio.fakes import GET, OK, POST, Counts, Owner, Wire, handle, tapped
 from tests.proto.pair import shake
 
@@ -46,6 +47,23 @@ async def test_frames_of_one_turn_leave_in_one_message() -> None:
         await wire.rest()
         assert [len(frames.split(message)) for message in sent] == [20]
         assert len(wire.taken) == 20
+
+
+async def test_its_leg_hears_of_each_message_both_ways() -> None:
+    sent: list[bytes] = []
+    received: list[bytes] = []
+    one, two = pipe()
+    leg = Heard()
+    async with Wire(transports=(tapped(one, sent.append), tapped(two, received.append)), leg=leg) as wire:
+        for log in (sent, received, leg.log):
+            log.clear()  # type: ignore[attr-defined]
+        wire.open()
+        await wire.rest()
+        handle(wire.taken[0]).head(OK)
+        await wire.rest()
+        assert [size for what, size in leg.log if what == "sent"] == [len(message) for message in sent]
+        assert [size for what, size in leg.log if what == "arrived"] == [len(message) for message in received]
+        assert leg.log[0] == ("sent", len(sent[0]))
 
 
 async def test_one_message_leaves_in_a_turn_of_the_loop() -> None:
