@@ -60,7 +60,7 @@ class BusyPoll:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """`share` of a core, 0.0: never. `spent` hears of seconds that were spent awake for nothing else. `rest` yields
-        the core; `call_soon` is the running loop's when None."""
+        the core; `call_soon` is that of the loop in which it is first needed when None."""
         self.clock = clock
         self.is_on = share > 0.0
         self._share = share
@@ -107,10 +107,9 @@ class BusyPoll:
 
     def _again(self) -> None:
         self._is_idle = True
-        if self._call_soon is None:
-            asyncio.get_running_loop().call_soon(self._turn)
-        else:
-            self._call_soon(self._turn)
+        if self._call_soon is None:  # kept: on Python 3.11 to ask for the loop is a system call
+            self._call_soon = asyncio.get_running_loop().call_soon
+        self._call_soon(self._turn)
 
     def _turn(self) -> None:
         now = self.clock()
