@@ -33,11 +33,17 @@ class Bucket:
         self.level = max(self.level - 1.0, -self.burst - 1.0)
         return self.level >= 0.0
 
-    def spend(self, now: float) -> None:
-        """Take one token if it is there; owe nothing otherwise."""
+    def spend(self, now: float) -> bool:
+        """Take one token if it is there, and tell whether it was; owe nothing otherwise."""
         self._refill(now)
-        if self.level >= 1.0:
-            self.level -= 1.0
+        if self.level < 1.0:
+            return False
+        self.level -= 1.0
+        return True
+
+    def give_back(self) -> None:
+        """Undo a `spend` that took one."""
+        self.level = min(self.level + 1.0, self.burst)
 
     def is_empty(self, now: float) -> bool:
         """Tell whether the next `take` would be refused."""

@@ -155,7 +155,7 @@ class Exchange:
         self.is_request_complete = self._has_ended_input = True
         if self.stream is not None:
             self.stream.end()
-        halfclosed.cut_soon(self.cut)
+        halfclosed.cut_soon(self)
 
     def gone(self) -> None:
         stream = self.stream
@@ -164,7 +164,7 @@ class Exchange:
         elif stream is not None and not stream.is_closed:
             # Its last bytes and its end are still queued, and a RESET would overtake them: they get a moment.
             self.stream = None
-            halfclosed.break_off_soon(stream, functools.partial(self.relay.left, self))
+            halfclosed.break_off_soon(self, stream)
         self._release(Code.CANCELLED, "client gone")
         self._end("client-gone")
 

@@ -115,12 +115,18 @@ class Impatience:
         if bucket is not None and bucket.is_empty(now):
             raise errors.TooManyRequests("too many of your requests are given up before their end")
 
-    def left(self, user: str, now: float) -> None:
-        """A client left before its answer was whole."""
+    def left(self, user: str, now: float) -> bool:
+        """A client left before its answer was whole. False: the allowance was used up already, and owes nothing."""
         bucket = self._buckets.get(user)
         if bucket is None:
             bucket = self._buckets[user] = Bucket(self._limits.cancelled_burst, self._limits.cancelled_per_s)
-        bucket.spend(now)
+        return bucket.spend(now)
+
+    def stayed(self, user: str) -> None:
+        """It had not: once for a `left` that was True."""
+        bucket = self._buckets.get(user)
+        if bucket is not None:
+            bucket.give_back()
 
     def forget(self, now: float) -> None:
         """Drop the users whose allowance is whole again; called now and then."""

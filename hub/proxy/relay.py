@@ -246,10 +246,13 @@ class Relay:
         self._silence.settled(exchange)
         exchange.first_byte_at = self._now()
 
-    def left(self, exchange: Exchange) -> None:
-        """The client has gone before its answer was whole."""
-        if exchange.is_admitted:
-            self._impatience.left(exchange.user, self._now())
+    def left(self, exchange: Exchange) -> bool:
+        """The client has gone before its answer was whole. Whether that counts against its user."""
+        return exchange.is_admitted and self._impatience.left(exchange.user, self._now())
+
+    def not_left(self, exchange: Exchange) -> None:
+        """What counted as `left` had come to its end after all."""
+        self._impatience.stayed(exchange.user)
 
     def charge(self, exchange: Exchange, size: int) -> None:
         """The exchange holds so many bytes that no session counts; 0: none any more."""
@@ -262,12 +265,13 @@ class Relay:
     def ended(self, exchange: Exchange) -> None:
         """The books for an exchange; called once for each."""
         self._live.pop(exchange, None)
-        self._clients.sent(exchange.bytes_out)
         self._silence.settled(exchange)
         kind, request = exchange.kind, exchange.request
         if exchange.is_admitted:
             self._leave(exchange)
         code = exchange.code or CLIENT_GONE
+        if code != CLIENT_GONE:
+            self._clients.sent(exchange.bytes_out)
         seconds = max(self._now() - request.received_at, 0.0)
         self.metrics.answered(
             exchange.cluster if exchange.cluster_uid else "", kind.verb, code, None if kind.is_long_running else seconds

@@ -88,10 +88,12 @@ class FakeStream:
         """What is still to come of the answer is here already."""
         self.window = 256 * 1024
         self.owner: StreamOwner | None = None
+        self.is_over = False
+        """Both halves have ended."""
 
     @property
     def is_closed(self) -> bool:
-        return self.code is not None
+        return self.is_over or self.code is not None
 
     def send(self, data: bytes, *, end: bool = False) -> bool:
         self.sent += data

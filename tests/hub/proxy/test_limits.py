@@ -68,6 +68,20 @@ def test_the_defaults_leave_room_for_short_requests() -> None:
     assert limits.long_per_cluster + limits.per_cluster <= Limits().streams
 
 
+def test_who_had_not_left_gets_back_what_it_counted() -> None:
+    impatience = Impatience(ProxyLimits(cancelled_burst=1, cancelled_per_s=1e-9))
+    assert impatience.left("a", 0.0)
+    assert not impatience.left("a", 0.0)
+    with pytest.raises(errors.TooManyRequests):
+        impatience.check("a", 0.0)
+    impatience.stayed("a")
+    impatience.check("a", 0.0)
+    impatience.stayed("a")  # no more than there was
+    assert impatience.left("a", 0.0)
+    assert not impatience.left("a", 0.0)
+    impatience.stayed("b")
+
+
 def test_impatience_has_a_rate_and_is_forgotten() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
     impatience.check("a", 0.0)
