@@ -70,7 +70,7 @@ class AgentCollector(Collector):
             "riata_agent_window_stalled_seconds", "Time streams waited for credit", counts.stalled_seconds
         )
         yield CounterMetricFamily(
-            "riata_agent_busy_poll_seconds", "CPU time spent awake for answers about to come", counts.busy_poll_seconds
+            "riata_agent_busy_poll_seconds", "Time spent awake for answers about to come", counts.busy_poll_seconds
         )
         yield _rtt(counts)
 

@@ -148,7 +148,9 @@ class Hub:
         )
         self._budget = Budget(settings.buffer_bytes or buffer_budget())
         self._histories = Histories(settings.compression_bytes)
-        self._busy_poll = BusyPoll(share_here(settings.busy_poll_share), spent=self._metrics.busy_poll_seconds.inc)
+        self._busy_poll = BusyPoll(
+            share_here(settings.busy_poll_share, settings.workers), spent=self._metrics.busy_poll_seconds.inc
+        )
         self._relay = self._make_relay()
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()

@@ -132,7 +132,8 @@ class Settings:
     is asked for uncompressed. 0: agents compress nothing."""
     busy_poll_share: float = busypoll.SHARE
     """Share of a core (0 to 1) that each process may spend on staying awake for answers that are about to come, which
-    makes a lone small request a third faster. 0: never, as on one core or under a CPU limit below one."""
+    makes a lone small request up to two fifths faster. 0: never; nor where there is no core more than `workers`, or a
+    CPU limit below one core for each."""
     drain_delay_s: float = 0.0
     """After SIGTERM the hub goes on for this many seconds with /readyz failing, so that load balancers leave first."""
     drain_grace_s: float = 25.0

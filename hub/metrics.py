@@ -63,7 +63,7 @@ class Metrics:
         self.stalls = self._counter("window_stalls", "Times that a sender ran out of stream or session credit.", [])
         self.stalled_seconds = self._counter("window_stalled_seconds", "Time without credit.", [])
         self.busy_poll_seconds = self._series(
-            "busy_poll_seconds", "CPU time spent awake for answers about to come (busy_poll_share).", []
+            "busy_poll_seconds", "Time spent awake for answers about to come (busy_poll_share).", []
         ).cell()
         self._refusals = self._counter("refusals", "Requests refused by the hub itself.", ["reason"])
         self._tunnel_refusals = self._counter("tunnel_refusals", "Agents refused before a session.", ["reason"])

@@ -88,6 +88,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         "_acknowledged",
         "_acknowledged_at",
         "_has_written",
+        "_is_asking",
         "_is_end_announced",
         "_is_paused",
         "_leg",
@@ -104,6 +105,8 @@ class KubeConnection(asyncio.BufferedProtocol):
     def __init__(self, owner: ConnectionOwner, leg: Leg | None = None) -> None:
         self._owner = owner
         self._leg = leg or never()
+        self._is_asking = False
+        """It has written since it last read: events of a watch are no answers."""
         self._reader = ResponseReader()
         self._transport: asyncio.Transport
         self._user: ConnectionUser | None = None
@@ -132,12 +135,14 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._reader.start(user, head_only=head_only, upgrade=upgrade)
         self._has_written = True
         self._transport.write(request)
+        self._is_asking = True
         self._leg.sent(len(request))
 
     def write(self, data: bytes) -> None:
         """More of the request, or opaque bytes behind a 101."""
         self._has_written = True
         self._transport.write(data)
+        self._is_asking = True
         self._leg.sent(len(data))
 
     def pause_reading(self) -> None:
@@ -196,7 +201,9 @@ class KubeConnection(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._leg.arrived(nbytes)
+        if self._is_asking:
+            self._is_asking = False
+            self._leg.arrived(nbytes)
         user = self._user
         data = bytes(_buffer[:nbytes])
         reader = self._reader

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,14 @@ BURST_S: Final = 2.0
 """What may be spent at once."""
 SMALL_BYTES: Final = 16 * 1024
 """A larger message is part of a transfer, whose next piece comes as soon as its peer has a core for it."""
+TURN_MAX_S: Final = 50e-6
+"""A longer turn was not idle: it had other work, or other processes had the core."""
+SLICE_S: Final = 0.001
+"""Who has a yielded core for longer is no party to the answer: the scheduler's slices are some 3 ms."""
+OFF_LEAST_S: Final = 0.01
+"""For how long it keeps to sleeping then."""
+OFF_MOST_S: Final = 1.0
+"""… and in the end, when it happens again as soon as it stays awake again."""
 _HALF: Final = 0.5
 _WEIGHT: Final = 0.125
 """Of one answer in the chance of the next: six late ones in a row end it."""
@@ -30,21 +38,38 @@ _FIRST_TRY, _NEXT_TRY = 8, 32
 """Of so many messages whose answer is not expected in time, one is tried all the same: times change."""
 _TELL_S: Final = 0.1
 """What is spent without a pause is told so often."""
-_CGROUP: Final = Path("/sys/fs/cgroup")
-"""Of the container."""
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_OWN: Final = Path("/proc/self/cgroup")
+_V2: Final[tuple[str, ...]] = ("cpu.max",)
+_V1: Final[tuple[str, ...]] = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 
-def share_here(wish: float, *, cores: int | None = None, cgroup: Path = _CGROUP) -> float:
-    """`wish` where staying awake takes nothing from anybody who is needed, 0.0 elsewhere: with one core the answer
-    cannot come meanwhile, and under a limit below one core (cgroup v2, v1) the time is missed later."""
-    if not hasattr(os, "sched_yield") or (cores or len(os.sched_getaffinity(0))) < 2:
+def share_here(
+    wish: float, processes: int = 1, *, cores: int | None = None, cgroups: Path = _CGROUPS, own: Path = _OWN
+) -> float:
+    """`wish` where `processes` that stay awake take nothing from anybody who is needed, 0.0 elsewhere: without a core
+    more than they are the answer may not come meanwhile, and under a limit (cgroup v2, v1) below one core for each the
+    time is missed later."""
+    if not hasattr(os, "sched_yield") or (cores or len(os.sched_getaffinity(0))) <= processes:
         return 0.0
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # no cgroup, or the word "max"
-            quota, period = map(int, " ".join((cgroup / file).read_text(encoding="ascii") for file in files).split())
-            if 0 < quota < period:
-                return 0.0
-    return wish
+    return 0.0 if any(0 < quota < period * processes for quota, period in _quotas(cgroups, own)) else wish
+
+
+def _quotas(cgroups: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Microseconds, and of how many: of the container, which sees its own group as the root, and of the own group
+    where there is no container (a service of systemd)."""
+    groups = [(cgroups, _V2), (cgroups / "cpu", _V1)]
+    with contextlib.suppress(OSError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                groups.append((cgroups / path[1:], _V2))
+            elif "cpu" in controllers.split(","):
+                groups.append((cgroups / "cpu" / path[1:], _V1))
+    for group, files in groups:
+        with contextlib.suppress(OSError, ValueError):  # no such group, or the word "max"
+            quota, period = " ".join((group / file).read_text(encoding="ascii") for file in files).split()
+            yield int(quota), int(period)
 
 
 class BusyPoll:
@@ -71,6 +96,8 @@ class BusyPoll:
         self._allowed_at = 0.0
         self._until = 0.0
         self._turned_at = 0.0
+        self._off_s = OFF_LEAST_S
+        self._off_until = 0.0
         self._untold_s = 0.0
         self._is_turning = False
         self._is_idle = False
@@ -86,8 +113,13 @@ class BusyPoll:
         self._is_idle = False
         self._allowance_s = min(self._allowance_s + (now - self._allowed_at) * self._share, BURST_S)
         self._allowed_at = now
-        if self._allowance_s < WINDOW_S:
+        if self._allowance_s < WINDOW_S or now < self._off_until:
             return
+        for oldest in self._waiting:
+            if oldest is not leg and oldest.is_late(now):  # maybe nobody is there any more
+                del self._waiting[oldest]
+                oldest.look(now)
+            break
         self._until = now + WINDOW_S
         self._waiting[leg] = None
         if not self._is_turning:
@@ -113,7 +145,7 @@ class BusyPoll:
 
     def _turn(self) -> None:
         now = self.clock()
-        was_idle, idle_s = self._is_idle, now - self._turned_at
+        was_idle, idle_s = self._is_idle, min(now - self._turned_at, TURN_MAX_S)
         self._turned_at = now
         if was_idle:
             self._allowance_s -= idle_s
@@ -125,7 +157,17 @@ class BusyPoll:
             return
         if was_idle:
             self._rest()
+            self._turned_at = self.clock()
+            if self._turned_at - now > SLICE_S:
+                self._keep_off(self._turned_at)
         self._again()
+
+    def _keep_off(self, now: float) -> None:
+        """Who sleeps gets its core back when its answer comes; who has yielded it, when the other has had its slice."""
+        is_again = now - self._off_until < 2 * self._off_s
+        self._off_s = min(2 * self._off_s, OFF_MOST_S) if is_again else OFF_LEAST_S
+        self._off_until = now + self._off_s
+        self._until = 0.0
 
     def _sleep(self, now: float) -> None:
         self._is_turning = False
@@ -161,7 +203,11 @@ class Leg:
             poll.settled(self)
             return
         now = poll.clock()
-        self._sent_at = now
+        if not self._sent_at:
+            self._sent_at = now
+        elif self.is_late(now):
+            self._late()
+            self._sent_at = now
         if self._chance < _HALF:
             self._try_in -= 1
             if self._try_in > 0:
@@ -180,15 +226,22 @@ class Leg:
         if not sent_at:
             return
         if size > SMALL_BYTES or poll.clock() - sent_at > WINDOW_S:
-            self._chance -= self._chance * _WEIGHT
+            self._late()
         else:
             self._chance = max(self._chance + (1.0 - self._chance) * _WEIGHT, _HALF)
 
+    def is_late(self, now: float) -> bool:
+        """Whether an answer is due for longer than anybody stays awake for it."""
+        return self._sent_at > 0.0 and now - self._sent_at >= WINDOW_S
+
     def look(self, now: float) -> None:
-        """The loop is about to sleep."""
-        if self._sent_at and now - self._sent_at >= WINDOW_S:
+        """The loop waits for it no longer."""
+        if self.is_late(now):
             self._sent_at = 0.0
-            self._chance -= self._chance * _WEIGHT
+            self._late()
+
+    def _late(self) -> None:
+        self._chance -= self._chance * _WEIGHT
 
 
 def never() -> Leg:
