@@ -34,7 +34,7 @@ OFF_MOST_S: Final = 1.0
 _HALF: Final = 0.5
 _WEIGHT: Final = 0.125
 """Of one answer in the chance of the next: six late ones in a row end it."""
-_FIRST_TRY, _NEXT_TRY = 8, 32
+_FIRST_TRY, _NEXT_TRY = 8, 256
 """Of so many messages whose answer is not expected in time, one is tried all the same: times change."""
 _TELL_S: Final = 0.1
 """What is spent without a pause is told so often."""

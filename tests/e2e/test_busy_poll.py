@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 GETS = 200
-"""One after the other: of 32 that are not expected in time one is tried all the same."""
+"""One after the other: the eighth that is not expected in time is tried all the same."""
 
 
 async def test_lone_requests_are_stayed_awake_for_and_counted(hub_line: Line, light: Entry) -> None:

@@ -149,7 +149,7 @@ def test_now_and_then_it_tries_again() -> None:
     tried = [loop.ask(leg, WINDOW_S * 1.1) or bool(loop.spent) for _ in range(8)]
     assert tried == [False] * 7 + [True]
     spent = loop.spent
-    for _ in range(31):
+    for _ in range(255):
         loop.ask(leg, WINDOW_S * 1.1)
     assert loop.spent == spent
     assert loop.ask(leg, WINDOW_S / 2)
