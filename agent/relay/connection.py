@@ -133,10 +133,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         """Write a request head (and perhaps all of its body) for `user` and read the response for it."""
         self._user = user
         self._reader.start(user, head_only=head_only, upgrade=upgrade)
-        self._has_written = True
-        self._transport.write(request)
-        self._is_asking = True
-        self._leg.sent(len(request))
+        self.write(request)
 
     def write(self, data: bytes) -> None:
         """More of the request, or opaque bytes behind a 101."""

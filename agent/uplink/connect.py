@@ -80,7 +80,7 @@ class Uplink:
         self._backoff = Backoff(self._random.random)
         self._clock = clock
         self._sleep = sleep
-        self._busy_poll = busy_poll
+        self._busy_poll = busy_poll or BusyPoll(0.0)
         self._links: list[Link] = []
         self._logged: tuple[Diagnosis, float] | None = None
 
@@ -165,7 +165,7 @@ class Uplink:
             name=opened.welcome.session_id,
             observer=self._counts,
             on_drain=lambda event: None if drains.done() else drains.set_result(event),
-            leg=None if self._busy_poll is None else self._busy_poll.leg(),
+            leg=self._busy_poll.leg(),
         )
         started_at = self._clock()
         self._begin(link, opened)

@@ -89,7 +89,7 @@ class TunnelEndpoint:
         busy_poll: BusyPoll | None = None,
     ) -> None:
         self._hub_id = hub_id
-        self._busy_poll = busy_poll
+        self._busy_poll = busy_poll or BusyPoll(0.0)
         self._authenticator = authenticator
         self._registry = registry
         self._metrics = metrics
@@ -248,7 +248,7 @@ class TunnelEndpoint:
             on_end=lambda: self._registry.remove(tunnel),
             name=name,
             observer=self._observer,
-            leg=None if self._busy_poll is None else self._busy_poll.leg(),
+            leg=self._busy_poll.leg(),
         )
         tunnel = Tunnel(
             identity=identity,

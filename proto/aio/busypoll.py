@@ -115,11 +115,10 @@ class BusyPoll:
         self._allowed_at = now
         if self._allowance_s < WINDOW_S or now < self._off_until:
             return
-        for oldest in self._waiting:
-            if oldest is not leg and oldest.is_late(now):  # maybe nobody is there any more
-                del self._waiting[oldest]
-                oldest.look(now)
-            break
+        oldest = next(iter(self._waiting), leg)
+        if oldest is not leg and oldest.is_late(now):  # maybe nobody is there any more
+            del self._waiting[oldest]
+            oldest.look(now)
         self._until = now + WINDOW_S
         self._waiting[leg] = None
         if not self._is_turning:
@@ -134,8 +133,10 @@ class BusyPoll:
     def settled(self, leg: "Leg") -> None:
         """`leg` waits no longer."""
         self._is_idle = False
-        if self._waiting.pop(leg, False) is None and not self._waiting:
-            self._until = 0.0
+        if leg in self._waiting:
+            del self._waiting[leg]
+            if not self._waiting:
+                self._until = 0.0
 
     def _again(self) -> None:
         self._is_idle = True
