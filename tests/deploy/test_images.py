@@ -66,13 +66,19 @@ def test_what_is_in_it(archives: Archives, image: build.Image) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_made_anew_it_is_the_same(archives: Archives, tmp_path: Path) -> None:
-    """From Debian's packages on, in an empty cache, compiled again; only what pip downloads is shared."""
-    cache = tmp_path / "images"
+@pytest.mark.usefixtures("archives")
+def test_made_anew_it_is_the_same(tmp_path: Path) -> None:
+    """From Debian's packages on, and compiled again the second time. What pip downloads is shared. The images that the
+    user's cache has do not say: Debian may have mended a package since their base was made."""
     downloaded = max(build.cache_root().glob("downloaded-*"), key=lambda each: each.stat().st_mtime)
-    shutil.copytree(downloaded, cache / downloaded.name)
-    again = build.build(AGENT, cache)
-    assert oci.image_digest(again) == oci.image_digest(archives[AGENT.name].read_bytes())
+    caches = [tmp_path / name / "images" for name in ("one", "other")]
+    for cache in caches:
+        shutil.copytree(downloaded, cache / downloaded.name)
+    if compiled.obstacle(debian.PYTHON, debian.GLIBC) is None:
+        ready = compiled.wheel(build.cache_root().parent / "compiled").parent
+        shutil.copytree(ready, caches[0].parent / "compiled" / ready.name)
+    one, other = (oci.image_digest(build.build(AGENT, cache)) for cache in caches)
+    assert one == other
 
 
 @pytest.mark.full
