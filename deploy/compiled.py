@@ -1,91 +1,100 @@
-"""`make compiled`: an environment beside .venv, with its packages, whose riata is compiled.
+"""`make compiled`: an environment beside .venv whose riata is compiled.
 
-`python -m deploy.compiled DIRECTORY [--advisory]`. Images are made of the same wheel (deploy/images), and `make test`
-runs it wherever it starts hub or agents. Compiling takes two minutes; the wheel stays in the user's cache under a hash
-of what it is made of. With --advisory it is no error that nothing can be compiled here.
+`python -m deploy.compiled DIRECTORY [--advisory]`. It runs with the images' Python, C library and OpenSSL
+(deploy/runtime.py), of the wheel that is in them, and `make test` starts hub and agents from it; where no images can be
+made, with this environment's. Compiling takes two minutes; the wheel stays in the user's cache under a hash of what it
+is made of. With --advisory it is no error that nothing can be compiled here.
 """
 
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 import venv
+import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Final
 
-from packaging.version import Version
-
-from deploy import stages
+from deploy import runtime, stages
 from deploy.hatch_build import compiler
-from deploy.images import wheels
+from deploy.images import base, debian, wheels
 from deploy.images.debian import BuildError
+from deploy.runtime import Runtime
 
-REPOSITORY: Final = Path(__file__).parents[1]
+REPOSITORY: Final = base.REPOSITORY
 HOOK: Final = "deploy/hatch_build.py"
 PACKAGES: Final = ("hub", "agent", "proto", "ctl")
 _LIMIT_S: Final = 300
+_PROGRAM: Final = "#!{python}\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 
 
-def obstacle(python: str = "", glibc: str = "") -> str | None:
-    """Why nothing can be compiled here, None when it can; names the cure. `python`, `glibc`: versions of where it shall
-    run, as "3.11" and "2.36"; empty for here."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if python not in {"", here}:
-        return f"this is Python {here}, and it has to be {python}: make PYTHON=/path/to/python{python}"
-    ours = _glibc()
-    if glibc and (not ours or Version(ours) > Version(glibc)):
-        return f"this is glibc {ours}, and it must be no newer than {glibc}: build on an older system"
-    if shutil.which(compiler()) is None:
-        return f"no C compiler ({compiler()}): apt-get install gcc libc6-dev"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    if not header.exists():
-        return f"no {header}: apt-get install python3-dev"
-    return None
+def obstacle() -> str | None:
+    """Why nothing can be compiled here, None when it can; names the cure."""
+    return runtime.here_obstacle() if runtime.images_obstacle() else None
 
 
-def wheel(cache: Path) -> Path:
-    """The wheel for this machine and this Python. Raises BuildError. Several at a time wait for each other."""
+def wheel(cache: Path, by: Runtime) -> Path:
+    """The wheel for this machine and that Python. Raises BuildError. Several at a time wait for each other."""
 
     def make(directory: Path) -> None:
-        wheels.build_wheel(REPOSITORY, directory, is_compiled=True)
-        if _parts() != parts:  # what is interpreted would be of other sources than what is compiled
+        wheels.build_wheel(REPOSITORY, directory, is_compiled=True, python=by.python, environment=by.environment)
+        if _parts(by) != parts:  # what is interpreted would be of other sources than what is compiled
             raise BuildError("the sources changed while they were compiled: run it again")
 
     with stages.locked(cache):
-        parts = _parts()
+        parts = _parts(by)
         (made,) = stages.stage(cache, "wheel", parts, make).glob("*.whl")
     return made
 
 
-def _parts() -> list[bytes]:
+def _parts(by: Runtime) -> list[bytes]:
     """All that the wheel depends on: sources, locked packages (mypy and setuptools among them), Python, compiler."""
     said = subprocess.run([compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
-    made_by = [sys.version.encode(), sysconfig.get_platform().encode(), _glibc().encode(), said]
-    return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *made_by]
+    return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *by.made_of, said]
 
 
-def _glibc() -> str:
-    """Its version, empty where another C library is (Alpine's knows no such name)."""
-    name = "CS_GNU_LIBC_VERSION"
-    return (os.confstr(name) or "").removeprefix("glibc ") if name in os.confstr_names else ""
-
-
-def environment(directory: Path, compiled: Path) -> None:
-    """Make a virtual environment of the wheel and of this environment's packages. One that is there stays as it is:
-    somebody may be running it."""
-    mark = directory / ".made-of"
-    if mark.exists() and mark.read_text() == str(compiled):
+def environment(directory: Path, compiled: Path, by: Runtime) -> None:
+    """Make an environment of the wheel and of what it needs. One that is there stays as it is: somebody may be running
+    it. Raises BuildError."""
+    mark, made_of = directory / ".made-of", f"{compiled}\n{by.packages}\n{by.root}\n"
+    if mark.exists() and mark.read_text() == made_of:
         return
-    venv.create(directory, clear=True, symlinks=True, with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python"), "install", "--quiet"]
-    pip += ["--disable-pip-version-check", "--root-user-action=ignore", "--no-deps", str(compiled)]
-    subprocess.run(pip, check=True, timeout=_LIMIT_S)
+    site = _of_images(directory, by.root) if by.root else _of_here(directory)
+    with zipfile.ZipFile(compiled) as opened:
+        opened.extractall(site)
+    (info,) = site.glob("*.dist-info")
+    for entry in Distribution.at(info).entry_points:
+        program = directory / "bin" / entry.name
+        program.write_text(
+            _PROGRAM.format(python=directory.absolute() / "bin/python", module=entry.module, function=entry.attr)
+        )
+        program.chmod(0o755)
     # A path file adds a directory without reading the path files in it: of riata there is the compiled one only.
+    (site / "packages.pth").write_text(f"{by.packages}\n")
+    command = [str(directory / "bin" / "python"), "-m", "compileall", "-q", str(site), str(by.packages)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if done.returncode != 0 and by.root:  # an environment may hold what is for other Pythons
+        raise BuildError(f"compileall: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    mark.write_text(made_of)
+
+
+def _of_here(directory: Path) -> Path:
+    venv.create(directory, clear=True, symlinks=True, with_pip=False)
     (site,) = directory.glob("lib/python3*/site-packages")
-    (site / "packages.pth").write_text(f"{sysconfig.get_path('platlib')}\n")
-    mark.write_text(str(compiled))
+    return site
+
+
+def _of_images(directory: Path, root: Path) -> Path:
+    """As `venv` would, but for what runs it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    site = directory / "lib" / f"python{debian.PYTHON}" / "site-packages"
+    site.mkdir(parents=True)
+    (directory / "pyvenv.cfg").write_text(f"home = {root / 'usr' / 'bin'}\ninclude-system-site-packages = false\n")
+    python = directory.absolute() / "bin" / "python"
+    python.parent.mkdir()
+    runtime.write_launcher(python, root)
+    return site
 
 
 def main(arguments: list[str]) -> int:
@@ -99,13 +108,16 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     cache = stages.cache_root("compiled")
     try:
-        made = wheel(cache)
+        by = runtime.choose(base.cache_root())
+        made = wheel(cache, by)
         with stages.locked(cache):  # of two that make one directory the second finds it made
-            environment(directory, made)
+            environment(directory, made, by)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"Compiled: {directory}/bin has riata, riata-hub and riata-agent ({time.monotonic() - started:.0f} s)")
+    whose = "the images' Python" if by.root else f"this Python, not the images' ({runtime.images_obstacle()})"
+    took = f"{time.monotonic() - started:.0f} s"
+    print(f"Compiled: {directory}/bin has riata, riata-hub and riata-agent for {whose} ({took})")
     return 0
 
 

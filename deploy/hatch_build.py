@@ -16,8 +16,10 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _LIMIT_S: Final = 1200
-_CFLAGS: Final = "-g0 -fvisibility=hidden -fno-semantic-interposition -fno-plt"
-"""No symbols; calls within a library go straight to what is called, not by way of a table that others might change."""
+_CFLAGS: Final = "-DNDEBUG -fwrapv -g0 -fvisibility=hidden -fno-semantic-interposition -fno-plt"
+"""As Python itself is made: without the assertions of its headers, which also name the directory that those are in, and
+with integers that wrap. No symbols; calls within a library go straight to what is called, not by way of a table that
+others might change."""
 _SETUP: Final = """
 from mypyc.build import mypycify
 from setuptools import setup
@@ -69,8 +71,8 @@ def groups(modules: list[str]) -> list[tuple[list[str], str]]:
 
 
 def compiler() -> str:
-    """The program that this Python was compiled with."""
-    return str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    """The environment's CC; else the program that this Python was compiled with."""
+    return os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 def _run(command: list[str], directory: Path) -> None:

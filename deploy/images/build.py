@@ -5,7 +5,6 @@ it is made of, so that a change of the code costs seconds; delete the cache to t
 """
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -13,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy import compiled, stages
-from deploy.images import debian, oci, wheels
+from deploy import compiled, runtime, stages
+from deploy.images import base, debian, oci, wheels
 from deploy.images.debian import UID, BuildError
 from proto.versions import PRODUCT_VERSION
 
-REPOSITORY: Final = Path(__file__).parents[2]
-LOCK: Final = REPOSITORY / "requirements" / "runtime.txt"
+REPOSITORY: Final = base.REPOSITORY
 SITE: Final = f"usr/local/lib/python{debian.PYTHON}/dist-packages"
 BYTES_MAX: Final = 120 * 1024 * 1024
 
@@ -47,18 +45,13 @@ IMAGES: Final = (
 )
 
 
-def cache_root() -> Path:
-    """The user's cache of layers and images."""
-    return stages.cache_root("images")
-
-
 def build(image: Image, cache: Path, *, tag: str = PRODUCT_VERSION) -> bytes:
     """The archive of `image`. Raises BuildError. Several at a time wait for each other."""
     with stages.locked(cache):
-        base = _base(cache)
-        packages = _packages(cache, base, image)
-        product = _product(cache, base, image)
-        layers = [_layer(base), _layer(packages), _layer(product)]
+        lowest = base.base(cache)
+        packages = _packages(cache, lowest, image)
+        product = _product(cache, lowest, image)
+        layers = [oci.Layer.read(stage) for stage in (lowest, packages, product)]
     return oci.archive(image.reference(tag), layers, _config(image, tag))
 
 
@@ -80,28 +73,8 @@ def _config(image: Image, tag: str) -> dict[str, Any]:
 # --- layers, each kept under the hash of what it is made of ---------------------------------------------------------
 
 
-def _base(cache: Path) -> Path:
-    def make(directory: Path) -> None:
-        archive = directory / "debian.tar"
-        debian.unpack(archive)
-        debian.reduce(archive, directory / "root")
-        archive.unlink()
-        library = directory / "root" / "usr" / "lib" / f"python{debian.PYTHON}"
-        debian.compile_all(directory / "root", library, f"/usr/lib/python{debian.PYTHON}")
-        _write_layer(directory, directory / "root")
-
-    return stages.stage(cache, "base", [_file(debian.__file__), oci.architecture().encode()], make)
-
-
-def _downloaded(cache: Path) -> Path:
-    def make(directory: Path) -> None:
-        wheels.download(directory / "site", LOCK, oci.architecture())
-
-    return stages.stage(cache, "downloaded", [_file(wheels.__file__), _file(LOCK), oci.architecture().encode()], make)
-
-
-def _packages(cache: Path, base: Path, image: Image) -> Path:
-    downloaded = _downloaded(cache)
+def _packages(cache: Path, lowest: Path, image: Image) -> Path:
+    downloaded = base.downloaded(cache)
     names = wheels.needed(downloaded / "site", [REPOSITORY / package for package in image.packages])
 
     def make(directory: Path) -> None:
@@ -109,25 +82,24 @@ def _packages(cache: Path, base: Path, image: Image) -> Path:
         target = tree / SITE
         target.mkdir(parents=True)
         wheels.copy(downloaded / "site", target, names)
-        debian.compile_all(base / "root", target, f"/{SITE}")
+        debian.compile_all(lowest / "root", target, f"/{SITE}")
         _write_layer(directory, tree)
-        shutil.rmtree(tree)
         (directory / "packages.txt").write_text("\n".join(names) + "\n")
 
-    parts = [base.name.encode(), downloaded.name.encode(), "\n".join(names).encode()]
+    parts = [lowest.name.encode(), downloaded.name.encode(), "\n".join(names).encode()]
     return stages.stage(cache, f"packages-{image.name}", parts, make)
 
 
-def _product(cache: Path, base: Path, image: Image) -> Path:
-    why_not = compiled.obstacle(debian.PYTHON, debian.GLIBC)
-    ready = compiled.wheel(cache.parent / "compiled") if why_not is None else None
+def _product(cache: Path, lowest: Path, image: Image) -> Path:
+    is_compiled = runtime.images_obstacle() is None
+    ready = compiled.wheel(cache.parent / "compiled", runtime.of_images(cache)) if is_compiled else None
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
         target = tree / SITE
         target.mkdir(parents=True)
         wheels.install_wheel(ready or wheels.build_wheel(REPOSITORY, directory), target, image.packages)
-        debian.compile_all(base / "root", target, f"/{SITE}")
+        debian.compile_all(lowest / "root", target, f"/{SITE}")
         program = tree / image.program.lstrip("/")
         program.parent.mkdir(parents=True)
         program.write_text(
@@ -135,12 +107,10 @@ def _product(cache: Path, base: Path, image: Image) -> Path:
         )
         program.chmod(0o755)
         _write_layer(directory, tree)
-        shutil.rmtree(tree)
 
     parts = [
-        base.name.encode(),
-        _file(__file__),
-        _file(compiled.__file__),
+        lowest.name.encode(),
+        Path(__file__).read_bytes(),
         (ready.parent.name if ready else "").encode(),
     ]
     parts += stages.sources(REPOSITORY, image.packages, compiled.HOOK)
@@ -148,19 +118,8 @@ def _product(cache: Path, base: Path, image: Image) -> Path:
 
 
 def _write_layer(directory: Path, tree: Path) -> None:
-    layer = oci.Layer.of(oci.tar(oci.tree(tree)))
-    (directory / "layer").write_bytes(layer.blob)
-    (directory / "layer.json").write_text(json.dumps({"diff_id": layer.diff_id, "media_type": layer.media_type}))
-
-
-def _layer(stage: Path) -> oci.Layer:
-    said = json.loads((stage / "layer.json").read_text())
-    return oci.Layer((stage / "layer").read_bytes(), said["diff_id"], said["media_type"])
-
-
-def _file(path: str | Path | None) -> bytes:
-    assert path is not None
-    return Path(path).read_bytes()
+    oci.Layer.of(oci.tar(oci.tree(tree))).write(directory)
+    shutil.rmtree(tree)
 
 
 def main(arguments: list[str]) -> int:
@@ -169,12 +128,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tag", default=PRODUCT_VERSION, help="tag of both images")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    if why_not := compiled.obstacle(debian.PYTHON, debian.GLIBC):
+    if why_not := runtime.images_obstacle():
         print(f"  not compiled, which costs half more CPU: {why_not}", flush=True)
     try:
         for image in IMAGES:
             started = time.monotonic()
-            archive = build(image, cache_root(), tag=given.tag)
+            archive = build(image, base.cache_root(), tag=given.tag)
             path = given.out / f"{image.name}-{given.tag}.oci.tar"
             path.write_bytes(archive)
             seconds = time.monotonic() - started

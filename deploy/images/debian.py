@@ -11,19 +11,21 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-SUITE: Final = "bookworm"
-PYTHON: Final = "3.11"
+SUITE: Final = "trixie"
+PYTHON: Final = "3.13"
 """Debian's, which PGO makes a third faster than what most others build."""
-GLIBC: Final = "2.36"
+GLIBC: Final = "2.41"
 PACKAGES: Final = ("python3-minimal", "libpython3-stdlib", "ca-certificates")
 UID: Final = 65532
 _LIMIT_S: Final = 300
+_HEADERS: Final = ("", "*-linux-gnu/")
+"""Where Python's are, below usr/include: Debian's one for all architectures leads to that of this one."""
 
 _KEPT: Final = (
-    "lib/*-linux-gnu/*",
-    "lib64/*",
     "usr/bin/python3",
     f"usr/bin/python{PYTHON}",
+    "usr/lib64/*",
+    "usr/lib/ld-linux-*",
     "usr/lib/*-linux-gnu/*.so*",
     f"usr/lib/python{PYTHON}/*",
     "usr/share/ca-certificates/mozilla/*.crt",
@@ -55,11 +57,12 @@ def obstacle() -> str | None:
     return None if shutil.which("mmdebstrap") else "mmdebstrap is missing: apt-get install mmdebstrap (Debian)"
 
 
-def unpack(archive: Path) -> None:
-    """Debian's packages, unpacked, as a tar at `archive`. Raises BuildError."""
+def unpack(archive: Path, *more: str) -> None:
+    """Debian's packages and `more`, unpacked, as a tar at `archive`. Raises BuildError."""
     if reason := obstacle():
         raise BuildError(reason)
-    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", SUITE, str(archive)]
+    packages = ",".join((*PACKAGES, *more))
+    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}", SUITE, str(archive)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if done.returncode != 0:
@@ -80,6 +83,9 @@ def reduce(archive: Path, root: Path) -> None:
             elif content := opened.extractfile(member):  # a hard link's is that of its target
                 path.write_bytes(content.read())
                 path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    for name in ("lib", "lib64"):
+        if (root / "usr" / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
     _bundle(root)
     for name, text in (("etc/passwd", _PASSWD), ("etc/group", _GROUP)):
         (root / name).write_text(text)
@@ -104,16 +110,38 @@ def _bundle(root: Path) -> None:
     shutil.rmtree(source)
 
 
+def unpack_headers(directory: Path) -> None:
+    """Python's headers as `directory`/pythonVERSION and what those include. Not the C library's, which belong to its
+    compiler. Raises BuildError."""
+    archive = directory / "debian.tar"
+    unpack(archive, f"libpython{PYTHON}-dev")
+    wanted = [f"usr/include/{place}python{PYTHON}/*" for place in _HEADERS]
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            name = str(PurePosixPath(member.name))
+            if member.isfile() and any(fnmatch.fnmatchcase(name, each) for each in wanted):
+                path = directory / PurePosixPath(name).relative_to("usr/include")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = opened.extractfile(member)
+                assert content is not None
+                path.write_bytes(content.read())
+    archive.unlink()
+
+
+def python(root: Path, *, name: Path | None = None) -> list[str]:
+    """The command that runs the Python of `root`, with its C library, outside of it. It takes itself for `name`."""
+    loader = next(path for top in ("usr/lib64", "usr/lib") for path in sorted((root / top).glob("ld-linux-*")))
+    libraries = [str(path) for path in (root / "usr/lib").glob("*-linux-gnu")]
+    named = ["--argv0", str(name)] if name is not None else []
+    return [str(loader), *named, "--library-path", ":".join(libraries), str(root / "usr" / "bin" / f"python{PYTHON}")]
+
+
 def compile_all(root: Path, directory: Path, shown_as: str) -> None:
     """Compile every module below `directory` with the Python of `root`, as if it were at `shown_as`. Raises BuildError.
 
-    By the loader of `root`, so that no chroot is needed. Hash-based and unchecked: such files hold no time, and nobody
-    looks at a source again on a read-only disk.
+    Hash-based and unchecked: such files hold no time, and nobody looks at a source again on a read-only disk.
     """
-    (loader,) = (root / "lib64").iterdir()
-    libraries = [str(path) for top in ("lib", "usr/lib") for path in (root / top).glob("*-linux-gnu")]
-    python = [str(root / "lib" / libraries[0].rpartition("/")[2] / loader.name), "--library-path", ":".join(libraries)]
-    command = [*python, str(root / "usr" / "bin" / f"python{PYTHON}"), "-s", "-m", "compileall", "-q", "-f"]
+    command = [*python(root), "-s", "-m", "compileall", "-q", "-f"]
     command += ["--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", shown_as, str(directory)]
     environment = {"PYTHONHOME": str(root / "usr"), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)

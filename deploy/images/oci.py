@@ -33,6 +33,17 @@ class Layer:
         blob = gzip.compress(tar, _COMPRESSION, mtime=0) if compressed else tar
         return cls(blob, f"sha256:{digest(tar)}", f"{_MEDIA}layer.v1.tar{'+gzip' if compressed else ''}")
 
+    @classmethod
+    def read(cls, directory: Path) -> "Layer":
+        """What `write` has left there."""
+        said = json.loads((directory / "layer.json").read_text())
+        return cls((directory / "layer").read_bytes(), said["diff_id"], said["media_type"])
+
+    def write(self, directory: Path) -> None:
+        """Keep it in a directory."""
+        (directory / "layer").write_bytes(self.blob)
+        (directory / "layer.json").write_text(json.dumps({"diff_id": self.diff_id, "media_type": self.media_type}))
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ PLATFORMS: Final = {
     "amd64": ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64"),
     "arm64": ("manylinux_2_34_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64"),
 }
-"""Debian 12 has glibc 2.36."""
+"""Debian 13 has glibc 2.41, for which nobody builds yet."""
 _UNWANTED: Final = ("RECORD", "REQUESTED", "direct_url.json", "__pycache__")
 _LIMIT_S: Final = 600
 _COMPILE_S: Final = 1500
@@ -105,12 +105,20 @@ def install_wheel(wheel: Path, target: Path, packages: Iterable[str]) -> None:
                 opened.extract(name, target)
 
 
-def build_wheel(repository: Path, directory: Path, *, is_compiled: bool = False) -> Path:
-    """The project's wheel, made in `directory`; `is_compiled`: with deploy/hatch_build.py. Raises BuildError."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
-    environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1" if is_compiled else "0"}
+def build_wheel(
+    repository: Path,
+    directory: Path,
+    *,
+    is_compiled: bool = False,
+    python: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """The project's wheel, made in `directory` by the command `python` with more in its environment; `is_compiled`:
+    with deploy/hatch_build.py. Raises BuildError."""
+    command = [*python, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
+    more = {"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1" if is_compiled else "0", **(environment or {})}
     done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=_COMPILE_S, check=False
+        command, cwd=repository, env=os.environ | more, capture_output=True, text=True, timeout=_COMPILE_S, check=False
     )
     if done.returncode != 0:
         raise BuildError(f"hatchling: {done.stderr[-2000:]}")

@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from tests.harness import tools
+
 KEPT = Path(__file__).parents[2] / ".bench"
 
 Figures = dict[str, float]
@@ -15,7 +17,7 @@ def keep(directory: Path, rows: dict[str, Figures], at: datetime.datetime) -> Pa
     """Write the figures with date and machine; the name sorts by time. Returns the file."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{at:%Y%m%dT%H%M%S.%f}.json"
-    machine = {"python": platform.python_version(), "kernel": platform.release(), "cores": os.cpu_count()}
+    machine = {"python": tools.python(), "kernel": platform.release(), "cores": os.cpu_count()}
     path.write_text(json.dumps({"at": at.isoformat(), "machine": machine, "rows": rows}, indent=1) + "\n")
     return path
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.images import build
+from deploy.images import base, build
 
 Archives = dict[str, Path]
 
@@ -16,8 +16,8 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     found = {}
     for image in build.IMAGES:
         found[image.name] = directory / f"{image.name}.tar"
-        found[image.name].write_bytes(build.build(image, build.cache_root()))
+        found[image.name].write_bytes(build.build(image, base.cache_root()))
     agent = build.IMAGES[1]
     found[f"{agent.name}:next"] = directory / "next.tar"
-    found[f"{agent.name}:next"].write_bytes(build.build(agent, build.cache_root(), tag="next"))
+    found[f"{agent.name}:next"].write_bytes(build.build(agent, base.cache_root(), tag="next"))
     return found

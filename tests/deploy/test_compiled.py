@@ -3,9 +3,11 @@
 import abc
 import ast
 import asyncio
+import dataclasses
 import enum
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -15,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from deploy import compiled
+from deploy import compiled, runtime
 from deploy.hatch_build import groups
+from deploy.images import base, debian, wheels
 
 PROJECT: dict[str, Any] = tomllib.loads((compiled.REPOSITORY / "pyproject.toml").read_text())
 FILES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
@@ -105,12 +108,6 @@ def test_each_file_is_there_once_and_has_its_package_for_a_library() -> None:
     assert all(file.startswith(f"{name.removeprefix('riata_')}/") for files, name in made for file in files)
 
 
-def test_an_older_python_and_a_newer_c_library_are_obstacles() -> None:
-    assert "has to be 3.9" in str(compiled.obstacle(python="3.9"))
-    assert "no newer than 2.1" in str(compiled.obstacle(glibc="2.1"))
-    assert compiled.obstacle(python=f"{sys.version_info.major}.{sys.version_info.minor}") == compiled.obstacle()
-
-
 def test_where_nothing_can_be_compiled_the_old_goes_and_only_without_advisory_it_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +120,22 @@ def test_where_nothing_can_be_compiled_the_old_goes_and_only_without_advisory_it
     assert "error: riata cannot be compiled here: no C compiler (cc): apt-get" in capsys.readouterr().err
 
 
+def assert_runs_what_is_compiled(environment: Path) -> None:
+    ask = f"import importlib; print(*[importlib.import_module(name).__file__ for name in {MODULES!r}], sep='\\n')"
+    done = subprocess.run(
+        [environment / "bin" / "python", "-I", "-c", ask], capture_output=True, text=True, check=True, cwd="/"
+    )
+    files = [Path(line) for line in done.stdout.split()]
+    assert len(files) == len(MODULES)
+    for file, source in zip(files, FILES, strict=True):
+        assert file.suffix == ".so"
+        assert file.with_name(Path(source).name).is_file()
+        assert file.is_relative_to(environment)
+    for program in ("riata", "riata-hub", "riata-agent"):
+        said = subprocess.run([environment / "bin" / program, "--version"], capture_output=True, text=True, check=True)
+        assert said.stdout.strip()
+
+
 @pytest.mark.timeout(900)
 def test_the_environment_runs_what_is_compiled_and_carries_its_sources(tmp_path: Path) -> None:
     """Takes the wheel from the cache where `make compiled` has been; makes it where not."""
@@ -130,18 +143,56 @@ def test_the_environment_runs_what_is_compiled_and_carries_its_sources(tmp_path:
     if why_not is not None:
         pytest.skip(f"needs a C compiler and Python's headers: {why_not}")
     assert compiled.main([str(tmp_path / "it")]) == 0
-    ask = f"import importlib; print(*[importlib.import_module(name).__file__ for name in {MODULES!r}], sep='\\n')"
+    assert_runs_what_is_compiled(tmp_path / "it")
+
+
+@pytest.mark.timeout(900)
+def test_with_the_images_python_it_has_their_libraries_and_nothing_of_ours_around_it(tmp_path: Path) -> None:
+    why_not = runtime.images_obstacle()
+    if why_not is not None:
+        pytest.skip(f"needs what images need: {why_not}")
+    assert compiled.main([str(tmp_path / "it")]) == 0
+    ask = "import os, ssl, sys; print(*sys.version_info[:2], sys.prefix, sys.executable); input()"
+    python = tmp_path / "it" / "bin" / "python"
+    with subprocess.Popen(
+        [python, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"ONE": "1"}
+    ) as running:
+        assert running.stdin
+        assert running.stdout
+        major, minor, prefix, executable = running.stdout.readline().split()
+        around = Path(f"/proc/{running.pid}/environ").read_text()
+        mapped = Path(f"/proc/{running.pid}/maps").read_text()
+        running.stdin.write("\n")
+    assert (f"{major}.{minor}", prefix, executable) == (debian.PYTHON, str(tmp_path / "it"), str(python))
+    assert around == "ONE=1\0", "an agent's environment is looked at (tests/e2e/test_agent_surroundings.py)"
+    libraries = {line.split()[-1] for line in mapped.splitlines() if ".so" in line}
+    assert any("libssl" in path for path in libraries)
+    assert not [path for path in libraries if not path.startswith(str(base.cache_root()))]
+
+
+@pytest.mark.timeout(900)
+def test_where_there_are_no_images_it_is_this_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of any wheel: to compile another one takes minutes, and test_hatch_build compiles with this Python."""
+    monkeypatch.setattr(runtime, "images_obstacle", lambda: "mmdebstrap is missing: apt-get install mmdebstrap")
+    monkeypatch.setattr(runtime, "here_obstacle", lambda: None)
+    monkeypatch.setattr(compiled, "wheel", lambda _cache, _by: wheels.build_wheel(compiled.REPOSITORY, tmp_path))
+    assert compiled.main([str(tmp_path / "it")]) == 0
+    assert "for this Python, not the images' (mmdebstrap is missing: apt-get" in capsys.readouterr().out
+    assert Path(os.path.realpath(tmp_path / "it" / "bin" / "python")) == Path(os.path.realpath(sys.executable))
     done = subprocess.run(
-        [tmp_path / "it" / "bin" / "python", "-I", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path
+        [tmp_path / "it" / "bin" / "riata-hub", "--version"], capture_output=True, text=True, check=True
     )
-    files = [Path(line) for line in done.stdout.split()]
-    assert len(files) == len(MODULES)
-    for file, source in zip(files, FILES, strict=True):
-        assert file.suffix == ".so"
-        assert file.with_name(Path(source).name).is_file()
-        assert file.is_relative_to(tmp_path)
-    for program in ("riata", "riata-hub", "riata-agent"):
-        said = subprocess.run(
-            [tmp_path / "it" / "bin" / program, "--version"], capture_output=True, text=True, check=True
-        )
-        assert said.stdout.strip()
+    assert done.stdout.strip()
+
+
+def test_an_environment_that_is_there_stays_until_what_it_is_made_of_changes(tmp_path: Path) -> None:
+    wheel = wheels.build_wheel(compiled.REPOSITORY, tmp_path)
+    place, by = tmp_path / "it", runtime.here()
+    compiled.environment(place, wheel, by)
+    (place / "mine").write_text("")
+    compiled.environment(place, wheel, by)
+    assert (place / "mine").exists()
+    compiled.environment(place, wheel, dataclasses.replace(by, packages=tmp_path))
+    assert not (place / "mine").exists()

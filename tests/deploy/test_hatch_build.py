@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy import compiled, hatch_build
+from deploy import hatch_build, runtime
 from deploy.hatch_build import CompilingHook
 
 SOURCE = "def double(number: int) -> int:\n    return number * 2\n"
@@ -19,7 +19,7 @@ def hook(root: Path, modules: list[str]) -> CompilingHook:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    why_not = compiled.obstacle()
+    why_not = runtime.here_obstacle()
     if why_not is not None:
         pytest.skip(f"needs a C compiler and Python's headers: {why_not}")
     (tmp_path / "proto").mkdir()

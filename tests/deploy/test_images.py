@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy import compiled
-from deploy.images import build, debian, oci, wheels
+from deploy import compiled, runtime
+from deploy.images import base, build, debian, oci, wheels
 from tests.deploy.conftest import Archives
 from tests.deploy.test_oci import files
 
 HUB, AGENT = build.IMAGES
+CACHE_TAG = f"cpython-{debian.PYTHON.replace('.', '')}"
 
 
 def layers(archive: bytes) -> list[tarfile.TarFile]:
@@ -48,20 +49,20 @@ def test_what_is_in_it(archives: Archives, image: build.Image) -> None:
                 assert not member.mode & 0o6022 or member.issym(), f"{member.name}: {member.mode:o}"
                 assert (member.uid, member.gid, member.mtime) == (0, 0, 0)
     programs = {name for name in names if name.startswith(("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/local/bin/"))}
-    assert programs == {"usr/bin/python3", "usr/bin/python3.11", f"usr/local/bin/{image.name}"}
+    assert programs == {"usr/bin/python3", f"usr/bin/python{debian.PYTHON}", f"usr/local/bin/{image.name}"}
     tops = {name.removeprefix(f"{build.SITE}/").partition("/")[0] for name in names if name.startswith(build.SITE)}
     assert set(image.packages) <= tops
     assert not ({"hub", "agent", "ctl", "tests", "deploy"} - set(image.packages)) & tops
-    assert "usr/share/doc/libssl3/copyright" in names
+    assert "usr/share/doc/libssl3t64/copyright" in names
     assert (f"{build.SITE}/hub/clusters/manifest.json" in names) is (image is HUB)
     libraries = {name.removeprefix(f"{build.SITE}/").partition(".")[0] for name in names if "__mypyc." in name}
-    is_compiled = compiled.obstacle(debian.PYTHON, debian.GLIBC) is None
+    is_compiled = runtime.images_obstacle() is None
     assert libraries == ({f"riata_{package}__mypyc" for package in image.packages} if is_compiled else set())
     sources = [name for name in names if name.endswith(".py") and name.startswith(f"{build.SITE}/proto/")]
     assert sources
     for name in sources:  # on a read-only disk nothing is compiled later
         directory, _, file = name.rpartition("/")
-        assert f"{directory}/__pycache__/{file.removesuffix('.py')}.cpython-311.pyc" in names
+        assert f"{directory}/__pycache__/{file.removesuffix('.py')}.{CACHE_TAG}.pyc" in names
 
 
 @pytest.mark.full
@@ -70,12 +71,12 @@ def test_what_is_in_it(archives: Archives, image: build.Image) -> None:
 def test_made_anew_it_is_the_same(tmp_path: Path) -> None:
     """From Debian's packages on, and compiled again the second time. What pip downloads is shared. The images that the
     user's cache has do not say: Debian may have mended a package since their base was made."""
-    downloaded = max(build.cache_root().glob("downloaded-*"), key=lambda each: each.stat().st_mtime)
+    downloaded = max(base.cache_root().glob("downloaded-*"), key=lambda each: each.stat().st_mtime)
     caches = [tmp_path / name / "images" for name in ("one", "other")]
     for cache in caches:
         shutil.copytree(downloaded, cache / downloaded.name)
-    if compiled.obstacle(debian.PYTHON, debian.GLIBC) is None:
-        ready = compiled.wheel(build.cache_root().parent / "compiled").parent
+    if runtime.images_obstacle() is None:
+        ready = compiled.wheel(base.cache_root().parent / "compiled", runtime.choose(base.cache_root())).parent
         shutil.copytree(ready, caches[0].parent / "compiled" / ready.name)
     one, other = (oci.image_digest(build.build(AGENT, cache)) for cache in caches)
     assert one == other
@@ -104,13 +105,13 @@ def test_without_mmdebstrap_the_cure_is_named(
         ("bin/sh", False),
         ("usr/bin/openssl", False),
         ("usr/bin/dpkg", False),
-        ("usr/bin/python3.11", True),
-        ("lib/x86_64-linux-gnu/libc.so.6", True),
+        ("usr/bin/python3.13", True),
+        ("usr/lib/x86_64-linux-gnu/libc.so.6", True),
         ("usr/lib/x86_64-linux-gnu/libssl.so.3", True),
         ("usr/lib/x86_64-linux-gnu/gconv/UTF-7.so", False),
-        ("usr/lib/python3.11/asyncio/base_events.py", True),
-        ("usr/lib/python3.11/asyncio/__pycache__/base_events.cpython-311.pyc", False),
-        ("usr/lib/python3.11/test/support/__init__.py", False),
+        ("usr/lib/python3.13/asyncio/base_events.py", True),
+        ("usr/lib/python3.13/asyncio/__pycache__/base_events.cpython-313.pyc", False),
+        ("usr/lib/python3.13/test/support/__init__.py", False),
         ("usr/share/doc/libc6/copyright", True),
         ("usr/share/doc/libc6/changelog.gz", False),
         ("var/lib/dpkg/status", False),

@@ -1,5 +1,7 @@
 """What stands in the way of a cluster is said before it is tried, with the cure."""
 
+import platform
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +111,11 @@ def test_the_named_programs_are_started_or_none(tmp_path: Path, monkeypatch: pyt
     program(tmp_path / "riata-hub", "true")
     assert tools.console_script("riata-hub", "hub") == [str(tmp_path / "riata-hub")]
     assert not tools.console_script("riata", "ctl")[0].startswith(str(tmp_path))
+
+
+def test_a_report_names_their_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RIATA_PROGRAMS", raising=False)
+    assert tools.python() == f"Python {platform.python_version()} with {' '.join(ssl.OPENSSL_VERSION.split()[:2])}"
+    monkeypatch.setenv("RIATA_PROGRAMS", str(tmp_path))
+    program(tmp_path / "python", "echo Python 3.99")
+    assert tools.python() == "Python 3.99"

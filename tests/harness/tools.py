@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,14 @@ def programs() -> Path:
     """The directory with the hub and the agent under test: RIATA_PROGRAMS (`make test` names the compiled ones), else
     this environment's, which are interpreted."""
     return Path(os.environ.get("RIATA_PROGRAMS") or Path(sys.executable).parent)
+
+
+def python() -> str:
+    """Which Python and OpenSSL hub and agent run with, in words."""
+    ask = "import platform, ssl; print('Python', platform.python_version(), 'with', *ssl.OPENSSL_VERSION.split()[:2])"
+    beside = programs() / "python"
+    command = [str(beside) if os.access(beside, os.X_OK) else sys.executable, "-c", ask]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def console_script(name: str, package: str) -> list[str]:

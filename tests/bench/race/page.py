@@ -3,7 +3,6 @@
 import datetime
 import html
 import json
-import platform
 import re
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def _lines(table: Table, judged: list[Verdict], *, is_tls: bool, at: datetime.da
     secured = "TLS on every leg of every way" if is_tls else "peers without TLS on front and tunnel"
     rounds = max(len(each) for row in table.values() for each in row.values())
     lines = [
-        f"{at:%Y-%m-%d}, {processes.CORES} cores, Python {platform.python_version()}, {secured}; medians of {rounds} "
+        f"{at:%Y-%m-%d}, {processes.CORES} cores, {tools.python()}, {secured}; medians of {rounds} "
         "interleaved rounds (lowest to highest).",
         "",
         f"| row | figure | {' | '.join(names)} |",

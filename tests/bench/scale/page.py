@@ -2,13 +2,13 @@
 
 import datetime
 import itertools
-import platform
 from typing import Final
 
 from tests.bench import processes
 from tests.bench.race.page import replace
 from tests.bench.results import Figures
 from tests.bench.scale.curve import Verdict
+from tests.harness import tools
 
 BEGIN: Final = "<!-- begin scale -->"
 END: Final = "<!-- end scale -->"
@@ -25,7 +25,7 @@ def lines(sizes: dict[int, Figures], judged: list[Verdict], at: datetime.datetim
     header = " | ".join(f"{count:,} clusters" for count in counts)
     names = dict.fromkeys(name for count in counts for name in sizes[count])
     return [
-        f"{at:%Y-%m-%d}, {processes.CORES} cores, Python {platform.python_version()}, one hub process.",
+        f"{at:%Y-%m-%d}, {processes.CORES} cores, {tools.python()}, one hub process.",
         "",
         f"| figure | {header} |",
         "|---|" + "---|" * len(counts),

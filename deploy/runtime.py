@@ -1,0 +1,107 @@
+"""The Pythons that riata is compiled for and runs with: the images' own, outside of them, or this environment's.
+
+The images' has its own C library and OpenSSL. Its loader runs it wherever Linux is, without root or a chroot, so that
+what is proven and measured is what is shipped.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from packaging.version import Version
+
+from deploy import stages
+from deploy.hatch_build import compiler
+from deploy.images import base, debian
+
+_GCC: Final = "apt-get install gcc libc6-dev"
+_LAUNCHER: Final = '#!/bin/sh\nunset PWD  # some shells put it there\nexec {command} "$@"\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """`root`: the images' system, None for this environment's Python."""
+
+    python: tuple[str, ...]
+    """The command that runs it where something is to be compiled."""
+    environment: Mapping[str, str]
+    """What that command needs beside what is set."""
+    packages: Path
+    """The directory with the packages that riata needs."""
+    root: Path | None
+    made_of: tuple[bytes, ...]
+    """What else decides about what is compiled for it."""
+
+
+def here() -> Runtime:
+    """This environment's Python."""
+    made_of = (sys.version.encode(), sysconfig.get_platform().encode(), glibc().encode())
+    return Runtime((sys.executable,), {}, Path(sysconfig.get_path("platlib")), None, made_of)
+
+
+def here_obstacle() -> str | None:
+    """Why nothing can be compiled for this Python, None when it can; names the cure."""
+    if why_not := _no_compiler():
+        return why_not
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return None if header.exists() else f"no {header}: apt-get install python3-dev"
+
+
+def of_images(cache: Path) -> Runtime:
+    """The Python of the images. Raises BuildError; hold the cache."""
+    lowest, tools, headers, packages = (make(cache) for make in (base.base, base.tools, base.headers, base.downloaded))
+    root = lowest / "root"
+    environment = {
+        "PYTHONHOME": str(root / "usr"),
+        "PYTHONPATH": str(tools / "site"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CPATH": f"{headers}:{headers}/python{debian.PYTHON}",
+        "CC": compiler(),
+    }
+    launcher = lowest / "python"
+    write_launcher(launcher, root)
+    made_of = tuple(stage.name.encode() for stage in (lowest, tools, headers))
+    return Runtime((str(launcher),), environment, packages / "site", root, made_of)
+
+
+def write_launcher(path: Path, root: Path) -> None:
+    """A file that runs the Python of `root` and takes itself for it, so that it is `sys.executable` and may be named
+    in a script's first line."""
+    text = _LAUNCHER.format(command=shlex.join(debian.python(root, name=path)))
+    if not path.exists() or path.read_text() != text:  # somebody may be starting it
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+def images_obstacle() -> str | None:
+    """Why nothing can be compiled for the Python of the images, None when it can; names the cure."""
+    ours = glibc()
+    if not ours or Version(ours) > Version(debian.GLIBC):
+        return (
+            f"this is glibc {ours or '(none)'}, and it must be no newer than {debian.GLIBC}: build on an older system"
+        )
+    return debian.obstacle() or _no_compiler()
+
+
+def glibc() -> str:
+    """The version of this machine's, empty where another C library is (Alpine's knows no such name)."""
+    name = "CS_GNU_LIBC_VERSION"
+    return (os.confstr(name) or "").removeprefix("glibc ") if name in os.confstr_names else ""
+
+
+def _no_compiler() -> str | None:
+    return None if shutil.which(compiler()) else f"no C compiler ({compiler()}): {_GCC}"
+
+
+def choose(cache: Path) -> Runtime:
+    """The images', where it can be had. Raises BuildError."""
+    if images_obstacle():
+        return here()
+    with stages.locked(cache):
+        return of_images(cache)
