@@ -6,6 +6,7 @@ made, with this environment's. Compiling takes two minutes; the wheel stays in t
 is made of. With --advisory it is no error that nothing can be compiled here.
 """
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,12 +27,18 @@ REPOSITORY: Final = base.REPOSITORY
 HOOK: Final = "deploy/hatch_build.py"
 PACKAGES: Final = ("hub", "agent", "proto", "ctl")
 _LIMIT_S: Final = 300
-_PROGRAM: Final = "#!{python}\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+_PROGRAM: Final = """\
+#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
+import sys
 
+from {module} import {function}
 
-def obstacle() -> str | None:
-    """Why nothing can be compiled here, None when it can; names the cure."""
-    return runtime.here_obstacle() if runtime.images_obstacle() else None
+sys.exit({function}())
+"""
+"""For the shell its second line, for Python all but that: a first line that names Python has no room for a long path,
+nor for a space (as pip's own)."""
 
 
 def wheel(cache: Path, by: Runtime) -> Path:
@@ -50,14 +57,15 @@ def wheel(cache: Path, by: Runtime) -> Path:
 
 def _parts(by: Runtime) -> list[bytes]:
     """All that the wheel depends on: sources, locked packages (mypy and setuptools among them), Python, compiler."""
-    said = subprocess.run([compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
+    said = subprocess.run([*compiler(), "--version"], capture_output=True, check=True, timeout=60).stdout
     return [*stages.sources(REPOSITORY, PACKAGES, HOOK, "requirements/dev.txt"), *by.made_of, said]
 
 
 def environment(directory: Path, compiled: Path, by: Runtime) -> None:
     """Make an environment of the wheel and of what it needs. One that is there stays as it is: somebody may be running
     it. Raises BuildError."""
-    mark, made_of = directory / ".made-of", f"{compiled}\n{by.packages}\n{by.root}\n"
+    parts = (compiled, by.packages, by.root, _PROGRAM, runtime.LAUNCHER)
+    mark, made_of = directory / ".made-of", "\n".join(map(str, parts))
     if mark.exists() and mark.read_text() == made_of:
         return
     site = _of_images(directory, by.root) if by.root else _of_here(directory)
@@ -66,9 +74,8 @@ def environment(directory: Path, compiled: Path, by: Runtime) -> None:
     (info,) = site.glob("*.dist-info")
     for entry in Distribution.at(info).entry_points:
         program = directory / "bin" / entry.name
-        program.write_text(
-            _PROGRAM.format(python=directory.absolute() / "bin/python", module=entry.module, function=entry.attr)
-        )
+        python = shlex.quote(str(directory.absolute() / "bin" / "python"))
+        program.write_text(_PROGRAM.format(python=python, module=entry.module, function=entry.attr))
         program.chmod(0o755)
     # A path file adds a directory without reading the path files in it: of riata there is the compiled one only.
     (site / "packages.pth").write_text(f"{by.packages}\n")
@@ -87,35 +94,35 @@ def _of_here(directory: Path) -> Path:
 
 def _of_images(directory: Path, root: Path) -> Path:
     """As `venv` would, but for what runs it."""
-    shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)  # all but what a program that runs from there is just writing
     site = directory / "lib" / f"python{debian.PYTHON}" / "site-packages"
-    site.mkdir(parents=True)
+    site.mkdir(parents=True, exist_ok=True)
     (directory / "pyvenv.cfg").write_text(f"home = {root / 'usr' / 'bin'}\ninclude-system-site-packages = false\n")
     python = directory.absolute() / "bin" / "python"
-    python.parent.mkdir()
+    python.parent.mkdir(exist_ok=True)
     runtime.write_launcher(python, root)
     return site
 
 
 def main(arguments: list[str]) -> int:
     directory = Path(arguments[0])
-    why_not = obstacle()
-    if why_not is not None:
+    started = time.monotonic()
+    try:
+        by, why = runtime.choose(base.cache_root())
+    except BuildError as error:
         shutil.rmtree(directory, ignore_errors=True)  # what an older state was compiled to is not what anybody wants
         is_error = "--advisory" not in arguments
-        print(f"{'error' if is_error else 'Compiled'}: riata cannot be compiled here: {why_not}", file=sys.stderr)
+        print(f"{'error' if is_error else 'Compiled'}: riata cannot be compiled here: {error}", file=sys.stderr)
         return int(is_error)
-    started = time.monotonic()
     cache = stages.cache_root("compiled")
     try:
-        by = runtime.choose(base.cache_root())
         made = wheel(cache, by)
         with stages.locked(cache):  # of two that make one directory the second finds it made
             environment(directory, made, by)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    whose = "the images' Python" if by.root else f"this Python, not the images' ({runtime.images_obstacle()})"
+    whose = f"this Python, not the images' ({why})" if why else "the images' Python"
     took = f"{time.monotonic() - started:.0f} s"
     print(f"Compiled: {directory}/bin has riata, riata-hub and riata-agent for {whose} ({took})")
     return 0

@@ -5,6 +5,7 @@ Nothing is written into the working tree. Which modules are compiled says pyproj
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,16 +71,16 @@ def groups(modules: list[str]) -> list[tuple[list[str], str]]:
     return [([path for path in modules if path.startswith(f"{package}/")], f"riata_{package}") for package in packages]
 
 
-def compiler() -> str:
-    """The environment's CC; else the program that this Python was compiled with."""
-    return os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc").split()[0]
+def compiler() -> list[str]:
+    """The environment's CC, as a command; else the program that this Python was compiled with."""
+    return shlex.split(os.environ.get("CC", "")) or str(sysconfig.get_config_var("CC") or "cc").split()[:1]
 
 
 def _run(command: list[str], directory: Path) -> None:
     # Python's own flags ask for debugging symbols, and those, and what the linker makes of them, name the temporary
     # directory: the same sources would not give the same library twice. Its own linker line may look for libraries
     # where Python is (pyenv's does), which is nowhere in an image.
-    flags = {"CFLAGS": _CFLAGS, "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": f"{compiler()} -shared"}
+    flags = {"CFLAGS": _CFLAGS, "LDFLAGS": "-s -Wl,--build-id=none", "LDSHARED": shlex.join([*compiler(), "-shared"])}
     environment = {**os.environ, **flags}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False

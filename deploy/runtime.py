@@ -7,6 +7,7 @@ what is proven and measured is what is shipped.
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -19,9 +20,12 @@ from packaging.version import Version
 from deploy import stages
 from deploy.hatch_build import compiler
 from deploy.images import base, debian
+from deploy.images.debian import BuildError
 
 _GCC: Final = "apt-get install gcc libc6-dev"
-_LAUNCHER: Final = '#!/bin/sh\nunset PWD  # some shells put it there\nexec {command} "$@"\n'
+LAUNCHER: Final = '#!/bin/sh\nexec env {unset} {command} "$@"\n'
+_OF_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
+"""What one or the other shell puts into the environment of what it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,9 @@ def of_images(cache: Path) -> Runtime:
         "PYTHONHOME": str(root / "usr"),
         "PYTHONPATH": str(tools / "site"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
         "CPATH": f"{headers}:{headers}/python{debian.PYTHON}",
-        "CC": compiler(),
+        "CC": shlex.join(compiler()),
     }
     launcher = lowest / "python"
     write_launcher(launcher, root)
@@ -73,10 +78,13 @@ def of_images(cache: Path) -> Runtime:
 def write_launcher(path: Path, root: Path) -> None:
     """A file that runs the Python of `root` and takes itself for it, so that it is `sys.executable` and may be named
     in a script's first line."""
-    text = _LAUNCHER.format(command=shlex.join(debian.python(root, name=path)))
-    if not path.exists() or path.read_text() != text:  # somebody may be starting it
-        path.write_text(text)
-        path.chmod(0o755)
+    unset = " ".join(f"-u {name}" for name in _OF_SHELLS)
+    text = LAUNCHER.format(unset=unset, command=shlex.join(debian.python(root, name=path)))
+    if not path.exists() or path.read_text() != text:
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.chmod(0o755)
+        fresh.replace(path)  # somebody may be starting it
 
 
 def images_obstacle() -> str | None:
@@ -95,13 +103,25 @@ def glibc() -> str:
     return (os.confstr(name) or "").removeprefix("glibc ") if name in os.confstr_names else ""
 
 
+def choose(cache: Path) -> tuple[Runtime, str]:
+    """The images', or this environment's, and why. Raises BuildError where neither can be compiled for."""
+    why_not = images_obstacle()
+    try:
+        if why_not is None:
+            with stages.locked(cache):
+                return of_images(cache), ""
+    except (BuildError, OSError, subprocess.TimeoutExpired) as error:
+        why_not = str(error)
+    if nor_here := here_obstacle():
+        raise BuildError(nor_here if nor_here == why_not else f"{why_not}; {nor_here}")
+    return here(), why_not
+
+
 def _no_compiler() -> str | None:
-    return None if shutil.which(compiler()) else f"no C compiler ({compiler()}): {_GCC}"
-
-
-def choose(cache: Path) -> Runtime:
-    """The images', where it can be had. Raises BuildError."""
-    if images_obstacle():
-        return here()
-    with stages.locked(cache):
-        return of_images(cache)
+    command = compiler()
+    if shutil.which(command[0]) is None:
+        return f"no C compiler ({command[0]}): {_GCC}"
+    asked = [*command, "-fsyntax-only", "-include", "stdio.h", "-x", "c", os.devnull]
+    if subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode != 0:
+        return f"the C compiler ({shlex.join(command)}) does not find stdio.h: {_GCC}"
+    return None

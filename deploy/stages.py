@@ -12,12 +12,14 @@ from typing import Final
 
 _KEPT: Final = 4
 """Of each stage, the ones used last: several checkouts share the cache."""
+_IN_USE_S: Final = 86_400
+"""What was used within this time stays: a test of hours may run from it."""
 
 
 def cache_root(kind: str) -> Path:
-    """The user's cache of one kind of product."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "riata" / kind
+    """The user's cache of one kind of product. A relative path says nothing (XDG Base Directory Specification)."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "riata" / kind
 
 
 def stage(cache: Path, name: str, parts: list[bytes], make: Callable[[Path], None]) -> Path:
@@ -32,7 +34,8 @@ def stage(cache: Path, name: str, parts: list[bytes], make: Callable[[Path], Non
     os.utime(place)
     by_use = sorted(cache.glob(f"{name}-{'?' * len(key)}"), key=lambda path: path.stat().st_mtime_ns)
     for old in by_use[:-_KEPT]:
-        shutil.rmtree(old)
+        if place.stat().st_mtime - old.stat().st_mtime > _IN_USE_S:
+            shutil.rmtree(old)
     return place
 
 

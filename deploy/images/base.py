@@ -8,6 +8,9 @@ from deploy.images import debian, oci, wheels
 
 REPOSITORY: Final = Path(__file__).parents[2]
 _LOCK: Final = REPOSITORY / "requirements" / "runtime.txt"
+_LEFT_OUT: Final = "frozenlist/_frozenlist.*.so"
+"""It alone needs libstdc++, which takes 2 MiB of each agent; its package has the same in Python, and the way of
+requests has none of it."""
 _BUILD_LOCK: Final = REPOSITORY / "requirements" / "build.txt"
 
 
@@ -51,8 +54,11 @@ def headers(cache: Path) -> Path:
 def _downloaded(cache: Path, name: str, lock: Path) -> Path:
     def make(directory: Path) -> None:
         wheels.download(directory / "site", lock, oci.architecture())
+        for left_out in (directory / "site").glob(_LEFT_OUT):
+            left_out.unlink()
 
-    return stages.stage(cache, name, [_file(wheels.__file__), _file(lock), oci.architecture().encode()], make)
+    parts = [_file(__file__), _file(wheels.__file__), _file(lock), oci.architecture().encode()]
+    return stages.stage(cache, name, parts, make)
 
 
 def _file(path: str | Path | None) -> bytes:

@@ -18,6 +18,10 @@ GLIBC: Final = "2.41"
 PACKAGES: Final = ("python3-minimal", "libpython3-stdlib", "ca-certificates")
 UID: Final = 65532
 _LIMIT_S: Final = 300
+_CURE: Final = (
+    "a Debian mirror must be reachable; its keys must be here (apt-get install debian-archive-keyring);"
+    " whoever is not root needs uidmap"
+)
 _HEADERS: Final = ("", "*-linux-gnu/")
 """Where Python's are, below usr/include: Debian's one for all architectures leads to that of this one."""
 
@@ -62,11 +66,11 @@ def unpack(archive: Path, *more: str) -> None:
     if reason := obstacle():
         raise BuildError(reason)
     packages = ",".join((*PACKAGES, *more))
-    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}", SUITE, str(archive)]
+    command = ["mmdebstrap", "--variant=extract", f"--include={packages}", SUITE, str(archive)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if done.returncode != 0:
-        raise BuildError(f"mmdebstrap: {done.stderr[-2000:]}\nCure: a Debian mirror must be reachable")
+        raise BuildError(f"mmdebstrap: {done.stderr[-2000:]}\nCure: {_CURE}")
 
 
 def reduce(archive: Path, root: Path) -> None:

@@ -22,6 +22,8 @@ PLATFORMS: Final = {
 }
 """Debian 13 has glibc 2.41, for which nobody builds yet."""
 _UNWANTED: Final = ("RECORD", "REQUESTED", "direct_url.json", "__pycache__")
+_MARKERS: Final = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
+"""What a requirement may ask of the images' Python; the rest is this machine's."""
 _LIMIT_S: Final = 600
 _COMPILE_S: Final = 1500
 
@@ -83,7 +85,7 @@ def _closure(known: dict[str, Distribution], names: set[str]) -> Iterator[str]:
         yield name
         for text in known[name].requires or []:
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            if requirement.marker is None or requirement.marker.evaluate({**_MARKERS, "extra": extra}):
                 other = str(canonicalize_name(requirement.name))
                 waiting += [(other, each) for each in ("", *requirement.extras)]
 

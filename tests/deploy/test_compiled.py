@@ -20,6 +20,7 @@ import pytest
 from deploy import compiled, runtime
 from deploy.hatch_build import groups
 from deploy.images import base, debian, wheels
+from proto.versions import PRODUCT_VERSION
 
 PROJECT: dict[str, Any] = tomllib.loads((compiled.REPOSITORY / "pyproject.toml").read_text())
 FILES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
@@ -111,7 +112,10 @@ def test_each_file_is_there_once_and_has_its_package_for_a_library() -> None:
 def test_where_nothing_can_be_compiled_the_old_goes_and_only_without_advisory_it_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiled, "obstacle", lambda: "no C compiler (cc): apt-get install gcc libc6-dev")
+    def neither(_cache: Path) -> tuple[runtime.Runtime, str]:
+        raise debian.BuildError("no C compiler (cc): apt-get install gcc libc6-dev")
+
+    monkeypatch.setattr(runtime, "choose", neither)
     place = tmp_path / "environment"
     place.mkdir()
     assert compiled.main([str(place), "--advisory"]) == 0
@@ -139,8 +143,7 @@ def assert_runs_what_is_compiled(environment: Path) -> None:
 @pytest.mark.timeout(900)
 def test_the_environment_runs_what_is_compiled_and_carries_its_sources(tmp_path: Path) -> None:
     """Takes the wheel from the cache where `make compiled` has been; makes it where not."""
-    why_not = compiled.obstacle()
-    if why_not is not None:
+    if runtime.images_obstacle() and (why_not := runtime.here_obstacle()):
         pytest.skip(f"needs a C compiler and Python's headers: {why_not}")
     assert compiled.main([str(tmp_path / "it")]) == 0
     assert_runs_what_is_compiled(tmp_path / "it")
@@ -152,7 +155,14 @@ def test_with_the_images_python_it_has_their_libraries_and_nothing_of_ours_aroun
     if why_not is not None:
         pytest.skip(f"needs what images need: {why_not}")
     assert compiled.main([str(tmp_path / "it")]) == 0
-    ask = "import os, ssl, sys; print(*sys.version_info[:2], sys.prefix, sys.executable); input()"
+    modules = [
+        ".".join(path.relative_to(compiled.REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("hub", "agent", "proto")
+        for path in sorted((compiled.REPOSITORY / package).rglob("*.py"))
+        if path.name != "__main__.py"
+    ]
+    ask = f"import importlib, sys; [importlib.import_module(each) for each in {modules}]; "
+    ask += "print(*sys.version_info[:2], sys.prefix, sys.executable); input()"
     python = tmp_path / "it" / "bin" / "python"
     with subprocess.Popen(
         [python, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"ONE": "1"}
@@ -167,7 +177,8 @@ def test_with_the_images_python_it_has_their_libraries_and_nothing_of_ours_aroun
     assert around == "ONE=1\0", "an agent's environment is looked at (tests/e2e/test_agent_surroundings.py)"
     libraries = {line.split()[-1] for line in mapped.splitlines() if ".so" in line}
     assert any("libssl" in path for path in libraries)
-    assert not [path for path in libraries if not path.startswith(str(base.cache_root()))]
+    made = (os.path.realpath(base.cache_root()), str(tmp_path))
+    assert not [path for path in libraries if not path.startswith(made)], "what images have, and nothing of this system"
 
 
 @pytest.mark.timeout(900)
@@ -175,16 +186,24 @@ def test_where_there_are_no_images_it_is_this_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of any wheel: to compile another one takes minutes, and test_hatch_build compiles with this Python."""
-    monkeypatch.setattr(runtime, "images_obstacle", lambda: "mmdebstrap is missing: apt-get install mmdebstrap")
-    monkeypatch.setattr(runtime, "here_obstacle", lambda: None)
+    monkeypatch.setattr(runtime, "choose", lambda _cache: (runtime.here(), "mmdebstrap: no mirror"))
     monkeypatch.setattr(compiled, "wheel", lambda _cache, _by: wheels.build_wheel(compiled.REPOSITORY, tmp_path))
     assert compiled.main([str(tmp_path / "it")]) == 0
-    assert "for this Python, not the images' (mmdebstrap is missing: apt-get" in capsys.readouterr().out
+    assert "for this Python, not the images' (mmdebstrap: no mirror)" in capsys.readouterr().out
     assert Path(os.path.realpath(tmp_path / "it" / "bin" / "python")) == Path(os.path.realpath(sys.executable))
     done = subprocess.run(
         [tmp_path / "it" / "bin" / "riata-hub", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("place", ["with a space", f"{'long' * 50}/{'er' * 50}", "it's"])
+def test_programs_start_wherever_it_is(tmp_path: Path, place: str) -> None:
+    wheel = wheels.build_wheel(compiled.REPOSITORY, tmp_path)
+    compiled.environment(tmp_path / place, wheel, runtime.here())
+    program = tmp_path / place / "bin" / "riata-hub"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"{PRODUCT_VERSION}\n"
 
 
 def test_an_environment_that_is_there_stays_until_what_it_is_made_of_changes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is made is kept under a hash of what it is made of, whole or not at all."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,17 @@ def test_what_could_not_be_made_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_each_stage_the_last_four_used_are_kept(tmp_path: Path) -> None:
+def test_of_each_stage_the_last_four_used_are_kept_and_what_was_used_today(tmp_path: Path) -> None:
     other = stages.stage(tmp_path, "other", [b"1"], write)
     first, *rest = [stages.stage(tmp_path, "base", [bytes([number])], write) for number in range(4)]
     stages.stage(tmp_path, "base", [b"\0"], write)  # used again
     newest = stages.stage(tmp_path, "base", [b"new"], write)
+    everything = {other, first, *rest, newest}
+    assert set(tmp_path.iterdir()) == everything, "a test of hours may run from one that was made a moment ago"
+    for path in everything:
+        a_day_ago = path.stat().st_mtime - 86_401
+        os.utime(path, (a_day_ago, a_day_ago))
+    stages.stage(tmp_path, "base", [b"new"], write)
     assert set(tmp_path.iterdir()) == {other, first, *rest[1:], newest}
 
 
@@ -66,3 +73,5 @@ def test_who_comes_second_waits(tmp_path: Path) -> None:
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert stages.cache_root("images") == tmp_path / "riata" / "images"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert stages.cache_root("images") == Path.home() / ".cache" / "riata" / "images"

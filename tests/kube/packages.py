@@ -33,11 +33,15 @@ _PROGRAMS: Final = {
     "mmdebstrap": "mmdebstrap",
     "haproxy": "haproxy",
 }
+_DEBIAN_KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""Ubuntu has none, and the images are of Debian."""
 
 
 def missing() -> list[str]:
     """Debian packages whose programs are not here."""
     found = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if not _DEBIAN_KEYS.exists():
+        found.append("debian-archive-keyring")
     if busybox.obstacle():
         found.append(busybox.PACKAGE)
     if shutil.which(_compiler()) is None:
@@ -49,7 +53,7 @@ def missing() -> list[str]:
 
 def _compiler() -> str:
     """As deploy.hatch_build.compiler, which needs more than the standard library."""
-    return (sysconfig.get_config_var("CC") or "cc").split()[0]
+    return (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
 
 
 def _header() -> Path:

@@ -11,7 +11,7 @@ from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
 ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy"]
-ALL += ["busybox-static", "gcc", "libc6-dev", "python3-dev", "containernetworking-plugins"]
+ALL += ["debian-archive-keyring", "busybox-static", "gcc", "libc6-dev", "python3-dev", "containernetworking-plugins"]
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setattr(packages, "_CNI", tmp_path / "cni" / "bridge")
     monkeypatch.setattr(packages, "_POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_DEBIAN_KEYS", tmp_path / "debian-archive-keyring.gpg")
     monkeypatch.setattr(packages, "_header", lambda: tmp_path / "Python.h")
     monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(namespaces, "obstacle", lambda: None)
@@ -35,6 +36,7 @@ def _provide(path: Path) -> None:
     (path / "busybox").chmod(0o755)
     packages._CNI.parent.mkdir()
     packages._CNI.touch()
+    packages._DEBIAN_KEYS.touch()
     packages._header().touch()
 
 
