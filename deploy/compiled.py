@@ -79,9 +79,10 @@ def environment(directory: Path, compiled: Path, by: Runtime) -> None:
         program.chmod(0o755)
     # A path file adds a directory without reading the path files in it: of riata there is the compiled one only.
     (site / "packages.pth").write_text(f"{by.packages}\n")
-    command = [str(directory / "bin" / "python"), "-m", "compileall", "-q", str(site), str(by.packages)]
+    trees = [site, by.packages] if by.root else [site]  # pip has compiled this environment's packages
+    command = [str(directory / "bin" / "python"), "-m", "compileall", "-q", *map(str, trees)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    if done.returncode != 0 and by.root:  # an environment may hold what is for other Pythons
+    if done.returncode != 0:
         raise BuildError(f"compileall: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     mark.write_text(made_of)
 

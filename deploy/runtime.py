@@ -23,9 +23,8 @@ from deploy.images import base, debian
 from deploy.images.debian import BuildError
 
 _GCC: Final = "apt-get install gcc libc6-dev"
-LAUNCHER: Final = '#!/bin/sh\nexec env {unset} {command} "$@"\n'
-_OF_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
-"""What one or the other shell puts into the environment of what it runs."""
+LAUNCHER: Final = '#!/bin/sh\nexec env -u PWD -u OLDPWD -u SHLVL -u _ {command} "$@"\n'
+"""Without what one or the other shell puts into the environment of what it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,7 @@ def of_images(cache: Path) -> Runtime:
 def write_launcher(path: Path, root: Path) -> None:
     """A file that runs the Python of `root` and takes itself for it, so that it is `sys.executable` and may be named
     in a script's first line."""
-    unset = " ".join(f"-u {name}" for name in _OF_SHELLS)
-    text = LAUNCHER.format(unset=unset, command=shlex.join(debian.python(root, name=path)))
+    text = LAUNCHER.format(command=shlex.join(debian.python(root, name=path)))
     if not path.exists() or path.read_text() != text:
         fresh = path.with_suffix(".new")
         fresh.write_text(text)

@@ -30,6 +30,13 @@ SOUND = {asyncio.BufferedProtocol, typing.Protocol, typing.NamedTuple, typing.Ge
 """Bases that mypyc knows, and such as add nothing to an object."""
 
 
+def names(package: str) -> list[str]:
+    """Its modules, but those that start a program."""
+    paths = [path for path in (compiled.REPOSITORY / package).rglob("*.py") if path.name != "__main__.py"]
+    parts = [path.relative_to(compiled.REPOSITORY).with_suffix("").parts for path in sorted(paths)]
+    return [".".join(each).removesuffix(".__init__") for each in parts]
+
+
 def is_sound(base: type) -> bool:
     if base.__module__ in MODULES or base in SOUND or base is object:
         return base.__module__ in MODULES or base.__basicsize__ == object.__basicsize__
@@ -49,9 +56,8 @@ def test_no_class_has_a_base_that_others_compile_or_interpret(name: str) -> None
 def test_no_interpreted_class_has_a_compiled_base() -> None:
     """None of its objects could be made: TypeError."""
     for package in compiled.PACKAGES:
-        for path in sorted((compiled.REPOSITORY / package).rglob("*.py")):
-            name = ".".join(path.relative_to(compiled.REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-            if name in MODULES or path.name == "__main__.py":
+        for name in names(package):
+            if name in MODULES:
                 continue
             for found in vars(importlib.import_module(name)).values():
                 if inspect.isclass(found) and found.__module__ == name:
@@ -124,29 +130,27 @@ def test_where_nothing_can_be_compiled_the_old_goes_and_only_without_advisory_it
     assert "error: riata cannot be compiled here: no C compiler (cc): apt-get" in capsys.readouterr().err
 
 
-def assert_runs_what_is_compiled(environment: Path) -> None:
-    ask = f"import importlib; print(*[importlib.import_module(name).__file__ for name in {MODULES!r}], sep='\\n')"
-    done = subprocess.run(
-        [environment / "bin" / "python", "-I", "-c", ask], capture_output=True, text=True, check=True, cwd="/"
-    )
-    files = [Path(line) for line in done.stdout.split()]
-    assert len(files) == len(MODULES)
-    for file, source in zip(files, FILES, strict=True):
-        assert file.suffix == ".so"
-        assert file.with_name(Path(source).name).is_file()
-        assert file.is_relative_to(environment)
-    for program in ("riata", "riata-hub", "riata-agent"):
-        said = subprocess.run([environment / "bin" / program, "--version"], capture_output=True, text=True, check=True)
-        assert said.stdout.strip()
-
-
 @pytest.mark.timeout(900)
 def test_the_environment_runs_what_is_compiled_and_carries_its_sources(tmp_path: Path) -> None:
     """Takes the wheel from the cache where `make compiled` has been; makes it where not."""
     if runtime.images_obstacle() and (why_not := runtime.here_obstacle()):
         pytest.skip(f"needs a C compiler and Python's headers: {why_not}")
     assert compiled.main([str(tmp_path / "it")]) == 0
-    assert_runs_what_is_compiled(tmp_path / "it")
+    ask = f"import importlib; print(*[importlib.import_module(name).__file__ for name in {MODULES!r}], sep='\\n')"
+    done = subprocess.run(
+        [tmp_path / "it" / "bin" / "python", "-I", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    files = [Path(line) for line in done.stdout.split()]
+    assert len(files) == len(MODULES)
+    for file, source in zip(files, FILES, strict=True):
+        assert file.suffix == ".so"
+        assert file.with_name(Path(source).name).is_file()
+        assert file.is_relative_to(tmp_path)
+    for program in ("riata", "riata-hub", "riata-agent"):
+        said = subprocess.run(
+            [tmp_path / "it" / "bin" / program, "--version"], capture_output=True, text=True, check=True
+        )
+        assert said.stdout.strip()
 
 
 @pytest.mark.timeout(900)
@@ -155,12 +159,7 @@ def test_with_the_images_python_it_has_their_libraries_and_nothing_of_ours_aroun
     if why_not is not None:
         pytest.skip(f"needs what images need: {why_not}")
     assert compiled.main([str(tmp_path / "it")]) == 0
-    modules = [
-        ".".join(path.relative_to(compiled.REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        for package in ("hub", "agent", "proto")
-        for path in sorted((compiled.REPOSITORY / package).rglob("*.py"))
-        if path.name != "__main__.py"
-    ]
+    modules = [name for package in ("hub", "agent", "proto") for name in names(package)]
     ask = f"import importlib, sys; [importlib.import_module(each) for each in {modules}]; "
     ask += "print(*sys.version_info[:2], sys.prefix, sys.executable); input()"
     python = tmp_path / "it" / "bin" / "python"
