@@ -179,11 +179,12 @@ class SessionCore:
             return min(self.window, most)
         if self.budget is not None and self.budget.is_crowded:
             return min(self.window, self.limits.crowded_window_bytes, most)
-        if self._is_near():
+        if self.is_near:
             return min(self.window, self.limits.near_window_bytes, most)
         return self._growth.first_size(most, self.liveness.best_rtt_s) if is_long else min(self.window, most)
 
-    def _is_near(self) -> bool:
+    @property
+    def is_near(self) -> bool:
         """Whether hub and agent are in one place, by the shortest round trip: recent ones may have waited behind bulk.
         Not where they are as long as on a long way, since it may have become one."""
         liveness, limits = self.liveness, self.limits
@@ -196,7 +197,7 @@ class SessionCore:
             return 0
         began = stream.opening_credit if stream.is_ours else self.window
         # Never less than it began with: a sender may hold on to its blocks until half of that is free (§5.3).
-        most = max(self._near_most(stream), began) if self._is_near() else CREDIT_MAX
+        most = max(self._near_most(stream), began) if self.is_near else CREDIT_MAX
         elapsed = now - stream.granted_at
         stream.window = self._growth.next_size(stream.window, elapsed, self.liveness.best_rtt_s, most)
         # What it has grown since has bounds of its own, and slow readers do not grow.

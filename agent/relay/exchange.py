@@ -266,18 +266,19 @@ class Exchange:
     # The answer
 
     def _answer(self, status: int, headers: Headers, *, end: bool) -> None:
+        stream = self._stream
         self._is_answered = True
         self._context.counts.answered(status)
         if not end and self._may_compress(status, headers):
-            self._compressor = Compressor(self._stream.window)
+            self._compressor = Compressor(stream.window, is_near=stream.is_near)
             self._context.histories.bodies += 1
-            self._stream.head(HttpHead(status=status, headers=headers, ext=OFFER))
+            stream.head(HttpHead(status=status, headers=headers, ext=OFFER))
         else:
-            self._stream.head(HttpHead(status=status, headers=headers), end=end)
+            stream.head(HttpHead(status=status, headers=headers), end=end)
 
     def _may_compress(self, status: int, headers: Headers) -> bool:
         stream = self._stream
-        if not stream.compresses or not compress.is_worth(self._request, status, headers, stream.best_rtt_s):
+        if not stream.compresses or not compress.is_worth(self._request, status, headers, is_near=stream.is_near):
             return False
         return self._context.histories.has_room and not self._is_proxied
 

@@ -69,9 +69,9 @@ class LinkStream:
         return self._session.compresses
 
     @property
-    def best_rtt_s(self) -> float | None:
-        """Shortest round trip lately, in seconds; None before the first."""
-        return self._session.liveness.best_rtt_s
+    def is_near(self) -> bool:
+        """Whether the peer is in the same place: bytes cost less than what would save some."""
+        return self._session.is_near
 
     @property
     def window(self) -> int:

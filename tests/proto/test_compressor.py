@@ -71,6 +71,38 @@ def test_a_block_takes_half_a_window_at_most(window: int) -> None:
         assert sum(size for _, size, _ in headers(blocks)) == len(body)
 
 
+@pytest.mark.parametrize(("is_near", "least"), [(False, 12), (True, 3)])
+def test_what_comes_out_short_is_one_block_however_small_the_window_is(is_near: bool, least: int) -> None:
+    """Each block is a write at the hub's client; 128 KiB is what one read of the API server's connection brings."""
+    body = bodies.pod_list(BLOCK_MAX_BYTES)[:BLOCK_MAX_BYTES]
+    compressor = Compressor(Limits().near_window_bytes, is_near=is_near)
+    for _ in range(3):
+        [(form, size, length)] = headers(list(compressor.encode(body)))
+        assert (form, size) == (Form.ZSTD, BLOCK_MAX_BYTES)
+        assert length * least < size
+
+
+def test_a_body_that_once_did_not_come_out_short_is_not_tried_in_longer_pieces_again() -> None:
+    most = Limits().near_window_bytes // 2 - BLOCK_HEADER.size
+    compressor, noise = Compressor(Limits().near_window_bytes), os.urandom(100_000)
+    assert [size for _, size, _ in headers(list(compressor.encode(noise)))] == [most, 100_000 - most]
+    shrinks = b"x" * BLOCK_MAX_BYTES
+    assert [size for _, size, _ in headers(list(compressor.encode(shrinks)))] == [
+        most,
+        most,
+        BLOCK_MAX_BYTES - 2 * most,
+    ]
+
+
+def test_to_a_hub_that_is_near_a_body_is_packed_lightly() -> None:
+    body, wire = bodies.pod_list(500_000), {}
+    for is_near in (False, True):
+        compressor = Compressor(WINDOW, is_near=is_near)
+        pieces = [body[at : at + 60_000] for at in range(0, len(body), 60_000)] + [bodies.event(1), bodies.event(2)]
+        wire[is_near] = sum(len(block) for piece in pieces for block in compressor.encode(piece))
+    assert 1.3 * wire[False] < wire[True] < 0.3 * len(body)
+
+
 def test_another_implementation_reads_it_by_the_specification() -> None:
     compressor = Compressor(WINDOW)
     events = [bodies.event(number) for number in range(30)]

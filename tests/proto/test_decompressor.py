@@ -19,8 +19,8 @@ from tests.proto.bodies import block, runs
 WINDOW = 256 * 1024
 
 
-def encoded(pieces: Iterable[bytes], window: int = WINDOW) -> bytes:
-    compressor = Compressor(window)
+def encoded(pieces: Iterable[bytes], window: int = WINDOW, *, is_near: bool = False) -> bytes:
+    compressor = Compressor(window, is_near=is_near)
     return b"".join(each for piece in pieces for each in compressor.encode(piece))
 
 
@@ -54,12 +54,15 @@ PIECE = st.one_of(
 @given(
     pieces=st.lists(PIECE, max_size=8),
     cuts=st.lists(st.integers(1, 40_000), max_size=12),
-    window=st.sampled_from([64, 4096, WINDOW]),
+    window=st.sampled_from([64, 4096, 128 * 1024, WINDOW]),
+    is_near=st.booleans(),
 )
-def test_whatever_the_pieces_and_however_they_are_cut(pieces: list[bytes], cuts: list[int], window: int) -> None:
+def test_whatever_the_pieces_and_however_they_are_cut(
+    pieces: list[bytes], cuts: list[int], window: int, is_near: bool
+) -> None:
     if window == 64:
         pieces = [piece[:2000] for piece in pieces]
-    wire = encoded(pieces, window)
+    wire = encoded(pieces, window, is_near=is_near)
     decompressor = Decompressor()
     body, at = b"", 0
     for cut in cuts:

@@ -20,6 +20,7 @@ def test_in_one_place_streams_that_move_together_have_less_in_flight(
 ) -> None:
     pair = measured(shortest_s, recent_s)
     session = pair.hub.session
+    assert session.is_near is (windows_kib[0] == 128)
     streams = [pair.hub.get() for _ in range(2)]
     answer_all(pair, 2_000_000)
     for stream in streams:

@@ -20,7 +20,7 @@ class FakeStream:
     def __init__(self, room=10**9):
         self.log = []
         self.compresses = False
-        self.best_rtt_s = None
+        self.is_near = False
         self.window = 256 * 1024
         self.body = b""
         self.credit = 0

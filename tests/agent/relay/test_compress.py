@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.relay.compress import NEAR_S, is_worth
+from agent.relay.compress import is_worth
 from proto.messages import HttpRequest
 
 
@@ -69,6 +69,5 @@ def test_nothing_that_has_a_coding_or_may_not_have_one():
 )
 def test_events_go_as_they_are_to_a_hub_that_is_near(query, is_watch):
     asked, json = request(path=b"/api/v1/pods" + query), headers(content_type="application/json")
-    assert is_worth(asked, 200, json, NEAR_S / 2) is not is_watch
-    assert is_worth(asked, 200, json, NEAR_S)
-    assert is_worth(asked, 200, json, None)
+    assert is_worth(asked, 200, json, is_near=True) is not is_watch
+    assert is_worth(asked, 200, json, is_near=False)

@@ -40,11 +40,21 @@ async def test_a_watch_is_compressed_and_no_event_waits():
 
 
 async def test_a_watch_goes_as_it_is_to_a_hub_that_is_near():
-    for rtt_s, expected in ((0.0009, {}), (0.001, {"zstd": 1}), (None, {"zstd": 1})):
+    for is_near, expected in ((True, {}), (False, {"zstd": 1})):
         talk = compressing()
-        talk.stream.best_rtt_s = rtt_s
+        talk.stream.is_near = is_near
         talk.answer(WATCH_HEAD)
         assert talk.stream.ext == expected
+
+
+async def test_a_list_is_packed_lightly_to_a_hub_that_is_near():
+    body, wire = bodies.pod_list(300_000)[:300_000], {}
+    for is_near in (False, True):
+        talk = compressing(b"/api/v1/pods")
+        talk.stream.is_near = is_near
+        talk.answer(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 300000\r\n\r\n" + body)
+        wire[is_near] = len(talk.stream.body)
+    assert 1.2 * wire[False] < wire[True] < 300_000 / 3
 
 
 async def test_a_list_keeps_its_length_and_ends_with_its_last_block():

@@ -32,6 +32,16 @@ async def test_what_a_handle_tells() -> None:
         assert stream.accepted_by_peer
 
 
+async def test_a_handle_tells_whether_the_peer_is_in_the_same_place() -> None:
+    async with Wire() as wire:
+        stream = handle(wire.open(POST, end=False))
+        liveness = stream.link.session.liveness
+        liveness.shortest_rtt_s = None
+        assert not stream.is_near  # nobody knows yet
+        liveness.shortest_rtt_s, liveness.best_rtt_s = 0.0005, 0.012  # recent answers have waited behind bulk
+        assert stream.is_near
+
+
 async def test_send_takes_any_buffer_and_keeps_order() -> None:
     async with Wire() as wire:
         asked = wire.open(POST, end=False)
