@@ -17,6 +17,7 @@ import websockets.asyncio.client
 from proto import handshake, limits, messages, versions
 from proto.aio import tasks
 from tests.bench import processes, rig
+from tests.harness import tools
 
 PER_TOKEN = 5
 CLUSTERS = 40
@@ -35,7 +36,7 @@ async def grown_kib(directory: Path, url: str, ca: Path, admin: Path, hub_pid: i
     path = rig.write(directory / "idle.tokens", "\n".join(tokens))
     before = processes.rss_bytes(hub_pid)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, url, str(ca), str(path),
+        tools.interpreter(), "-m", __name__, url, str(ca), str(path),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 import platform
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,5 +118,7 @@ def test_a_report_names_their_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("RIATA_PROGRAMS", raising=False)
     assert tools.python() == f"Python {platform.python_version()} with {' '.join(ssl.OPENSSL_VERSION.split()[:2])}"
     monkeypatch.setenv("RIATA_PROGRAMS", str(tmp_path))
+    assert tools.interpreter() == sys.executable
     program(tmp_path / "python", "echo Python 3.99")
+    assert tools.interpreter() == str(tmp_path / "python")
     assert tools.python() == "Python 3.99"

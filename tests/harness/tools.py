@@ -33,12 +33,19 @@ def programs() -> Path:
     return Path(os.environ.get("RIATA_PROGRAMS") or Path(sys.executable).parent)
 
 
-def python() -> str:
-    """Which Python and OpenSSL hub and agent run with, in words."""
-    ask = "import platform, ssl; print('Python', platform.python_version(), 'with', *ssl.OPENSSL_VERSION.split()[:2])"
+def interpreter() -> str:
+    """The Python that hub and agent run with. Its OpenSSL is what a simulated agent has to have: what a TLS connection
+    takes depends on both ends (ADR 27)."""
     beside = programs() / "python"
-    command = [str(beside) if os.access(beside, os.X_OK) else sys.executable, "-c", ask]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    return str(beside) if os.access(beside, os.X_OK) else sys.executable
+
+
+def python() -> str:
+    """Which Python and OpenSSL that is, in words."""
+    ask = "import platform, ssl; print('Python', platform.python_version(), 'with', *ssl.OPENSSL_VERSION.split()[:2])"
+    return subprocess.run(
+        [interpreter(), "-c", ask], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.strip()
 
 
 def console_script(name: str, package: str) -> list[str]:

@@ -161,14 +161,20 @@ async def _fresh(course: Course, way: Way) -> Figures:
 
 
 async def _idle_tunnels(course: Course, way: Way) -> Figures:
+    """Of a hub that has done nothing else: memory that was given back would be taken again, and not be seen."""
+    async with course.anew(way.name) as fresh:
+        return {"hub KiB": await _grown_by_idle_tunnels(course, fresh)}
+
+
+async def _grown_by_idle_tunnels(course: Course, way: Way) -> float:
     if way.admin is not None:
         at = way.flags.index("-url"), way.flags.index("-ca")
         url, ca = way.flags[at[0] + 1].removesuffix(PREFIX), Path(way.flags[at[1] + 1])
-        return {"hub KiB": await idle.grown_kib(course.directory, url, ca, way.admin, way.hub)}
+        return await idle.grown_kib(course.directory, url, ca, way.admin, way.hub)
     before = processes.rss_bytes(way.hub)
     async with course.another(way, "-tunnels", str(idle.TUNNELS)):
         await asyncio.sleep(2 + idle.SETTLE_S)
-        return {"hub KiB": (processes.rss_bytes(way.hub) - before) / idle.TUNNELS / 1024}
+        return (processes.rss_bytes(way.hub) - before) / idle.TUNNELS / 1024
 
 
 async def _bytes_of(way: Way) -> int:

@@ -69,6 +69,9 @@ class Course:
     race: Path
     target: Target
     ways: dict[str, Way]
+    tls: bool = True
+    """On the peers' front and tunnel; riata has nothing else."""
+    link: Link | None = None
     fresh_rss: dict[str, int] = dataclasses.field(default_factory=dict)
     """Bytes of each way's agent before anything is measured."""
 
@@ -80,6 +83,17 @@ class Course:
             yield process.pid
         finally:
             await rig.stop(process)
+
+    @contextlib.asynccontextmanager
+    async def anew(self, name: str) -> AsyncIterator[Way]:
+        """A way started once more, for what a process shows only once: the memory that it takes."""
+        place = self.directory / f"anew-{secrets.token_hex(4)}"
+        place.mkdir()
+        async with contextlib.AsyncExitStack() as stack:
+            way = await _start(stack, dataclasses.replace(self, directory=place, ways={}), name)
+            await _wait_until_it_serves(self, way)
+            await asyncio.sleep(1)
+            yield way
 
     async def run(self, way: Way, command: str, *flags: str) -> dict[str, Any]:
         """Run the load client on a way. Raises RuntimeError with its complaint."""
@@ -102,19 +116,13 @@ class Course:
 async def course(
     directory: Path, load: Path, race: Path, names: list[str], *, tls: bool, link: Link | None = None
 ) -> AsyncIterator[Course]:
-    """Start the API server and the named ways. `tls`: on the peers' front and tunnel; riata has nothing else."""
+    """Start the API server and the named ways."""
     async with contextlib.AsyncExitStack() as stack:
         token_file = rig.write(directory / "target.token", secrets.token_hex(24))
         pid, url, ca = await rig.start_target(stack, directory, load)
-        built = Course(directory, load, race, Target(pid, url, ca, token_file), {})
+        built = Course(directory, load, race, Target(pid, url, ca, token_file), {}, tls, link)
         for name in names:
-            if name == "direct":
-                flags = ["-url", url, "-ca", str(ca), "-token-file", str(token_file)]
-                built.ways[name] = Way(name, flags)
-            elif name == "riata":
-                built.ways[name] = await _start_riata(stack, built, link)
-            else:
-                built.ways[name] = await _start_peer(stack, built, name, tls=tls, link=link)
+            built.ways[name] = await _start(stack, built, name)
         for way in built.ways.values():
             await _wait_until_it_serves(built, way)
         await asyncio.sleep(1)
@@ -122,7 +130,14 @@ async def course(
         yield built
 
 
-async def _start_riata(stack: contextlib.AsyncExitStack, course: Course, link: Link | None) -> Way:
+async def _start(stack: contextlib.AsyncExitStack, course: Course, name: str) -> Way:
+    if name == "direct":
+        target = course.target
+        return Way(name, ["-url", target.url, "-ca", str(target.ca), "-token-file", str(target.token_file)])
+    return await (_start_riata(stack, course) if name == "riata" else _start_peer(stack, course, name))
+
+
+async def _start_riata(stack: contextlib.AsyncExitStack, course: Course) -> Way:
     directory = course.directory / "riata"
     directory.mkdir()
     hub, ready, admin = await rig.start_hub(stack, directory)
@@ -130,7 +145,7 @@ async def _start_riata(stack: contextlib.AsyncExitStack, course: Course, link: L
     await rig.call(url, ca, admin, "POST", "/v1/clusters", {"name": CLUSTER})
     minted = await rig.call(url, ca, admin, "POST", f"/v1/clusters/{CLUSTER}/agent-tokens", {"name": "race"})
     token = rig.write(directory / "agent.token", minted["token"])
-    port, counts = await _start_link(stack, directory, course, int(url.rsplit(":", 1)[1]), link)
+    port, counts = await _start_link(stack, directory, course, int(url.rsplit(":", 1)[1]))
     target = course.target
     kube = ["--kube-url", target.url, "--kube-ca-file", str(target.ca), "--kube-token-file", str(target.token_file)]
     command = rig.agent_command(f"https://127.0.0.1:{port}", ready, token, kube)
@@ -139,10 +154,8 @@ async def _start_riata(stack: contextlib.AsyncExitStack, course: Course, link: L
     return Way("riata", flags, hub, agent, counts, tuple(command), admin)
 
 
-async def _start_peer(
-    stack: contextlib.AsyncExitStack, course: Course, name: str, *, tls: bool, link: Link | None
-) -> Way:
-    mux, pool = PEERS[name]
+async def _start_peer(stack: contextlib.AsyncExitStack, course: Course, name: str) -> Way:
+    (mux, pool), tls = PEERS[name], course.tls
     directory = course.directory / name
     directory.mkdir()
     authority = pki.Authority.create(directory, f"{name}-ca")
@@ -153,7 +166,7 @@ async def _start_peer(
     command += ["-cert", str(pair.certificate), "-key", str(pair.key)] if tls else []
     hub = await rig.start(stack, directory / "hub.log", command)
     ports = json.loads(await rig.wait_for_text(directory / "hub.log"))
-    port, counts = await _start_link(stack, directory, course, ports["tunnel_port"], link)
+    port, counts = await _start_link(stack, directory, course, ports["tunnel_port"])
     command = [str(course.race), "agent", "-mux", mux, "-tunnel", f"127.0.0.1:{port}", "-target", target.address]
     command += ["-ca", str(authority.files.certificate)] if tls else []
     agent = await rig.start(stack, directory / "agent.log", command)
@@ -162,9 +175,8 @@ async def _start_peer(
     return Way(name, flags, hub, agent, counts, tuple(command))
 
 
-async def _start_link(
-    stack: contextlib.AsyncExitStack, directory: Path, course: Course, port: int, link: Link | None
-) -> tuple[int, str]:
+async def _start_link(stack: contextlib.AsyncExitStack, directory: Path, course: Course, port: int) -> tuple[int, str]:
+    link = course.link
     if link is None:
         return port, ""
     log = directory / "link.json"

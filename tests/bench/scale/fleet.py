@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from proto import credentials
 from tests.bench import processes, rig
 from tests.bench.scale import agents, shown
 from tests.bench.scale.hub import Hub
+from tests.harness import tools
 
 PER_CLUSTER: Final = 5
 """Tunnels of a cluster: as many instances of one role as a hub takes (P7)."""
@@ -132,7 +132,7 @@ async def connected(hub: Hub, lines: list[str], name: str = "agents") -> AsyncIt
         generators = []
         for at in range(0, len(lines), share):
             file = rig.write(hub.directory / f"{name}-{at}.shown", "\n".join(lines[at : at + share]))
-            command = [sys.executable, "-m", agents.__name__, hub.url, str(hub.ca), str(file), str(PER_CLUSTER)]
+            command = [tools.interpreter(), "-m", agents.__name__, hub.url, str(hub.ca), str(file), str(PER_CLUSTER)]
             generator = await Generator.start("agents", hub.directory / f"{name}-{at}.log", command)
             stack.push_async_callback(generator.end)
             if hub.has_core:
