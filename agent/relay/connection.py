@@ -12,6 +12,7 @@ import socket
 import ssl
 from typing import Any, Final, Protocol, cast
 
+from agent.relay import resumption
 from agent.relay.response import BadResponse, ResponseReader, ResponseSink, State
 from agent.relay.tcpinfo import on_the_way
 from proto.aio.busypoll import Leg, never
@@ -88,6 +89,7 @@ class KubeConnection(asyncio.BufferedProtocol):
         "_acknowledged",
         "_acknowledged_at",
         "_has_written",
+        "_is_answered",
         "_is_asking",
         "_is_end_announced",
         "_is_paused",
@@ -107,6 +109,8 @@ class KubeConnection(asyncio.BufferedProtocol):
         self._leg = leg or never()
         self._is_asking = False
         """It has written since it last read: events of a watch are no answers."""
+        self._is_answered = False
+        """The API server has sent something over it."""
         self._reader = ResponseReader()
         self._transport: asyncio.Transport
         self._user: ConnectionUser | None = None
@@ -201,6 +205,9 @@ class KubeConnection(asyncio.BufferedProtocol):
         if self._is_asking:
             self._is_asking = False
             self._leg.arrived(nbytes)
+            if not self._is_answered:
+                self._is_answered = True
+                resumption.keep(self._transport.get_extra_info("ssl_object"))
         user = self._user
         data = bytes(_buffer[:nbytes])
         reader = self._reader

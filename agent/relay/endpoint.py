@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
+from agent.relay import resumption
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class KubeTrust:
         context.set_alpn_protocols(["http/1.1"])
         if self._client_certificate is not None:
             context.load_cert_chain(*self._client_certificate)
+        resumption.attach(context)
         return context
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-WINDOW_S: Final = 200e-6
-"""For how long at most; KVM's own bound. Behind an answer that takes longer, what waking costs hardly shows."""
+WINDOW_S: Final = 300e-6
+"""For how long at most. KVM's own bound is 200 us, within which an agent's answer is not there on slow machines. Behind
+one that takes longer, what waking costs hardly shows."""
 SHARE: Final = 0.25
 """Of a core, in the long run, unless somebody wishes otherwise."""
 BURST_S: Final = 2.0

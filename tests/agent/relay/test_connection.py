@@ -1,6 +1,7 @@
 """Connections over real TLS, on the loop that the agent runs on: what only a real transport can show."""
 
 import asyncio
+import functools
 import gc
 import importlib.util
 import socket
@@ -12,7 +13,7 @@ import pytest
 from agent.relay.connection import KubeConnection
 from agent.relay.endpoint import KubeTrust
 from proto.aio import loop
-from tests.agent.apiserver import Pki, api_server
+from tests.agent.apiserver import Pki, ScriptedServer, api_server, serving
 from tests.agent.relay.stream import FakeTransport
 from tests.agent.waiting import until
 from tests.harness.heard import Heard
@@ -83,6 +84,30 @@ def test_its_leg_hears_what_is_asked_and_what_is_answered(tmp_path):
         return leg.log
 
     assert loop.run(scene()) == [("sent", 18), ("arrived", len(SWITCH)), ("sent", 5)]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, loop.run])
+def test_each_exec_after_the_first_takes_up_its_tls_session(tmp_path, run):
+    async def script(head, reader, writer):
+        writer.write(SWITCH + b"bye")
+        await writer.drain()
+        writer.close()
+
+    async def scene():
+        pki = Pki(tmp_path)
+        server, trust = pki.server_context(), KubeTrust(ca_file=pki.ca_file)
+        async with serving(ScriptedServer(script).serve, server) as port:
+            for _ in range(4):
+                owner, user = Owner(), User()
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    functools.partial(KubeConnection, owner), "localhost", port, ssl=trust.context()
+                )
+                connection.begin(user, b"GET / HTTP/1.1\r\n\r\n", head_only=False, upgrade="SPDY/3.1")
+                await until(lambda owner=owner: owner.lost)
+                assert user.body == b"bye"
+        return server.session_stats()["accept_good"], server.session_stats()["hits"]
+
+    assert run(scene()) == (4, 3)
 
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
