@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 
 from hub import tls
 from proto import pins
+from tests.harness import tls_pair
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -38,16 +39,7 @@ def handshake(server: ssl.SSLContext, ca: Path, host: str, **client: object) -> 
     for name, value in client.items():
         setattr(context, name, value)
     context.set_alpn_protocols(["http/1.1"])
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = context.wrap_bio(to_client, to_server, server_hostname=host)
-    far = server.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(5):
-        for side in (near, far):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    return near
+    return tls_pair.handshake(context, server, host)[0]
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])

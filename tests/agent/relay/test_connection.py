@@ -88,15 +88,10 @@ def test_its_leg_hears_what_is_asked_and_what_is_answered(tmp_path):
 
 @pytest.mark.parametrize("run", [asyncio.run, loop.run])
 def test_each_exec_after_the_first_takes_up_its_tls_session(tmp_path, run):
-    async def script(head, reader, writer):
-        writer.write(SWITCH + b"bye")
-        await writer.drain()
-        writer.close()
-
     async def scene():
         pki = Pki(tmp_path)
         server, trust = pki.server_context(), KubeTrust(ca_file=pki.ca_file)
-        async with serving(ScriptedServer(script).serve, server) as port:
+        async with serving(ScriptedServer(say_bye).serve, server) as port:
             for _ in range(4):
                 owner, user = Owner(), User()
                 _, connection = await asyncio.get_running_loop().create_connection(
@@ -111,6 +106,13 @@ def test_each_exec_after_the_first_takes_up_its_tls_session(tmp_path, run):
 
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+
+
+async def say_bye(head, reader, writer):
+    """A program that says a word and ends."""
+    writer.write(SWITCH + b"bye")
+    await writer.drain()
+    writer.close()
 
 
 async def converse(tmp_path, script, between=None):
@@ -128,12 +130,7 @@ async def converse(tmp_path, script, between=None):
 
 
 def test_close_notify_ends_an_upgraded_connection(tmp_path):
-    async def script(head, reader, writer):
-        writer.write(SWITCH + b"bye")
-        await writer.drain()
-        writer.close()
-
-    assert loop.run(converse(tmp_path, script)) == (101, b"bye", ["complete"])
+    assert loop.run(converse(tmp_path, say_bye)) == (101, b"bye", ["complete"])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="asyncio's own loop cannot tell the two apart")
@@ -182,14 +179,9 @@ def test_a_paused_connection_keeps_what_it_has_not_delivered(tmp_path, size, run
 def test_a_lost_connection_is_freed_without_the_garbage_collector(tmp_path, run):
     """The collector comes by rarely (proto.aio.loop.settle), and what TLS keeps for a connection is 40 KiB."""
 
-    async def script(head, reader, writer):
-        writer.write(SWITCH + b"bye")
-        await writer.drain()
-        writer.close()
-
     async def freed():
         pki, owner, user = Pki(tmp_path), Owner(), User()
-        async with api_server(pki, script) as (_, port):
+        async with api_server(pki, say_bye) as (_, port):
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: KubeConnection(owner), "localhost", port, ssl=KubeTrust(ca_file=pki.ca_file).context()
             )

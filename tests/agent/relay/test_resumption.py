@@ -7,28 +7,21 @@ import pytest
 from agent.relay import resumption
 from agent.relay.resumption import KEPT_S
 from tests.agent.apiserver import Pki
+from tests.harness import tls_pair
 
 
 class Ends:
     """A context of the agent and what a server at the other end of its connections is."""
 
-    def __init__(self, pki, trusted=None):
+    def __init__(self, pki):
         self.now = 100.0
         self.server = pki.server_context()
-        self.client = ssl.create_default_context(cafile=(trusted or pki).ca_file)
+        self.client = ssl.create_default_context(cafile=pki.ca_file)
         resumption.attach(self.client, lambda: self.now)
 
     def connect(self, name="localhost", *, is_kept=True, takes_s=0.0):
         """Whether the handshake of one more connection was a resumed one. Its server says something, and is heard."""
-        ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = self.client.wrap_bio(theirs, ours, server_hostname=name)
-        server = self.server.wrap_bio(ours, theirs, server_side=True)
-        for _ in range(3):
-            for end in (client, server):
-                try:
-                    end.do_handshake()
-                except ssl.SSLWantReadError:
-                    continue
+        client, server = tls_pair.handshake(self.client, self.server, name)
         self.now += takes_s
         server.write(b"hello")
         assert client.read(5) == b"hello"
