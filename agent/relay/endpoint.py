@@ -66,27 +66,33 @@ class KubeTrust:
         self._client_certificate = client_certificate
         self._allow_legacy_ca = allow_legacy_ca
         self._mark: tuple[int, int, int] | None = None
+        self._trusted: bytes | None = None
+        """What the file held when the context was made."""
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
         """The context to dial with: another object once the CA has changed.
 
         Reads files; called once for each dial. Raises OSError or ssl.SSLError when there is no context at all; a
-        changed file that cannot be used is reported and the former context stays.
+        changed file that cannot be used is reported and the former context stays. So it does where only the file is
+        another: the kubelet writes a projected volume anew with every token, 48 minutes after the last.
         """
-        mark = mark_of(self._ca_file)
-        if self._context is not None and mark == self._mark:
-            return self._context
+        mark, former = mark_of(self._ca_file), self._context
+        if former is not None and mark == self._mark:
+            return former
         try:
-            fresh = self._build()
+            trusted = None if self._ca_file is None else self._ca_file.read_bytes()
+            if former is None or trusted != self._trusted:
+                self._context, self._trusted = self._build(), trusted
         except (OSError, ssl.SSLError) as exc:
-            if self._context is None:
+            if former is None:
                 raise
             logger.error("the API server's CA file changed and is unusable", extra={"error": str(exc)})
-            self._mark = mark
-            return self._context
-        self._context, self._mark = fresh, mark
-        return fresh
+        self._mark = mark
+        if former is not None and former is not self._context:
+            resumption.retire(former)
+        assert self._context is not None
+        return self._context
 
     def _build(self) -> ssl.SSLContext:
         ca = self._ca_data.decode("ascii") if self._ca_data is not None and self._ca_file is None else None

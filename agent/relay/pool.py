@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.relay import dial
+from agent.relay import dial, resumption
 from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import LOOKED_AT_S, KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
@@ -218,23 +218,37 @@ class Pool:
 
     async def _connect(self) -> KubeConnection:
         """Raises OSError, UnicodeError of the failed step."""
-        addresses = self._addresses
         context = self._fresh_context()
-        async with asyncio.timeout(self._limits.dial_timeout):
-            candidates = addresses.candidates()
-            if len(candidates) == 1:
-                return await self._reach(candidates[0], context)
-            if addresses.is_probe_due():
-                self._tasks.spawn(self._probe(context), name="kube service")
-            address, connection = await dial.first(
-                candidates, lambda address: self._reach(address, context), self._tasks
-            )
+        is_resuming = self._is_resuming(context)
+        try:
+            async with asyncio.timeout(self._limits.dial_timeout):
+                return await self._reach_one(context)
+        except TimeoutError:
+            if is_resuming:
+                self._pause_resuming(context, "silence")
+            raise
+
+    async def _reach_one(self, context: ssl.SSLContext) -> KubeConnection:
+        addresses = self._addresses
+        candidates = addresses.candidates()
+        if len(candidates) == 1:
+            return await self._reach(candidates[0], context)
+        if addresses.is_probe_due():
+            self._tasks.spawn(self._probe(context), name="kube service")
+        address, connection = await dial.first(candidates, lambda address: self._reach(address, context), self._tasks)
         self._answered(address)
         return connection
 
     async def _reach(self, address: Address, context: ssl.SSLContext) -> KubeConnection:
-        """Raises OSError, UnicodeError."""
-        connection = await self._open(address, context)
+        """Raises OSError, UnicodeError. A handshake that took up a session and went wrong is done again without."""
+        is_resuming = self._is_resuming(context)
+        try:
+            connection = await self._open(address, context)
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+            if not is_resuming or isinstance(error, ssl.SSLCertVerificationError):
+                raise
+            self._pause_resuming(context, type(error).__name__)
+            connection = await self._open(address, context)
         if not connection.is_open:  # it has heard of that, and will not again
             raise dial.ClosedAtOnceError
         connection.context = context
@@ -252,6 +266,15 @@ class Pool:
             ssl_shutdown_timeout=2.0,
         )
         return connection
+
+    def _is_resuming(self, context: ssl.SSLContext) -> bool:
+        return resumption.is_offered(context, self._endpoint.server_name)
+
+    def _pause_resuming(self, context: ssl.SSLContext, reason: str) -> None:
+        logger.warning(
+            "a TLS handshake that took up a session went wrong: none does for ten minutes", extra={"reason": reason}
+        )
+        resumption.pause(context)
 
     async def _probe(self, context: ssl.SSLContext) -> None:
         """Whether the Service is a way again; what it gives is kept for the next request."""

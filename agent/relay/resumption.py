@@ -7,6 +7,7 @@ for a full handshake, and nobody notices. A ticket serves more than once, which 
 somebody who listens must not see that two connections are of the same client: here all are the agent's.
 """
 
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -14,30 +15,36 @@ from typing import Final
 
 KEPT_S: Final = 60.0
 """For how long after the full handshake: what has changed about a server or its certificate is noticed by then."""
+PAUSE_S: Final = 600.0
+"""For how long no session is taken up when a handshake with one went wrong: a proxy or a firewall in front of the API
+server may break off every such handshake, and would every minute."""
 
 
 class Sessions:
     """The last full handshake with each name, under one context."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._kept: dict[str | None, tuple[ssl.SSLSession, float]] = {}
+        self._paused_until = -math.inf
 
     def of(self, name: str | None) -> ssl.SSLSession | None:
         """The session to offer to the server of this name."""
         session, since = self._kept.get(name, (None, 0.0))
-        if session is None or self._clock() - since < KEPT_S:
+        if session is None or self.clock() - since < KEPT_S:
             return session
         del self._kept[name]
         return None
 
-    def keep(self, name: str | None, session: ssl.SSLSession) -> None:
-        """Of a full handshake; a resumed one has verified nobody."""
-        self._kept[name] = session, self._clock()
+    def keep(self, name: str | None, session: ssl.SSLSession, since: float) -> None:
+        """Of a full handshake at `since`; a resumed one has verified nobody."""
+        if self.clock() >= self._paused_until:
+            self._kept[name] = session, since
 
-    def forget(self, name: str | None) -> None:
-        """The server may have failed because of it."""
-        self._kept.pop(name, None)
+    def pause(self, for_s: float) -> None:
+        """Forget them all, and keep none for so long."""
+        self._kept.clear()
+        self._paused_until = self.clock() + for_s
 
 
 class Resumable(ssl.SSLObject):
@@ -45,6 +52,7 @@ class Resumable(ssl.SSLObject):
 
     sessions: Sessions
     _has_begun = False
+    _since = -math.inf
 
     def do_handshake(self) -> None:
         if not self._has_begun:
@@ -52,13 +60,8 @@ class Resumable(ssl.SSLObject):
             session = self.sessions.of(self.server_hostname)
             if session is not None:
                 self.session = session
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError:
-            self.sessions.forget(self.server_hostname)
-            raise
+        super().do_handshake()
+        self._since = self.sessions.clock()
 
     def keep(self) -> None:
         """Call when the server has sent something: by TLS 1.3 its tickets come behind the handshake."""
@@ -66,7 +69,7 @@ class Resumable(ssl.SSLObject):
             return
         session = self.session
         if session is not None and session.has_ticket:
-            self.sessions.keep(self.server_hostname, session)
+            self.sessions.keep(self.server_hostname, session, self._since)
 
 
 def attach(context: ssl.SSLContext, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,3 +81,27 @@ def keep(connection: object) -> None:
     """Keep the session of a connection (`get_extra_info("ssl_object")`), if it is one that can be resumed."""
     if isinstance(connection, Resumable):
         connection.keep()
+
+
+def is_offered(context: ssl.SSLContext, name: str) -> bool:
+    """Whether a connection that begins now takes up a session."""
+    sessions = _sessions_of(context)
+    return sessions is not None and sessions.of(name) is not None
+
+
+def pause(context: ssl.SSLContext) -> None:
+    """A handshake that took up a session went wrong: perhaps for that."""
+    sessions = _sessions_of(context)
+    if sessions is not None:
+        sessions.pause(PAUSE_S)
+
+
+def retire(context: ssl.SSLContext) -> None:
+    """Nobody connects by it any more. What it keeps would keep it for ever: a session knows its context."""
+    sessions = _sessions_of(context)
+    if sessions is not None:
+        sessions.pause(math.inf)
+
+
+def _sessions_of(context: ssl.SSLContext) -> Sessions | None:
+    return getattr(context.sslobject_class, "sessions", None)

@@ -1,13 +1,17 @@
 """The API server's address and its trust."""
 
+import os
 import shutil
 import ssl
+import weakref
 
 import pytest
 
 from agent.errors import ConfigError
+from agent.relay import resumption
 from agent.relay.endpoint import Endpoint, KubeTrust
 from tests.agent.apiserver import Pki
+from tests.harness import tls_pair
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,38 @@ def test_the_context_follows_the_file_and_always_verifies(tmp_path):
     assert trust.context() is second
     live.unlink()
     assert trust.context() is second
+
+
+def test_the_same_ca_in_another_file_is_the_same_context(tmp_path):
+    """As the kubelet writes it, each time that it has a new token for its neighbour."""
+    pki = Pki(tmp_path)
+    live = tmp_path / "ca.crt"
+    shutil.copy(pki.ca_file, live)
+    trust = KubeTrust(ca_file=live)
+    context = trust.context()
+    for _ in range(3):
+        shutil.copy(pki.ca_file, tmp_path / "next")
+        os.replace(tmp_path / "next", live)
+        assert trust.context() is context
+
+
+def test_nothing_is_left_of_a_former_trust(tmp_path):
+    """A context that is kept by a session of its own would stay for ever (agent/relay/resumption.py)."""
+    pki, other = Pki(tmp_path), Pki(tmp_path, "other")
+    live = tmp_path / "ca.crt"
+    shutil.copy(pki.ca_file, live)
+    trust = KubeTrust(ca_file=live)
+    former = trust.context()
+    client, server = tls_pair.handshake(former, pki.server_context(), "localhost")
+    server.write(b"hello")
+    client.read(5)
+    resumption.keep(client)
+    assert resumption.is_offered(former, "localhost")
+    left = weakref.ref(former)
+    del former, client, server
+    shutil.copy(other.ca_file, live)
+    trust.context()
+    assert left() is None
 
 
 def test_no_context_at_all(tmp_path):

@@ -1,11 +1,13 @@
 """agent/relay/resumption.py: which connection takes up which session. TLS in memory, both ends."""
 
+import gc
 import ssl
+import weakref
 
 import pytest
 
 from agent.relay import resumption
-from agent.relay.resumption import KEPT_S
+from agent.relay.resumption import KEPT_S, PAUSE_S
 from tests.agent.apiserver import Pki
 from tests.harness import tls_pair
 
@@ -57,6 +59,15 @@ def test_a_resumed_handshake_is_no_full_one_however_late_its_answer_comes(pki):
     assert not ends.connect()
 
 
+def test_the_minute_is_that_of_the_handshake_however_late_its_answer_comes(pki):
+    ends = Ends(pki)
+    ends.connect(takes_s=KEPT_S - 1)
+    assert ends.connect()
+    ends.now += 1
+    assert not ends.connect(takes_s=KEPT_S)
+    assert not ends.connect()
+
+
 def test_nothing_is_taken_up_that_nobody_has_answered_over(pki):
     ends = Ends(pki)
     ends.connect(is_kept=False)
@@ -81,14 +92,35 @@ def test_who_does_not_know_the_session_has_to_prove_who_it_is(pki, tmp_path):
         ends.connect()
 
 
-def test_after_a_handshake_that_failed_the_next_is_a_full_one(pki, tmp_path):
+def test_after_one_that_went_wrong_none_is_taken_up_for_ten_minutes(pki):
+    ends = Ends(pki)
+    assert not resumption.is_offered(ends.client, "localhost")
+    ends.connect()
+    assert resumption.is_offered(ends.client, "localhost")
+    assert not resumption.is_offered(ends.client, "other.test")
+    resumption.pause(ends.client)
+    assert not resumption.is_offered(ends.client, "localhost")
+    assert [ends.connect(), ends.connect()] == [False, False]
+    ends.now += PAUSE_S
+    assert [ends.connect(), ends.connect()] == [False, True]
+
+
+def test_a_retired_context_goes_with_its_last_connection(pki):
+    """Without the garbage collector, which a quiet agent has come by after months."""
     ends = Ends(pki)
     ends.connect()
-    known, ends.server = ends.server, Pki(tmp_path, "other", "localhost").server_context()
-    with pytest.raises(ssl.SSLCertVerificationError):
-        ends.connect()
-    ends.server = known
-    assert [ends.connect(), ends.connect()] == [False, True]
+    late, server = tls_pair.handshake(ends.client, ends.server, "localhost")
+    resumption.retire(ends.client)
+    server.write(b"hello")
+    late.read(5)
+    resumption.keep(late)
+    context = weakref.ref(ends.client)
+    gc.disable()
+    try:
+        del ends.client, late
+        assert context() is None
+    finally:
+        gc.enable()
 
 
 def test_another_context_knows_nothing_of_it(pki):
@@ -110,3 +142,7 @@ def test_a_server_without_tickets_is_no_error(pki):
 def test_what_is_no_tls_of_ours_is_left_alone():
     resumption.keep(None)
     resumption.keep(object())
+    plain = ssl.create_default_context()
+    resumption.pause(plain)
+    resumption.retire(plain)
+    assert not resumption.is_offered(plain, "localhost")
