@@ -39,16 +39,18 @@ _compress_near: Final = zstd.ZstdCompressor(options=_NEAR).compress
 class Compressor:
     """Blocks of one body. Holds its last 16 KiB and no zstd context."""
 
-    __slots__ = ("_block_max", "_history", "_is_near", "_may_be_longer")
+    __slots__ = ("_block_max", "_compress", "_history", "_may_be_longer", "_options")
 
     def __init__(self, window: int, *, is_near: bool = False) -> None:
         """`window`: the least credit of the stream; a block takes half of it at most, so that a receiver can always
         return credit before it needs the rest of a block. `is_near`: bytes cost less than packing them well."""
         self._block_max = max(min(BLOCK_MAX_BYTES, window // 2 - BLOCK_HEADER.size), 1)
         self._history = bytearray()
-        self._is_near = is_near
-        self._may_be_longer = True
-        """What is longer than a block may be has come out short enough so far."""
+        self._options = _NEAR if is_near else _FAR
+        self._compress = _compress_near if is_near else _compress_far
+        self._may_be_longer = window >= BLOCK_MAX_BYTES
+        """What is longer than a block may be has come out short enough so far. Not where the window is as small as in a
+        crowded hub: what a block decodes to is held there for a client that does not read (ADR 23)."""
 
     def encode(self, data: bytes) -> Iterator[bytes]:
         """Blocks that hold all of `data`: the receiver needs nothing more to decode it. None for no data."""
@@ -83,10 +85,9 @@ class Compressor:
         """`piece` compressed, without the header of its frame."""
         if len(self._history) > SMALL_BYTES and len(piece) <= REFERRING_MAX_BYTES:
             prefix = zstd.ZstdDict(self._history, is_raw=True).as_prefix
-            context = zstd.ZstdCompressor(options=_NEAR if self._is_near else _FAR, zstd_dict=prefix)
+            context = zstd.ZstdCompressor(options=self._options, zstd_dict=prefix)
             return Form.ZSTD_AFTER_HISTORY, memoryview(context.compress(piece, _FLUSH_FRAME))[_FRAME_HEADER_BYTES:]
-        compress = _compress_near if self._is_near else _compress_far
-        return Form.ZSTD, memoryview(compress(piece, _FLUSH_FRAME))[_FRAME_HEADER_BYTES:]
+        return Form.ZSTD, memoryview(self._compress(piece, _FLUSH_FRAME))[_FRAME_HEADER_BYTES:]
 
 
 _STORED: Final = Form.STORED, memoryview(b"")

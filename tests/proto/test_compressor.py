@@ -82,6 +82,16 @@ def test_what_comes_out_short_is_one_block_however_small_the_window_is(is_near: 
         assert length * least < size
 
 
+@pytest.mark.parametrize("is_near", [False, True])
+def test_a_crowded_hub_gets_no_block_that_decodes_to_more_than_half_its_window(is_near: bool) -> None:
+    """What one decodes to waits there as a whole, where a client does not read."""
+    limits = Limits()
+    window = limits.crowded_window_bytes
+    assert window < limits.near_window_bytes
+    blocks = list(Compressor(window, is_near=is_near).encode(b"x" * 300_000))
+    assert max(size for _, size, _ in headers(blocks)) <= window // 2
+
+
 def test_a_body_that_once_did_not_come_out_short_is_not_tried_in_longer_pieces_again() -> None:
     most = Limits().near_window_bytes // 2 - BLOCK_HEADER.size
     compressor, noise = Compressor(Limits().near_window_bytes), os.urandom(100_000)
