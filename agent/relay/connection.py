@@ -43,14 +43,18 @@ waits hears of it, five to six seconds after it was sent. Not by TCP_USER_TIMEOU
 whose reader has closed the window (an upload to a pod that takes its time), and a quiet one that has lost a single
 keepalive probe (net/ipv4/tcp_timer.c: `tcp_probe_timer`, `tcp_keepalive_timer`)."""
 
-_OPTIONS: Final = (
-    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-    (socket.SOL_SOCKET, "SO_RCVBUF", SOCKET_RECEIVE_BYTES),
-)
+_OPTIONS: Final = [
+    (int(level), int(getattr(socket, name)), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.SOL_SOCKET, "SO_RCVBUF", SOCKET_RECEIVE_BYTES),
+    )
+    if hasattr(socket, name)
+]
+"""Where the platform has them; TCP_NODELAY is the loop's."""
 _buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
 
 
@@ -285,16 +289,17 @@ class KubeConnection(asyncio.BufferedProtocol):
 
 
 def _tune(sock: Any) -> None:
-    """Notice a dead API server, also behind a load balancer that forgot the connection; bound the kernel's buffer."""
-    for level, name, value in _OPTIONS:
-        _set(sock, level, name, value)
+    """Notice a dead API server, also behind a load balancer that forgot the connection; bound the kernel's buffer.
 
-
-def _set(sock: Any, level: int, name: str, value: int) -> None:
-    option = getattr(socket, name, None)
-    if sock is not None and option is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(level, option, value)
+    By one real socket: what uvloop shows makes one for each option that it is asked to set.
+    """
+    with contextlib.suppress(OSError, ValueError):  # it is closed already
+        real = socket.socket(fileno=-1 if sock is None else sock.fileno())
+        try:
+            for level, option, value in _OPTIONS:
+                real.setsockopt(level, option, value)
+        finally:
+            real.detach()
 
 
 def _limit_tls_buffer(transport: asyncio.Transport, high: int) -> None:

@@ -7,7 +7,7 @@ second. As many as the loop can bear are under way; the others wait, already acc
 from __future__ import annotations
 
 import socket
-from typing import Final, NamedTuple
+from typing import Final
 
 from hub.edge.vanished import gone
 from proto.versions import SUBPROTOCOL
@@ -28,14 +28,18 @@ SILENT_S: Final = 1.0
 """Longer than a ClientHello takes to come from anywhere: when all places are taken, who has said nothing for so long
 makes room for who comes."""
 _MARK: Final = SUBPROTOCOL.encode("ascii")
+_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
-class Accepted(NamedTuple):
+class Accepted:
     """A connection, the address that it comes from, and when it came."""
 
-    sock: socket.socket
-    address: object
-    since: float
+    __slots__ = ("address", "since", "sock")
+
+    def __init__(self, sock: socket.socket, address: object, since: float) -> None:
+        self.sock = sock
+        self.address = address
+        self.since = since
 
 
 class Window:
@@ -135,7 +139,7 @@ class Waiting:
         """By what has arrived: whether it names the tunnel's subprotocol. In TLS agents offer it by ALPN (RFC 7301), in
         the clear it is in the head of their only request. It is a hint: whoever gives it falsely waits among agents."""
         try:
-            said = sock.recv(PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            said = sock.recv(PEEKED_BYTES, _PEEK)
         except OSError:  # nothing has arrived, or the end
             return self._silent
         return self._agents if _MARK in said else self._others

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import socket
 import ssl
+from typing import Any
 
 
 async def accept_tls(
@@ -21,9 +23,7 @@ async def accept_tls(
     and TimeoutError; these and being cancelled end the connection.
     """
     loop = asyncio.get_running_loop()
-    kind = None
-    if type(loop).__module__ == "uvloop":
-        kind = getattr(importlib.import_module("uvloop.loop"), "SSLProtocol", None)
+    kind = _uvloop_tls() if type(loop).__module__ == "uvloop" else None
     if kind is None:
         await loop.connect_accepted_socket(
             lambda: protocol,
@@ -51,3 +51,9 @@ async def accept_tls(
         below.abort()
         raise
     return below
+
+
+@functools.cache
+def _uvloop_tls() -> Any:
+    """What speaks TLS in uvloop, if it shows it."""
+    return getattr(importlib.import_module("uvloop.loop"), "SSLProtocol", None)

@@ -40,6 +40,18 @@ _RETRY_S: Final = 0.1
 _LOOK_S: Final = 0.05
 """How often is looked whether one has spoken of those who may not be greeted before."""
 
+_OPTIONS: Final = [
+    (int(level), int(getattr(socket, name)), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_MAX_BYTES),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    )
+    if hasattr(socket, name)
+]
+
 
 def connection_bound(limits: EdgeLimits) -> int:
     """How many connections may be open: the configured number, if the descriptor limit allows it (K3)."""
@@ -220,7 +232,8 @@ class Listener:
         for _ in range(_GREETINGS_PER_TURN):
             if not self._window.has_room(self._handshakes):
                 break
-            if (found := self._waiting.take(**self._lanes())) is None:
+            with_agents, with_silent = self._lanes()
+            if (found := self._waiting.take(with_agents=with_agents, with_silent=with_silent)) is None:
                 break
             self._begin(found.sock, found.address)
         self.go_on()
@@ -230,7 +243,8 @@ class Listener:
         """Begin the next handshakes soon, if there is room; nobody tells when an agent has shown who it is."""
         if self._due_since is not None or not self._window.has_room(self._handshakes):
             return
-        if self._waiting.has_next(**self._lanes()):
+        with_agents, with_silent = self._lanes()
+        if self._waiting.has_next(with_agents=with_agents, with_silent=with_silent):
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
         elif self._waiting and self._look is None:
@@ -241,15 +255,12 @@ class Listener:
         if self._due_since is None:  # else its turn comes
             self._greet_due()
 
-    def _lanes(self) -> dict[str, bool]:
-        """Whose turn may come."""
-        return {
-            "with_agents": self._window.has_room(self._handshakes, self._greetings()),
-            "with_silent": self._window.has_room_for_silent(self._handshakes),
-        }
+    def _lanes(self) -> tuple[bool, bool]:
+        """Whether an agent's turn may come, and that of who has said nothing."""
+        window, handshakes = self._window, self._handshakes
+        return window.has_room(handshakes, self._greetings()), window.has_room_for_silent(handshakes)
 
     def _begin(self, sock: socket.socket, address: object) -> None:
-        sock.setblocking(False)
         _tune(sock)
         self._handshakes += 1
         peer = address_text(address)
@@ -289,14 +300,10 @@ class Listener:
 
 
 def _tune(sock: socket.socket) -> None:
-    """TCP_NODELAY, and keepalive probes against clients that vanished.
+    """Keepalive probes against clients that vanished, and a bound for what the kernel holds; TCP_NODELAY is the loop's.
 
     No TCP_USER_TIMEOUT here: Linux also ends a connection by it whose reader has stopped reading, and
     `kubectl logs -f | less` may wait for ever (P11).
     """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    keepalive = ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)
-    for name, value in (("TCP_NOTSENT_LOWAT", UNSENT_MAX_BYTES), *keepalive):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    for level, option, value in _OPTIONS:
+        sock.setsockopt(level, option, value)

@@ -216,6 +216,9 @@ class Socket:
         self.silent_ms = 60_000
         self.forgets = False
 
+    def fileno(self):
+        return -1
+
     def getsockopt(self, level, option, length):
         assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
         return struct.pack(

@@ -100,8 +100,8 @@ def test_without_room_for_agents_others_are_let_in() -> None:
     assert crowd.waiting.has_next(with_agents=False)
     found = crowd.waiting.take(with_agents=False)
     assert found is not None
-    assert found[1] == "user"
-    found[0].close()
+    assert found.address == "user"
+    found.sock.close()
     assert crowd.let_in() == ["agent", "silent"]
     crowd.close()
 
@@ -172,7 +172,7 @@ def test_all_that_wait_are_closed() -> None:
     crowd = Crowd()
     crowd.knocks("one")
     crowd.knocks("two", HELLO_OF_AGENT)
-    sockets = [sock for lane in (crowd.waiting._agents, crowd.waiting._others) for sock, _, _ in lane]
+    sockets = [each.sock for lane in (crowd.waiting._agents, crowd.waiting._others) for each in lane]
     crowd.waiting.close()
     assert [sock.fileno() for sock in sockets] == [-1, -1]
     assert crowd.let_in() == []
