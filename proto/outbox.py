@@ -199,14 +199,18 @@ class Outbox:
             size += self._take_windows(out, now)
         if self._opens:
             size += self._take_opens(out, target - size, now)
-        if scheduler:
-            size += self._take_streams(out, target - size, now)
+        data = self._take_streams(out, target - size, now) if scheduler else 0
+        size += data
         if self._messages and size < target:
             size += self._take_messages(out, target - size)
         if size:
             moved, is_backlogged = scheduler.bulk_bytes - bulk, scheduler.has_bulk
             self.pacing.sent(size, moved, now, is_backlogged=is_backlogged)
-            if (moved or is_backlogged) and not self._control and self.pacing.is_mark_due(now):
+            if (
+                (moved or is_backlogged or (data and self.pacing.is_looking))
+                and not self._control
+                and self.pacing.is_mark_due(now)
+            ):
                 self._mark(out, now)
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 

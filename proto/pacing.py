@@ -11,8 +11,9 @@ answer to a mark acknowledges every byte before it, and says how long the way wa
 
 A round is the time from a mark's leaving to its answer. At first the cap doubles each round. The queue hides the true
 round trip from us, so every ten seconds, or when the round trip has stayed long, bulk drains for a moment and looks
-again. Nothing here sends: `proto.outbox` asks `is_blocked` before it takes bulk, and tells what it took. Other classes
-never wait. Blocked means that a mark is unanswered: its answer sets free, its loss ends the session as any ping's does.
+again; a burst behind a pause finds the way empty, and looks by its first message. Nothing here sends: `proto.outbox`
+asks `is_blocked` before it takes bulk, and tells what it took. Other classes never wait. Blocked means that a mark is
+unanswered: its answer sets free, its loss ends the session as any ping's does.
 """
 
 from typing import Final, NamedTuple
@@ -107,6 +108,7 @@ class Pacing:
         "_window",
         "cap",
         "is_blocked",
+        "is_looking",
         "message_bytes",
         "rate",
     )
@@ -140,6 +142,9 @@ class Pacing:
         """Size of the next message."""
         self.is_blocked = False
         """Bulk has to wait for an answer."""
+        self.is_looking = False
+        """The message that was just sent may begin a burst, and the round trip has not been looked at for long: a mark
+        behind it finds no queue, so nothing has to drain for that."""
 
     @property
     def min_rtt_s(self) -> float | None:
@@ -160,6 +165,7 @@ class Pacing:
             self._acked, self._acked_bulk = self._sent, self._bulk  # what had no mark behind it has long arrived
             self._acked_at = self._acked_sent_at = now
             is_first = self._is_first_round = not self._was_backlogged and now - self._sent_at > _PAUSE_S
+        self.is_looking = is_first and not self._is_starting and now - self._min_rtt_at >= _MIN_RTT_S
         self._was_backlogged = is_backlogged
         self._sent += size
         self._bulk += bulk
@@ -174,6 +180,8 @@ class Pacing:
         that waits is measured."""
         if self._is_starting and not self._was_backlogged:
             return False
+        if self.is_looking:
+            return not self._allowance.is_empty(now)
         if self._sent - self._marked < self._spacing_bytes() or len(self._marks) >= _MARKS_MAX:
             return False
         return not self._allowance.is_empty(now)
@@ -188,7 +196,9 @@ class Pacing:
 
     def mark(self, nonce: bytes, size: int, now: float) -> None:
         """A PING of `size` bytes with `nonce` follows at once what was taken."""
-        is_clear = self._is_probing and self.on_way <= self._probe_cap() + self.message_bytes
+        is_clear = self.is_looking or (self._is_probing and self.on_way <= self._probe_cap() + self.message_bytes)
+        if self.is_looking:
+            self.is_looking, self._probe_rtt = False, self._min_rtt
         self._allowance.spend(now)
         self._sent += size
         self._marks.append(
@@ -212,12 +222,13 @@ class Pacing:
         if not self._marks or self._marks[0].nonce != nonce:
             return
         mark = self._marks.pop(0)
+        is_look = mark.is_clear and (self._is_probing or self._is_first_round)
         self._is_first_round = False
         self._learn_rate(mark, now)
         arrived = mark.sent - self._acked
         self._acked, self._acked_bulk = mark.sent, mark.bulk
         self._acked_at, self._acked_sent_at = now, mark.sent_at
-        if mark.is_clear and self._is_probing:
+        if is_look:
             self._end_probe(rtt, now)
         if mark.sent >= self._round_end:
             self._end_round(now)
