@@ -1,4 +1,4 @@
-"""`riata-hub`: init, serve, admin-token, config show, version. Data on stdout, everything else on stderr.
+"""`riata-hub`: init, serve, admin-token, backup, config show, version. Data on stdout, everything else on stderr.
 
 Exit status: 0 done, 1 failed, 2 wrong usage or settings.
 """
@@ -29,9 +29,10 @@ from hub.cacli import ca_app
 from hub.clock import wall_clock
 from hub.config import ConfigError, effective, load
 from hub.keyscli import keys_app
+from hub.store import backup as backups
 from hub.store.model import StoreError
 from hub.store.sqlite import FILE_NAME, SqliteStore
-from hub.tls import TlsError
+from hub.tls import TlsError, write_private
 from proto import logs
 from proto.aio import loop
 from proto.versions import PRODUCT_VERSION, WIRE_VERSION
@@ -163,6 +164,27 @@ def admin_token(*, data: Data = None, admin_token_file: TokenFile = None, output
         _print(json.dumps(_token_fields(token, admin_token_file)))
     else:
         _show_token(token, admin_token_file)
+    return 0
+
+
+@app.command
+def backup(
+    to: Annotated[Path, Parameter(allow_leading_hyphen=True, help="The new file, or `-`.")], /, *, data: Data = None
+) -> int:
+    """Copy the database as it is now to a new file (0600), or to stdout for `-`. The hub may run."""
+    settings = load({"data": data}, os.environ, None)
+    require_hub(settings.data)
+    is_stdout = str(to) == "-"
+    if not is_stdout and to.exists():
+        raise SetupError(f"{to} exists already: name a file that does not")
+    image = backups.image(settings.data / FILE_NAME)
+    if is_stdout:
+        sys.stdout.buffer.write(image)
+        sys.stdout.buffer.flush()
+    else:
+        write_private(to, image, is_new=True)
+        _tell(f"{len(image)} bytes written to {to}")
+    _tell("a whole backup has the encryption key file as well, apart from it: nothing else opens what is sealed")
     return 0
 
 

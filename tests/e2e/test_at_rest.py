@@ -3,6 +3,7 @@ Kubernetes."""
 
 import base64
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,4 +119,27 @@ async def test_keys_rotate_under_a_running_hub_and_a_lost_one_ends_the_start() -
             assert (refused.rc, says in refused.stderr) == (1, True)
         (data / "encryption.key").write_bytes(keys)
         await a_life.serve("0:")
+        await a_life.delete()
+
+
+async def test_a_backup_of_a_running_hub_is_the_hub_again() -> None:
+    """What was acknowledged a moment before is in it, and the hub is killed behind it."""
+    async with life("backup") as a_life:
+        await a_life.serve("0:")
+        data, program = a_life.directory / "data", tools.console_script("riata-hub", "hub")
+        await a_life.create()
+        await a_life.grant()
+        ca = (data / "tls" / "ca.crt").read_bytes()
+        (await execute([*program, "backup", str(a_life.directory / "copy"), "--data", str(data)], timeout=60)).check()
+        assert a_life.child is not None
+        a_life.child.kill()
+        await a_life.stop()
+        kept = (data / "encryption.key").read_bytes()
+        shutil.rmtree(data)
+        data.mkdir(mode=0o700)
+        shutil.copy(a_life.directory / "copy", data / "hub.db")
+        (data / "encryption.key").write_bytes(kept)
+        await a_life.serve("0:")
+        assert a_life.records()["grant"] == 2
+        assert (data / "tls" / "ca.crt").read_bytes() == ca
         await a_life.delete()

@@ -116,3 +116,19 @@ def test_what_cannot_be_done_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "file").touch()
     assert cli.main(["init", "--data", str(tmp_path / "file" / "hub")]) == 1
     assert "riata-hub: " in capsys.readouterr().err
+
+
+def test_a_backup_is_a_new_file_or_goes_to_stdout(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    data, copy = str(tmp_path / "hub"), tmp_path / "hub.backup"
+    assert cli.main(["backup", str(copy), "--data", data]) == 1
+    assert cli.main(["init", "--data", data]) == 0
+    capsysbinary.readouterr()
+    assert cli.main(["backup", str(copy), "--data", data]) == 0
+    shown = capsysbinary.readouterr()
+    assert shown.out == b""
+    assert b"the encryption key file" in shown.err
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert cli.main(["backup", str(copy), "--data", data]) == 1
+    assert b"exists already" in capsysbinary.readouterr().err
+    assert cli.main(["backup", "-", "--data", data]) == 0
+    assert capsysbinary.readouterr().out == copy.read_bytes()
