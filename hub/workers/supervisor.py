@@ -66,6 +66,7 @@ class Supervisor:
             raise SetupError(crew.failure.result())
         retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
         self._tasks.spawn(purge(retention, self._store), name="retention")
+        self._tasks.spawn(self._keeper.keep(), name="encryption keys")
         settings, metrics = self._settings, self._metrics
         view = CaView(settings, self._indexes.clusters, self._indexes.agents.keys)
         watch = RotationWatch(settings.data / tls.DIRECTORY, view, metrics, self._sessions, wall_clock)

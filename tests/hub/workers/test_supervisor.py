@@ -260,6 +260,15 @@ async def test_no_worker_outlives_the_main_process(two: World) -> None:
         assert (await client.whole("GET", "/readyz"))[0] == 200
 
 
+async def test_encryption_keys_are_followed_by_the_main_process(two: World) -> None:
+    two.hub.terminate()
+    assert await two.hub.wait() == 0
+    rotate = ["hub", "keys", "rotate", "--data", two.directory / "hub"]
+    assert await (await two._spawn("rotate.log", rotate, {})).wait() == 0
+    await two.start_hub()
+    await until(lambda: two.said("sealed anew", left=0), "values stay under the old key")
+
+
 async def test_a_worker_that_hangs_is_not_waited_for(two: World) -> None:
     _, made = await two.manage("POST", "/v1/tokens", {"name": "t", **ANN})
     hanging = two.workers[two.owner]
