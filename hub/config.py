@@ -107,8 +107,8 @@ class Settings:
     tls_names: tuple[str, ...] = ()
     """More DNS names and addresses for the certificate that the hub makes itself."""
     host_names: tuple[str, ...] = ()
-    """Names and addresses that a client's Host header may carry, without port; another one is 400. None: any
-    well-formed one, for nothing depends on it."""
+    """Names and addresses that a client's Host header may carry, without port; another one is 400, but for `/livez` and
+    `/readyz`, which are asked by a pod's address. None: any well-formed one, for nothing depends on it."""
     agent_pins: tuple[str, ...] = ()
     """Pins (sha256:<64 hex digits>) under which agents know this hub, beside those of its own CA: those of a TLS
     terminator in front of it."""

@@ -18,6 +18,8 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _UPGRADES: Final = {b"websocket": "websocket", b"spdy/3.1": "SPDY/3.1"}
 _BODILESS: Final = frozenset({b"GET", b"HEAD"})
+PROBES: Final = frozenset({b"/livez", b"/readyz"})
+"""What kubelets and load balancers ask by the address of a pod or a machine."""
 _RELEVANT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
 
 
@@ -75,12 +77,13 @@ class Request:
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:
-    """Decide the framing. `hosts`: lower-case names without port that `Host` may carry, None for any."""
+    """Decide the framing. `hosts`: lower-case names without port that `Host` may carry, None for any; PROBES may carry
+    any."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
         if name in _RELEVANT:
             found.setdefault(name, []).append(value)
-    host = _host(found.get(b"host"), hosts)
+    host = _host(found.get(b"host"), None if head.target in PROBES else hosts)
     tokens = _tokens(found[b"connection"]) if b"connection" in found else ()
     length = _length(head, found)
     is_keep_alive = head.minor == 1 and b"close" not in tokens
@@ -104,8 +107,9 @@ class Known(NamedTuple):
 
 
 def remember(raw: bytes, request: Request) -> Known | None:
-    """Keep what a head said, if the next one may be read by it: no body, no upgrade, no expectation."""
-    if request.length or request.upgrade or request.expects_continue:
+    """Keep what a head said, if the next one may be read by it: no body, no upgrade, no expectation, and no probe, for
+    its host was not looked at."""
+    if request.length or request.upgrade or request.expects_continue or request.target in PROBES:
         return None
     return Known(raw[raw.index(b"\n") + 1 :], request)
 

@@ -114,6 +114,19 @@ def test_configured_host_names() -> None:
         read(b"Host: evil.example\r\n", hosts=hosts)
 
 
+@pytest.mark.parametrize("probe", [b"/livez", b"/readyz"])
+def test_probes_come_by_any_address_and_vouch_for_no_request_behind_them(probe: bytes) -> None:
+    """A kubelet names the pod's address. The same fields on the same connection are looked at for what is no probe."""
+    hosts, block = frozenset({b"hub.example"}), b" HTTP/1.1\r\nHost: 10.42.0.7:8443\r\n\r\n"
+    raw = b"GET " + probe + block
+    request = read_request(parse_head(raw), 0.0, "10.0.0.1", hosts)
+    assert request.host == b"10.42.0.7:8443"
+    assert remember(raw, request) is None
+    for other in (probe + b"/x", probe + b"?a", b"/v1/tokens", b"/k8s/clusters/a" + probe):
+        with pytest.raises(errors.BadRequest):
+            read_request(parse_head(b"GET " + other + block), 0.0, "10.0.0.1", hosts)
+
+
 BLOCKS = [
     b"Host: h\r\nAuthorization: Bearer a\r\n\r\n",
     b"Host: h\r\nAuthorization: Bearer b\r\n\r\n",
