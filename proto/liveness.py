@@ -79,7 +79,7 @@ class Liveness:
         return self._unanswered[0][1] if self._unanswered else None
 
     def heard(self, size: int, now: float) -> None:
-        """A message of `size` bytes arrived."""
+        """A message of `size` bytes arrived, or a part of it."""
         self.last_received_at = now
         if size >= BULK_BYTES:
             self._bulk_at = now

@@ -212,14 +212,21 @@ class Outbox:
                 and self.pacing.is_mark_due(now)
             ):
                 self._mark(out, now)
+            elif not (moved or is_backlogged or self._control) and self.pacing.is_ping_due(now):
+                self._append_ping(out, now)
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 
     def _mark(self, out: list[Buffer], now: float) -> None:
         """End the message with a PING, whose answer shows that all before it has arrived."""
+        nonce, size = self._append_ping(out, now)
+        self.pacing.mark(nonce, size, now)
+
+    def _append_ping(self, out: list[Buffer], now: float) -> tuple[bytes, int]:
+        """Nonce, and bytes of the frame."""
         nonce = self._ping(now)
         frame = HEADER.pack(_PING, 0, len(nonce), 0) + nonce
         out.append(frame)
-        self.pacing.mark(nonce, len(frame), now)
+        return nonce, len(frame)
 
     def _take_control(self, out: list[Buffer], target: int) -> int:
         size = count = 0

@@ -94,6 +94,7 @@ class Pacing:
         "_marks",
         "_min_rtt",
         "_min_rtt_at",
+        "_pinged",
         "_probe_rtt",
         "_probed_at",
         "_rates",
@@ -118,7 +119,7 @@ class Pacing:
         per_s = min(pings_per_s * _SHARE, 1.0 / _SPACING_S)
         self._spacing = 1.0 / per_s
         self._allowance = Bucket(_MARKS_MAX, per_s)
-        self._sent = self._bulk = self._acked = self._acked_bulk = self._marked = 0
+        self._sent = self._bulk = self._acked = self._acked_bulk = self._marked = self._pinged = 0
         self._sent_at = self._acked_at = self._acked_sent_at = 0.0
         self._marks: list[_Mark] = []
         self._rates = [0.0]
@@ -185,6 +186,15 @@ class Pacing:
         if self._sent - self._marked < self._spacing_bytes() or len(self._marks) >= _MARKS_MAX:
             return False
         return not self._allowance.is_empty(now)
+
+    def is_ping_due(self, now: float) -> bool:
+        """Whether a plain PING should follow a message without bulk: behind each 64 KiB that have no mark. It steers
+        nothing. Its answer says that the way is slow and not dead, where the next ping waits behind the rest."""
+        unmarked = self._sent - max(self._marked, self._pinged)
+        if unmarked < bounds.MESSAGE_TARGET_BYTES or not self._allowance.spend(now):
+            return False
+        self._pinged = self._sent
+        return True
 
     def _spacing_bytes(self) -> float:
         if not self.rate:

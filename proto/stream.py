@@ -17,6 +17,10 @@ _FIN: Final = int(Flag.FIN)
 _ENDED: Final = int(HalfState.ENDED)
 _RESET: Final = int(HalfState.RESET)
 _NONE: Final = Code.NONE
+FEW: Final = 16
+"""Pieces that wait as they came."""
+FULL_BYTES: Final = 16 * 1024
+"""… and so many bytes in one that others were put together in."""
 
 _pack: Final = HEADER.pack
 
@@ -155,11 +159,20 @@ class Stream:
         return self.prefix is not None or self.end_queued
 
     def push(self, data: Buffer) -> None:
-        """Append bytes to the queue without copying them."""
-        if self.queue is None:
-            self.queue = collections.deque()
-        self.queue.append(data)
+        """Append bytes to the queue: the first pieces and large ones without a copy. Small ones behind them are put
+        together, since a client that writes byte by byte would hold forty times the bound."""
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = collections.deque()
         self.queued += len(data)
+        if len(queue) < FEW or len(data) >= FULL_BYTES:
+            queue.append(data)
+            return
+        last = queue[-1]
+        if type(last) is bytearray and len(last) < FULL_BYTES:
+            last += data
+        else:
+            queue.append(bytearray(data))
 
     def drop(self) -> int:
         """Forget everything unsent; return how many queued bytes that were."""

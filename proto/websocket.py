@@ -29,6 +29,8 @@ TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 
 CONTROL_MAX_BYTES: Final = 125
+PARTS_MAX: Final = 64
+"""Of one message. Nobody sends more than one, a box on the way some; each costs more than a byte that it may carry."""
 MASK_BYTES: Final = 4
 
 _FIN: Final = 0x80
@@ -88,6 +90,11 @@ class FrameReader:
         self._need = 0
         self._parts: list[bytes] | None = None
         self._parts_size = 0
+
+    @property
+    def under_way(self) -> int:
+        """Bytes of the frame of which a part has come, as far as they are known; 0 between two frames."""
+        return self._need if self._rest else 0
 
     def feed(self, data: memoryview, on_message: OnMessage, on_control: OnControl) -> None:
         """Call back for what is complete, in order. `data` is not kept. Raises WebSocketError; feed no more then."""
@@ -183,6 +190,8 @@ class FrameReader:
             raise WebSocketError(PROTOCOL_ERROR, "the parts of a message are out of order")
         if self._parts is None:
             self._parts = []
+        if len(self._parts) >= PARTS_MAX:
+            raise WebSocketError(PROTOCOL_ERROR, f"a message of more than {PARTS_MAX} parts")
         self._parts.append(payload)
         self._parts_size += len(payload)
         if is_final:

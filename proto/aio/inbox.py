@@ -13,6 +13,9 @@ class Receiver(Protocol):
     def message_received(self, message: bytes) -> None:
         """A whole binary message."""
 
+    def part_received(self, size: int) -> None:
+        """Some bytes of a message of `size` bytes, which is not whole yet: over a slow way it may take seconds."""
+
     def transport_writable(self) -> None:
         """The transport has room again after `is_writable` was False."""
 

@@ -277,6 +277,10 @@ class Link:
             session.receive_eof("internal error")
         self.settle()
 
+    def part_received(self, size: int) -> None:
+        if self.session.end_reason is None:
+            self.session.liveness.heard(size, self.clock())
+
     def transport_writable(self) -> None:
         self.session.written()
         self._flush()

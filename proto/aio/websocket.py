@@ -139,6 +139,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._reader.feed(data, self._take_message, self._take_control)
         except WebSocketError as error:
             self._refuse(error)
+        else:
+            if self._reader.under_way and (receiver := self._inbox.receiver) is not None:
+                receiver.part_received(self._reader.under_way)
         if self._inbox.is_full:
             self._transport.pause_reading()
 
@@ -159,7 +162,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             return
         self._spend()
         if control.opcode == websocket.PING:
-            if self._transport.get_write_buffer_size():
+            if not self.is_writable:
                 self._owed_pong = control.payload  # later, and the last one is enough
             else:
                 self._pong(control.payload)

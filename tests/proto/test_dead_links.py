@@ -116,6 +116,25 @@ def test_a_link_that_stands_still_for_three_and_a_half_seconds_lives_on(at: floa
     assert made.pair.agent.session.is_open
 
 
+@pytest.mark.parametrize(
+    ("answers", "size", "rate", "kernel"),
+    [(1, 200_000, 14e3, 2**18), (1, 200_000, 25e3, 2**18), (10, 100_000, 35e3, 2**18), (40, 100_000, 100e3, 2**20)],
+)
+def test_a_slow_link_is_no_dead_one(answers: int, size: int, rate: float, kernel: int) -> None:
+    """The first 128 KiB of an answer are no bulk, and wait for no acknowledgement: all of them are in the kernel when
+    the next ping comes, or below it."""
+    made = wire(Direction(rate=rate, delay=0.05), Direction(rate=rate, delay=0.05, kernel=kernel))
+    made.run(5.0)
+    asked = [made.pair.hub.get() for _ in range(answers)]
+    made.run(1.0)
+    for opened in made.pair.agent.all(events.StreamOpened):
+        made.pair.agent.head(opened.stream)
+        made.pair.agent.send(opened.stream, bytes(size), end=True)
+    made.run(answers * size / rate + 20)
+    assert [len(made.pair.hub.body(each)) for each in asked] == [size] * answers
+    assert made.pair.hub.session.is_open
+
+
 def test_a_saturated_link_is_no_dead_one() -> None:
     """An agent that does not pace itself fills a queue of eight seconds; the answers to the hub's pings wait in it."""
     made = wire(Direction(delay=0.05), Direction(rate=100_000, delay=0.05, kernel=800_000), is_active=True)

@@ -204,7 +204,8 @@ def test_without_bulk_there_is_no_mark() -> None:
         wire.run(0.03)
         assert stream.is_closed, number
     pings = [frame for each in pair.agent.sent for frame in frames.split(each) if frame[0] == FrameType.PING]
-    assert len([frame for frame in pings if not frame[1]]) <= 1 + wire.elapsed / 2
+    behind_64_kib = 200_000 // 65_536
+    assert len([frame for frame in pings if not frame[1]]) <= 1 + wire.elapsed / 2 + behind_64_kib
 
 
 def test_a_burst_behind_a_pause_finds_its_answers_in_time() -> None:

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from proto import frames
 from proto.messages import StreamClass, StreamKind
-from proto.stream import Buffer, Stream
+from proto.stream import FEW, FULL_BYTES, Buffer, Stream
 
 
 def stream(credit: int = 1000) -> Stream:
@@ -74,7 +74,21 @@ def test_drop_forgets_everything_unsent() -> None:
     assert not made.is_ready()
 
 
-@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=20), st.integers(1, 40))
+def test_single_bytes_take_little_more_room_than_they_are() -> None:
+    """A client that writes byte by byte to a cluster that does not read."""
+    made = stream(credit=100_000)
+    for number in range(50_000):
+        made.push(bytes((number % 251,)))
+    assert (made.queued, made.queue is not None and len(made.queue) <= FEW + 4) == (50_000, True)
+    made.push(large := bytes(FULL_BYTES))
+    assert made.queue is not None
+    assert made.queue[-1] is large, "that is not copied"
+    made.end_queued = True
+    found = b"".join(frame[3] for _ in range(2) for frame in filled(made, 50_000))
+    assert found == bytes(number % 251 for number in range(50_000)) + large
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=60), st.integers(1, 40))
 def test_bytes_keep_their_order_whatever_the_cuts(chunks: list[bytes], quantum: int) -> None:
     made = stream(credit=10_000)
     for chunk in chunks:

@@ -107,6 +107,23 @@ def test_what_no_peer_may_send(raw: bytes, code: int) -> None:
     assert refusal(raw) == code
 
 
+def test_the_parts_of_a_message_are_bounded_in_number() -> None:
+    """Each is an object, and an empty one does not count in bytes."""
+    most = websocket.PARTS_MAX
+    assert read(b"\x02\x00" + b"\x00\x01a" * (most - 2) + b"\x80\x01z") == [b"a" * (most - 2) + b"z"]
+    assert refusal(b"\x02\x00" + b"\x00\x00" * most) == 1002
+    assert refusal(b"\x02\x00" + b"\x00\x00" * (most - 1) + b"\x80\x01z") == 1002
+
+
+def test_how_much_is_under_way() -> None:
+    reader = FrameReader(is_server=False, message_max=100_000)
+    found: list[bytes] = []
+    for piece, under_way in ((b"\x82", 2), (b"\x7e", 4), (b"\x13\x88ab", 5004), (bytes(4998), 0), (b"\x82\x01", 3)):
+        reader.feed(memoryview(piece), found.append, print)
+        assert reader.under_way == under_way
+    assert [len(each) for each in found] == [5000]
+
+
 def test_a_client_must_mask() -> None:
     assert refusal(b"\x82\x01a", is_server=True) == 1002
 

@@ -62,6 +62,9 @@ class Server:
     def message_received(self, message: bytes) -> None:
         self.received.append(message)
 
+    def part_received(self, size: int) -> None:
+        pass
+
     def transport_writable(self) -> None:
         pass
 
@@ -135,6 +138,7 @@ async def close_code(reader: asyncio.StreamReader) -> int | None:
 
 HOSTILE = {
     "D12 compressed": (frame(0xC2, b"x"), {1002}),
+    "D13 a flood of parts": (frame(0x02, b"") + frame(0x00, b"") * 300_000, {1002}),
     "D14 length 2^63-1": (frame(0x02, b"abc") + frame(0x80, b"", length=2**63 - 1), {1009, 1002}),
     "D14 too long": (frame(0x82, b"", length=MESSAGE_MAX_BYTES + 1), {1009}),
     "D14 too long in parts": (frame(0x02, bytes(MESSAGE_MAX_BYTES)) + frame(0x80, b"xx"), {1009}),

@@ -262,6 +262,17 @@ async def test_the_timer_notices_death_and_the_observer_hears_of_everything() ->
         assert blocked.fate is not None
 
 
+async def test_a_part_of_a_message_shows_that_the_peer_lives() -> None:
+    async with Wire() as wire:
+        clock = Clock()
+        clock.now = wire.hub.clock() + 3.0
+        wire.hub.clock = clock
+        wire.hub.part_received(60_000)
+        assert wire.hub.session.liveness.last_received_at == clock.now
+        wire.hub.session.receive_eof("gone")
+        wire.hub.part_received(60_000)  # nobody cares
+
+
 async def test_a_failing_timer_ends_the_session_instead_of_leaving_it_blind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,9 +68,13 @@ class FakeTransport(asyncio.Transport):
 class Receiver:
     def __init__(self) -> None:
         self.log: list[object] = []
+        self.parts: list[int] = []
 
     def message_received(self, message: bytes) -> None:
         self.log.append(message)
+
+    def part_received(self, size: int) -> None:
+        self.parts.append(size)
 
     def transport_writable(self) -> None:
         self.log.append("writable")
@@ -235,6 +239,23 @@ async def test_a_connection_that_breaks_is_no_orderly_end() -> None:
     line.raw.protocol.eof_received()
     line.raw.protocol.connection_lost(OSError())
     assert line.receiver.log == [ConnectionResetError]
+
+
+async def test_a_message_that_comes_slowly_is_heard_of() -> None:
+    """Its bytes show that the peer lives: 64 KiB take seconds over a slow way."""
+    line = await Line().bound()
+    raw = websocket.frame(websocket.BINARY, bytes(5000), MASK)
+    line.feed_raw(raw[:100])
+    line.feed_raw(raw[100:2000])
+    line.feed_raw(raw[2000:])
+    assert (line.receiver.parts, line.receiver.log) == ([len(raw)] * 2, [bytes(5000)])
+
+
+async def test_a_ping_is_answered_where_only_some_bytes_wait() -> None:
+    line = await Line().bound()
+    line.raw.buffered = 1000  # below the mark from which the transport would say when they have left
+    line.feed(websocket.PING, b"one")
+    assert line.sent == [Control(websocket.PONG, b"one")]
 
 
 async def test_a_full_socket_is_felt_and_owes_one_pong() -> None:
