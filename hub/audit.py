@@ -60,7 +60,8 @@ class Audit(enum.StrEnum):
     REVOKED_KEY_USED = "revoked-key-used"
     """A revoked agent key was used to sign; the signature was right."""
     ISSUER_REGISTERED = "issuer-registered"
-    """A cluster agent registered another token issuer, or other signing keys of it: they prove node agents."""
+    """A cluster agent registered another token issuer, or other signing keys of it, or said its own again after another
+    agent had said something else: they prove node agents."""
     PODS_REGISTERED = "pods-registered"
     """A cluster agent registered on which nodes pods of node agents run."""
     SUPPRESSED = "suppressed"

@@ -190,7 +190,7 @@ class Issuers:
         self._clock = clock
 
     async def register(self, cluster_uid: str, by: str, args: RegisterIssuer) -> int:
-        """Keep what a cluster's agent, credential `by`, says; the revision of the write, 0 when nothing changed.
+        """Keep what a cluster's agent, credential `by`, says; the revision of the write, 0 where it is in force.
 
         Raises StreamReset, StoreError."""
         try:
@@ -207,8 +207,9 @@ class Issuers:
         }
         at = Key(KIND, cluster_uid, by)
         while True:
-            found = await self._store.get(at)
-            if found is not None and {name: found.spec.get(name) for name in wanted} == wanted:
+            said = {each.key.name: each for each in (await self._store.list(KIND, cluster=cluster_uid)).items}
+            found = said.pop(by, None)
+            if found is not None and _is_in_force(found, said.values(), wanted):
                 return 0
             spec = {**wanted, "registeredAt": self._clock()}
             draft = Resource(at, spec) if found is None else dataclasses.replace(found, spec=spec)
@@ -220,3 +221,21 @@ class Issuers:
     async def forget(self, cluster_uid: str, by: str) -> int | None:
         """Remove what an agent registered: it is no more."""
         return await self._store.delete(Key(KIND, cluster_uid, by))
+
+
+def _is_in_force(own: Resource, others: Iterable[Resource], wanted: Document) -> bool:
+    """Whether an agent has said `wanted`, and nobody anything else since.
+
+    Others may have said the same since: agents that agree would else write in turn for ever. Whoever disagrees is not
+    asked whether it is live: its word counts for nothing once this one is newer.
+    """
+    newer = [other for other in others if _since(other) >= _since(own)]
+    return all(_says(each, wanted) for each in (own, *newer))
+
+
+def _says(resource: Resource, wanted: Document) -> bool:
+    return {name: resource.spec.get(name) for name in wanted} == wanted
+
+
+def _since(resource: Resource) -> float:
+    return float(resource.spec["registeredAt"])

@@ -49,6 +49,45 @@ async def test_registered_kept_and_replaced(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_an_agent_that_says_again_what_another_one_has_replaced_is_in_force_again(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
+    index, writer, cluster = IssuerIndex(), Issuers(store, clock), Cluster("uid-a")
+    follower = Follower(store, [index])
+
+    async def says(agent: str, subject: str) -> str:
+        """Who is in force afterwards."""
+        clock.now += 60
+        await writer.register("uid-a", agent, request(cluster, subjects=(subject,)))
+        await follower.load()
+        return index.of_cluster("uid-a")[0].registered_by
+
+    trial = "system:serviceaccount:trial:riata-agent-node"
+    assert await says("one", SUBJECT) == "one"
+    assert await says("two", trial) == "two"  # a trial in another namespace, which is soon taken away
+    assert await says("one", SUBJECT) == "one"
+    assert await says("two", trial) == "two"  # or not: the last word holds, whoever has it
+    await store.close()
+
+
+async def test_agents_that_agree_do_not_write_in_turn(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
+    writer, cluster, written = Issuers(store, clock), Cluster("uid-a"), list[int]()
+    for _ in range(3):
+        for agent in ("one", "two"):
+            clock.now += 60
+            written.append(await writer.register("uid-a", agent, request(cluster)))
+    assert [bool(revision) for revision in written] == [True, True, False, False, False, False]
+    # A third one disagreed and was revoked, and a fourth one agrees: what the first has to say is not lost between.
+    for agent, subject in (("three", "system:serviceaccount:a:b"), ("four", SUBJECT)):
+        clock.now += 60
+        assert await writer.register("uid-a", agent, request(cluster, subjects=(subject,))) > 0
+    clock.now += 60
+    assert await writer.register("uid-a", "one", request(cluster)) > 0
+    await store.close()
+
+
 async def test_who_hears_that_an_issuer_is_another_one(tmp_path: Path) -> None:
     clock = SettableClock()
     store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
