@@ -22,6 +22,7 @@ NOT_READY: Final = "not ready"
 CORDONED: Final = "cordoned"
 DELETED: Final = "being deleted"
 NO_AGENT: Final = "no node agent runs on it"
+REFUSED: Final = "its label may not be set"
 GRACE_S: Final[dict[str, float]] = {NOT_READY: 30.0, CORDONED: 0.0, DELETED: 0.0, NO_AGENT: 120.0}
 """Seconds that a chosen node stays chosen after it became unfit, by reason. Kubernetes itself waits 40 to 50 s before
 it calls a silent node not ready; a node agent that has to change from one DaemonSet to the other needs its moment."""
@@ -54,6 +55,8 @@ class Change:
     node: str
     gains: bool
     why: str
+    behind: str = ""
+    """Nothing without the change of this node, which goes first."""
 
 
 def choose(nodes: Iterable[Node]) -> list[Change]:
@@ -117,8 +120,8 @@ def _improved(kept: Sequence[Node], free: Sequence[Node]) -> list[Change]:
         return []
     _, out, into = max(better, key=lambda swap: swap[0])  # the first of equals, by name
     return [
-        Change(out.name, gains=False, why=f"{into.name} is better"),
         Change(into.name, gains=True, why=_merits(into)),
+        Change(out.name, gains=False, why=f"{into.name} is better", behind=into.name),
     ]
 
 

@@ -10,7 +10,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from agent.counts import Counts
@@ -36,6 +36,8 @@ PUBLISH_ROUNDS: Final = 4
 """Rounds from one look at the control plane's endpoints to the next."""
 ENDPOINTS_SUFFIX: Final = "-endpoints"
 """What the ConfigMap of the endpoints has behind the Lease's name."""
+_REFUSED: Final = frozenset({400, 403, 422})
+"""How RBAC, policies and admission webhooks say no: they do so the next time too."""
 
 
 class FallbackLabels:
@@ -67,32 +69,55 @@ class FallbackLabels:
                 logger.info("the Lease was not released in time and will run out")
 
     async def _attempt(self) -> None:
-        try:
-            was_held = self._lease.is_held
+        failures: list[str] = []
+        was_held = self._lease.is_held
+        with _noted(failures):
             if await self._lease.hold():
                 if not was_held:
                     logger.info("this replica chooses the fallback nodes")
-                await self._round()
-            self._counts.leads_fallback = self._lease.is_held
-            self._failure, self._failed_rounds = "", 0
-        except (KubeError, TokenUnavailable, ValueError) as exc:
-            self._counts.leads_fallback = self._lease.is_held
-            self._failed_rounds += 1
-            if str(exc) != self._failure or self._failed_rounds % REMIND_ROUNDS == 0:
-                self._failure = str(exc)
-                logger.warning("fallback nodes not looked after", extra={"error": str(exc)})
+                with _noted(failures):
+                    await self._label(failures)
+                await self._publish()
+        self._counts.leads_fallback = self._lease.is_held
+        self._report("; ".join(dict.fromkeys(failures)))
 
-    async def _round(self) -> None:
+    def _report(self, failure: str) -> None:
+        """What went wrong in a round; empty: nothing."""
+        self._failed_rounds = self._failed_rounds + 1 if failure else 0
+        if failure and (failure != self._failure or self._failed_rounds % REMIND_ROUNDS == 0):
+            logger.warning("fallback nodes not looked after", extra={"error": failure})
+        self._failure = failure
+
+    async def _label(self, failures: list[str]) -> None:
+        """A node whose label may not be changed, as by a policy of the cluster, keeps no other from its change."""
         found = await self._nodes.look()
         chosen = {node.name for node in found if node.is_chosen}
+        refused: set[str] = set()
         for change in choose(found):
-            await self._apply(change)
-            if change.gains:
-                chosen.add(change.node)
+            if change.behind in refused:
+                continue
+            try:
+                await self._apply(change)
+            except KubeError as exc:
+                if not exc.status:  # nobody answered: the others would only make the round longer than the Lease
+                    raise
+                failures.append(str(exc))
+                refused.add(change.node)
+                if change.gains and exc.status in _REFUSED:
+                    self._nodes.refused(change.node)
             else:
-                chosen.discard(change.node)
-                self._nodes.lost(change.node, change.why)
+                self._note(change, chosen)
         self._counts.fallback_nodes = len(chosen)
+
+    def _note(self, change: Change, chosen: set[str]) -> None:
+        if change.gains:
+            chosen.add(change.node)
+        else:
+            chosen.discard(change.node)
+            self._nodes.lost(change.node, change.why)
+
+    async def _publish(self) -> None:
+        """One that fails is tried again in the next round."""
         if self._rounds % PUBLISH_ROUNDS == 0:
             await self._endpoints.publish()
         self._rounds += 1
@@ -105,6 +130,15 @@ class FallbackLabels:
             "fallback node chosen" if change.gains else "fallback node released",
             extra={"node": change.node, "reason": change.why},
         )
+
+
+@contextlib.contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    """What ends the block is kept there, where it is the API server's or the credential's doing."""
+    try:
+        yield
+    except (KubeError, TokenUnavailable, ValueError) as exc:
+        failures.append(str(exc))
 
 
 @contextlib.asynccontextmanager

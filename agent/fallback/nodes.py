@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from agent.fallback.choose import CORDONED, DELETED, LABEL, NO_AGENT, NODES_MAX, NOT_READY, Node
+from agent.fallback.choose import CORDONED, DELETED, LABEL, NO_AGENT, NODES_MAX, NOT_READY, REFUSED, Node
 from agent.kube import KubeApi
 
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
@@ -23,6 +23,8 @@ AVOIDED_S: Final = 600.0
 """Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
 AVOIDED_MAX_S: Final = 86_400.0
 """… up to a day, until one has run there or it was not chosen for another day."""
+REFUSED_S: Final = 300.0
+"""Seconds that a node is not tried again whose label the API server refused to set: others take its place."""
 
 Document = dict[str, Any]
 
@@ -45,6 +47,8 @@ class Nodes:
         """Node → unfit why, since when."""
         self._avoided: dict[str, tuple[float, float]] = {}
         """Node → until when, and for how long it was, remembered for a day longer."""
+        self._refused: dict[str, float] = {}
+        """Node → until when."""
 
     async def look(self) -> list[Node]:
         """Raises KubeError, ValueError."""
@@ -72,6 +76,12 @@ class Nodes:
             wait = AVOIDED_S if before is None else min(4 * before[1], AVOIDED_MAX_S)
             self._avoided[name] = self._clock() + wait, wait
 
+    def refused(self, name: str) -> None:
+        """The API server does not let a node have the label."""
+        now = self._clock()
+        self._refused = {name: until for name, until in self._refused.items() if until > now}
+        self._refused[name] = now + REFUSED_S
+
     def _node(self, document: Document, known: dict[str, tuple[str, float]], agents: Iterable[str]) -> Node:
         name, labels, now = _name(document), _labels(document), self._clock()
         is_chosen = LABEL in labels
@@ -79,6 +89,8 @@ class Nodes:
         is_avoided = self._avoided.get(name, (0.0, 0.0))[0] > now
         if not unfit and (is_avoided or (is_chosen and name not in agents)):
             unfit, moment = NO_AGENT, None
+        if not unfit and not is_chosen and self._refused.get(name, 0.0) > now:
+            unfit, moment = REFUSED, None
         before = known.get(name)
         if before is not None and before[0] == unfit:
             since = before[1]

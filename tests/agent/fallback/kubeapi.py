@@ -35,6 +35,8 @@ class Api:
         self.asked = []
         self.patches = []
         self.fail = 0
+        self.refused = {}
+        """Node → the status with which a change of its labels is answered, 0: not at all."""
 
     async def get(self, path):
         self._enter(path)
@@ -67,6 +69,8 @@ class Api:
     async def patch(self, path, changes):
         self._enter(path)
         name = path.removeprefix("/api/v1/nodes/")
+        if name in self.refused:
+            raise KubeError(self.refused[name], f"the API server answered {self.refused[name]} to PATCH {path}")
         ((label, value),) = changes["metadata"]["labels"].items()
         labels = self.nodes[name]["metadata"]["labels"]
         self.patches.append((name, value))

@@ -7,7 +7,7 @@ from agent.fallback.choose import GRACE_S, NO_AGENT
 from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
 from agent.fallback.labels import PUBLISH_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
-from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, WIDE_INTERVAL_S, Nodes
+from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, REFUSED_S, WIDE_INTERVAL_S, Nodes
 from proto.aio.tasks import TaskGroup
 from tests.agent.fallback.kubeapi import Api, Clock, node, pod
 from tests.agent.fallback.test_endpoints import CONFIG_MAP, slice_of
@@ -160,6 +160,65 @@ async def test_a_refusal_is_said_once_and_tried_again(caplog):
     assert caplog.text.count("fallback nodes not looked after") == 1
     world.api.fail = 0
     assert await world.round() == {"a"}
+
+
+async def test_a_node_whose_label_may_not_be_set_keeps_no_other_from_it(caplog):
+    planes = [node(f"p{number}", plane=True) for number in range(3)]
+    world = World(*planes, node("w0"), node("w1"))
+    world.api.refused = dict.fromkeys(("p0", "p1", "p2"), 403)  # a policy for the control plane's nodes
+    assert await world.round() == set()
+    assert world.api.objects[CONFIG_MAP]["data"] == {ENTRY: "10.0.0.5:6443\n"}
+    (said,) = [record.error for record in caplog.records if hasattr(record, "error")]
+    assert all(f"answered 403 to PATCH /api/v1/nodes/{name}" in said for name in ("p0", "p1", "p2"))
+    assert await world.round() == {"w0", "w1"}
+    assert world.counts.fallback_nodes == 2
+    world.api.refused = {"p0": 403}
+    assert await world.round(REFUSED_S) == {"w0", "w1"}  # tried again, in vain
+    assert await world.round() == {"p1", "w0", "w1"}
+
+
+async def test_one_refusal_leaves_the_other_changes_of_its_round(caplog):
+    world = World(*(node(f"w{number}") for number in range(4)))
+    world.api.refused = {"w0": 422}
+    assert await world.round() == {"w1", "w2"}
+    assert world.counts.fallback_nodes == 2
+    assert await world.round() == {"w1", "w2", "w3"}
+    world.api.nodes["w1"]["spec"]["unschedulable"] = world.api.nodes["w2"]["spec"]["unschedulable"] = True
+    world.api.refused = {"w1": 403}
+    assert await world.round(REFUSED_S) == {"w0", "w1", "w3"}  # what may not be taken away stays, and is tried again
+    world.api.refused = {}
+    assert await world.round() == {"w0", "w3"}
+
+
+async def test_nobody_gives_up_its_label_for_a_better_node_that_may_not_have_it():
+    world = World(*(node(f"w{number}") for number in range(3)))
+    assert await world.round() == {"w0", "w1", "w2"}
+    world.api.nodes["p"] = node("p", plane=True)
+    world.api.refused = {"p": 403}
+    for _ in range(200):
+        assert await world.round() == {"w0", "w1", "w2"}
+    assert len(world.api.patches) == 3
+    world.api.refused = {}
+    for _ in range(100):
+        await world.round()
+    assert world.api.chosen() == {"p", "w1", "w2"}
+
+
+async def test_where_nobody_answers_the_round_does_not_try_every_node():
+    world = World(*(node(f"w{number}") for number in range(3)))
+    world.api.refused = dict.fromkeys(("w0", "w1", "w2"), 0)
+    await world.round()
+    assert [path for path in world.api.asked if path.startswith("/api/v1/nodes/")] == ["/api/v1/nodes/w0"]
+    world.api.refused = {}
+    assert await world.round() == {"w0", "w1", "w2"}
+
+
+async def test_the_endpoints_are_written_where_nodes_cannot_be_read():
+    world = World(node("a"))
+    world.api.nodes["a"] = node("a", chosen=True)
+    world.api.pods, world.runs_everywhere = None, False  # which no list of pods is
+    await world.round()
+    assert world.api.objects[CONFIG_MAP]["data"] == {ENTRY: "10.0.0.5:6443\n"}
 
 
 async def test_the_endpoints_are_looked_at_every_few_rounds():
