@@ -17,7 +17,7 @@ from hub.clock import Clock, wall_clock
 from hub.config import FILE_NAME as CONFIG_FILE_NAME
 from hub.store.interface import Store
 from hub.store.model import Key, Resource
-from hub.store.sqlite import FILE_NAME, SqliteStore
+from hub.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
 from proto import pins
 
 ADMIN_USER: Final = "admin"
@@ -102,8 +102,11 @@ def require_hub(data: Path) -> None:
 
 
 def _refuse_foreign(data: Path) -> None:
-    """A directory that holds other things is not ours to close for others."""
-    if data.is_dir() and any(data.iterdir()) and not (data / FILE_NAME).exists():
+    """A directory that holds other things is not ours to close for others. The lock file alone is what an attempt left
+    that was killed before it made the database."""
+    if not data.is_dir() or (data / FILE_NAME).exists():
+        return
+    if any(path.name != LOCK_NAME for path in data.iterdir()):
         raise SetupError(f"{data} holds other files: name a new or an empty directory")
 
 

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME: Final = "hub.db"
+LOCK_NAME: Final = f"{FILE_NAME}.lock"
+"""Made before the database itself."""
 WATCH_BATCH: Final = 256
 """Changes that a watcher reads at a time: a bound on its memory."""
 LOG_KEEP: Final = 10_000

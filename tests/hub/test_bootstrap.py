@@ -16,7 +16,7 @@ from hub.auth.tokens import TokenIndex
 from hub.clock import wall_clock
 from hub.store.index import Follower
 from hub.store.model import Document, Resource
-from hub.store.sqlite import FILE_NAME, SqliteStore
+from hub.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
 from proto import pins
 from tests.hub.auth.records import grant
 
@@ -87,15 +87,25 @@ async def test_an_interrupted_run_is_finished(tmp_path: Path, monkeypatch: pytes
     assert await is_admin(made.data, made.admin_token)
 
 
+async def test_a_run_that_ended_before_it_made_the_database_is_finished(tmp_path: Path) -> None:
+    data = tmp_path / "hub"
+    data.mkdir(mode=0o700)
+    (data / LOCK_NAME).touch(mode=0o600)
+    made = await bootstrap.initialise(data)
+    assert await is_admin(made.data, made.admin_token)
+    assert {path.name for path in data.iterdir()} > {LOCK_NAME, FILE_NAME}  # the store's own names
+
+
 async def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "precious").touch()
+    (tmp_path / LOCK_NAME).touch()
     with pytest.raises(bootstrap.SetupError, match="holds other files"):
         await bootstrap.initialise(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     with pytest.raises(bootstrap.SetupError, match="holds no hub"):
         bootstrap.require_hub(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", LOCK_NAME}
 
 
 async def test_a_directory_that_is_too_open_is_closed(tmp_path: Path) -> None:
