@@ -6,7 +6,8 @@ as it was last seen, stays in the sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -38,40 +39,56 @@ def measure(registry: CollectorRegistry) -> Families:
 
 
 class Sums:
-    """`forget` and `ended` may be called while a page is rendered in a thread; each replaces what it changes."""
+    """Everything but `render` belongs to one thread. A page is rendered in another meanwhile: it takes what has been
+    counted in one look, and nothing that is there is ever changed."""
 
     def __init__(self) -> None:
-        self._latest: dict[int, Families] = {}
-        self._ended: Families = Families(())
+        self._counted = _Counted({}, Families(()))
 
     def take(self, worker: int, families: Families) -> None:
-        self._latest[worker] = families
+        self._counted = _Counted({**self._counted.latest, worker: families}, self._counted.ended)
 
     def ended(self, worker: int) -> None:
         """A worker has ended: what it counted stays, what it held does not."""
-        latest = self._latest.pop(worker, None)
+        others = dict(self._counted.latest)
+        latest = others.pop(worker, None)
         if latest is not None:
             lasting = Families(tuple(family for family in latest.families if family.kind in _LASTING))
-            self._ended = _summed([self._ended, lasting])
+            self._counted = _Counted(others, _summed([self._counted.ended, lasting]))
 
     def forget(self, cluster: str) -> None:
-        """A cluster was deleted: ended workers show nothing of it either."""
-        self._ended = Families(
-            tuple(
-                Family(
-                    family.name,
-                    family.kind,
-                    family.text,
-                    tuple(sample for sample in family.samples if ("cluster", cluster) not in sample[1]),
-                )
-                for family in self._ended.families
-            )
-        )
+        """A cluster was deleted: workers that have ended, or end before they are asked again, show nothing of it."""
+        latest = {worker: _without(families, cluster) for worker, families in self._counted.latest.items()}
+        self._counted = _Counted(latest, _without(self._counted.ended, cluster))
 
     def render(self, own: Families) -> bytes:
         """The text exposition of all, `own` being the main process's. Takes a while: for a thread."""
-        summed = _summed([own, *tuple(self._latest.values()), self._ended])
-        return generate_latest(_Page(summed))
+        counted = self._counted
+        return generate_latest(_Page(_summed([own, *counted.latest.values(), counted.ended])))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Counted:
+    """Never changed, only replaced: a worker that ends is in one of the two at any moment, and in no moment in both."""
+
+    latest: Mapping[int, Families]
+    """What each worker said last."""
+    ended: Families
+    """What workers had counted that have ended."""
+
+
+def _without(families: Families, cluster: str) -> Families:
+    return Families(
+        tuple(
+            Family(
+                family.name,
+                family.kind,
+                family.text,
+                tuple(sample for sample in family.samples if ("cluster", cluster) not in sample[1]),
+            )
+            for family in families.families
+        )
+    )
 
 
 class _Page:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
+
 from hub.metrics import Metrics
+from hub.workers import metrics as summing
+from hub.workers.messages import Families
 from hub.workers.metrics import Sums, measure
 
 
@@ -64,3 +70,31 @@ def test_a_deleted_cluster_is_forgotten() -> None:
     found = rows(sums.render(measure(Metrics().registry)))
     assert REQUESTS not in found
     assert found[BUCKET] == 3
+
+
+def test_a_deleted_cluster_does_not_come_back_with_a_worker_that_ends_before_it_is_asked_again() -> None:
+    sums = Sums()
+    sums.take(1, measure(worker(3, 1).registry))
+    sums.forget("alpha")
+    assert REQUESTS not in rows(sums.render(measure(Metrics().registry)))
+    sums.ended(1)
+    found = rows(sums.render(measure(Metrics().registry)))
+    assert REQUESTS not in found
+    assert found[BUCKET] == 3
+
+
+def test_a_page_that_is_rendered_while_a_worker_ends_shows_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums, own = Sums(), measure(Metrics().registry)
+    sums.take(1, measure(worker(3, 1).registry))
+    sums.take(2, measure(worker(4, 2).registry))
+    add, seen = summing._summed, list[float]()
+
+    def adds(parts: Iterable[Families]) -> Families:
+        """What a scrape in another thread would show at this moment."""
+        monkeypatch.setattr(summing, "_summed", add)
+        seen.append(rows(sums.render(own))[REQUESTS])
+        return add(parts)
+
+    monkeypatch.setattr(summing, "_summed", adds)
+    sums.ended(1)
+    assert [*seen, rows(sums.render(own))[REQUESTS]] == [7, 7]
