@@ -23,8 +23,10 @@ REFUSALS: Final = (
 )  # fmt: skip
 """Reasons for which the edge or the relay refuses a request."""
 TUNNEL_REFUSALS: Final = (
-    "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances", "store",
+    "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances",
+    "too-many-nodes", "store",
 )  # fmt: skip
+"""Reasons for which the hub refuses an agent's tunnel."""
 REROUTES: Final = ("refused", "unreachable", "lost", "silent", "held")
 """Why a request takes the next route: the agent did not take it; it has no way to the API server; its session or its
 connection to the API server broke off before an answer; it says nothing; it gave a change no sign of life."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from hub.metrics import Metrics
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.metrics import REFUSALS, TUNNEL_REFUSALS, Metrics
+from hub.proxy import relay
 from proto.messages import StreamClass, StreamKind
 
 
@@ -42,6 +49,42 @@ def test_nobody_invents_a_label() -> None:
     assert value(metrics, "tunnel_refusals_total", reason="other") == 1
     assert value(metrics, "sessions", role="other") == 1
     assert b"evil" not in metrics.render()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def reasons(tree: ast.Module) -> Iterator[str]:
+    """Each text that a module gives as the reason of a refused tunnel: named so, or at the place where it belongs."""
+    places = {"Refusal": 1, "tunnel_refused": 0, "_refuse": 3}
+    for node in ast.walk(tree):
+        given: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in places:
+                given += node.args[places[name] :][:1]
+        elif isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "reason" for target in node.targets):
+            given.append(node.value)
+        for value in given:
+            branches = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+            yield from (str(each.value) for each in branches if isinstance(each, ast.Constant) and each.value)
+
+
+def test_every_reason_for_which_a_tunnel_is_refused_has_its_label() -> None:
+    sources = [*(ROOT / "hub" / "tunnel").glob("*.py"), ROOT / "hub" / "workers" / "registry.py"]
+    found = {reason for source in sources for reason in reasons(ast.parse(source.read_text()))}
+    assert found == set(TUNNEL_REFUSALS)
+
+
+def test_every_reason_for_which_a_request_is_refused_has_its_label() -> None:
+    assert {reason for _, reason in relay._REASONS if reason} | {"malformed"} <= set(REFUSALS)
+
+
+@pytest.mark.parametrize("reason", TUNNEL_REFUSALS)
+def test_a_refused_tunnel_is_counted_by_its_reason(reason: str) -> None:
+    metrics = Metrics()
+    metrics.tunnel_refused(reason)
+    assert value(metrics, "tunnel_refusals_total", reason=reason) == 1
 
 
 def test_links_report_through_an_observer() -> None:
