@@ -428,7 +428,7 @@ async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:
     loop.add_signal_handler(signal.SIGHUP, hub.reload_certificate)
     ready = hub.ready()
     if settings.ready_file is not None:
-        tls.write_private(settings.ready_file, json.dumps(ready).encode() + b"\n")
+        tls.write_private(settings.ready_file, json.dumps(ready).encode() + b"\n", is_hubs=False)
     logger.info("hub ready", extra={name: ready[name] for name in ("url", "urls", "metrics_url", "ca_pin", "hub_id")})
     tasks = TaskGroup("serve")
     try:

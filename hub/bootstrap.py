@@ -132,7 +132,7 @@ async def make_admin_token(store: Store, clock: Clock, token_file: Path | None) 
         name="bootstrap", user=ADMIN_USER, lifetime_s=ADMIN_TOKEN_LIFETIME_S, created_by="init"
     )
     if token_file is not None:
-        tls.write_private(token_file, f"{minted.text}\n".encode(), is_new=True)
+        tls.write_private(token_file, f"{minted.text}\n".encode(), is_new=True, is_hubs=False)
     return minted.text
 
 

@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hub import tls
+from hub import ownership, tls
 from proto import pins
 
 NEXT_CERT: Final = "ca-next.crt"
@@ -55,7 +55,7 @@ class Phase(enum.StrEnum):
 def locked(directory: Path) -> Iterator[None]:
     """One change at a time, of any process; what an earlier one has left half done is finished. Raises TlsError,
     OSError."""
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = ownership.open_private(directory / _LOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _recover(directory)

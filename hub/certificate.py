@@ -8,9 +8,10 @@ import logging
 import socket
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
-from hub import carotation, tls
+from hub import carotation, ownership, tls
 from hub.config import Settings, host_and_port
 from proto.pins import PinError
 
@@ -23,14 +24,31 @@ WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared 
 
 async def renew(settings: Settings, reload: Callable[[], None], look: Callable[[], Awaitable[None]]) -> None:
     """Notice replaced files; make the self-made leaf anew before it ends; `look` where a rotation is. For ever."""
+    said = ""
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
             await asyncio.to_thread(ensure, settings)
             reload()
             await look()
-        except (tls.TlsError, PinError, OSError):
-            logger.exception("hub certificate could not be renewed")
+            said = ""
+        except (tls.TlsError, PinError, OSError) as exc:
+            reason = _closed(exc)
+            if not reason:
+                logger.exception("hub certificate could not be renewed")
+            elif reason != said:
+                logger.error("a file of the hub cannot be read", extra={"reason": reason})
+            said = reason
+
+
+def _closed(exc: Exception) -> str:
+    """Which file may not be opened by whom, and the cure; empty if something else is wrong."""
+    if isinstance(exc, tls.TlsError) and isinstance(exc.__cause__, PermissionError):
+        return str(exc)
+    if not isinstance(exc, PermissionError) or not exc.filename:
+        return ""
+    path = Path(exc.filename)
+    return f"{path}: {ownership.closed(path)}"
 
 
 def tls_files(settings: Settings) -> tls.TlsFiles:

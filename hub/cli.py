@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage or settings.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from hub import floors
+from hub import floors, ownership
 from hub.bootstrap import (
     SetupError,
     initialise,
@@ -217,9 +218,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"riata-hub: {exc}")
         return 1
     except OSError as exc:
-        _tell(f"riata-hub: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}")
+        _tell(f"riata-hub: {_fault(exc)}")
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _fault(exc: OSError) -> str:
+    if exc.errno == errno.EACCES and exc.filename and os.path.exists(exc.filename):
+        return f"{exc.filename}: {ownership.closed(Path(exc.filename))}"
+    return f"{exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}"
 
 
 async def _make_admin_token(data: Path, token_file: Path | None) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from hub import tls
+from hub import ownership, tls
 from hub.store.interface import Store
 from hub.store.model import Key, Resource, RevisionConflict
 from hub.store.sealed import Sealer, Unsealable
@@ -59,7 +59,7 @@ def _is_gone(directory: Path) -> bool:
 
 def _write(directory: Path, certificate: bytes, key: bytes) -> None:
     """The certificate last: it is what tells that there is a CA."""
-    directory.mkdir(mode=0o700, exist_ok=True)
+    ownership.make_directory(directory)
     tls.write_private(directory / tls.CA_KEY, key)
     tls.write_private(directory / tls.CA_CERT, certificate)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from hub import escrow, tls
+from hub import escrow, ownership, tls
 from hub.store import keyfile
 from hub.store.interface import Store
 from hub.store.keyfile import EncryptionKey, KeyFileError, KeyRing
@@ -50,6 +50,8 @@ class Keeper:
         self._store = store
         self._sleep = sleep
         self._content = b""
+        self._is_closed = False
+        """The file may not be read, and that was said."""
         self._sealer: Sealer | None = None
 
     @property
@@ -94,6 +96,10 @@ class Keeper:
         """Take the keys of a changed file. One that does not fit is logged once, and the old keys stay."""
         try:
             content = _content(self._file)
+            self._is_closed = False
+        except PermissionError:
+            self._say_closed()
+            return False
         except OSError:  # in the middle of a replacement, or gone: what is in memory goes on
             return False
         if content == self._content:
@@ -109,6 +115,13 @@ class Keeper:
         self.sealer.ring = ring
         logger.info("encryption keys loaded", extra={"current": ring.current.id, "keys": [key.id for key in ring.keys]})
         return True
+
+    def _say_closed(self) -> None:
+        """Once: what is in memory goes on, but only until the next start."""
+        if not self._is_closed:
+            self._is_closed = True
+            reason = f"{self._file}: {ownership.closed(self._file)}"
+            logger.error("encryption keys cannot be read, the ones in memory stay", extra={"reason": reason})
 
     async def advance(self) -> None:
         """Seal anew what an older key has sealed, the check last. Raises StoreError."""
@@ -142,6 +155,8 @@ def read(file: Path, *, is_sealed: bool = True) -> tuple[bytes, KeyRing]:
     try:
         content = _content(file)
         return content, keyfile.parse(content)
+    except PermissionError as exc:
+        raise KeysUnusable(f"{file}, the encryption key file: {ownership.closed(file)}") from exc
     except OSError as exc:
         cure = "restore it from your copy, nothing else opens what is sealed" if is_sealed else keyfile.CURE
         raise KeysUnusable(f"{file}, the encryption key file, cannot be read: {exc.strerror}; {cure}") from exc

@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hub import ownership
+
 logger = logging.getLogger(__name__)
 
 DIRECTORY: Final = "tls"
@@ -64,7 +66,7 @@ class TlsFiles:
 
 def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
     """Make the CA of this hub in `directory` (0700). Raises FileExistsError when there is one: it is never replaced."""
-    directory.mkdir(mode=0o700, exist_ok=True)
+    ownership.make_directory(directory)
     if (directory / CA_CERT).exists():
         raise FileExistsError(directory / CA_CERT)
     key, made = new_ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")]), now)
@@ -134,7 +136,7 @@ class ServerContext:
         self.context = _new_context()
         self.on_reload: Callable[[str], None] = lambda result: None
         """Hears of replaced files: 'taken' or 'refused'."""
-        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._stamp: tuple[tuple[int, ...], ...] = ()
         self.reload()
 
     def reload(self) -> None:
@@ -165,12 +167,13 @@ class ServerContext:
         self.on_reload("taken")
         return True
 
-    def _stamps(self) -> tuple[tuple[int, int], ...]:
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
+        """Changed too when a file that could not be read can be."""
         try:
             states = [path.stat() for path in (self.files.certificate, self.files.key)]
         except OSError as exc:
             raise TlsError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
-        return tuple((state.st_mtime_ns, state.st_ino) for state in states)
+        return tuple((each.st_mtime_ns, each.st_ino, each.st_uid, each.st_gid, each.st_mode) for each in states)
 
 
 def ca_stamp(files: TlsFiles) -> tuple[tuple[int, int, int], ...]:
@@ -204,10 +207,11 @@ def _contents(ca: Path, more: Iterable[Path]) -> bytes:
     return b"".join(found)
 
 
-def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
+def write_private(path: Path, content: bytes, *, is_new: bool = False, is_hubs: bool = True) -> None:
     """Write a file that only its owner may read: whole or not at all, and on the disk when this returns.
 
-    With `is_new` an existing file raises FileExistsError.
+    With `is_new` an existing file raises FileExistsError. `is_hubs`: written by root it is the hub's user's all the
+    same (hub.ownership); otherwise it stays whose it was made by, as the token of an administrator does.
     """
     if is_new and path.exists():
         raise FileExistsError(path)
@@ -217,6 +221,8 @@ def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            if is_hubs:
+                ownership.give(file.fileno(), path)
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)
@@ -251,6 +257,9 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
         context.load_cert_chain(files.certificate, files.key, password=no_passphrase)
     except ssl.SSLError as exc:
         raise TlsError(f"{files.certificate}, {files.key}: are no matching certificate and key ({exc.reason})") from exc
+    except PermissionError as exc:  # which does not say of which
+        path = files.key if os.access(files.certificate, os.R_OK) else files.certificate
+        raise TlsError(f"{path}: {ownership.closed(path)}") from exc
     except OSError as exc:
         raise TlsError(f"{files.certificate}, {files.key}: cannot be read: {exc.strerror}") from exc
 
@@ -342,6 +351,8 @@ def load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     try:
         ca = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
         key = load_pem_private_key((directory / CA_KEY).read_bytes(), None)
+    except PermissionError as exc:
+        raise TlsError(f"{exc.filename}: {ownership.closed(Path(exc.filename), directory)}") from exc
     except OSError as exc:
         raise TlsError(f"{exc.filename}: cannot be read: {exc.strerror}. Restore it from a backup") from exc
     except (ValueError, TypeError) as exc:

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Final, TypeVar
 
+from hub import ownership
 from hub.clock import Clock, wall_clock
 from hub.store import statements
 from hub.store.migrations import SCHEMA_VERSION, migrate
@@ -188,9 +189,12 @@ def peek(path: Path, kinds: Collection[str]) -> list[Resource]:
 
 def _prepare(path: Path) -> int:
     """Lock, create and migrate the file; returns the lock's descriptor. Blocking."""
-    lock = _lock(path)
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lock = _lock(path)
+    except PermissionError as exc:
+        raise StoreError(f"{exc.filename}: {ownership.closed(Path(exc.filename), path.parent)}") from exc
+    try:
+        os.close(ownership.open_private(path))
         path.chmod(0o600)
         connection = _connect(path)
         try:
@@ -200,6 +204,9 @@ def _prepare(path: Path) -> int:
     except sqlite3.Error as exc:
         os.close(lock)
         raise StoreError(f"{path} cannot be used as the hub's database: {exc}") from exc
+    except PermissionError as exc:
+        os.close(lock)
+        raise StoreError(f"{path}: {ownership.closed(path, path.parent)}") from exc
     except BaseException:
         os.close(lock)
         raise
@@ -210,7 +217,7 @@ def _prepare(path: Path) -> int:
 
 def _lock(path: Path) -> int:
     """An exclusive lock that ends with this process, however it ends."""
-    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = ownership.open_private(path.with_name(f"{path.name}.lock"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

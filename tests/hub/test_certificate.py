@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,42 @@ async def test_a_bad_moment_does_not_end_the_care(tmp_path: Path, monkeypatch: p
     with pytest.raises(asyncio.CancelledError):
         await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
     assert looks == 3
+
+
+async def test_a_file_that_the_hub_may_not_read_is_said_once_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`riata-hub ca rotate` by root, of a version that left the files root's."""
+    monkeypatch.setattr(certificate, "SWEEP_S", 0.0)
+    directory = tmp_path / tls.DIRECTORY
+    tls.make_ca(directory, "h", datetime.datetime.now(datetime.UTC))
+
+    def closed(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    def the_ca() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", closed)
+            tls.load_ca(directory)
+
+    def the_next_one() -> None:
+        closed(directory / carotation.NEXT_CERT)
+
+    def nothing() -> None:
+        pass
+
+    days = [the_ca, the_ca, the_next_one, the_next_one, nothing, the_next_one]
+
+    async def look() -> None:
+        if not days:
+            raise asyncio.CancelledError
+        days.pop(0)()
+
+    with pytest.raises(asyncio.CancelledError):
+        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+    assert {(record.message, record.exc_info) for record in caplog.records} == {
+        ("a file of the hub cannot be read", None)
+    }
+    said = [record.reason for record in caplog.records]
+    assert [Path(text.partition(": ")[0]).name for text in said] == [tls.CA_CERT, *(carotation.NEXT_CERT,) * 2]
+    assert all(f"user {os.geteuid()} may not open it" in text and "chown" in text for text in said[:1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,32 @@ def test_a_backup_is_a_new_file_or_goes_to_stdout(tmp_path: Path, capsysbinary: 
     assert b"exists already" in capsysbinary.readouterr().err
     assert cli.main(["backup", "-", "--data", data]) == 0
     assert capsysbinary.readouterr().out == copy.read_bytes()
+
+
+def test_a_file_that_may_not_be_opened_is_said_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hub that root has set up, started by its own user."""
+    data = tmp_path / "hub"
+    assert cli.main(["init", "--data", str(data)]) == 0
+    opened, closed = os.open, {"hub.db.lock"}
+
+    def opens(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", opens)
+    capsys.readouterr()
+    assert cli.main(["serve", "--data", str(data)]) == 1
+    assert f"{data / 'hub.db.lock'}: user {os.geteuid()} may not open it (it belongs to" in (
+        said := capsys.readouterr().err
+    )
+    assert said.rstrip().endswith(f"{os.getegid()} {data}")  # everything in it
+    closed = {"hub.db"}
+    assert cli.main(["serve", "--data", str(data)]) == 1
+    assert f"{data / 'hub.db'}: user {os.geteuid()} may not open it" in capsys.readouterr().err
+    (data / "tls" / ".rotation.lock").touch()
+    closed = {".rotation.lock"}
+    assert cli.main(["ca", "rotate", "--data", str(data)]) == 1
+    assert f".rotation.lock: user {os.geteuid()} may not open it" in capsys.readouterr().err

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import logging
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -160,6 +162,42 @@ async def test_a_file_that_does_not_fit_changes_nothing(
     assert keeper.sealer.ring is before
     refusals = [record for record in caplog.records if "refused" in record.message]
     assert len(refusals) == 3  # each is told once
+
+
+def refuses(path: Path) -> bytes:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+async def test_a_key_file_that_the_hub_may_not_read_is_said_once_with_the_cure(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`riata-hub keys rotate` by root, of a version that left the file root's."""
+    keeper, file = await unlocked(tmp_path, store), tmp_path / sealing.FILE_NAME
+    for _ in range(2):  # another time it is another fault
+        before = keeper.sealer.ring
+        sealing.rotate(file)
+        caplog.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(sealing, "_content", refuses)
+            for _ in range(3):
+                await kept(keeper, store)
+        (said,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert said.message == "encryption keys cannot be read, the ones in memory stay"
+        assert f"{file}: user {os.geteuid()} may not open it" in said.reason
+        assert f"chown {os.geteuid()}:{os.getegid()} {file}" in said.reason
+        assert keeper.sealer.ring is before
+        await kept(keeper, store)  # cured
+        assert keeper.sealer.ring is not before
+
+
+async def test_a_start_that_may_not_read_the_key_file_names_the_cure(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await unlocked(tmp_path, store)
+    monkeypatch.setattr(sealing, "_content", refuses)
+    with pytest.raises(KeysUnusable, match=r"may not open it .* chown") as caught:
+        await unlocked(tmp_path, store)
+    assert "restore" not in str(caught.value)  # nothing is lost
 
 
 async def test_a_value_that_does_not_open_keeps_the_old_key_in_force(

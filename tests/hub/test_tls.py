@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
+import os
 import shutil
 import ssl
 import stat
@@ -135,6 +137,37 @@ def test_a_damaged_ca_is_named(directory: Path, name: str, content: bytes | None
     (directory / name).unlink() if content is None else (directory / name).write_bytes(content)
     with pytest.raises(tls.TlsError, match=message):
         tls.ensure_leaf(directory, ["new.example.org"], NOW)
+
+
+def test_a_ca_that_the_hub_may_not_read_is_not_to_be_restored(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(tls.TlsError, match=rf"chown -R .* {directory}") as caught:
+        tls.load_ca(directory)
+    assert f"{directory / tls.CA_CERT}: user {os.geteuid()} may not open it" in str(caught.value)
+    assert "backup" not in str(caught.value)
+
+
+def closed(path: Path) -> bytes:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_a_certificate_that_could_not_be_read_is_looked_at_again_when_it_can(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = tls.ServerContext(files(directory))
+    tls.ensure_leaf(directory, ["localhost", "new.example.org"], NOW)
+
+    def refuses(*_paths: object, **_options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ssl.SSLContext, "load_cert_chain", refuses)
+        assert not server.reload_if_changed()
+        assert not server.reload_if_changed()
+    (said,) = [record.reason for record in caplog.records if hasattr(record, "reason")]
+    assert said.startswith(f"{directory / tls.LEAF_KEY}: user {os.geteuid()} may not open it")
+    (directory / tls.LEAF_KEY).chmod(0o640)  # changes neither time nor file, as chown does not
+    assert server.reload_if_changed()
 
 
 def test_a_reload_serves_the_new_leaf(directory: Path) -> None:
