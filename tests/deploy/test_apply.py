@@ -1,6 +1,7 @@
 """A real API server takes what the charts make, and the rights in it do what their profile says."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,12 @@ async def test_a_node_has_one_label_that_the_cluster_agent_may_change(light_clus
     cluster_agent = await account(light_cluster, tmp_path, namespace, namespace)
     node_agent = await account(light_cluster, tmp_path, namespace, f"{namespace}-node")
     fallback = await account(light_cluster, tmp_path, namespace, f"{namespace}-node-fallback")
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "labelled", "labels": {"a": "b"}}}
-    await light_cluster.apply(json.dumps(node))
-    (await cluster_agent("label", "node", "labelled", f"{FALLBACK}=true")).check()
-    (await cluster_agent("label", "node", "labelled", f"{FALLBACK}-")).check()
+    # Owned as the nodes of an autoscaler are: without its owner the garbage collector takes the node away.
+    role = ("get", "clusterrole", f"{namespace}-nodes", "-o", "jsonpath={.metadata.uid}")
+    uid = (await light_cluster.kubectl(*role)).check().stdout
+    owner = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": role[2], "uid": uid}
+    metadata = {"name": "labelled", "labels": {"a": "b"}, "ownerReferences": [owner]}
+    await light_cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": metadata}))
     probe = (
         "patch",
         "node",
@@ -174,11 +177,17 @@ async def test_a_node_has_one_label_that_the_cluster_agent_may_change(light_clus
         {"metadata": {"labels": {"a": "c"}}},
         {"metadata": {"annotations": {"a": "b"}}},
         {"metadata": {"finalizers": ["example.org/x"]}},
+        {"metadata": {"ownerReferences": []}},
+        {"metadata": {"ownerReferences": [{**owner, "name": "nobody", "uid": str(uuid.uuid4())}]}},
+        {"metadata": {"ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}]}},
+        {"metadata": {"ownerReferences": [owner, {**owner, "name": "nobody", "uid": str(uuid.uuid4())}]}},
         {"spec": {"unschedulable": True}},
         {"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}},
     ):
-        said = await cluster_agent.refused("patch", "node", "labelled", "-p", json.dumps(change))
+        said = await cluster_agent.refused("patch", "node", "labelled", "--type=merge", "-p", json.dumps(change))
         assert "the agent may change no" in said
+    for label in (f"{FALLBACK}=true", f"{FALLBACK}-"):
+        (await cluster_agent("label", "node", "labelled", label)).check()
     for stranger in (node_agent, fallback):
         await stranger.refused("label", "node", "labelled", f"{FALLBACK}=true")
     await node_agent.refused("get", "namespaces", *ADMIN)
