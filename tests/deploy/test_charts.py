@@ -9,6 +9,7 @@ from agent import cli
 from deploy.helm import ROOT, Refused, findings, render
 from deploy.render import agent_values, hub_values
 from hub import config
+from hub.tunnel.registry import INSTANCES_MAX
 from tests.deploy import matrix
 
 NOT_KUBERNETES = ("gateway.networking.k8s.io", "monitoring.coreos.com")
@@ -92,6 +93,23 @@ def test_what_the_chart_sets_is_no_setting(name: str) -> None:
 def test_two_hubs_on_one_database_are_refused() -> None:
     with pytest.raises(Refused, match="replicaCount"):
         render("riata-hub", hub_values(replicaCount=2))
+
+
+@pytest.mark.parametrize("count", range(1, INSTANCES_MAX + 1))
+def test_a_rollout_never_needs_more_agents_than_the_hub_takes(count: int) -> None:
+    """The surplus one would be refused and never ready, and the rollout would wait for it for ever."""
+    documents = render("riata-agent", agent_values(replicaCount=count))
+    (deployment,) = (each["spec"] for each in documents if each["kind"] == "Deployment")
+    rolling = deployment["strategy"]["rollingUpdate"]
+    assert deployment["replicas"] == count
+    assert count + rolling["maxSurge"] <= INSTANCES_MAX
+    assert rolling["maxSurge"] + rolling["maxUnavailable"] == 1, "one at a time, and it gets on"
+    assert rolling["maxUnavailable"] == 0 or count == INSTANCES_MAX, "the new one first, where there is a place for it"
+
+
+def test_more_agents_than_the_hub_takes_are_refused() -> None:
+    with pytest.raises(Refused, match="replicaCount"):
+        render("riata-agent", agent_values(replicaCount=INSTANCES_MAX + 1))
 
 
 @pytest.mark.parametrize("case", [case for case in matrix.AGENT if case != "extras"])
