@@ -84,7 +84,11 @@ def test_a_misspelt_value_is_refused(values: dict[str, Any]) -> None:
         render("riata-agent", agent_values(**values))
 
 
-@pytest.mark.parametrize("name", ["data", "listen", "tls_key", "plain_http"])
+CHARTS_OWN = ["data", "listen", "tls_key", "plain_http", "encryption_key_file", "tls.key", "encryption.key_file"]
+"""A dot becomes the underscore of the environment variable too."""
+
+
+@pytest.mark.parametrize("name", CHARTS_OWN)
 def test_what_the_chart_sets_is_no_setting(name: str) -> None:
     with pytest.raises(Refused, match=f"/settings/{name}"):
         render("riata-hub", hub_values(settings={name: "x"}))
