@@ -50,6 +50,12 @@ def render(chart: str, values: Mapping[str, Any], *, release: str = "", namespac
         raise Refused(f"{chart} makes no YAML of this: {exc}") from exc
 
 
+def notes(chart: str, values: Mapping[str, Any]) -> str:
+    """What Helm says at the end of an installation."""
+    files = _loaded(chart).render(dict(values), name=chart, namespace=NAMESPACE)
+    return str(files[f"{chart}/templates/NOTES.txt"])
+
+
 def findings(chart: str, values: Mapping[str, Any]) -> list[str]:
     """What `helm lint --strict` says, but for remarks."""
     report = lint(ROOT / "charts" / chart, dict(values), strict=True)

@@ -73,7 +73,8 @@ def _agents() -> dict[str, dict[str, Any]]:
         "alone": alone(token={"value": "abc"}),
         "existing": agent_values(token={"existingSecret": "mine"}, replicaCount=3),
         "monitored": agent_values(
-            metrics={"podMonitor": {"enabled": True}}, networkPolicy={"enabled": True, "metricsFrom": PEER}
+            metrics={"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+            networkPolicy={"enabled": True, "metricsFrom": PEER},
         ),
         "bare": agent_values(
             podDisruptionBudget={"enabled": False},

@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 
 from agent import cli
-from deploy.helm import ROOT, Refused, findings, render
+from deploy.helm import ROOT, Refused, findings, notes, render
 from deploy.render import agent_values, hub_values
 from hub import config
 from hub.tunnel.registry import INSTANCES_MAX
@@ -174,6 +174,28 @@ def test_the_hub_understands_what_it_is_given(case: str) -> None:
     for path in (found.data, found.tls_cert, found.tls_ca):
         assert path is None or str(path.parent) in mounts
     assert config.load({}, {each["name"]: each["value"] for each in init["env"]}, None).data == found.data
+
+
+@pytest.mark.parametrize(("chart", "monitor"), [("riata-agent", "podMonitor"), ("riata-hub", "serviceMonitor")])
+def test_the_notes_say_when_a_monitor_can_read_nothing(chart: str, monitor: str) -> None:
+    """By default the NetworkPolicy lets nobody reach the metrics, and a monitor alone changes nothing of that."""
+    least = agent_values() if chart == "riata-agent" else hub_values()
+    on = {"metrics": {monitor: {"enabled": True}}}
+    said = notes(chart, least | on)
+    assert "networkPolicy.metricsFrom" in said
+    assert "kubernetes.io/metadata.name: monitoring" in said, "an example that can be pasted"
+    quiet = notes(chart, least)
+    assert quiet == said[: len(quiet)], "no more than this is added"
+    assert notes(chart, least | on | {"networkPolicy": {"metricsFrom": matrix.PEER}}) == quiet
+    assert notes(chart, least | on | {"networkPolicy": {"enabled": False}}) == quiet
+
+
+@pytest.mark.parametrize("chart", ["riata-agent", "riata-hub"])
+def test_a_monitor_has_the_labels_by_which_prometheus_finds_it(chart: str) -> None:
+    documents = render(chart, matrix.values_of(chart, "monitored"))
+    (monitor,) = (each for each in documents if each["kind"] in {"PodMonitor", "ServiceMonitor"})
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["metadata"]["labels"]["app.kubernetes.io/part-of"] == "riata"
 
 
 def test_a_chart_has_the_programs_version() -> None:

@@ -18,7 +18,7 @@ GOOD = {
         "policy": {"users": ["robot"], "groups": ["team"]},
         "token": {"value": "abc", "existingSecret": "mine"},
         "rbac": {"profile": "read-only", "readOnlyApiGroups": ["example.org"]},
-        "metrics": {"podMonitor": {"enabled": True, "interval": "30s"}},
+        "metrics": {"podMonitor": {"enabled": True, "interval": "30s", "labels": {"a": "b"}}},
         "podLabels": {"team": "x"},
         "podAnnotations": {"example.org/a": "x"},
         "extraArgs": ["--log-level"],
