@@ -256,6 +256,8 @@ class SessionCore:
             self.out.forget_held(stream)
             stream.is_answered = True  # it never took room in the backlog
         self.out.queued -= stream.drop()
+        if stream.in_ring:
+            self.out.scheduler.bury()
         if text is not None:
             self._events.append(events.StreamReset(stream, code, text))
         self._forget(stream)

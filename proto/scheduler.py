@@ -11,12 +11,14 @@ from typing import Final
 from proto import limits as bounds
 from proto.messages import StreamClass
 from proto.stream import Buffer, Stream
+from proto.transitions import HalfState
 
 NORMAL_SHARE: Final = 3
 BULK_SHARE: Final = 9
 
 _BULK_OWED_MAX: Final = 2 * BULK_SHARE * bounds.DATA_MAX_BYTES
 """Bulk that was held back for long is owed two turns, not a burst that a keystroke would wait behind."""
+_RESET: Final = int(HalfState.RESET)
 _NORMAL: Final = int(StreamClass.NORMAL)
 _BULK: Final = int(StreamClass.BULK)
 
@@ -27,6 +29,7 @@ class Scheduler:
     __slots__ = (
         "_bulk",
         "_bulk_owed",
+        "_dead",
         "_demote_bytes",
         "_interactive",
         "_normal",
@@ -43,6 +46,8 @@ class Scheduler:
         self._normal: list[Stream] = []
         self._bulk: list[Stream] = []
         self._rings = (self._interactive, self._normal, self._bulk)
+        self._dead = 0
+        """Streams in the rings that were reset since."""
         self._normal_owed = 0
         self._bulk_owed = 0
         self.bulk_bytes = 0
@@ -73,8 +78,18 @@ class Scheduler:
         stream.in_ring = True
         self._rings[_BULK if stream.moved >= self._demote_bytes else stream.cls].append(stream)
 
+    def bury(self) -> None:
+        """A queued stream was reset. It is passed over in its turn, which may never come: a peer that returns no credit
+        would have us keep every one. So they go at once when they outnumber the living, in O(1) each over all."""
+        self._dead += 1
+        if self._dead * 2 > len(self._interactive) + len(self._normal) + len(self._bulk):
+            self._dead = 0
+            for ring in self._rings:
+                ring[:] = [stream for stream in ring if stream.own_half != _RESET]
+
     def clear(self) -> None:
         """Forget every stream: the session is over."""
+        self._dead = 0
         for ring in self._rings:
             ring.clear()
 
@@ -88,6 +103,7 @@ class Scheduler:
             stream.in_ring = False
             if not stream.is_ready():  # reset, or out of credit, since it was queued
                 stream.is_blocked = stream.queued > 0
+                self._dead -= stream.own_half == _RESET
                 continue
             size = stream.fill(out, quantum)
             self._account(level, size)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proto import events
+from proto import events, frames
 from proto.errors import Code
 from proto.limits import ANY_ID
 from proto.session import Role, Session
@@ -50,6 +50,24 @@ def test_the_budget_is_given_back_however_a_stream_ends() -> None:
     assert budget.used == 1000
     pair.hub.session.receive_eof()
     assert budget.used == 0
+
+
+def test_streams_that_die_before_there_is_credit_for_them_are_forgotten() -> None:
+    """Else an agent that returns none has its hub keep every upload that a client gives up."""
+    pair = Pair()
+    pair.pump()
+    session = pair.hub.session
+    session.credit.send_left = 0
+    waits = pair.hub.request("POST")
+    pair.hub.send(waits, b"body")
+    for _ in range(100):
+        stream = pair.hub.request("POST")
+        pair.hub.send(stream, b"body", end=True)
+        pair.hub.flush()
+        session.reset_stream(stream, Code.CANCELLED, now=pair.now)
+    assert sum(map(len, session.out.scheduler._rings)) <= 2
+    session.credit.send_left = 1000
+    assert [found[1:] for found in pair.hub.said(frames.FrameType.DATA)] == [(0, waits.id, b"body")]
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "é" * 3000])

@@ -105,6 +105,23 @@ def test_dead_and_blocked_streams_are_passed_over() -> None:
     assert not blocked.in_ring
 
 
+def test_the_dead_never_outnumber_the_living_and_nobody_loses_a_place() -> None:
+    """A peer that returns no credit gives nobody a turn, in which the dead would be passed over."""
+    scheduler = Scheduler(Limits())
+    streams = [ready(number, StreamClass(number % 3)) for number in range(1, 31)]
+    for stream in streams:
+        scheduler.add(stream, 0.0)
+    for stream in streams[:20]:
+        stream.own_half = 5
+        scheduler.bury()
+        queued = [each for ring in scheduler._rings for each in ring]
+        assert sum(each.own_half == 5 for each in queued) * 2 <= len(queued)
+    assert set(serve(scheduler, 60)) == set(range(21, 31))
+    streams[-1].own_half = 5
+    scheduler.bury()
+    assert 30 not in serve(scheduler, 60)
+
+
 def test_held_back_bulk_keeps_its_place_and_is_owed_little() -> None:
     scheduler = Scheduler(Limits(demote_bytes=2**40))
     scheduler.add(ready(1, StreamClass.BULK, 2**26), 0.0)
