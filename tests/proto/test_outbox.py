@@ -162,6 +162,28 @@ def test_opens_wait_for_room_and_forgotten_ones_are_skipped() -> None:
     out.open(stream(8), bytes(99))
 
 
+def test_forgotten_opens_never_outnumber_those_that_wait() -> None:
+    """One client waits for a peer that answers nothing; all that come after it give up."""
+    out = outbox(backlog=1)
+    sent, waits = stream(2), stream(4)
+    out.open(sent, b"2")
+    out.open(waits, b"4")
+    assert out.take(1.0) == b"2"
+    for number in range(6, 600, 2):
+        gone = stream(number)
+        out.open(gone, b"x")
+        out.forget_held(gone)
+        assert len(out._opens) <= 3
+    last, gone = stream(600), stream(602)
+    for made, frame in ((last, b"6"), (gone, b"x")):
+        out.open(made, frame)
+    out.forget_held(gone)
+    out.backlog_room = 3
+    assert out.take(2.0) == b"46"
+    assert not out._opens
+    assert out._forgotten == 0
+
+
 def test_data_of_a_held_stream_follows_its_open() -> None:
     out = outbox()
     made = stream(2)
