@@ -6,7 +6,7 @@ The sources are docs/protocol.md "Limits" and the measurements quoted there. A t
 import dataclasses
 from typing import Final
 
-from proto import messages
+from proto import errors, messages
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -32,6 +32,12 @@ RESET_TEXT_MAX_BYTES: Final = 256
 LEAST_WINDOW_BYTES: Final = 18
 """A block of a compressed body is 9 bytes at least, and half of what a stream begins with at most (docs/protocol.md
 §5.3)."""
+
+OFFER_DATA_LEAST_BYTES: Final = KIB
+"""A peer that offers less in the handshake is refused: an upload in frames of one byte costs 2.5 s of CPU per MB."""
+
+OFFER_WINDOW_LEAST_BYTES: Final = 16 * KIB
+"""The same for `window` and `session_window`: whoever returns little credit at a time makes small frames too."""
 
 MSG_MAX_BYTES: Final = 16 * KIB
 """Longest body of a MSG."""
@@ -195,3 +201,13 @@ def merge(ours: messages.Bounds, theirs: messages.Bounds) -> messages.Bounds:
         window=min(ours.window, theirs.window),
         session_window=min(ours.session_window, theirs.session_window),
     )
+
+
+def check_offer(offer: messages.Bounds) -> None:
+    """Raise ProtocolError for an offer that would have us turn bytes into millions of frames, on the loop of all.
+
+    Whoever shakes hands calls it, before any credential is said or looked at.
+    """
+    if offer.data < OFFER_DATA_LEAST_BYTES or min(offer.window, offer.session_window) < OFFER_WINDOW_LEAST_BYTES:
+        least = f"data {OFFER_DATA_LEAST_BYTES}, windows {OFFER_WINDOW_LEAST_BYTES} bytes"
+        raise errors.ProtocolError(f"limits below the least: {least}")

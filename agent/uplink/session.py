@@ -134,6 +134,7 @@ class Opener:
             facts=self._facts(),
         )
         hello = handshake.receive_hello(await transport.receive())
+        limits.check_offer(hello.limits)
         claims = Claims(self._identity.role, self._identity.instance, self._epoch, self._pins_in_use(transport))
         await transport.send(handshake.auth(self._credential.present(hello, claims)))
         answer = handshake.receive_answer(await transport.receive())

@@ -41,7 +41,7 @@ from proto.commands import Verb
 from proto.credentials import JOIN
 from proto.errors import Code
 from proto.handshake import CONTROL_PLANE, HubHandshake
-from proto.limits import Limits
+from proto.limits import Limits, check_offer
 from proto.messages import NONCE_BYTES, AgentAuth, Opening, Refused, StreamKind
 from proto.rationing import RationedLog
 from proto.session import Role, Session
@@ -55,9 +55,6 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 GOODBYE_S: Final = 2.0
 UNAUTHENTICATED_MAX: Final = 200
 BUSY_RETRY_S: Final = 2
-DATA_LEAST: Final = 1024
-WINDOW_LEAST: Final = 16 * 1024
-"""Offers below would let one agent turn an upload into millions of frames on the loop of all."""
 REFUSED_RETRY_MS: Final = 5_000
 """Told to an agent whose credential is refused: it may become valid, but not within a second."""
 
@@ -182,6 +179,7 @@ class TunnelEndpoint:
         try:
             async with asyncio.timeout(self._handshake_timeout_s):
                 auth = handshake.receive(await transport.receive())
+                check_offer(auth.limits)
                 challenge = Challenge(self._hub_id, handshake.nonce, transport.peer)
                 if handshake.is_trial and auth.credential.scheme == JOIN:
                     raise wire.ProtocolError("a join cannot be tried: it would be the join")
@@ -234,9 +232,6 @@ class TunnelEndpoint:
         transport: WebSocketTransport,
         challenge: Challenge,
     ) -> Tunnel:
-        offer = auth.limits
-        if offer.data < DATA_LEAST or offer.window < WINDOW_LEAST or offer.session_window < WINDOW_LEAST:
-            raise wire.ProtocolError(f"limits below the least: data {DATA_LEAST}, windows {WINDOW_LEAST} bytes")
         session = Session(Role.HUB, handshake.negotiated, self._limits, budget=self._budget)
         at = f"{identity.cluster_name}:{identity.node}" if identity.node else identity.cluster_name
         name = f"{at}/{auth.instance.hex()[:8]}"

@@ -1,6 +1,7 @@
+import msgspec
 import pytest
 
-from proto import limits
+from proto import errors, limits, messages
 from proto.limits import Limits
 
 
@@ -38,6 +39,16 @@ def test_the_offer_and_its_merge() -> None:
     merged = limits.merge(ours, theirs)
     assert (merged.streams, merged.window, merged.data) == (10, 1000, 32_768)
     assert limits.merge(theirs, ours) == merged
+
+
+@pytest.mark.parametrize("little", [{"data": 1023}, {"window": 16_383}, {"session_window": 16_383}])
+def test_an_offer_that_makes_tiny_frames_is_refused(little: dict[str, int]) -> None:
+    least = messages.Bounds(data=1024, streams=1, backlog=1, window=16_384, session_window=16_384)
+    limits.check_offer(least)
+    limits.check_offer(Limits().offer())
+    with pytest.raises(errors.ProtocolError, match="limits below the least: data 1024, windows 16384 bytes") as caught:
+        limits.check_offer(msgspec.structs.replace(least, **little))
+    assert caught.value.code is errors.Code.PROTOCOL
 
 
 def test_a_full_message_is_far_below_what_a_receiver_refuses() -> None:

@@ -1,6 +1,7 @@
 """Opening a session: the handshake, and what each way of failing is called."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -122,6 +123,23 @@ async def test_a_hub_of_another_generation_is_named(tmp_path):
         with pytest.raises(ConnectFailed, match="no protocol version in common") as caught:
             await opener(tmp_path, piped(group, play)).open()
     assert caught.value.diagnosis.is_slow
+
+
+async def test_a_hub_that_would_have_answers_in_tiny_frames_hears_no_credential(tmp_path):
+    said = []
+
+    async def play(transport):
+        hub = HubHandshake("hub-1", b"n" * 32, Limits(data_bytes=1))
+        await transport.send(hub.hello())
+        with contextlib.suppress(EOFError):
+            said.append(await transport.receive())
+        transport.abort()
+
+    async with TaskGroup("test") as group:
+        with pytest.raises(ConnectFailed, match="limits below the least") as caught:
+            await opener(tmp_path, piped(group, play)).open()
+    assert caught.value.diagnosis.step is Step.SESSION
+    assert said == []
 
 
 async def test_no_token_no_word(tmp_path):

@@ -261,7 +261,7 @@ async def test_unauthenticated_sessions_are_bounded() -> None:
         await until_gone(hub)
 
 
-async def test_an_offer_that_would_make_millions_of_frames_is_refused() -> None:
+async def test_an_offer_that_would_make_millions_of_frames_is_refused_whatever_the_credential() -> None:
     async with running() as hub:
         for limits in (
             Limits(data_bytes=1),
@@ -270,7 +270,7 @@ async def test_an_offer_that_would_make_millions_of_frames_is_refused() -> None:
         ):
             async with hub.connect() as socket:
                 small = AgentHandshake("cluster", INSTANCE, 1, limits)
-                answer = await greet(socket, small)
+                answer = await greet(socket, small, b"unknown")
                 assert isinstance(answer, Refused)
                 assert answer.code == Code.PROTOCOL
 
