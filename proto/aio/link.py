@@ -376,9 +376,13 @@ class Link:
         self._is_stalled = is_stalled
 
     def _session_ended(self, reason: EndReason) -> None:
-        self._observe(0.0)
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end()
+        """Whatever the observer does wrong, `on_end` is called; whatever both do, `run` goes on and drops the transport
+        in the next turn of the loop."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(reason)
+        on_end, self._on_end = self._on_end, None
+        try:
+            self._observe(0.0)
+        finally:
+            if on_end is not None:
+                on_end()

@@ -150,6 +150,38 @@ async def test_a_cancelled_link_tells_of_its_end_too() -> None:
     assert heard == [True]
 
 
+@pytest.mark.parametrize("what", ["observer", "on_end"])
+async def test_whoever_fails_at_the_end_does_not_keep_the_link(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Else nobody drops the transport, and who waits for `run` to begin a new session waits for ever."""
+
+    class Broken(Counts):
+        def refused(self, reason: str) -> None:
+            raise RuntimeError("broken")
+
+    heard: list[bool] = []
+
+    def ended() -> None:
+        heard.append(True)
+        if what == "on_end":
+            raise RuntimeError("broken")
+
+    end, raw = pipe()
+    session = Session(Role.HUB, shake()[0])
+    observer = Broken() if what == "observer" else None
+    link = Link(session, end, on_open=lambda *_: None, on_end=ended, observer=observer, name="hub")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        run = group.create_task(link.run())
+        await asyncio.sleep(0)
+        session.refusals["kind"] = 1
+        raw.abort()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert run.done()
+    assert run.result().kind is EndKind.TRANSPORT
+    assert heard == [True]
+    assert [record.message for record in caplog.records] == ["delivery failed"]
+
+
 async def test_a_session_that_has_ended_is_freed_without_the_garbage_collector() -> None:
     """Ten thousand sessions may end in one moment, and the collector comes by rarely (proto.aio.loop.settle)."""
 
