@@ -83,7 +83,10 @@ class Inbound(SessionCore):
             return
         after = NEXT_HALF[stream.peer_half << INPUT_BITS | _DATA_INPUT + flags]
         if after < 0 or (not size and not flags):
-            self._fail_stream(stream, Code.PROTOCOL, "DATA out of order", now)
+            if stream.is_held:
+                self._unknown(stream_id, now)
+            else:
+                self._fail_stream(stream, Code.PROTOCOL, "DATA out of order", now)
             return
         if size:
             stream.receive_left -= size
@@ -177,9 +180,10 @@ class Inbound(SessionCore):
     def _answered_stream(self, stream_id: int, now: float) -> Stream | None:
         """Return the stream of ours that the peer answers, None when there is none and the peer was told."""
         stream = self.table.streams.get(stream_id)
-        if stream is None:
+        if stream is None or stream.is_held:
             self._unknown(stream_id, now)
-        elif not stream.is_ours:
+            return None
+        if not stream.is_ours:
             self._fail_stream(stream, Code.PROTOCOL, "answer from the opener", now)
             return None
         return stream
@@ -224,7 +228,7 @@ class Inbound(SessionCore):
 
     def _trailers(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         stream = self.table.streams.get(stream_id)
-        if stream is None:
+        if stream is None or stream.is_held:
             self._unknown(stream_id, now)
             return
         message = codec.decode(messages.Trailers, payload)
@@ -261,7 +265,7 @@ class Inbound(SessionCore):
                 raise errors.ProtocolError("WINDOW of 0 or beyond 2 GiB", Code.FLOW_CONTROL)
             return
         stream = self.table.streams.get(stream_id)
-        if stream is None:
+        if stream is None or stream.is_held:
             # Credit for a stream that has just ended is normal: it crossed our last frame.
             if not self.table.was_opened(stream_id):
                 self._unknown(stream_id, now)
@@ -281,7 +285,7 @@ class Inbound(SessionCore):
         if not frames.RESET_PREFIX.size <= len(payload) <= frames.RESET_PREFIX.size + bounds.RESET_TEXT_MAX_BYTES:
             raise errors.ProtocolError("RESET of a wrong length")
         stream = self.table.streams.get(stream_id)
-        if stream is None:
+        if stream is None or stream.is_held:
             if not self.table.was_opened(stream_id):
                 self._violate("RESET of a stream that was never opened", now)
             return
@@ -292,11 +296,12 @@ class Inbound(SessionCore):
             self._reset_bucket.spend(now)
 
     def _unknown(self, stream_id: int, now: float) -> None:
-        """A frame for a stream that we do not have: late ones are swallowed, others answered at a bounded rate."""
+        """A frame for a stream that we do not have, as far as the peer can know: late ones are swallowed, others
+        answered at a bounded rate. Where our OPEN is still to come nothing is said: a RESET before it is nonsense."""
         if self.table.is_swallowed(stream_id):
             return
         self._refuse("unknown_stream")
-        if self._unknown_bucket.take(now):
+        if stream_id not in self.table.streams and self._unknown_bucket.take(now):
             self._send_reset(stream_id, Code.UNKNOWN_STREAM, "")
         if not self.table.was_opened(stream_id):
             self._violate("frame for a stream that was never opened", now)

@@ -109,9 +109,11 @@ class StreamTable:
         return True
 
     def was_opened(self, stream_id: int) -> bool:
-        """Tell whether either side has opened the id in this session, so that a frame for it may be a late one."""
+        """Tell whether either side has opened the id in this session, so that a frame for it may be a late one. Not
+        while our OPEN is held: the peer cannot know of it."""
         if stream_id & 1 == self._parity:
-            return 0 < stream_id < self._next_id
+            stream = self.streams.get(stream_id)
+            return 0 < stream_id < self._next_id and (stream is None or not stream.is_held)
         return stream_id <= self.last_peer_id
 
     def swallow(self, stream_id: int, now: float) -> None:

@@ -382,6 +382,39 @@ def test_frames_for_streams_that_were_never_opened_end_the_session_after_ten() -
     dies(pair.hub)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        accept(4),
+        head(4),
+        head(4, fin=True),
+        window(4, 1000),
+        frame(FrameType.DATA, 4, b"x"),
+        frame(FrameType.TRAILERS, 4, codec.encode(messages.Trailers(headers=()))),
+        frame(FrameType.RESET, 4, b"\0\1"),
+    ],
+    ids=["ACCEPT", "HEAD", "HEAD FIN", "WINDOW", "DATA", "TRAILERS", "RESET"],
+)
+def test_no_frame_is_for_a_stream_whose_open_has_not_left(said: bytes) -> None:
+    """An answer before the question would be somebody's answer, and its OPEN would leave for a stream that is over."""
+    pair = Pair(Limits(open_backlog=1))
+    pair.pump()
+    pair.hub.get()
+    pair.hub.flush()
+    held = pair.hub.get()
+    given = held.send_left
+    pair.hub.log.clear()
+    pair.hub.receive(said)
+    assert pair.hub.log == []
+    assert pair.hub.session.refusals["violation"] == 1
+    assert held.send_left == given
+    assert pair.hub.flush() == []
+    pair.hub.receive(head(2, fin=True))
+    assert [found[:3] for found in pair.hub.flush()] == [(FrameType.OPEN, 1, 4)]
+    pair.hub.receive(head(4, fin=True))
+    assert pair.hub.last(events.HeadReceived).stream is held
+
+
 def test_violations_are_forgiven_in_time() -> None:
     pair = quiet()
     for _ in range(40):
