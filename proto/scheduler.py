@@ -70,7 +70,7 @@ class Scheduler:
         """Queue a stream that has become ready. One that is queued already stays where it is."""
         if stream.in_ring:
             return
-        if stream.moved and not stream.is_blocked and now - stream.emptied_at > self._pause:
+        if stream.moved and not stream.is_blocked and now - stream.served_at > self._pause:
             stream.moved = 0
         self._append(stream)
 
@@ -107,11 +107,11 @@ class Scheduler:
                 continue
             size = stream.fill(out, quantum)
             self._account(level, size)
+            stream.served_at = now
             if stream.is_ready():
                 self._append(stream)
             else:
                 stream.is_blocked = stream.queued > 0  # waiting for credit is no pause of its source
-                stream.emptied_at = now
             return stream, size
         return None
 

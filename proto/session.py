@@ -180,7 +180,7 @@ class Session(Inbound):
             for stream in self.table.streams.values()
             if stream.kind == StreamKind.TCP
             and (stream.own_half >= _ENDED or stream.peer_half >= _ENDED)
-            and now - max(stream.data_at, stream.emptied_at) >= limit
+            and now - max(stream.data_at, stream.served_at) >= limit
         ]
         for stream in idle:
             self._reset(stream, Code.IDLE, "half-closed and idle", now)

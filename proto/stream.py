@@ -34,7 +34,6 @@ class Stream:
         "buffered",
         "cls",
         "data_at",
-        "emptied_at",
         "end_queued",
         "granted_at",
         "has_head",
@@ -65,6 +64,7 @@ class Stream:
         "reset_code",
         "send_left",
         "sent_at",
+        "served_at",
         "suffix",
         "user",
         "waits_writable",
@@ -139,7 +139,8 @@ class Stream:
         """It left the scheduler for lack of credit, with bytes still queued."""
         self.waits_writable = False
         self.moved = 0
-        self.emptied_at = now
+        self.served_at = now
+        """When the scheduler let it write last."""
 
     @property
     def is_closed(self) -> bool:

@@ -66,7 +66,7 @@ def test_a_stream_that_moves_much_is_served_as_bulk_until_it_pauses() -> None:
     greedy.drop()
     while greedy.in_ring:
         serve(scheduler, 1)
-    greedy.emptied_at = 1.0
+    greedy.served_at = 1.0
     greedy.push(b"key")
     scheduler.add(greedy, 1.04)  # too short a pause
     assert greedy.moved

@@ -378,6 +378,33 @@ def test_half_closed_raw_streams_do_not_stay_for_ever() -> None:
     assert not watch.is_closed
 
 
+def test_a_half_closed_raw_stream_that_sends_without_pause_is_not_idle() -> None:
+    """A log of many minutes over a slow link, whose source is always ahead: its queue is never empty."""
+    limits = Limits(half_closed_idle_s=30.0)
+    pair = Pair(limits, limits)
+    raw = pair.hub.dial()
+    pair.pump()
+    answer = pair.agent.taken()
+    pair.agent.session.accept(answer, messages.Accepted())
+    pair.hub.send(raw, b"", end=True)
+    pair.pump()
+    for _ in range(60):
+        while answer.queued < 200_000:
+            pair.agent.send(answer, bytes(65_536))
+        pair.move(pair.agent, pair.hub)
+        pair.consume(pair.hub)
+        while pair.hub.session.has_output:
+            pair.move(pair.hub, pair.agent)
+        pair.advance(1.0, pump=False)
+        assert answer.queued
+    assert not answer.is_closed
+    while answer.queued:
+        pair.pump()
+        pair.consume(pair.hub)
+    pair.advance(45.0)
+    assert pair.hub.last(events.StreamReset).code is Code.IDLE  # the source has nothing more to say
+
+
 def test_messages_are_bounded_and_the_oldest_droppable_goes_first() -> None:
     pair = Pair(Limits(message_queue_bytes=3000))
     pair.pump()
