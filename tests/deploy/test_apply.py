@@ -171,6 +171,7 @@ async def test_a_node_has_one_label_that_the_cluster_agent_may_change(light_clus
         return (await cluster_agent(*probe)).rc != 0
 
     await until(is_in_force, what="the API server follows the new admission policy", within=30.0)
+    change: dict[str, Any]
     for change in (
         {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}},
         {"metadata": {"labels": {"a": None}}},
