@@ -152,7 +152,7 @@ async def test_a_client_masks_every_frame_anew() -> None:
     for _ in range(2000):
         line.transport.write(b"")
     masks = [line.raw.written[at + 2 : at + 6] for at in range(0, len(line.raw.written), 6)]
-    assert len(set(masks)) == 2000
+    assert len(set(masks)) >= 1998  # of 32 bits: two of them may be equal by chance, once in two thousand runs
 
 
 async def test_what_came_behind_the_opening_handshake_is_not_lost() -> None:
