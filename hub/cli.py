@@ -183,7 +183,7 @@ def backup(
         sys.stdout.buffer.write(image)
         sys.stdout.buffer.flush()
     else:
-        write_private(to, image, is_new=True)
+        write_private(to, image, is_new=True, is_hubs=False)
         _tell(f"{len(image)} bytes written to {to}")
     _tell("a whole backup has the encryption key file as well, apart from it: nothing else opens what is sealed")
     return 0

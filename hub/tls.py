@@ -211,7 +211,8 @@ def write_private(path: Path, content: bytes, *, is_new: bool = False, is_hubs: 
     """Write a file that only its owner may read: whole or not at all, and on the disk when this returns.
 
     With `is_new` an existing file raises FileExistsError. `is_hubs`: written by root it is the hub's user's all the
-    same (hub.ownership); otherwise it stays whose it was made by, as the token of an administrator does.
+    same (hub.ownership); otherwise it stays whose it was made by, as the token of an administrator does, and a backup:
+    the directory may be anybody's.
     """
     if is_new and path.exists():
         raise FileExistsError(path)

@@ -223,7 +223,7 @@ class Outbox:
             ):
                 self._mark(out, now)
             elif not (moved or is_backlogged or self._control) and self.pacing.is_ping_due(now):
-                self._append_ping(out, now)
+                self.pacing.pinged(self._append_ping(out, now)[0])
         return out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
 
     def _mark(self, out: list[Buffer], now: float) -> None:

@@ -95,6 +95,7 @@ class Pacing:
         "_min_rtt",
         "_min_rtt_at",
         "_pinged",
+        "_plain",
         "_probe_rtt",
         "_probed_at",
         "_rates",
@@ -130,6 +131,8 @@ class Pacing:
         self._long_rounds = self._flat_rounds = 0
         self._is_probing = self._is_telling = False
         self._is_starting = True
+        self._plain = b""
+        """Nonce of the last plain PING, until it is answered: so long nobody knows that the way is empty."""
         self._is_first_round = self._was_backlogged = False
         """Of a burst on a way that was empty: no answer yet. And whether bulk waited behind the last message."""
         self._gap = 0
@@ -166,7 +169,8 @@ class Pacing:
             self._acked, self._acked_bulk = self._sent, self._bulk  # what had no mark behind it has long arrived
             self._acked_at = self._acked_sent_at = now
             is_first = self._is_first_round = not self._was_backlogged and now - self._sent_at > _PAUSE_S
-        self.is_looking = is_first and not self._is_starting and now - self._min_rtt_at >= _MIN_RTT_S
+        is_due = now - self._min_rtt_at >= _MIN_RTT_S
+        self.is_looking = is_first and is_due and not self._is_starting and not self._plain
         self._was_backlogged = is_backlogged
         self._sent += size
         self._bulk += bulk
@@ -191,10 +195,11 @@ class Pacing:
         """Whether a plain PING should follow a message without bulk: behind each 64 KiB that have no mark. It steers
         nothing. Its answer says that the way is slow and not dead, where the next ping waits behind the rest."""
         unmarked = self._sent - max(self._marked, self._pinged)
-        if unmarked < bounds.MESSAGE_TARGET_BYTES or not self._allowance.spend(now):
-            return False
-        self._pinged = self._sent
-        return True
+        return unmarked >= bounds.MESSAGE_TARGET_BYTES and self._allowance.spend(now)
+
+    def pinged(self, nonce: bytes) -> None:
+        """It follows at once what was taken."""
+        self._pinged, self._plain = self._sent, nonce
 
     def _spacing_bytes(self) -> float:
         if not self.rate:
@@ -229,6 +234,8 @@ class Pacing:
         self._round_rtt = min(self._round_rtt, rtt)
         self._round_sum += rtt
         self._round_count += 1
+        if nonce == self._plain:
+            self._plain = b""
         if not self._marks or self._marks[0].nonce != nonce:
             return
         mark = self._marks.pop(0)

@@ -52,7 +52,7 @@ class FallbackLabels:
         self._endpoints = endpoints
         self._counts = counts
         self._rounds = 0
-        self._failure = ""
+        self._failure: set[tuple[str, object]] = set()
         self._failed_rounds = 0
 
     async def run(self) -> None:
@@ -69,7 +69,7 @@ class FallbackLabels:
                 logger.info("the Lease was not released in time and will run out")
 
     async def _attempt(self) -> None:
-        failures: list[str] = []
+        failures: list[Exception] = []
         was_held = self._lease.is_held
         with _noted(failures):
             if await self._lease.hold():
@@ -79,16 +79,18 @@ class FallbackLabels:
                     await self._label(failures)
                 await self._publish()
         self._counts.leads_fallback = self._lease.is_held
-        self._report("; ".join(dict.fromkeys(failures)))
+        self._report(failures)
 
-    def _report(self, failure: str) -> None:
-        """What went wrong in a round; empty: nothing."""
-        self._failed_rounds = self._failed_rounds + 1 if failure else 0
-        if failure and (failure != self._failure or self._failed_rounds % REMIND_ROUNDS == 0):
-            logger.warning("fallback nodes not looked after", extra={"error": failure})
-        self._failure = failure
+    def _report(self, failures: list[Exception]) -> None:
+        """What went wrong in a round. The same for other nodes is nothing new: each round may try others."""
+        kinds: set[tuple[str, object]] = {(type(each).__name__, getattr(each, "status", 0)) for each in failures}
+        self._failed_rounds = self._failed_rounds + 1 if failures else 0
+        if not kinds <= self._failure or (failures and self._failed_rounds % REMIND_ROUNDS == 0):
+            error = "; ".join(dict.fromkeys(map(str, failures)))
+            logger.warning("fallback nodes not looked after", extra={"error": error})
+        self._failure = kinds
 
-    async def _label(self, failures: list[str]) -> None:
+    async def _label(self, failures: list[Exception]) -> None:
         """A node whose label may not be changed, as by a policy of the cluster, keeps no other from its change."""
         found = await self._nodes.look()
         chosen = {node.name for node in found if node.is_chosen}
@@ -101,13 +103,22 @@ class FallbackLabels:
             except KubeError as exc:
                 if not exc.status:  # nobody answered: the others would only make the round longer than the Lease
                     raise
-                failures.append(str(exc))
+                failures.append(exc)
                 refused.add(change.node)
                 if change.gains and exc.status in _REFUSED:
                     self._nodes.refused(change.node)
+                elif change.behind:
+                    await self._take_back(change.behind, chosen)
             else:
                 self._note(change, chosen)
         self._counts.fallback_nodes = len(chosen)
+
+    async def _take_back(self, node: str, chosen: set[str]) -> None:
+        """It gained its label for another one's, who does not let go of it: never more than there are places. Raises
+        KubeError."""
+        await self._apply(Change(node, gains=False, why="the other one's label may not be taken away"))
+        chosen.discard(node)
+        self._nodes.refused(node)
 
     def _note(self, change: Change, chosen: set[str]) -> None:
         if change.gains:
@@ -133,12 +144,12 @@ class FallbackLabels:
 
 
 @contextlib.contextmanager
-def _noted(failures: list[str]) -> Iterator[None]:
+def _noted(failures: list[Exception]) -> Iterator[None]:
     """What ends the block is kept there, where it is the API server's or the credential's doing."""
     try:
         yield
     except (KubeError, TokenUnavailable, ValueError) as exc:
-        failures.append(str(exc))
+        failures.append(exc)
 
 
 @contextlib.asynccontextmanager

@@ -50,7 +50,8 @@ class Endpoint:
 
 
 class KubeTrust:
-    """The TLS context for the API server; made anew when the CA file changes (a context cannot forget a CA)."""
+    """The TLS context for the API server; made anew when the CA file changes (a context cannot forget a CA), or the
+    client certificate."""
 
     def __init__(
         self,
@@ -65,9 +66,9 @@ class KubeTrust:
         self._ca_data = ca_data
         self._client_certificate = client_certificate
         self._allow_legacy_ca = allow_legacy_ca
-        self._mark: tuple[int, int, int] | None = None
-        self._trusted: bytes | None = None
-        """What the file held when the context was made."""
+        self._mark: list[Mark] = []
+        self._content: list[bytes | None] = []
+        """What the files held when the context was made."""
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
@@ -77,22 +78,35 @@ class KubeTrust:
         changed file that cannot be used is reported and the former context stays. So it does where only the file is
         another: the kubelet writes a projected volume anew with every token, 48 minutes after the last.
         """
-        mark, former = mark_of(self._ca_file), self._context
+        files = (self._ca_file, *(self._client_certificate or ()))
+        mark, former = [mark_of(each) for each in files], self._context
         if former is not None and mark == self._mark:
             return former
         try:
-            trusted = None if self._ca_file is None else self._ca_file.read_bytes()
-            if former is None or trusted != self._trusted:
-                self._context, self._trusted = self._build(), trusted
+            content = self._read()
+            if former is None or content != self._content:
+                self._context, self._content = self._build(), content
         except (OSError, ssl.SSLError) as exc:
             if former is None:
                 raise
-            logger.error("the API server's CA file changed and is unusable", extra={"error": str(exc)})
+            logger.error(
+                "the API server's CA file or the client certificate changed and is unusable", extra={"error": str(exc)}
+            )
         self._mark = mark
         if former is not None and former is not self._context:
             resumption.retire(former)
         assert self._context is not None
         return self._context
+
+    def _read(self) -> list[bytes | None]:
+        """Raises OSError, but for a client certificate that is gone: one given as data was a file for a moment only."""
+        content = [None if self._ca_file is None else self._ca_file.read_bytes()]
+        for at, path in enumerate(self._client_certificate or (), start=1):
+            try:
+                content.append(path.read_bytes())
+            except FileNotFoundError:
+                content.append(self._content[at] if self._content else None)
+        return content
 
     def _build(self) -> ssl.SSLContext:
         ca = self._ca_data.decode("ascii") if self._ca_data is not None and self._ca_file is None else None
@@ -109,7 +123,10 @@ class KubeTrust:
         return context
 
 
-def mark_of(path: Path | None) -> tuple[int, int, int] | None:
+Mark = tuple[int, int, int] | None
+
+
+def mark_of(path: Path | None) -> Mark:
     """What changes when a file (or the symbolic link of a projected volume) is replaced."""
     if path is None:
         return None

@@ -219,12 +219,12 @@ class Pool:
     async def _connect(self) -> KubeConnection:
         """Raises OSError, UnicodeError of the failed step."""
         context = self._fresh_context()
-        is_resuming = self._is_resuming(context)
+        offers = resumption.offers(context)
         try:
             async with asyncio.timeout(self._limits.dial_timeout):
                 return await self._reach_one(context)
         except TimeoutError:
-            if is_resuming:
+            if resumption.offers(context) != offers:
                 self._pause_resuming(context, "silence")
             raise
 
@@ -241,11 +241,11 @@ class Pool:
 
     async def _reach(self, address: Address, context: ssl.SSLContext) -> KubeConnection:
         """Raises OSError, UnicodeError. A handshake that took up a session and went wrong is done again without."""
-        is_resuming = self._is_resuming(context)
+        offers = resumption.offers(context)
         try:
             connection = await self._open(address, context)
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
-            if not is_resuming or isinstance(error, ssl.SSLCertVerificationError):
+            if resumption.offers(context) == offers or isinstance(error, ssl.SSLCertVerificationError):
                 raise
             self._pause_resuming(context, type(error).__name__)
             connection = await self._open(address, context)
@@ -266,9 +266,6 @@ class Pool:
             ssl_shutdown_timeout=2.0,
         )
         return connection
-
-    def _is_resuming(self, context: ssl.SSLContext) -> bool:
-        return resumption.is_offered(context, self._endpoint.server_name)
 
     def _pause_resuming(self, context: ssl.SSLContext, reason: str) -> None:
         logger.warning(

@@ -27,6 +27,8 @@ class Sessions:
         self.clock = clock
         self._kept: dict[str | None, tuple[ssl.SSLSession, float]] = {}
         self._paused_until = -math.inf
+        self.offers = 0
+        """Handshakes that took up a session so far."""
 
     def of(self, name: str | None) -> ssl.SSLSession | None:
         """The session to offer to the server of this name."""
@@ -59,6 +61,7 @@ class Resumable(ssl.SSLObject):
             self._has_begun = True
             session = self.sessions.of(self.server_hostname)
             if session is not None:
+                self.sessions.offers += 1
                 self.session = session
         super().do_handshake()
         self._since = self.sessions.clock()
@@ -83,10 +86,10 @@ def keep(connection: object) -> None:
         connection.keep()
 
 
-def is_offered(context: ssl.SSLContext, name: str) -> bool:
-    """Whether a connection that begins now takes up a session."""
+def offers(context: ssl.SSLContext) -> int:
+    """How many handshakes have taken up a session so far. They do when they begin, long after somebody dials."""
     sessions = _sessions_of(context)
-    return sessions is not None and sessions.of(name) is not None
+    return 0 if sessions is None else sessions.offers
 
 
 def pause(context: ssl.SSLContext) -> None:

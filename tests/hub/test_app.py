@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -67,6 +68,21 @@ class Running:
             content = response.read()
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         return response.status, json.loads(content) if is_json and content else content
+
+    def raw(self, *lines: bytes, named: str) -> bytes:
+        """Requests in one piece over one connection; what comes until it ends."""
+        host, port = self.ready["urls"][0].split("//")[1].rsplit(":", 1)
+        context = ssl.create_default_context(cafile=self.ready["ca_file"])
+        head = b"%b HTTP/1.1\r\nHost: %b\r\n\r\n"
+        said = b""
+        with (
+            socket.create_connection((host, int(port)), 20) as below,
+            context.wrap_socket(below, server_hostname=host) as connection,
+        ):
+            connection.sendall(b"".join(head % (line, named.encode()) for line in lines))
+            while piece := connection.recv(65_536):
+                said += piece
+        return said
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -171,6 +187,9 @@ def test_only_configured_host_names_are_answered(directory: Path) -> None:
         assert running.call("GET", "/version", named="hub.test")[0] == 200
         assert running.call("GET", "/version", named="other.test")[0] == 400
         assert running.call("GET", "/livez", named="other.test")[0] == 200  # as a kubelet asks
+        assert running.raw(b"GET /livez", b"GET /version", named="other.test").count(b"HTTP/1.1 ") == 1, (
+            "lets nobody in"
+        )
     finally:
         running.stop()
 

@@ -236,6 +236,21 @@ def test_a_burst_behind_a_pause_finds_its_answers_in_time() -> None:
         hub.session.reset_stream(asked, Code.CANCELLED, now=wire.pair.now)
 
 
+def test_nobody_looks_while_the_way_may_hold_what_had_no_mark() -> None:
+    """Answers that are no bulk may have filled it: their plain PING is not answered yet."""
+    pacing = Pacing(100.0)
+    pacing._is_starting = False
+    pacing.answered(b"", 0.05, 0.0)
+    pacing.sent(1000, 0, 20.0, is_backlogged=False)
+    assert pacing.is_looking
+    pacing.pinged(b"plain")
+    pacing.sent(1000, 0, 40.0, is_backlogged=False)
+    assert not pacing.is_looking
+    pacing.answered(b"plain", 5.0, 45.0)
+    pacing.sent(1000, 0, 60.0, is_backlogged=False)
+    assert pacing.is_looking
+
+
 def test_bulk_keeps_a_share_beside_others_that_fill_the_link() -> None:
     download = Download(8.4e6, 0.05)
     pair = download.wire.pair

@@ -5,7 +5,7 @@ import asyncio
 from agent.counts import Counts
 from agent.fallback.choose import GRACE_S, NO_AGENT
 from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
-from agent.fallback.labels import PUBLISH_ROUNDS, FallbackLabels
+from agent.fallback.labels import PUBLISH_ROUNDS, REMIND_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
 from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, REFUSED_S, WIDE_INTERVAL_S, Nodes
 from proto.aio.tasks import TaskGroup
@@ -202,6 +202,28 @@ async def test_nobody_gives_up_its_label_for_a_better_node_that_may_not_have_it(
     for _ in range(100):
         await world.round()
     assert world.api.chosen() == {"p", "w1", "w2"}
+
+
+async def test_there_are_never_more_than_three_where_a_label_may_not_be_taken_away():
+    world = World(*(node(name) for name in "abc"))
+    assert await world.round() == {"a", "b", "c"}
+    world.api.nodes |= {"p": node("p", plane=True), "q": node("q", plane=True)}
+    world.api.refused = dict.fromkeys("abc", 403)  # a policy freezes the workers
+    for _ in range(100):
+        assert await world.round() == {"a", "b", "c"}
+    world.api.refused = {}
+    for _ in range(100):
+        chosen = await world.round()
+    assert {"p", "q"} < chosen
+
+
+async def test_a_refusal_by_other_nodes_is_nothing_new(caplog):
+    """Each round tries three others."""
+    world = World(*(node(f"w{number:02}") for number in range(60)))
+    world.api.refused = {f"w{number:02}": 403 for number in range(60)}
+    for _ in range(2 * REMIND_ROUNDS):
+        await world.round()
+    assert 1 <= caplog.text.count("fallback nodes not looked after") <= 3
 
 
 async def test_where_nobody_answers_the_round_does_not_try_every_node():

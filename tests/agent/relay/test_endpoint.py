@@ -83,12 +83,36 @@ def test_nothing_is_left_of_a_former_trust(tmp_path):
     server.write(b"hello")
     client.read(5)
     resumption.keep(client)
-    assert resumption.is_offered(former, "localhost")
+    tls_pair.handshake(former, pki.server_context(), "localhost")
+    assert resumption.offers(former) == 1
     left = weakref.ref(former)
     del former, client, server
     shutil.copy(other.ca_file, live)
     trust.context()
     assert left() is None
+
+
+def test_a_renewed_client_certificate_makes_another_context(tmp_path, caplog):
+    """cert-manager writes all three files anew, with the same CA. One given as data is gone when it has been read."""
+    pki = Pki(tmp_path)
+    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
+
+    def renew():
+        leaf = pki.ca.issue_cert("agent")
+        leaf.cert_chain_pems[0].write_to_path(str(pair[0]))
+        leaf.private_key_pem.write_to_path(str(pair[1]))
+
+    renew()
+    trust = KubeTrust(ca_file=pki.ca_file, client_certificate=pair)
+    first = trust.context()
+    assert trust.context() is first
+    renew()
+    second = trust.context()
+    assert second is not first
+    for file in pair:
+        file.unlink()
+    assert trust.context() is second
+    assert "unusable" not in caplog.text
 
 
 def test_no_context_at_all(tmp_path):

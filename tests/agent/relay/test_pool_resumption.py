@@ -151,3 +151,36 @@ async def test_what_has_another_reason_is_not_tried_again(tmp_path):
             box.port = port
             assert await asked(pool) == "answered"
             await pool.close()
+
+
+class Late(Pool):
+    """The first of its connections takes its time to come up."""
+
+    gate = None
+
+    async def _open(self, address, context):
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate.wait()
+        return await super()._open(address, context)
+
+
+async def test_a_dial_that_began_before_there_was_a_session_is_done_again_too(tmp_path):
+    """It takes one up when its handshake begins, and that is broken off."""
+    pki = Pki(tmp_path)
+    async with api_server(pki, answer) as (_, port), TaskGroup("test") as group:
+        box = Box(port, "end")
+        async with serving(box.serve) as front:
+            endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
+            pool = Late(endpoint, trust, PoolLimits(idle_connections=0), owner=group, counts=Counts())
+            pool.gate = gate = asyncio.Event()
+            early = Asker()
+            pool.acquire(early, max_idle=0.0)
+            await until(lambda: pool.gate is None)
+            later = Asker()
+            pool.acquire(later, max_idle=0.0)
+            await until(lambda: early.end or later.end)  # whoever waits for longest has the first connection
+            gate.set()
+            await until(lambda: early.end and later.end)
+            assert (early.end, later.end, box.refused) == ("answered", "answered", 1)
+            await pool.close()
