@@ -172,7 +172,8 @@ async def test_a_dial_that_began_before_there_was_a_session_is_done_again_too(tm
         box = Box(port, "end")
         async with serving(box.serve) as front:
             endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
-            pool = Late(endpoint, trust, PoolLimits(idle_connections=0), owner=group, counts=Counts())
+            counts = Counts()
+            pool = Late(endpoint, trust, PoolLimits(), owner=group, counts=counts)
             pool.gate = gate = asyncio.Event()
             early = Asker()
             pool.acquire(early, max_idle=0.0)
@@ -181,6 +182,6 @@ async def test_a_dial_that_began_before_there_was_a_session_is_done_again_too(tm
             pool.acquire(later, max_idle=0.0)
             await until(lambda: early.end or later.end)  # whoever waits for longest has the first connection
             gate.set()
-            await until(lambda: early.end and later.end)
-            assert (early.end, later.end, box.refused) == ("answered", "answered", 1)
+            await until(lambda: early.end and later.end and counts.dials + counts.dials_failed == 2)
+            assert (early.end, later.end, box.refused, counts.dials_failed) == ("answered", "answered", 1, 0)
             await pool.close()
