@@ -66,6 +66,7 @@ class KubeTrust:
         self._ca_data = ca_data
         self._client_certificate = client_certificate
         self._allow_legacy_ca = allow_legacy_ca
+        self._files = (ca_file, *(client_certificate or ()))
         self._mark: list[Mark] = []
         self._content: list[bytes | None] = []
         """What the files held when the context was made."""
@@ -78,8 +79,7 @@ class KubeTrust:
         changed file that cannot be used is reported and the former context stays. So it does where only the file is
         another: the kubelet writes a projected volume anew with every token, 48 minutes after the last.
         """
-        files = (self._ca_file, *(self._client_certificate or ()))
-        mark, former = [mark_of(each) for each in files], self._context
+        mark, former = [mark_of(each) for each in self._files], self._context
         if former is not None and mark == self._mark:
             return former
         try:
@@ -100,11 +100,13 @@ class KubeTrust:
 
     def _read(self) -> list[bytes | None]:
         """Raises OSError, but for a client certificate that is gone: one given as data was a file for a moment only."""
-        content = [None if self._ca_file is None else self._ca_file.read_bytes()]
-        for at, path in enumerate(self._client_certificate or (), start=1):
+        content: list[bytes | None] = []
+        for at, path in enumerate(self._files):
             try:
-                content.append(path.read_bytes())
+                content.append(None if path is None else path.read_bytes())
             except FileNotFoundError:
+                if path is self._ca_file:
+                    raise
                 content.append(self._content[at] if self._content else None)
         return content
 

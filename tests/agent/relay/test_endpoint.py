@@ -40,11 +40,16 @@ def test_what_is_no_address(url):
         Endpoint.from_url(url)
 
 
+def trusting(pki, directory):
+    """A CA's file that may be replaced, and who trusts it."""
+    live = directory / "ca.crt"
+    shutil.copy(pki.ca_file, live)
+    return live, KubeTrust(ca_file=live)
+
+
 def test_the_context_follows_the_file_and_always_verifies(tmp_path):
     pki, other = Pki(tmp_path), Pki(tmp_path, "other")
-    live = tmp_path / "ca.crt"
-    shutil.copy(pki.ca_file, live)
-    trust = KubeTrust(ca_file=live)
+    live, trust = trusting(pki, tmp_path)
     first = trust.context()
     assert first.check_hostname
     assert first.verify_mode is ssl.CERT_REQUIRED
@@ -62,9 +67,7 @@ def test_the_context_follows_the_file_and_always_verifies(tmp_path):
 def test_the_same_ca_in_another_file_is_the_same_context(tmp_path):
     """As the kubelet writes it, each time that it has a new token for its neighbour."""
     pki = Pki(tmp_path)
-    live = tmp_path / "ca.crt"
-    shutil.copy(pki.ca_file, live)
-    trust = KubeTrust(ca_file=live)
+    live, trust = trusting(pki, tmp_path)
     context = trust.context()
     for _ in range(3):
         shutil.copy(pki.ca_file, tmp_path / "next")
@@ -75,9 +78,7 @@ def test_the_same_ca_in_another_file_is_the_same_context(tmp_path):
 def test_nothing_is_left_of_a_former_trust(tmp_path):
     """A context that is kept by a session of its own would stay for ever (agent/relay/resumption.py)."""
     pki, other = Pki(tmp_path), Pki(tmp_path, "other")
-    live = tmp_path / "ca.crt"
-    shutil.copy(pki.ca_file, live)
-    trust = KubeTrust(ca_file=live)
+    live, trust = trusting(pki, tmp_path)
     former = trust.context()
     client, server = tls_pair.handshake(former, pki.server_context(), "localhost")
     server.write(b"hello")

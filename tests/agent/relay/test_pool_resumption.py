@@ -103,44 +103,43 @@ async def asked(pool):
     return asker.end
 
 
+@contextlib.asynccontextmanager
+async def behind(box, ca_file, kind=Pool, **limits):
+    """A pool whose way to the API server leads through a box."""
+    async with serving(box.serve) as front, TaskGroup("test") as group:
+        endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=ca_file)
+        pool = kind(endpoint, trust, PoolLimits(**limits), owner=group, counts=Counts())
+        yield pool
+        await pool.close()
+
+
 @pytest.mark.parametrize("how", ["end", "reset", "alert"])
 async def test_who_breaks_off_resumed_handshakes_costs_no_request(tmp_path, how, caplog):
     pki = Pki(tmp_path)
-    async with api_server(pki, answer) as (_, port), TaskGroup("test") as group:
+    async with api_server(pki, answer) as (_, port):
         box = Box(port, how)
-        async with serving(box.serve) as front:
-            counts = Counts()
-            endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
-            pool = Pool(endpoint, trust, PoolLimits(), owner=group, counts=counts)
+        async with behind(box, pki.ca_file) as pool:
             assert [await asked(pool) for _ in range(4)] == ["answered"] * 4
-            assert (box.refused, counts.dials, counts.dials_failed) == (1, 4, 0)
+            assert (box.refused, pool._counts.dials, pool._counts.dials_failed) == (1, 4, 0)
             assert caplog.text.count("none does for ten minutes") == 1
-            await pool.close()
 
 
 async def test_who_never_answers_them_costs_one(tmp_path):
     pki = Pki(tmp_path)
-    async with api_server(pki, answer) as (_, port), TaskGroup("test") as group:
+    async with api_server(pki, answer) as (_, port):
         box = Box(port, "silence")
-        async with serving(box.serve) as front:
-            endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
-            pool = Pool(endpoint, trust, PoolLimits(dial_timeout=0.5), owner=group, counts=Counts())
+        async with behind(box, pki.ca_file, dial_timeout=0.5) as pool:
             ends = [await asked(pool) for _ in range(4)]
             assert ends == ["answered", "DIAL_TIMEOUT: the API server did not answer in time", "answered", "answered"]
             assert box.refused == 1
-            await pool.close()
 
 
 async def test_what_has_another_reason_is_not_tried_again(tmp_path):
     """A handshake without a session, and a server that has to prove who it is and cannot."""
     pki, other = Pki(tmp_path), Pki(tmp_path, "other", "localhost")
-    async with (
-        api_server(pki, answer) as (_, port), api_server(other, answer) as (_, foreign), TaskGroup("test") as group,
-    ):  # fmt: skip
+    async with api_server(pki, answer) as (_, port), api_server(other, answer) as (_, foreign):
         box = Box(port, "all end")
-        async with serving(box.serve) as front:
-            endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
-            pool = Pool(endpoint, trust, PoolLimits(), owner=group, counts=Counts())
+        async with behind(box, pki.ca_file) as pool:
             assert (await asked(pool)).startswith("DIAL_UNREACHABLE")
             assert box.connections == 1
             box.how = ""
@@ -150,7 +149,6 @@ async def test_what_has_another_reason_is_not_tried_again(tmp_path):
             assert box.connections == 3
             box.port = port
             assert await asked(pool) == "answered"
-            await pool.close()
 
 
 class Late(Pool):
@@ -168,12 +166,10 @@ class Late(Pool):
 async def test_a_dial_that_began_before_there_was_a_session_is_done_again_too(tmp_path):
     """It takes one up when its handshake begins, and that is broken off."""
     pki = Pki(tmp_path)
-    async with api_server(pki, answer) as (_, port), TaskGroup("test") as group:
+    async with api_server(pki, answer) as (_, port):
         box = Box(port, "end")
-        async with serving(box.serve) as front:
-            endpoint, trust = Endpoint.from_url(f"https://localhost:{front}"), KubeTrust(ca_file=pki.ca_file)
-            counts = Counts()
-            pool = Late(endpoint, trust, PoolLimits(), owner=group, counts=counts)
+        async with behind(box, pki.ca_file, Late) as pool:
+            counts = pool._counts
             pool.gate = gate = asyncio.Event()
             early = Asker()
             pool.acquire(early, max_idle=0.0)
@@ -184,4 +180,3 @@ async def test_a_dial_that_began_before_there_was_a_session_is_done_again_too(tm
             gate.set()
             await until(lambda: early.end and later.end and counts.dials + counts.dials_failed == 2)
             assert (early.end, later.end, box.refused, counts.dials_failed) == ("answered", "answered", 1, 0)
-            await pool.close()
