@@ -47,7 +47,7 @@ def trusting(pki, directory):
     return live, KubeTrust(ca_file=live)
 
 
-def test_the_context_follows_the_file_and_always_verifies(tmp_path):
+def test_the_context_follows_the_file_and_always_verifies(tmp_path, caplog):
     pki, other = Pki(tmp_path), Pki(tmp_path, "other")
     live, trust = trusting(pki, tmp_path)
     first = trust.context()
@@ -62,6 +62,7 @@ def test_the_context_follows_the_file_and_always_verifies(tmp_path):
     assert trust.context() is second
     live.unlink()
     assert trust.context() is second
+    assert caplog.text.count("unusable") == 2
 
 
 def test_the_same_ca_in_another_file_is_the_same_context(tmp_path):
