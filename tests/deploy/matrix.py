@@ -83,7 +83,7 @@ def _agents() -> dict[str, dict[str, Any]]:
             serviceAccount={"create": False},
         ),
         "named": agent_values(fullnameOverride="other", policy={"users": ['a "b"'], "groups": ["x: y"]}),
-        "operations": {**nodes(operations={"enabled": True}), "namespace": {"create": True}},
+        "namespace": {**nodes(), "namespace": {"create": True}},
         "nodes placed": nodes(
             nodeSelector={"a": "b"}, tolerations=TOLERATION, priorityClassName="high", podLabels={"a": "b"}
         ),

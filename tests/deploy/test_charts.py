@@ -53,8 +53,7 @@ def test_no_pod_has_privileges(chart: str, case: str) -> None:
         security = pod["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"], security["runAsGroup"]) == (True, 65532, 65532)
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostPID", "hostIPC"} & set(pod)
-        assert pod.get("hostNetwork", False) is (case == "operations" and "nodeAffinity" in pod["affinity"])
+        assert not {"hostPID", "hostIPC", "hostNetwork"} & set(pod)
         assert all("hostPath" not in volume for volume in pod.get("volumes", []))
     for container in containers(documents):
         assert container["securityContext"] == {
@@ -63,6 +62,14 @@ def test_no_pod_has_privileges(chart: str, case: str) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert {"requests", "limits"} <= set(container["resources"])
+    levels = [each["metadata"]["labels"] for each in documents if each["kind"] == "Namespace"]
+    assert all(labels["pod-security.kubernetes.io/enforce"] == "restricted" for labels in levels)
+
+
+@pytest.mark.parametrize("values", [{"operations": {"enabled": True}}, {"dnsPolicy": "ClusterFirstWithHostNet"}])
+def test_no_value_puts_node_agents_into_the_nodes_network(values: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=f"/nodeAgents.*{next(iter(values))}"):
+        render("riata-agent", matrix.nodes(**values))
 
 
 def test_defaults_alone_are_refused_with_the_names_of_what_is_missing() -> None:
@@ -137,7 +144,7 @@ def test_the_cluster_agent_understands_what_it_is_given(case: str) -> None:
     assert pod["terminationGracePeriodSeconds"] > found.drain_grace + 5
 
 
-@pytest.mark.parametrize("case", ["default", "ca", "operations", "named"])
+@pytest.mark.parametrize("case", ["default", "ca", "namespace", "named"])
 def test_node_agents_understand_what_they_are_given(case: str) -> None:
     documents = render("riata-agent", matrix.AGENT[case])
     (shipped,) = (each for each in documents if each["metadata"]["name"].endswith("-endpoints") and "data" not in each

@@ -1,4 +1,4 @@
-{{/* What the pods of all modes share: (dict "root" $ "mode" "cluster" "fallback" false "hostNetwork" false). */}}
+{{/* What the pods of all modes share: (dict "root" $ "mode" "cluster" "fallback" false). */}}
 
 {{- define "riata-agent.securityContext" -}}
 runAsNonRoot: true
@@ -52,9 +52,9 @@ env:
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
   - name: RIATA_AGENT_HEALTH_LISTEN
-    value: {{ if .hostNetwork }}"127.0.0.1:8081"{{ else }}"0.0.0.0:8081"{{ end }}
+    value: "0.0.0.0:8081"
   - name: RIATA_AGENT_METRICS_LISTEN
-    value: {{ if .hostNetwork }}""{{ else }}"0.0.0.0:9081"{{ end }}
+    value: "0.0.0.0:9081"
   - name: RIATA_AGENT_DRAIN_GRACE
     value: {{ $values.drainGraceSeconds | toString | toJson }}
   - name: RIATA_AGENT_LOG_LEVEL
@@ -66,21 +66,19 @@ env:
   {{- end }}
 ports:
   - {name: health, containerPort: 8081, protocol: TCP}
-  {{- if not .hostNetwork }}
   - {name: metrics, containerPort: 9081, protocol: TCP}
-  {{- end }}
 startupProbe:
-  httpGet: {path: /livez, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  httpGet: {path: /livez, port: health}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 30
 livenessProbe:
-  httpGet: {path: /livez, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  httpGet: {path: /livez, port: health}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 3
 readinessProbe:
-  httpGet: {path: /readyz, port: health{{ if .hostNetwork }}, host: 127.0.0.1{{ end }}}
+  httpGet: {path: /readyz, port: health}
   periodSeconds: 5
   timeoutSeconds: 5
 resources: {{ toJson .resources }}
