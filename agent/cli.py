@@ -90,7 +90,11 @@ FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
         "SECONDS",
         f"what requests under way get after SIGTERM (default {DRAIN_GRACE:g}); keep it below the pod's grace period",
     ),
-    ("--health-listen", "HOST:PORT", "/livez and /readyz (default 127.0.0.1:8081, empty: off)"),
+    (
+        "--health-listen",
+        "HOST:PORT",
+        "/livez and /readyz (default 127.0.0.1:8081, empty: off; *:PORT: on every address)",
+    ),
     ("--metrics-listen", "HOST:PORT", "/metrics (default 127.0.0.1:9081, empty: off)"),
     ("--ready-file", "FILE", "gets one JSON object once the agent listens"),
     ("--log-format", "FORMAT", "json or console (default json)"),

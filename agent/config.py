@@ -18,6 +18,8 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HEALTH_LISTEN: Final = "127.0.0.1:8081"
 METRICS_LISTEN: Final = "127.0.0.1:9081"
 AGENT_TOKEN_FILE: Final = Path("/var/run/secrets/riata/token")
+EVERYWHERE: Final = "*"
+"""Host of a listen address: every address, of IPv4 and of IPv6."""
 DRAIN_GRACE: Final = 25.0
 DRAIN_GRACE_MAX: Final = 3600.0
 COMPRESSION_BYTES: Final = 16 * 1024 * 1024

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from agent.config import split_listen
+from agent.config import EVERYWHERE, split_listen
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+class _ServerOfAll(_Server6):
+    """Every address, of IPv4 too, whatever the system's default is."""
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 class _Quiet(WSGIRequestHandler):
     """No reverse lookups, no line on stderr for each probe, no reader that holds a thread for ever."""
 
@@ -69,19 +77,27 @@ class _Quiet(WSGIRequestHandler):
         logger.debug("probe")
 
 
+def _served(host: str) -> tuple[type[_Server], str]:
+    """What serves a host of a listen address, and the address to bind."""
+    if host == EVERYWHERE:
+        return (_ServerOfAll, "::") if socket.has_dualstack_ipv6() else (_Server, "0.0.0.0")  # noqa: S104 - asked for
+    return _Server6 if ":" in host else _Server, host
+
+
 class Listener:
     """One listening address with its thread."""
 
     def __init__(self, flag: str, listen: str, site: Site) -> None:
         """Binds at once. Raises ConfigError that names `flag`."""
         host, port = split_listen(flag, listen)
-        server_class = _Server6 if ":" in host else _Server
+        server_class, address = _served(host)
         try:
-            self._server = make_server(host, port, site, server_class=server_class, handler_class=_Quiet)
+            self._server = make_server(address, port, site, server_class=server_class, handler_class=_Quiet)
         except OSError as exc:
             raise ConfigError(f"{flag} {listen}: {exc.strerror}: choose another port, or 0 for a free one") from exc
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name=flag[2:], daemon=True)
-        shown = f"[{host}]" if ":" in host else host
+        reached = "127.0.0.1" if host == EVERYWHERE else host
+        shown = f"[{reached}]" if ":" in reached else reached
         self.url = f"http://{shown}:{self._server.server_port}"
 
     def start(self) -> None:

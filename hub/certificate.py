@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S: Final = 5.0
 """How soon a replaced certificate file is noticed without SIGHUP."""
-WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
+WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
 
 
 async def renew(settings: Settings, reload: Callable[[], None], look: Callable[[], Awaitable[None]]) -> None:

@@ -87,8 +87,8 @@ class Settings:
     """Processes that serve, on Linux: about one a core, so that throughput grows with the machine. 1: one process does
     everything. Limits of `edge` and `proxy` count for each worker by itself."""
     listen: tuple[str, ...] = ("127.0.0.1:8443",)
-    """HOST:PORT of the main listener, repeatable; port 0 takes a free one. Loopback until an operator says
-    otherwise."""
+    """HOST:PORT of the main listener, repeatable; `*:PORT` is every address of IPv4 and IPv6, port 0 takes a free one.
+    Loopback until an operator says otherwise."""
     metrics_listen: str = "127.0.0.1:9443"
     """HOST:PORT of /metrics, on its own socket without authentication: keep it away from the public. Empty: off."""
     public_url: str = ""
@@ -259,14 +259,14 @@ def effective(settings: Settings) -> dict[str, object]:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[V6]:PORT` → (host, port). Raises ValueError."""
+    """`HOST:PORT`, `[V6]:PORT` → (host, port); `*:PORT` → ("", port), every address. Raises ValueError."""
     host, separator, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{address!r} is no HOST:PORT, for example 0.0.0.0:8443 or [::]:8443")
+        raise ValueError(f"{address!r} is no HOST:PORT, for example 10.0.0.7:8443 or *:8443")
     if ":" in host and not address.startswith("["):
         raise ValueError(f"{address!r}: write an IPv6 address in brackets, [::1]:8443")
-    return host, int(port)
+    return "" if host == "*" else host, int(port)
 
 
 def is_loopback(host: str) -> bool:

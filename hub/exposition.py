@@ -35,7 +35,7 @@ class MetricsServer:
             logger.warning("metrics are served beyond this host without authentication", extra={"at": address})
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, host or None, port).start()
         except OSError as exc:
             await self._runner.cleanup()
             raise SetupError(f"cannot listen on {address} for metrics: {exc.strerror or exc}") from exc

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from agent.config import split_listen
+from agent.config import EVERYWHERE, split_listen
 from agent.doctor import causes
 from proto import findings
 from proto.findings import Finding, good
@@ -11,7 +11,7 @@ from proto.findings import Finding, good
 CHECK: Final = "agent"
 TIMEOUT: Final = 5.0
 ANSWER_BYTES_MAX: Final = 8 * 1024
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, not where we do
+_EVERYWHERE: Final = {EVERYWHERE: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, not where we do
 
 
 async def examine(listen: str) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import resource
@@ -62,7 +63,8 @@ def connection_bound(limits: EdgeLimits) -> int:
 
 
 def bind(host: str, port: int, backlog: int, *, is_shared: bool = False) -> list[socket.socket]:
-    """Listening sockets for every address of `host` ('' is all). Raises OSError and leaves nothing open.
+    """Listening sockets for every address of `host` ('' is all that this machine has a family for). Raises OSError and
+    leaves nothing open.
 
     `is_shared`: other sockets of this user may listen there too; the kernel spreads connections over them.
     """
@@ -71,7 +73,12 @@ def bind(host: str, port: int, backlog: int, *, is_shared: bool = False) -> list
         for family, kind, protocol, _, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as exc:
+                if host or exc.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6 (ipv6.disable=1)
+                    raise
+                continue
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if is_shared:

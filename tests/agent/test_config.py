@@ -53,7 +53,12 @@ def test_an_api_server_is_given_whole():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:80", ("::1", 80)), ("localhost:65535", ("localhost", 65535))],
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("*:8081", ("*", 8081)),
+    ],
 )
 def test_listen_addresses(value, expected):
     assert split_listen("--x", value) == expected

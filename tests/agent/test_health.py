@@ -55,6 +55,28 @@ def test_a_taken_port_is_named(listener):
         Listener("--metrics-listen", taken, Site({}))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_every_address_is_of_both_families(host):
+    """In a cluster of IPv6 alone the kubelet asks at a pod's only address."""
+    listener = Listener("--health-listen", "*:0", Site({"/good": lambda: (True, b"ok\n")}))
+    listener.start()
+    try:
+        listener.url = listener.url.replace("127.0.0.1", host)
+        assert ask(listener, "/good")[0] == 200
+    finally:
+        listener.close()
+
+
+def test_every_address_where_the_kernel_has_no_ipv6(monkeypatch):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    listener = Listener("--health-listen", "*:0", Site({"/good": lambda: (True, b"ok\n")}))
+    listener.start()
+    try:
+        assert ask(listener, "/good")[0] == 200
+    finally:
+        listener.close()
+
+
 def test_ipv6():
     listener = Listener("--health-listen", "[::1]:0", Site({"/good": lambda: (True, b"ok\n")}))
     listener.start()

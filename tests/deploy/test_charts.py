@@ -139,8 +139,8 @@ def test_the_cluster_agent_understands_what_it_is_given(case: str) -> None:
         assert path is None or str(path.parent) in mounts
     assert found.hub.ca_pins == tuple(matrix.AGENT[case]["hub"]["caPins"])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert found.serve.health_listen == f"0.0.0.0:{ports['health']}"
-    assert found.serve.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+    assert found.serve.health_listen == f"*:{ports['health']}"
+    assert found.serve.metrics_listen == f"*:{ports['metrics']}"
     assert pod["terminationGracePeriodSeconds"] > found.drain_grace + 5
 
 
@@ -175,8 +175,8 @@ def test_the_hub_understands_what_it_is_given(case: str) -> None:
     assert container["args"] == ["serve"]
     assert pod["terminationGracePeriodSeconds"] > found.drain_delay_s + found.drain_grace_s + 5
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert found.listen == (f"0.0.0.0:{ports['https']}",)
-    assert found.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+    assert found.listen == (f"*:{ports['https']}",)
+    assert found.metrics_listen == f"*:{ports['metrics']}"
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     for path in (found.data, found.tls_cert, found.tls_ca):
         assert path is None or str(path.parent) in mounts

@@ -21,7 +21,9 @@ def settings(data: Path, **more: object) -> config.Settings:
 def test_every_name_under_which_clients_may_call(tmp_path: Path) -> None:
     found = hosts(settings(tmp_path, public_url="https://hub.test", tls_names=("x.test",), listen=("10.0.0.1:1",)))
     assert {"hub.test", "x.test", "10.0.0.1", "localhost", "127.0.0.1", "::1"} == set(found)
-    assert hosts(settings(tmp_path, listen=("0.0.0.0:1",)))
+    everywhere = hosts(settings(tmp_path, listen=("0.0.0.0:1",)))
+    assert everywhere == hosts(settings(tmp_path, listen=("*:1",)))
+    assert all(everywhere)
 
 
 def test_files_of_ones_own_have_to_cover_the_public_name_unless_a_terminator_does(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def test_lists_and_flags_in_the_environment(tmp_path: Path) -> None:
     env = {"RIATA_HUB_LISTEN": "127.0.0.1:0,[::1]:0", "RIATA_HUB_PLAIN_HTTP": "true"}
     settings = load(tmp_path, env=env)
     assert settings.listen == ("127.0.0.1:0", "[::1]:0")
+    assert [config.host_and_port(each) for each in (*settings.listen, "*:8443")] == [
+        ("127.0.0.1", 0),
+        ("::1", 0),
+        ("", 8443),
+    ]
     assert settings.plain_http
 
 
@@ -81,6 +86,7 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({"log_format": "xml"}, {}, "", "--log-format: .*'json'"),
         ({"tls_cert": "/x"}, {}, "", "belong together"),
         ({"plain_http": True, "listen": ("0.0.0.0:80",)}, {}, "", "only allowed on loopback.*0.0.0.0:80"),
+        ({"plain_http": True, "listen": ("*:80",)}, {}, "", "only allowed on loopback"),
         ({"plain_http": True, "listen": ("hub.example.org:80",)}, {}, "", "only allowed on loopback"),
         ({"plain_http": True, "listen": ("127.0.0.1:80", "192.0.2.1:80")}, {}, "", "192.0.2.1:80"),
         ({"plain_http": True, "tls_cert": "/x", "tls_key": "/y"}, {}, "", "exclude each other"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 
 import pytest
@@ -18,6 +19,19 @@ async def get(port: int, path: str) -> bytes:
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_every_address_is_of_both_families(host: str) -> None:
+    server = MetricsServer(lambda: asyncio.sleep(0, b"x 1\n"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    await server.start(f"*:{port}")
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    finally:
+        await server.close()
 
 
 async def test_metrics_are_rendered_off_the_loop_and_nothing_else_is_served() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -26,6 +29,31 @@ def test_a_taken_port_leaves_nothing_open() -> None:
     (taken,) = bind("127.0.0.1", 0, 16)
     with taken, pytest.raises(OSError, match="in use"):
         bind("127.0.0.1", taken.getsockname()[1], 16)
+
+
+def test_every_address_is_of_both_families() -> None:
+    """In a cluster of IPv6 alone the kubelet, and every agent, asks at a pod's only address."""
+    sockets = bind("", 0, 16)
+    with contextlib.ExitStack() as stack:
+        for sock in sockets:
+            stack.enter_context(sock)
+        assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+
+
+def test_every_address_where_the_kernel_has_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *rest: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *rest)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    (sock,) = bind("", 0, 16)
+    with sock:
+        assert sock.family == socket.AF_INET
+    with pytest.raises(OSError, match="not supported"):
+        bind("::1", 0, 16)
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ env:
   - name: RIATA_AGENT_POLICY_FILE
     value: /etc/riata/policy.toml
   - name: RIATA_AGENT_HEALTH_LISTEN
-    value: "0.0.0.0:8081"
+    value: "*:8081"
   - name: RIATA_AGENT_METRICS_LISTEN
-    value: "0.0.0.0:9081"
+    value: "*:9081"
   - name: RIATA_AGENT_DRAIN_GRACE
     value: {{ $values.drainGraceSeconds | toString | toJson }}
   - name: RIATA_AGENT_LOG_LEVEL
