@@ -7,7 +7,7 @@ until something changed; only when nothing is left is the refusal final, and att
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,9 @@ from proto.messages import Credential, HubHello, JoinProof, SignatureProof, Welc
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
-"""Seconds that a second look at the key may take."""
+"""Seconds that a second look at the key may take, and writing down what a WELCOME said: the handshake waits for it."""
+KEEP_INTERVAL_S: Final = 60.0
+"""Seconds until that is tried again."""
 _TERMINAL: Final = frozenset({Code.UNAUTHENTICATED, Code.REVOKED})
 
 Shown = tuple[str, bytes, bytes]
@@ -45,6 +47,8 @@ class Enrolment:
         self._refused: set[Shown] = set()
         self._revoked = b""
         """The key that the hub called revoked."""
+        self._unkept: Callable[[KeyState], KeyState] | None = None
+        """What the last WELCOME made of the state, for as long as it could not be written down."""
 
     async def prepare(self) -> None:
         """Load the key, or make one and keep it, before anybody can have heard of it.
@@ -65,6 +69,8 @@ class Enrolment:
                     lambda state: state if state and state.current.seed != self._revoked else KeyState(ring.new_pair())
                 )
                 logger.info("agent key made anew, the old one was revoked", extra={"place": ring.place})
+            elif self._unkept is not None:
+                ring.assume(self._unkept(state))
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             if not ring.is_loaded:
                 raise _unusable(str(exc)) from exc
@@ -116,14 +122,21 @@ class Enrolment:
                 return KeyState(state.current, uid, state.next)
             return state
 
-        if settled(self._ring.state) == self._ring.state:
-            return
+        if self._unkept is not None or settled(self._ring.state) != self._ring.state:
+            self._unkept = settled
+            await self._keep(settled)
+
+    async def _keep(self, settled: Callable[[KeyState], KeyState]) -> None:
+        """Write it down. What cannot be written is in memory: the session opens, and it is tried again."""
         try:
-            await self._ring.change(lambda state: settled(state) if state else None)
-        except (KeyUnusable, KeyConflict) as exc:
-            # It is in memory, and the join token works again with the same key: nothing is lost but a warning.
-            logger.warning("joined, but this cannot be kept", extra={"place": self._ring.place, "error": str(exc)})
+            async with asyncio.timeout(LOOK_S):
+                await self._ring.change(lambda state: settled(state) if state else None)
+        except (KeyUnusable, KeyConflict, TimeoutError) as exc:
+            error = str(exc) or "no answer"
+            logger.warning("joined, but this cannot be kept", extra={"place": self._ring.place, "error": error})
             self._ring.assume(settled(self._ring.state))
+        else:
+            self._unkept = None
 
     def refused(self, code: Code) -> bool:
         if code not in _TERMINAL or self._shown is None:
@@ -137,6 +150,9 @@ class Enrolment:
         return any(shown not in self._refused for shown in self._candidates())
 
     async def tend(self, link: Link, proven: Proven) -> None:
+        while self._unkept is not None:
+            await asyncio.sleep(KEEP_INTERVAL_S)
+            await self._keep(self._unkept)
         await self._rotation.tend(link, proven)
 
     def handlers(self, link: Link, proven: Proven) -> Mapping[Verb, Handler]:

@@ -12,6 +12,7 @@ from agent.uplink.enrolment import Enrolment
 from agent.uplink.keyring import Keyring
 from agent.uplink.rotation import KeyRotation
 from proto import codec, credentials, limits
+from proto.aio.tasks import TaskGroup
 from proto.errors import Code
 from proto.messages import Bounds, HubHello, JoinProof, SignatureProof, Welcome
 
@@ -191,14 +192,46 @@ async def test_a_store_that_fails_later_is_no_reason_to_stop(tmp_path, caplog):
     assert (await agent.show())[0] == "signature"
 
 
+async def never(*_):
+    await asyncio.Event().wait()
+
+
+async def test_a_store_that_hangs_does_not_keep_the_session_from_opening(tmp_path, monkeypatch, caplog):
+    """The way to the API server went between the look at the key and the hub's WELCOME."""
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    agent = Agent(tmp_path)
+    await agent.show()
+    monkeypatch.setattr(agent.store, "load", never)
+    async with asyncio.timeout(5):
+        await agent.enrolment.welcomed(WELCOME)
+    assert "cannot be kept" in caplog.text
+    assert (await agent.show())[0] == "signature"
+
+
+async def test_what_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
+    """The operator takes the join token away, since the agent has joined."""
+    monkeypatch.setattr(module, "KEEP_INTERVAL_S", 0.0)
+    agent = Agent(tmp_path)
+    await agent.show()
+    agent.store.fail = KeyUnusable("the API server is down")
+    await agent.enrolment.welcomed(WELCOME)
+    agent.file.unlink()
+    assert (await agent.show())[0] == "signature"
+    await agent.enrolment.welcomed(WELCOME)
+    agent.store.fail = None
+    assert (await agent.show())[0] == "signature", "what is known counts, not what is kept"
+    async with TaskGroup("test") as group:
+        group.spawn(agent.enrolment.tend(None, None), name="tend")
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert agent.store.state.cluster_uid == "uid-a"
+    assert (await Agent(tmp_path, agent.store, token=b"").show())[0] == "signature"
+
+
 async def test_nobody_waits_for_a_second_look(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     agent = Agent(tmp_path)
     first = await agent.show()
-
-    async def never():
-        await asyncio.Event().wait()
-
     agent.store.load = never
     assert (await agent.show())[:2] == first[:2]
 
