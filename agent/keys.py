@@ -24,7 +24,12 @@ SEED_BYTES: Final = 32
 
 
 class KeyUnusable(AgentError):
-    """The key cannot be read, kept or made. The text names the place and the cure, never what it holds."""
+    """The key cannot be read, kept or made. The text names the place and the cure, never what it holds. `may_pass`:
+    nobody has to change anything, as when an API server restarts."""
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 class KeyConflict(AgentError):

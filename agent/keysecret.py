@@ -47,7 +47,8 @@ class KeySecret:
                 403: "the agent's Role must allow get and update on it",
             }
             cure = cures.get(exc.status)
-            raise KeyUnusable(f"{self.place}: {exc}" + (f": {cure}" if cure else "")) from exc
+            text = f"{self.place}: {exc}" + (f": {cure}" if cure else "")
+            raise KeyUnusable(text, may_pass=exc.status in {0, 401, 429} or exc.status >= 500) from exc
 
     def _kept(self, document: Any) -> Kept:
         try:

@@ -233,6 +233,13 @@ CREDENTIAL_NONE = Cause(
     "Make a join token at the hub (riata join-tokens create) and put it into --join-token-file; the agent notices",
     is_slow=True,
 )
+CREDENTIAL_UNREAD = Cause(
+    "credential-unread",
+    Step.CREDENTIAL,
+    "{said}",
+    "The agent's key is kept there, and read before it can say who it is; the agent tries again. If it stays so, look"
+    " at the API server and the way to it (riata-agent doctor)",
+)
 CREDENTIAL_NO_TOKEN = Cause(
     "credential-no-token",
     Step.CREDENTIAL,

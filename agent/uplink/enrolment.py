@@ -73,7 +73,7 @@ class Enrolment:
                 ring.assume(self._unkept(state))
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             if not ring.is_loaded:
-                raise _unusable(str(exc)) from exc
+                raise _unread(exc, ring.place) from exc
             logger.warning("agent key not read again", extra={"place": ring.place, "error": str(exc) or "no answer"})
 
     async def look(self) -> None:
@@ -82,7 +82,7 @@ class Enrolment:
             async with asyncio.timeout(LOOK_S):
                 state = await self._ring.load()
         except (KeyUnusable, TimeoutError) as exc:
-            raise _unusable(str(exc) or f"{self._ring.place} does not answer") from exc
+            raise _unread(exc, self._ring.place) from exc
         if state is None and self._token():
             raise ConnectFailed(of_cause(causes.CREDENTIAL_NOT_JOINED))
         if state is None:
@@ -189,6 +189,13 @@ class Enrolment:
                 return file.read(TOKEN_BYTES_MAX).strip()[:128]
         except OSError:
             return b""
+
+
+def _unread(exc: Exception, place: str) -> ConnectFailed:
+    """No key can be had of its place."""
+    if isinstance(exc, KeyUnusable) and not exc.may_pass:
+        return _unusable(str(exc))
+    return ConnectFailed(of_cause(causes.CREDENTIAL_UNREAD, said=str(exc) or f"{place} does not answer"))
 
 
 def _unusable(what: str) -> ConnectFailed:

@@ -1,9 +1,12 @@
 """A trial changes nothing: no key is made, no join token is used."""
 
+import asyncio
+
 import pytest
 
 from agent.doctor.credential import Trial
 from agent.keys import KeyPair, KeyState, KeyUnusable
+from agent.uplink import enrolment
 from agent.uplink.diagnose import ConnectFailed
 from proto.errors import Code
 from tests.agent.uplink.test_enrolment import CLAIMS, HELLO, TOKEN, WELCOME, Agent, Store
@@ -48,6 +51,15 @@ async def test_no_key_is_made(tmp_path, token, cause):
     with pytest.raises(ConnectFailed) as caught:
         await shown(Agent(tmp_path, token=token))
     assert caught.value.diagnosis.cause == cause
+
+
+async def test_a_place_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(enrolment, "LOOK_S", 0.01)
+    store = Store()
+    store.load = asyncio.Event().wait
+    with pytest.raises(ConnectFailed, match="the store does not answer") as caught:
+        await shown(Agent(tmp_path, store))
+    assert caught.value.diagnosis.cause == "credential-unread"
 
 
 async def test_a_place_that_cannot_be_read(tmp_path):

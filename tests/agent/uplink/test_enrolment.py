@@ -243,6 +243,19 @@ async def test_a_store_that_fails_at_first_is_explained(tmp_path):
         await agent.enrolment.prepare()
 
 
+@pytest.mark.parametrize(
+    "failure", [KeyUnusable("the API server is down", may_pass=True), KeyConflict("changed by others all the time")]
+)
+async def test_what_passes_by_itself_is_tried_again_soon_and_asks_for_no_join_token(tmp_path, failure):
+    """A node that has just booted: its agent is there before the way to the API server is."""
+    agent = Agent(tmp_path)
+    agent.store.fail = failure
+    with pytest.raises(ConnectFailed) as caught:
+        await agent.enrolment.prepare()
+    assert not caught.value.diagnosis.is_slow
+    assert "join token" not in str(caught.value)
+
+
 async def test_what_is_signed_is_this_session(tmp_path):
     agent = Agent(tmp_path)
     _, _, proof = await agent.show()
