@@ -61,8 +61,10 @@ class Enrolment:
             async with asyncio.timeout(LOOK_S if ring.is_loaded else None):
                 state = await ring.load()
             if state is None:
-                await ring.change(lambda state: state or KeyState(ring.new_pair()))
-                logger.info("agent key made", extra={"place": ring.place})
+                # Emptied by somebody: without a join token a new key is nobody's, and the one in memory may be good.
+                known = ring.state if ring.is_loaded and not self._token() else None
+                await ring.change(lambda state: state or known or KeyState(ring.new_pair()))
+                logger.info("agent key put back" if known else "agent key made", extra={"place": ring.place})
             elif state.current.seed == self._revoked and self._fresh_token():
                 # A revoked key never comes back: whoever was given a new join token joins with a new key.
                 await ring.change(

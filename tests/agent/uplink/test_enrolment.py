@@ -192,6 +192,26 @@ async def test_a_store_that_fails_later_is_no_reason_to_stop(tmp_path, caplog):
     assert (await agent.show())[0] == "signature"
 
 
+async def test_a_place_that_was_emptied_gets_the_key_back(tmp_path):
+    """`kubectl replace` of the manifest: the Secret is as it was shipped, and the join token was used up long ago."""
+    agent = Agent(tmp_path, token=b"")
+    agent.store.state = known = KeyState(KeyPair(b"k" * 32, 1.0), "uid-a")
+    _, key, _ = await agent.show()
+    agent.store.state = None
+    assert (await agent.show())[:2] == ("signature", key)
+    assert agent.store.state == known
+
+
+async def test_a_place_that_was_emptied_for_another_join_gets_a_new_key(tmp_path):
+    agent = Agent(tmp_path)
+    agent.store.state = KeyState(KeyPair(b"k" * 32, 1.0), "uid-old")
+    _, key, _ = await agent.show()
+    agent.store.state = None
+    scheme, new, _ = await agent.show()
+    assert scheme == "join"
+    assert new != key
+
+
 async def never(*_):
     await asyncio.Event().wait()
 
