@@ -6,7 +6,9 @@ Kubernetes puts the node into a pod's token from 1.32 on; there is nothing to te
 import asyncio
 import logging
 import re
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from agent.errors import TokenUnavailable
 from agent.issuer import SUFFIXES, own_name
@@ -22,8 +24,40 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 15.0
 """How often the pods are looked at: as long a new node agent waits at worst."""
+PAGE: Final = 40
+"""Pods that are read at once: 400 KB of JSON, as agent.nodetable reads nodes. A cluster of thousands has tens of MB."""
+PAUSE_S: Final = 0.05
+"""Between two pages: requests go first."""
 NODE_CLAIM_SINCE: Final = (1, 32)
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
+
+
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+    service_account_name: str = ""
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Metadata
+    spec: _Spec
+
+
+class _ListMetadata(msgspec.Struct, rename={"more": "continue"}):
+    more: str = ""
+
+
+class _List(msgspec.Struct):
+    """What is read of a page; the rest is skipped and never becomes an object."""
+
+    metadata: _ListMetadata
+    items: list[_Pod] | None = None
+
+
+_page: Final = msgspec.json.Decoder(_List)
 
 
 class PodRegistration:
@@ -57,14 +91,18 @@ class PodRegistration:
         return found is not None and (int(found[1]), int(found[2])) < NODE_CLAIM_SINCE
 
     async def _pods(self) -> list[str]:
-        """`UID NODE` of every node agent's pod. Raises KubeError, ValueError."""
+        """`UID NODE` of every node agent's pod. Raises KubeError, TokenUnavailable, ValueError."""
         _, _, namespace, name = own_name(self._access).split(":")
         accounts = {f"{name}{suffix}" for suffix in SUFFIXES}
-        listed = await self._api.get(f"/api/v1/namespaces/{namespace}/pods")
-        items = listed.get("items") if isinstance(listed, dict) else None
-        if not isinstance(items, list):
-            raise ValueError("the API server's list of pods is malformed")
-        return sorted(line for item in items if (line := _line(item, accounts)))
+        found: list[str] = []
+        more = ""
+        while True:
+            listed = await self._api.get(f"/api/v1/namespaces/{namespace}/pods?limit={PAGE}{more}", _page.decode)
+            found += [line for pod in listed.items or () if (line := _line(pod, accounts))]
+            if not listed.metadata.more:
+                return sorted(found)
+            more = f"&continue={listed.metadata.more}"
+            await asyncio.sleep(PAUSE_S)
 
     async def _tell(self, link: Link, pods: list[str]) -> None:
         parts = [pods[at : at + PODS_MAX] for at in range(0, len(pods), PODS_MAX)] or [[]]
@@ -72,11 +110,7 @@ class PodRegistration:
             await call(link, REGISTER_PODS, RegisterPods(part=number, parts=len(parts), pods=tuple(part)))
 
 
-def _line(pod: Any, accounts: set[str]) -> str:
+def _line(pod: _Pod, accounts: set[str]) -> str:
     """Empty for a pod that is no node agent's, or runs nowhere yet."""
-    try:
-        spec, uid = pod["spec"], pod["metadata"]["uid"]
-        node, account = spec.get("nodeName", ""), spec.get("serviceAccountName", "")
-    except (KeyError, TypeError, AttributeError):
-        return ""
-    return f"{uid} {node}" if node and account in accounts else ""
+    spec = pod.spec
+    return f"{pod.metadata.uid} {spec.node_name}" if spec.node_name and spec.service_account_name in accounts else ""

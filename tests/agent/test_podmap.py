@@ -1,6 +1,8 @@
 """The pod map: told to the hub by agents of old clusters only, in parts, again when it changes."""
 
 import asyncio
+import json
+import urllib.parse
 
 import pytest
 
@@ -24,11 +26,18 @@ class Api:
         self.version, self.pods, self.asked = version, list(pods), []
         self.fail = False
 
-    async def get(self, path):
+    async def get(self, path, decode=json.loads):
+        """As the API server: pages, whose last one says no more."""
         self.asked.append(path)
         if self.fail:
             raise KubeError(403, "forbidden")
-        return {"gitVersion": self.version} if path == "/version" else {"items": self.pods}
+        document = {"gitVersion": self.version}
+        if path != "/version":
+            query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query))
+            start, limit = int(query.get("continue", 0)), int(query.get("limit", len(self.pods)))
+            more = {"continue": str(start + limit)} if start + limit < len(self.pods) else {}
+            document = {"metadata": {"resourceVersion": "1", **more}, "items": self.pods[start : start + limit]}
+        return decode(json.dumps(document).encode())
 
 
 async def run_for(api, monkeypatch, change=None):
@@ -61,10 +70,22 @@ async def test_where_tokens_name_the_node_nobody_is_asked(monkeypatch, version):
 
 async def test_only_the_pods_of_node_agents_that_run_somewhere(monkeypatch):
     api = Api("v1.31.9", pod("a"), pod("b", "node-2", "riata-agent-node-fallback"), pod("c", account="other"))
-    api.pods += [pod("d", node=""), {"metadata": {}}, 7]
+    api.pods += [pod("d", node=""), {"metadata": {}, "spec": {}}]
     (told,) = await run_for(api, monkeypatch)
     assert (told.pods, told.part, told.parts) == (("a node-1", "b node-2"), 0, 1)
-    assert "/api/v1/namespaces/riata-system/pods" in api.asked
+    assert f"/api/v1/namespaces/riata-system/pods?limit={module.PAGE}" in api.asked
+
+
+async def test_thousands_of_pods_are_never_read_at_once(monkeypatch):
+    """45 MB for 5,000 nodes: more than one answer may have, and a moment in which nothing is relayed."""
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    api = Api("v1.31.9", *(pod(f"p{number:03}") for number in range(2 * module.PAGE + 1)))
+    told = await run_for(api, monkeypatch)
+    assert sum(len(each.pods) for each in told) == 2 * module.PAGE + 1
+    assert api.asked[1:4] == [
+        f"/api/v1/namespaces/riata-system/pods?limit={module.PAGE}{more}"
+        for more in ("", f"&continue={module.PAGE}", f"&continue={2 * module.PAGE}")
+    ]
 
 
 async def test_told_again_when_it_changes_and_in_parts(monkeypatch):
