@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 KEY_LIFETIME_S: Final = 30 * 86_400.0
 """A key is replaced when it is this old."""
+AHEAD_S: Final = 86_400.0
+"""A key that was made so long after now was made under a wrong clock, and its age would say nothing for years."""
 INTERVAL_S: Final = 60.0
 """How often its age is looked at, and a rotation that was cut short is taken up again."""
 
@@ -100,7 +102,8 @@ class KeyRotation:
         return KeyState(state.current, state.cluster_uid, self._ring.new_pair())
 
     def _is_old(self, state: KeyState) -> bool:
-        return bool(state.cluster_uid) and self._ring.wall() - state.current.made_at >= self._key_lifetime_s
+        age = self._ring.wall() - state.current.made_at
+        return bool(state.cluster_uid) and not -AHEAD_S < age < self._key_lifetime_s
 
     async def _prove(self, proven: Proven, key: bytes) -> KeyProof:
         """The proof of a key that another replica may have made. Raises StreamReset when it is not here yet."""

@@ -6,7 +6,7 @@ import pytest
 
 from agent.uplink import rotation as module
 from agent.uplink.keyring import Keyring
-from agent.uplink.rotation import KEY_LIFETIME_S, KeyRotation
+from agent.uplink.rotation import AHEAD_S, KEY_LIFETIME_S, KeyRotation
 from hub.auth.agents import CredentialRefused
 from hub.auth.rotation import GRACE_S
 from proto import credentials
@@ -53,7 +53,8 @@ async def test_a_rotation_keeps_the_session_and_kills_the_old_key(tmp_path):
         assert await hub.world.show(hub.world.sign(new.current.seed))
 
 
-async def test_a_key_is_replaced_when_it_is_old(tmp_path, monkeypatch):
+@pytest.mark.parametrize("passed_s", [KEY_LIFETIME_S, -2 * AHEAD_S], ids=["old", "of a clock that was wrong"])
+async def test_a_key_is_replaced_when_it_is_old(tmp_path, monkeypatch, passed_s):
     monkeypatch.setattr(module, "INTERVAL_S", 0.005)
     async with hub_side(tmp_path) as hub:
         agent = await enrolled(hub, tmp_path, lifetime_s=KEY_LIFETIME_S)
@@ -61,7 +62,7 @@ async def test_a_key_is_replaced_when_it_is_old(tmp_path, monkeypatch):
         first = agent.store.state.current
         await settled()
         assert agent.store.state.current == first
-        hub.world.clock.now += KEY_LIFETIME_S
+        hub.world.clock.now += passed_s
         async with asyncio.timeout(30):
             while agent.store.state.current == first or agent.store.state.next is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
