@@ -177,6 +177,37 @@ async def test_a_crash_behind_any_step_recovers(tmp_path, monkeypatch, step, is_
         assert len(record.keys) == 2
 
 
+@pytest.mark.parametrize("lost", ["answer", "end"])
+async def test_what_was_cut_short_is_finished_on_the_same_session(tmp_path, monkeypatch, lost):
+    """The hub's answer came too late, or the API server was away when it came."""
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path, lifetime_s=10.0)
+        hub.world.clock.now += 11
+        real, save = commands.call, agent.store.save
+
+        async def call(link, verb, args, **more):
+            await real(link, verb, args, **more)
+            if lost == "answer":
+                raise TimeoutError
+
+        async def keep(state, version):
+            if state.next is None:
+                raise module.KeyUnusable("the API server is down")
+            return await save(state, version)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "call", call)
+            patch.setattr(agent.store, "save", keep)
+            with pytest.raises((TimeoutError, module.KeyUnusable)):
+                await agent.rotate()
+        assert agent.store.state.next is not None
+        hub.world.clock.now += GRACE_S + 1
+        await agent.rotate()
+        assert agent.store.state.next is None
+        assert public(agent.store.state.current) == agent.tunnel.proven.key
+        assert len(hub.world.keys.get(agent.tunnel.identity.credential_id).keys) == 2
+
+
 async def test_a_second_rotation_waits_for_the_first_to_be_over(tmp_path):
     async with hub_side(tmp_path) as hub:
         agent = await enrolled(hub, tmp_path)
