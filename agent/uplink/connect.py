@@ -83,18 +83,26 @@ class Uplink:
         self._busy_poll = busy_poll or BusyPoll(0.0)
         self._links: list[Link] = []
         self._logged: tuple[Diagnosis, float] | None = None
+        self._leaving = asyncio.Event()
 
     async def run(self) -> None:
         """Connect and reconnect for ever. Cancelling aborts every session; no task is left."""
         async with TaskGroup("uplink") as group:
-            while True:
-                await self._serve(await self._open(), group)
+            while not self._leaving.is_set():
+                opened = await self._open()
+                if self._leaving.is_set():
+                    opened.transport.abort()
+                else:
+                    await self._serve(opened, group)
+            await asyncio.get_running_loop().create_future()
 
     async def drain(self, deadline_s: float) -> None:
         """Take no new streams, give those under way `deadline_s`, then say goodbye. Cancel `run` after it.
 
-        Nothing is reopened meanwhile unless the hub ends the session first; such a one dies with `run`.
+        Nothing is opened meanwhile, also when the hub drains or ends a session: it would get requests, and be cut with
+        `run`.
         """
+        self._leaving.set()
         links = tuple(self._links)
         for link in links:
             link.send_drain(deadline_s, Code.CLOSED, "the agent is shutting down")

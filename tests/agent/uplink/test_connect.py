@@ -268,6 +268,29 @@ async def test_draining_says_goodbye_to_the_hub():
         assert hub.end_reason.code is Code.CLOSED
 
 
+@pytest.mark.parametrize("is_dialling", [False, True])
+async def test_who_leaves_opens_no_session_more(is_dialling):
+    """Hub and agents are rolled out at once: the hub would send requests over the new session, and they be cut."""
+    async with scene() as it:
+        old = await it.sessions(1)
+        answered = asyncio.Event()
+        it.opener.plan.append(answered.wait())
+        if is_dialling:
+            old.send_drain(30.0)
+            await until(lambda: it.opener.attempts == 2)
+        await it.uplink.drain(1.0)
+        await until(lambda: not old.is_open)
+        answered.set()
+        await until(lambda: len(it.opener.hubs) == 1 + is_dialling)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (it.opener.attempts, it.counts.sessions) == (1 + is_dialling, 1)
+        assert not any(hub.is_open for hub in it.opener.hubs)
+        assert not it.running.done()
+        for left in it.opener.plan:
+            left.close()
+
+
 async def test_cancelling_leaves_nothing():
     async with TaskGroup("test") as group:
         it = Scene(group)
