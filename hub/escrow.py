@@ -42,19 +42,25 @@ async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
 
 
 async def restore(directory: Path, store: Store, sealer: Sealer) -> bool:
-    """Write the CA's files from the copy if both are gone; whether that was done. Raises Unsealable, StoreError,
-    OSError."""
+    """Write the CA's files from the copy if both are gone, or only the certificate, as a restore leaves them that was
+    cut off; whether that was done. Raises Unsealable, StoreError, OSError."""
     found = await store.get(PLACE)
-    if found is None or not await asyncio.to_thread(_is_gone, directory):
+    if found is None or (directory / tls.CA_CERT).exists():
         return False
     key = sealer.open(PLACE, FIELD, found.spec.get(FIELD))
+    if not await asyncio.to_thread(_may_write, directory, key):
+        return False
     await asyncio.to_thread(_write, directory, str(found.spec["certificate"]).encode("ascii"), key)
     logger.warning("the hub's CA was restored from the database", extra={"directory": str(directory)})
     return True
 
 
-def _is_gone(directory: Path) -> bool:
-    return not (directory / tls.CA_CERT).exists() and not (directory / tls.CA_KEY).exists()
+def _may_write(directory: Path, key: bytes) -> bool:
+    """Whether there is no key, or this one: another one is somebody's work."""
+    try:
+        return (directory / tls.CA_KEY).read_bytes() == key
+    except FileNotFoundError:
+        return True
 
 
 def _write(directory: Path, certificate: bytes, key: bytes) -> None:

@@ -54,6 +54,21 @@ async def test_a_ca_that_is_gone_comes_back_from_the_store(tmp_path: Path, store
     assert not directory.exists()
 
 
+async def test_a_restore_that_was_cut_off_between_its_files_is_finished(tmp_path: Path, store: SqliteStore) -> None:
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    tls.make_ca(directory, "hub-1", NOW)
+    await keep_copy(directory, store, sealer)
+    before = files(directory)
+    (directory / tls.CA_CERT).unlink()
+    assert await restore(directory, store, sealer)
+    assert files(directory) == before
+    tls.make_ca(tmp_path / "other", "hub-1", NOW)
+    shutil.copy(tmp_path / "other" / tls.CA_KEY, directory / tls.CA_KEY)
+    (directory / tls.CA_CERT).unlink()
+    assert not await restore(directory, store, sealer)
+    assert not (directory / tls.CA_CERT).exists()
+
+
 async def test_the_copy_follows_the_files_and_never_a_mixture(tmp_path: Path, store: SqliteStore) -> None:
     directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
     tls.make_ca(directory, "hub-1", NOW)
