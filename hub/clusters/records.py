@@ -151,11 +151,13 @@ class Clusters:
 
         Returns the revision of the last removal, 0 if there was none.
         """
-        bound = [item for kind in BOUND for item in (await self._store.list(kind)).items]
+        bound = [(kind, await self._store.clusters_of(kind)) for kind in BOUND]  # a fleet's node tables are not read
         given = (await self._store.list(grants.KIND)).items
         live = {item.uid for item in (await self._store.list(KIND)).items} | {grants.EVERY_CLUSTER}
-        orphans = [item for item in bound if item.key.cluster not in live]
-        orphans += [item for item in given if item.spec.get("clusterUid") not in live]
+        orphans = [item for item in given if item.spec.get("clusterUid") not in live]
+        for kind, uids in bound:
+            for uid in uids - live:
+                orphans += (await self._store.list(kind, cluster=uid)).items
         last = 0
         for item in orphans:
             # A grant of that name may have been made anew meanwhile for a living cluster. What lives under a uid never.

@@ -23,6 +23,10 @@ class Store(Protocol):
         """Every record of a kind (of one cluster when given), ordered by key, with the revision of the snapshot."""
         ...
 
+    async def clusters_of(self, kind: str) -> frozenset[str]:
+        """The clusters that have a record of a kind. No record is read for it."""
+        ...
+
     async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
         """Write spec and status if the stored revision is still `resource.revision` (0: only if there is none).
 

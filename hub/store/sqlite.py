@@ -78,6 +78,9 @@ class SqliteStore:
     async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
         return await self._read(lambda connection: statements.listing(connection, kind, cluster))
 
+    async def clusters_of(self, kind: str) -> frozenset[str]:
+        return await self._read(lambda connection: statements.clusters_of(connection, kind))
+
     async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
         spec, status = statements.encode(resource.spec), statements.encode(resource.status)
         event = await self._writer.submit(lambda connection: statements.put(connection, resource, spec, status, lease))

@@ -58,6 +58,11 @@ def listing(connection: sqlite3.Connection, kind: str, cluster: str | None) -> L
         connection.execute("COMMIT")
 
 
+def clusters_of(connection: sqlite3.Connection, kind: str) -> frozenset[str]:
+    rows = connection.execute("SELECT DISTINCT cluster FROM resources WHERE kind = ?", (kind,)).fetchall()
+    return frozenset(cluster for (cluster,) in rows)
+
+
 def put(connection: sqlite3.Connection, resource: Resource, spec: str, status: str, lease: int) -> Event:
     """Raises RevisionConflict, UnknownLease."""
     current = _check(connection, resource.key, resource.revision)

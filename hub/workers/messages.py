@@ -61,6 +61,10 @@ class List(Word, frozen=True):
     cluster: str | None
 
 
+class ClustersOf(Word, frozen=True):
+    kind: str
+
+
 class Put(Word, frozen=True):
     record: Record
     lease: int
@@ -143,6 +147,10 @@ class Number(Word, frozen=True):
 class Records(Word, frozen=True):
     records: tuple[Record, ...]
     revision: int = 0
+
+
+class ClusterUids(Word, frozen=True):
+    uids: tuple[str, ...]
 
 
 class Live(Word, frozen=True):
@@ -262,10 +270,10 @@ class Hop(Word, frozen=True):
 
 
 Question = (
-    Get | List | Put | Delete | Changes | GrantLease | KeepLease | RevokeLease | ReachedEverywhere
+    Get | List | ClustersOf | Put | Delete | Changes | GrantLease | KeepLease | RevokeLease | ReachedEverywhere
     | Reached | Ping | Measure | Drain | Look | RotateKey
 )  # fmt: skip
-Reply = Done | Number | Records | Lives | Outcome | Families
+Reply = Done | Number | Records | ClusterUids | Lives | Outcome | Families
 News = Hello | Start | Loaded | Serve | Stop | Reload | Opened | Draining | Closed | Gone | Hop
 
 

@@ -29,6 +29,11 @@ class StoreView:
     async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
         return messages.listing_of(_records(await self._channel.ask(messages.List(kind, cluster))))
 
+    async def clusters_of(self, kind: str) -> frozenset[str]:
+        reply = await self._channel.ask(messages.ClustersOf(kind))
+        assert isinstance(reply, messages.ClusterUids)
+        return frozenset(reply.uids)
+
     async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
         record = Record(
             Place.of(resource.key), encode(resource.spec), encode(resource.status), resource.uid, resource.revision
@@ -70,6 +75,8 @@ async def answer(store: Store, question: Question) -> Reply | None:
     if isinstance(question, messages.List):
         listing = await store.list(question.kind, cluster=question.cluster)
         return Records(tuple(Record.of(item) for item in listing.items), listing.revision)
+    if isinstance(question, messages.ClustersOf):
+        return messages.ClusterUids(tuple(await store.clusters_of(question.kind)))
     if isinstance(question, messages.Put):
         return Records((Record.of(await store.put(question.record.resource(), lease=question.lease)),))
     if isinstance(question, messages.Delete):

@@ -56,6 +56,32 @@ async def test_a_crash_between_leaves_nothing_for_long(store: SqliteStore) -> No
     assert await clusters.sweep() == 0
 
 
+class Listed(SqliteStore):
+    """Which kinds are listed of all clusters."""
+
+    whole: list[str]
+
+    async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
+        if cluster is None:
+            self.whole.append(kind)
+        return await super().list(kind, cluster=cluster)
+
+
+async def test_a_deletion_does_not_read_what_all_other_clusters_have(tmp_path: Path) -> None:
+    """The tables of a fleet's nodes are hundreds of megabytes as objects, and a worker gets them in one message."""
+    store = await Listed.open(tmp_path / "hub.db")
+    assert isinstance(store, Listed)
+    store.whole = []
+    clusters = Clusters(store, SettableClock())
+    for name in ("kept", "doomed"):
+        cluster, _, _ = await clusters.create(name=name, labels={}, created_by="x")
+        await store.put(Resource(Key("node-table-part", cluster.uid, "agent.0"), {"tag": "t", "rows": []}))
+    await clusters.delete("doomed")
+    assert set(store.whole) == {"grant", "cluster"}
+    assert len((await store.list("node-table-part")).items) == 1
+    await store.close()
+
+
 class Interrupted(SqliteStore):
     """Somebody else writes between two steps of a sweep: it has listed everything, and deletes next."""
 

@@ -55,6 +55,15 @@ class StoreConformance:
         assert made.uid
         assert made.revision > 0
 
+    async def test_the_clusters_that_have_records_of_a_kind(self, store: Store) -> None:
+        for place in (draft("a"), draft("a", cluster="c1"), draft("b", cluster="c1"), draft("a", cluster="c2")):
+            await store.put(place)
+        await store.put(draft("a", kind="other", cluster="c3"))
+        assert await store.clusters_of("thing") == {"", "c1", "c2"}
+        await store.delete(Key("thing", "c2", "a"))
+        assert await store.clusters_of("thing") == {"", "c1"}
+        assert await store.clusters_of("nothing") == frozenset()
+
     async def test_absent_is_none(self, store: Store) -> None:
         assert await store.get(Key("thing", "", "a")) is None
         assert await store.delete(Key("thing", "", "a")) is None
