@@ -151,4 +151,5 @@ def lesson(ca: bytes, accepted: Collection[str], *, is_over: bool) -> Lesson | N
     if not own or (len(own) < 2 and not is_over):
         return None
     others = sorted(set(accepted) - set(own))
-    return Lesson(ca, tuple([*own, *others][:8]), is_between=len(own) > 1)
+    plain = pins.pem_of(pins.certificates_of_pem(ca))  # an operator's file may have notes in it, in any encoding
+    return Lesson(plain, tuple([*own, *others][:8]), is_between=len(own) > 1)

@@ -63,5 +63,7 @@ def test_there_is_something_to_tell_with_two_cas_or_after_one_was_given_up() -> 
     assert lesson(one, [NAMED], is_over=False) is None
     assert lesson(one, [NAMED], is_over=True) == Lesson(one, (*pins_of_pem(one), NAMED))
     assert lesson(both, [], is_over=False) == Lesson(both, tuple(pins_of_pem(both)), is_between=True)
+    noted = "# Prüfstelle Köln\n".encode() + pem(ONE) + b"Subject: CN = \xff\n" + pem(FOREIGN)
+    assert lesson(noted, [], is_over=False) == lesson(both, [], is_over=False)
     first, second = Lesson(one, ()), Lesson(both, ())
     assert first.digest != second.digest
