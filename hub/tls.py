@@ -109,6 +109,11 @@ def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime, c
     chain = chain or ca.public_bytes(Encoding.PEM)
     if _is_good_leaf(directory, ca, wanted, now, chain):
         return False
+    if ca.not_valid_after_utc <= now:
+        raise TlsError(
+            f"{directory / CA_CERT}: ended at {ca.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and nobody accepts what it"
+            " signs: set this machine's clock right, or use certificates of your own (tls_cert, tls_key, tls_ca)"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "riata hub")])
     lifetime = min(LEAF_LIFETIME, ca.not_valid_after_utc - now)

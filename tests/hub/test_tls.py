@@ -120,6 +120,12 @@ def test_the_leaf_is_made_anew_only_when_needed(directory: Path) -> None:
     assert tls.ensure_leaf(directory, ["localhost"], NOW)
 
 
+def test_a_ca_that_has_ended_is_named(directory: Path) -> None:
+    """Or a clock that is far ahead: what the running hub says of it must not end its care for the certificate."""
+    with pytest.raises(tls.TlsError, match=r"ca\.crt: ended at .*: set this machine's clock right"):
+        tls.ensure_leaf(directory, ["hub"], NOW + tls.CA_LIFETIME + datetime.timedelta(hours=2))
+
+
 def test_the_leaf_never_outlives_the_ca(directory: Path) -> None:
     late = NOW + tls.CA_LIFETIME - datetime.timedelta(days=30)
     assert tls.ensure_leaf(directory, ["localhost"], late)
