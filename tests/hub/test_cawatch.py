@@ -89,6 +89,15 @@ async def test_the_file_is_fresh_while_a_rotation_is_under_way(tmp_path: Path) -
     assert cawatch.when(first).endswith("Z")
 
 
+async def test_a_clock_that_is_set_back_does_not_make_the_hub_seem_dead(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    world.clock.now -= 3600.0
+    await world.watch.look()
+    assert cawatch.read(world.directory)["at"] == world.clock.now
+
+
 async def test_agents_that_come_and_go_cost_no_write_while_nothing_is_rotated(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.watch.look()
