@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from hub.auth.nodes import ROLE_NODE
+from hub.tunnel.lastseen import LastSeen
 from hub.tunnel.registry import Tunnel
 from hub.workers.messages import Opened
 
@@ -40,9 +41,10 @@ class Directory:
         """Of role node, those that may serve and those that may not."""
         self._serving: dict[str, list[Remote]] = {}
         """Of both, those that may serve."""
-        self._lost: dict[str, tuple[float, datetime.datetime]] = {}
+        # A deleted cluster's last sessions end at their owner, which tells so behind `forget`: hence bounded.
+        self._lost: LastSeen[tuple[float, datetime.datetime]] = LastSeen()
         """Of role cluster."""
-        self._fallback_lost: dict[str, float] = {}
+        self._fallback_lost: LastSeen[float] = LastSeen()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -89,9 +91,9 @@ class Directory:
             if not books[uid]:
                 del books[uid]
         if role is self._clusters:
-            self._lost[uid] = self._now(), self._wall()
+            self._lost.note(uid, (self._now(), self._wall()))
         elif remote.opened.is_eligible:
-            self._fallback_lost[uid] = self._now()
+            self._fallback_lost.note(uid, self._now())
         return remote
 
     def gone(self, worker: int) -> list[Remote]:
@@ -114,8 +116,8 @@ class Directory:
 
     def forget(self, cluster_uid: str) -> None:
         """The cluster was deleted: nothing was lost."""
-        self._lost.pop(cluster_uid, None)
-        self._fallback_lost.pop(cluster_uid, None)
+        self._lost.forget(cluster_uid)
+        self._fallback_lost.forget(cluster_uid)
 
 
 def loses(own: Tunnel, worker: int, other: Opened) -> bool:

@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 
 from hub.auth.agents import AgentIdentity
+from hub.tunnel.lastseen import KEEP
 from hub.tunnel.registry import Tunnel
 from hub.workers.directory import Directory, loses
 from hub.workers.messages import Opened
@@ -47,6 +48,17 @@ def test_tunnels_come_and_go() -> None:
     assert rig.directory.closed("a") is None
     rig.directory.forget("uid-c1")
     assert rig.directory.lost_at("uid-c1") is None
+
+
+def test_deleted_clusters_are_not_remembered_for_ever() -> None:
+    """A worker learns of a deletion from the store, and of the end of a session from its owner, who learns it then."""
+    rig = Rig()
+    for number in range(KEEP + 5):
+        rig.directory.opened(opened("a", cluster=f"c{number}"))
+        rig.directory.forget(f"uid-c{number}")
+        rig.directory.closed("a")
+    assert rig.directory.lost_at("uid-c4") is None
+    assert rig.directory.lost_at(f"uid-c{KEEP + 4}") == 5.0
 
 
 def test_one_that_is_told_twice_is_one() -> None:
