@@ -31,6 +31,9 @@ LIMIT_S: Final = 0.75
 second in which every session of a deleted cluster ends."""
 LATE_S: Final = 5.0
 """A record that runs for longer lost the process that worked on it."""
+ABANDONED_S: Final = 3600.0
+"""A record whose cluster lives is of a deletion that was given up: none takes so long (`request_timeout_s`). It may be
+on its way until then, behind a disk that stands still; what is to be done would be forgotten with the record."""
 
 NOT_CONNECTED: Final = "no agent of the cluster was connected when it was deleted"
 INTERRUPTED: Final = "the hub was stopped while it removed them"
@@ -157,12 +160,15 @@ class CleanUps:
 
     async def expire(self, clean_ups: Iterable[CleanUp], live: Iterable[str]) -> None:
         """Settle those whose process is gone. Call it every few seconds."""
-        late = [each for each in clean_ups if self._clock() - each.since >= LATE_S]
+        now = self._clock()
+        late = [each for each in clean_ups if now - each.since >= LATE_S]
         if not late:
             return
         uids = set(live)
         for each in late:
-            await self._settle(each, is_live=each.id in uids)
+            is_live = each.id in uids
+            if not is_live or now - each.since >= ABANDONED_S:
+                await self._settle(each, is_live=is_live)
 
     async def _settle(self, found: CleanUp, *, is_live: bool) -> None:
         if is_live:

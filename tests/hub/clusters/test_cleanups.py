@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.clusters.cleanups import LATE_S, NOT_CONNECTED, CleanUp, CleanUpIndex, CleanUps, State
+from hub.clusters.cleanups import ABANDONED_S, LATE_S, NOT_CONNECTED, CleanUp, CleanUpIndex, CleanUps, State
 from hub.store.sqlite import SqliteStore
 from tests.hub.store.conformance import SettableClock
 
@@ -76,8 +76,20 @@ async def test_one_that_nobody_works_on_any_more_is_pending(world: World) -> Non
     assert await world.now() == found
 
 
-async def test_one_of_a_cluster_that_lives_is_of_no_deletion(world: World) -> None:
+async def test_a_deletion_that_waits_for_the_disk_keeps_its_record(world: World) -> None:
     begun = await world.begin()
     world.clock.now += LATE_S
+    await world.clean_ups.expire([begun], ["u1"])
+    await world.clean_ups.expire([begun], ["u1"])
+    assert await world.now() == begun
+    await world.clean_ups.expire([begun], [])  # the cluster is deleted, and whoever was to clean up is not there
+    found = await world.now()
+    assert found is not None
+    assert found.state is State.PENDING
+
+
+async def test_one_of_a_cluster_that_lives_is_of_no_deletion(world: World) -> None:
+    begun = await world.begin()
+    world.clock.now += ABANDONED_S
     await world.clean_ups.expire([begun], ["u1"])
     assert await world.now() is None
