@@ -9,8 +9,8 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
 
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.auth.agents import ROLE_CLUSTER, AgentIdentity, CredentialRefused
@@ -92,34 +92,31 @@ class AgentCommands:
         """What the agent of this tunnel may ask; asked for once, when its session begins."""
         checks = Bucket(TOKENS_BURST, TOKENS_PER_S)
 
+        who = tunnel.identity
+
         async def replace_key(args: ReplaceKey) -> Nothing:
-            self._writes.take(tunnel)
-            try:
-                await self._rotation.replace(tunnel.proven, args)
-            except StoreError:
-                logger.exception("an agent's key could not be replaced")
-                raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+            await self._write(tunnel, lambda: self._rotation.replace(tunnel.proven, args))
             return Nothing()
 
         async def register_issuer(args: RegisterIssuer) -> Nothing:
             _only_its_agent(tunnel)
-            await self._register(tunnel, self._registrations.issuer(tunnel.identity, args))
+            await self._write(tunnel, lambda: self._registrations.issuer(who, args))
             return Nothing()
 
         async def register_pods(args: RegisterPods) -> Nothing:
             _only_its_agent(tunnel)
-            await self._register(tunnel, self._registrations.pods(tunnel.identity, args))
+            await self._write(tunnel, lambda: self._registrations.pods(who, args))
             return Nothing()
 
         async def register_nodes(args: RegisterNodes) -> NodesMissing:
             _only_its_agent(tunnel)
-            who = tunnel.identity
-            return await self._register(tunnel, self._node_tables.register(who.cluster_uid, who.credential_id, args))
+            return await self._write(
+                tunnel, lambda: self._node_tables.register(who.cluster_uid, who.credential_id, args)
+            )
 
         async def tell_nodes(args: TellNodes) -> Nothing:
             _only_its_agent(tunnel)
-            who = tunnel.identity
-            await self._register(tunnel, self._node_tables.tell(who.cluster_uid, who.credential_id, args))
+            await self._write(tunnel, lambda: self._node_tables.tell(who.cluster_uid, who.credential_id, args))
             return Nothing()
 
         async def present_token(args: PresentToken) -> Nothing:
@@ -164,16 +161,25 @@ class AgentCommands:
             raise StreamReset("the token is another agent's", Code.FORBIDDEN)
         proven.expires_at, proven.rests_on, proven.token = fresh.expires_at, fresh.rests_on, signed_part(token)
 
-    async def _register(self, tunnel: Tunnel, work: Coroutine[Any, Any, _R]) -> _R:
-        """Raises StreamReset."""
+    async def _write(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R:
+        """Count it, and do it to its end: what an agent has begun to write is written, and audited, though it takes its
+        command back or leaves. Raises StreamReset."""
+        self._writes.take(tunnel)
+        writing = self._tasks.spawn(self._written(tunnel, work), name=f"write-{tunnel.session_id}")
+        result = await asyncio.shield(writing)
+        if isinstance(result, StreamReset):
+            raise result
+        return result
+
+    async def _written(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R | StreamReset:
+        """What went wrong is its result, for a task that fails is an error of ours."""
         try:
-            self._writes.take(tunnel)
-            return await work
+            return await work()
+        except StreamReset as exc:
+            return exc
         except StoreError:
-            logger.exception("a registration could not be stored", extra={"cluster": tunnel.identity.cluster_name})
-            raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
-        finally:
-            work.close()
+            logger.exception("an agent's word could not be stored", extra={"cluster": tunnel.identity.cluster_name})
+            return StreamReset("the hub's store does not work now", Code.OVERLOADED)
 
     def rotated(self, agent_id: str) -> None:
         """The agent has a new key: have every session prove it. What does not is cut when the old one dies."""

@@ -5,20 +5,23 @@ The rotation over links is played in tests/agent/uplink/test_rotation.py; here e
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hub.auth.agentkeys import AgentKeyIndex
+from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.nodes import DenialIndex, NodeTokens
 from hub.auth.pods import PodIndex, Pods
 from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
+from hub.store.interface import Store
 from hub.store.model import Resource
 from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
@@ -27,7 +30,10 @@ from proto.aio.commands import Handler
 from proto.aio.tasks import TaskGroup
 from proto.commands import (
     PRESENT_TOKEN,
+    REGISTER_ISSUER,
+    REGISTER_PODS,
     RENEW_TOKEN,
+    REPLACE_KEY,
     VERBS,
     Fields,
     PresentToken,
@@ -40,6 +46,7 @@ from proto.commands import (
 from proto.errors import Code, RiataError, StreamReset
 from proto.nodetable import NodeRow, Part, divide, to_args
 from proto.tokenrenewal import difference, signed_part
+from tests.harness.records import captured
 from tests.hub.auth import enrolling
 from tests.hub.auth.enrolling import CHALLENGE, World
 from tests.hub.auth.issuing import HUB_ID, ISSUER, SUBJECT, Cluster
@@ -59,14 +66,16 @@ TABLE = divide([NodeRow("node-1", kubelet="v1.37.2")])
 class Scene:
     """Two clusters with a cluster agent and a node agent each; `victim` is uid-a."""
 
-    def __init__(self, world: World, tasks: TaskGroup) -> None:
-        self.world = world
+    def __init__(self, world: World, tasks: TaskGroup, store: Any = None) -> None:
+        """`store`: what is written goes there, instead of the world's."""
+        self.world, store = world, store or world.store
         self.a, self.b = Cluster("uid-a", "ES256"), Cluster("uid-b", "ES256")
         self.issuers, self.denials = IssuerIndex(), DenialIndex()
         self.nodes = NodeTokens(self.issuers, self.denials, PodIndex(), world.names, lambda uid, who: True, world.clock)
         self.rig = Rig()
-        rotation = KeyRotation(world.check, world.keys, world.key_writer, world.follower, world.clock)
-        writers = Registrations(Issuers(world.store, world.clock), Pods(world.store))
+        keys = AgentKeys(store, world.clock)
+        rotation = KeyRotation(world.check, world.keys, keys, world.follower, world.clock)
+        writers = Registrations(Issuers(store, world.clock), Pods(store))
         self.tables = NodeTables(world.store, lambda uid, who: True, world.clock)
         self.commands = AgentCommands(self.rig.registry, rotation, world.keys, writers, self.tables, self.nodes, tasks)
 
@@ -285,6 +294,51 @@ async def test_an_agent_whose_changes_are_always_refused_still_comes_to_say_its_
         scene.rig.now += 5.0
         assert await _outcome(handlers[PRESENT_TOKEN](scene.worst(PRESENT_TOKEN))) is None
         assert tunnel.proven.expires_at == ENDS
+
+
+class Leaving:
+    """The store; a command that has come to its write is taken back before the disk has it."""
+
+    def __init__(self, store: Store, tasks: TaskGroup) -> None:
+        self.store, self.tasks = store, tasks
+        self.leave: Callable[[], object] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
+        writing = self.tasks.spawn(self.store.put(resource, lease=lease), name="write")
+        self.leave()
+        return await asyncio.shield(writing)
+
+
+@pytest.mark.parametrize(
+    ("verb", "event"),
+    [
+        (REPLACE_KEY, "agent-key-replaced"),
+        (REGISTER_ISSUER, "issuer-registered"),
+        (REGISTER_PODS, "pods-registered"),
+    ],
+    ids=lambda each: each.name if isinstance(each, Verb) else each,
+)
+async def test_what_an_agent_writes_is_audited_though_it_takes_its_command_back(
+    tmp_path: Path, verb: Verb, event: str
+) -> None:
+    """The attack: whoever has stolen a key registers an issuer of their own and is gone before the answer."""
+    async with enrolling.world(tmp_path) as world, TaskGroup("store") as writes, TaskGroup("commands") as tasks:
+        store = Leaving(world.store, writes)
+        scene = Scene(world, tasks, store)
+        await scene.register()
+        tunnel = scene.tunnel(await session(world, OLD))
+        with captured("riata.audit") as logged:
+            handler = scene.commands.handlers(tunnel)[verb]
+            asking = writes.spawn(_outcome(handler(scene.worst(verb))), name="asking")
+            store.leave = asking.cancel
+            await asyncio.wait([asking])
+            assert asking.cancelled()
+            await writes.wait()
+            await tasks.wait()
+        assert [each["event"] for each in logged] == [event]
 
 
 async def _outcome(work: Awaitable[object]) -> Code | None:
