@@ -47,7 +47,8 @@ class Issuer:
     cluster_uid: str
     registered_by: str
     """Id of the agent's credential."""
-    registered_at: float
+    revision: int
+    """Of the registration; of two the greater is the newer, whatever clocks said."""
     issuer: str
     subjects: frozenset[str]
     keys: KeySet
@@ -72,7 +73,7 @@ class Issuer:
         return Issuer(
             cluster_uid=resource.key.cluster,
             registered_by=resource.key.name,
-            registered_at=float(spec["registeredAt"]),
+            revision=resource.revision,
             issuer=issuer,
             subjects=subjects,
             keys=keys,
@@ -147,7 +148,7 @@ class IssuerIndex:
 
     def _sort(self, cluster_uid: str) -> None:
         found = self._by_uid.get(cluster_uid, {}).values()
-        self._newest[cluster_uid] = tuple(sorted(found, key=lambda issuer: issuer.registered_at, reverse=True))
+        self._newest[cluster_uid] = tuple(sorted(found, key=lambda issuer: issuer.revision, reverse=True))
         if not found:
             del self._newest[cluster_uid]
 
@@ -229,13 +230,9 @@ def _is_in_force(own: Resource, others: Iterable[Resource], wanted: Document) ->
     Others may have said the same since: agents that agree would else write in turn for ever. Whoever disagrees is not
     asked whether it is live: its word counts for nothing once this one is newer.
     """
-    newer = [other for other in others if _since(other) >= _since(own)]
+    newer = [other for other in others if other.revision > own.revision]
     return all(_says(each, wanted) for each in (own, *newer))
 
 
 def _says(resource: Resource, wanted: Document) -> bool:
     return {name: resource.spec.get(name) for name in wanted} == wanted
-
-
-def _since(resource: Resource) -> float:
-    return float(resource.spec["registeredAt"])

@@ -67,7 +67,7 @@ class NodeTables:
         at = Key(KIND, cluster_uid, by)
         while True:
             heads = (await self._store.list(KIND, cluster=cluster_uid)).items
-            newest = max(heads, key=_since, default=None)
+            newest = max(heads, key=_written, default=None)
             if newest is not None and newest.key == at and _is_kept(newest, wanted):
                 return
             found = next((head for head in heads if head.key == at), None)
@@ -100,14 +100,14 @@ class NodeTables:
         live = [head for head in heads if self._is_live(cluster_uid, head.key.name)]
         if not live:
             return None
-        head = max(live, key=_since)
+        head = max(live, key=_written)
         parts = await _parts(self._store, cluster_uid, head.key.name)
         tags = head.spec["tags"]
         told = [parts[number] for number in range(len(tags)) if number in parts]
         rows = [row for part in told for row in msgspec.convert(part.spec["rows"], list[NodeRow])]
         return NodeTable(
             registered_by=head.key.name,
-            registered_at=_since(head),
+            registered_at=float(head.spec["registeredAt"]),
             total=head.spec["total"],
             rows={row.name: row for row in sorted(rows, key=lambda row: row.name)},
             is_whole=[part.spec["tag"] for part in told] == tags,
@@ -131,8 +131,9 @@ async def _parts(store: Store, cluster_uid: str, by: str) -> dict[int, Resource]
     return {int(number): part for (registrant, _, number), part in named if registrant == by}
 
 
-def _since(head: Resource) -> float:
-    return float(head.spec["registeredAt"])
+def _written(head: Resource) -> int:
+    """What orders them: a clock may have been set back."""
+    return head.revision
 
 
 def _is_kept(head: Resource, wanted: Document) -> bool:

@@ -70,6 +70,21 @@ async def test_an_agent_that_says_again_what_another_one_has_replaced_is_in_forc
     await store.close()
 
 
+async def test_the_last_word_holds_though_the_clock_was_ahead_when_another_was_said(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
+    index, writer, cluster = IssuerIndex(), Issuers(store, clock), Cluster("uid-a")
+    clock.now += 86_400
+    await writer.register("uid-a", "one", request(cluster))
+    clock.now -= 86_400  # set right
+    cluster.rotate()
+    assert await writer.register("uid-a", "two", request(cluster)) > 0
+    assert await writer.register("uid-a", "two", request(cluster)) == 0
+    await Follower(store, [index]).load()
+    assert [issuer.registered_by for issuer in index.of_cluster("uid-a")] == ["two", "one"]
+    await store.close()
+
+
 async def test_agents_that_agree_do_not_write_in_turn(tmp_path: Path) -> None:
     clock = SettableClock()
     store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)

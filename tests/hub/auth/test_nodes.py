@@ -36,6 +36,7 @@ class World:
         self.issuers, self.denials, self.pods = IssuerIndex(), DenialIndex(), PodIndex()
         self.a, self.b = Cluster("uid-a", kind), Cluster("uid-b", kind)
         self.revoked: set[str] = set()
+        self.revision = 0
         self.tokens = NodeTokens(
             self.issuers, self.denials, self.pods, self.names, lambda uid, who: who not in self.revoked, self.clock
         )
@@ -47,7 +48,9 @@ class World:
             "issuer": ISSUER, "jwks": cluster.jwks(), "subjects": [SUBJECT, f"{SUBJECT}-fallback"],
             "registeredAt": self.clock.now, **changes,
         }  # fmt: skip
-        self.issuers.apply(Event(Resource(Key(ISSUER_KIND, cluster.uid, by), spec), False))
+        self.revision += 1
+        at = Key(ISSUER_KIND, cluster.uid, by)
+        self.issuers.apply(Event(Resource(at, spec, revision=self.revision), False))
 
     def show(self, token: bytes) -> AgentIdentity:
         return self.tokens.identity(token, HUB_ID)
@@ -269,7 +272,6 @@ def test_what_a_revoked_agent_registered_proves_nobody() -> None:
     thief = Cluster("uid-a")
     good = world.token()
     honest = world.show(good)
-    world.clock.now += 1
     world.register(thief, by="thief")
     evil = world.show(thief.token(world.clock.now))
     assert evil.credential_id == honest.credential_id

@@ -105,6 +105,14 @@ async def test_the_newest_table_of_a_live_agent_counts(world: World) -> None:
     assert await world.tables.of_cluster("u") is None
 
 
+async def test_the_newest_table_is_shown_though_the_clock_was_ahead_before(world: World) -> None:
+    world.clock.now += 86_400
+    await world.tell("one", NodeRow("a"))
+    world.clock.now -= 86_400
+    await world.tell("two", NodeRow("b"))
+    assert list((await world.shown()).rows) == ["b"]
+
+
 async def test_one_cluster_says_nothing_of_another(world: World) -> None:
     await world.tell("one", NodeRow("a"))
     await world.tell("one", NodeRow("b"), uid="v")
