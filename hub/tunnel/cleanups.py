@@ -14,6 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+import msgspec
+
 from hub import audit
 from hub.audit import Audit
 from hub.auth import impersonate
@@ -137,8 +139,9 @@ async def _asked(tunnel: Tunnel, headers: Headers, method: str, path: str, accep
 
 
 def _document(content: bytes) -> Any:
-    """None for what is no JSON."""
+    """None for what is no JSON, or holds a text that is none (half of a surrogate pair): no path and no record takes
+    it."""
     try:
-        return json.loads(content)
+        return msgspec.json.decode(content)
     except (ValueError, RecursionError):
         return None

@@ -251,6 +251,25 @@ async def test_an_agent_in_a_strangers_hand_cannot_leave_it_without_an_end(
     assert (found.state, "malformed" in found.reason) == (State.PENDING, True)
 
 
+async def test_a_name_that_is_no_text_gives_it_its_end_too(
+    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a surrogate pair: neither a path nor a record can hold it."""
+    name = "\ud800-impersonate"
+    item = {"metadata": {"labels": {OWNER_LABEL: UID}, "name": name, "uid": "x", "resourceVersion": "1"}}
+
+    async def made_up(*arguments: Any) -> tuple[int, Any]:
+        return 200, {"metadata": {}, "items": [item, item]}
+
+    monkeypatch.setattr(kube, "ask", made_up)
+    tunnel, _ = world.connect(kube)
+    await world.delete(tunnel)
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert (found.state, "nothing of it was removed" in found.reason) == (State.PENDING, True)
+
+
 async def test_an_agent_in_a_strangers_hand_cannot_fill_the_hubs_memory(
     world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
