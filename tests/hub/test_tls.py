@@ -34,10 +34,12 @@ def files(directory: Path) -> tls.TlsFiles:
     return tls.TlsFiles(directory / tls.LEAF_CERT, directory / tls.LEAF_KEY, directory / tls.CA_CERT)
 
 
-def handshake(server: ssl.SSLContext, ca: Path, host: str, **client: object) -> ssl.SSLObject:
+def handshake(server: ssl.SSLContext, ca: Path, host: str, ciphers: str = "", **client: object) -> ssl.SSLObject:
     """A handshake in memory; raises what the client raises."""
     context = ssl.create_default_context(cafile=str(ca))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if ciphers:
+        context.set_ciphers(ciphers)
     for name, value in client.items():
         setattr(context, name, value)
     context.set_alpn_protocols(["http/1.1"])
@@ -70,6 +72,31 @@ def test_nobody_gets_a_ticket(directory: Path) -> None:
     with pytest.raises(ssl.SSLWantReadError):
         client.read(1)  # tickets come behind the handshake
     assert client.session is None or not client.session.has_ticket
+
+
+def test_the_ca_is_not_sent_to_those_who_have_it(directory: Path) -> None:
+    sent = pins.certificates_of_pem((directory / tls.LEAF_CERT).read_bytes())
+    assert len(sent) == 1
+    older = (directory / tls.LEAF_CERT).read_bytes() + (directory / tls.CA_CERT).read_bytes()
+    (directory / tls.LEAF_CERT).write_bytes(older)  # as hubs made it before
+    assert tls.ensure_leaf(directory, ["localhost"], NOW)
+    assert len(pins.certificates_of_pem((directory / tls.LEAF_CERT).read_bytes())) == 1
+
+
+@pytest.mark.parametrize("first", ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"])
+def test_the_client_chooses_among_strong_ciphers(directory: Path, first: str) -> None:
+    context = tls.ServerContext(files(directory)).context
+    older = ssl.TLSVersion.TLSv1_2  # Python has no setting for those of TLS 1.3
+    wish = f"{first}:ECDHE-ECDSA-AES256-GCM-SHA384"
+    client = handshake(context, directory / tls.CA_CERT, "localhost", maximum_version=older, ciphers=wish)
+    assert (client.cipher() or ("",))[0] == first
+
+
+def test_a_cipher_without_authentication_of_its_own_is_refused(directory: Path) -> None:
+    context = tls.ServerContext(files(directory)).context
+    only = "ECDHE-ECDSA-AES128-SHA256"
+    with pytest.raises(ssl.SSLError):
+        handshake(context, directory / tls.CA_CERT, "localhost", maximum_version=ssl.TLSVersion.TLSv1_2, ciphers=only)
 
 
 def test_every_extension_that_strict_mode_wants(directory: Path) -> None:
