@@ -14,16 +14,16 @@ def choose(url: str, env: Mapping[str, str]) -> str | None:
     """URL of the proxy for `url`, or None. UsageError for a proxy that we cannot use."""
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
-    name = f"{parts.scheme}_proxy"
-    proxy = env.get(name) or env.get(name.upper()) or ""
-    direct = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    name = f"{parts.scheme}_proxy".upper()
+    proxy = env.get(name) or env.get(name.lower()) or ""
+    direct = env.get("NO_PROXY") or env.get("no_proxy") or ""
     if not proxy or logins.is_loopback(host) or noproxy.bypasses(direct, host, _port(parts)):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     if urllib.parse.urlsplit(proxy).scheme not in {"http", "https"}:
         raise errors.UsageError(
-            f"{name.upper()} names a proxy that is not HTTP",
+            f"{name} names a proxy that is not HTTP",
             cure="set it to http://HOST:PORT, or add the hub's host to NO_PROXY",
         )
     return proxy

@@ -3,15 +3,17 @@
 Source: client-go tools/clientcmd/loader.go (ClientConfigLoadingRules) and config.go (PathOptions, ModifyConfig).
 """
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 
 def precedence(env: Mapping[str, str]) -> list[pathlib.Path]:
-    """The files kubectl merges, first one wins: those of KUBECONFIG without repetitions, else ~/.kube/config."""
+    """The files kubectl merges, first one wins: those of KUBECONFIG without repetitions, else ~/.kube/config, which
+    without a HOME is below the working directory."""
     named = [part for part in env.get("KUBECONFIG", "").split(":") if part]
     if not named:
-        named = [f"{env.get('HOME', '/')}/.kube/config"]
+        named = [os.path.join(env.get("HOME", ""), ".kube", "config")]
     return [pathlib.Path(part) for part in dict.fromkeys(named)]
 
 

@@ -12,7 +12,9 @@ P = "http://proxy:3128"
     [
         ("https://h", {}, None),
         ("https://h", {"HTTPS_PROXY": P}, P),
-        ("https://h", {"HTTPS_PROXY": "http://upper", "https_proxy": P}, P),
+        ("https://h", {"HTTPS_PROXY": P, "https_proxy": "http://lower"}, P),
+        ("https://h", {"HTTPS_PROXY": "", "https_proxy": P}, P),
+        ("https://h", {"HTTPS_PROXY": P, "NO_PROXY": "h", "no_proxy": "other"}, None),
         ("https://h", {"HTTPS_PROXY": "proxy:3128"}, P),
         ("https://h", {"HTTP_PROXY": P, "ALL_PROXY": P}, None),
         ("https://127.0.0.1:8443", {"HTTPS_PROXY": P}, None),
