@@ -69,6 +69,7 @@ def _usage(exc: CycloptsError) -> str:
 
 def run(arguments: Sequence[str]) -> int:
     """The process: `execute` in an event loop, Ctrl-C and a closed pipe included."""
+    terminal.settle()
     try:
         return int(asyncio.run(execute(arguments)))
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Files that hold secrets: read with a bound, written whole or not at all, and never readable by others."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import sys
@@ -8,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from ctl import errors
+from ctl import errors, terminal
 
 MAX_BYTES = 16 * 1024 * 1024
 """Largest file we read. A kubeconfig of a thousand clusters is about 3 MB."""
@@ -17,24 +18,46 @@ LOCK_WAIT_S = 5.0
 """How long a writer waits for another one's lock file before it gives up."""
 
 
+def is_there(path: pathlib.Path, *, what: str) -> bool:
+    """Whether there is something to read at `path`. UsageError when a directory on the way does not let us look."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise _unreadable(str(path), what, exc) from exc
+    return True
+
+
 def read_text(path: str, *, what: str) -> str:
     """Text of the file `path` (`-` is standard input). UsageError when it cannot be read or is not UTF-8."""
     try:
         if path == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+            data = _standard_input(what)
         else:
             with open(path, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except OSError as exc:
-        raise errors.UsageError(
-            f"cannot read the {what} {path}: {exc.strerror}", cure="check the path and its permissions"
-        ) from exc
+        raise _unreadable(path, what, exc) from exc
     if len(data) > MAX_BYTES:
         raise errors.UsageError(f"the {what} {path} is larger than {MAX_BYTES} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as exc:
         raise errors.UsageError(f"the {what} {path} is not UTF-8 text") from exc
+
+
+def _standard_input(what: str) -> bytes:
+    if sys.stdin is None:  # started with `<&-`
+        raise errors.UsageError(f"there is no standard input to read the {what} from")
+    with terminal.interruptible():
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+
+
+def _unreadable(path: str, what: str, exc: OSError) -> errors.UsageError:
+    return errors.UsageError(
+        f"cannot read the {what} {path}: {exc.strerror}", cure="check the path and its permissions"
+    )
 
 
 def read_ca(path: str) -> str:
@@ -61,9 +84,11 @@ def write_secret(path: pathlib.Path, data: str) -> None:
 
     A symbolic link stays one, and its target is replaced. The owner of an existing file is kept where we may
     (a root shell with somebody else's HOME). Missing directories are made with 0700. OSError when it fails, and
-    then nothing has changed.
+    then nothing has changed; so when `path` is there and no file (root would put one in the place of /dev/null).
     """
     target = pathlib.Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(target))
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # made 0600
     try:

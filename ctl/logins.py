@@ -58,7 +58,7 @@ def path(env: Mapping[str, str]) -> pathlib.Path:
 
 def load(file: pathlib.Path) -> LoginFile:
     """The stored logins; none when the file is absent."""
-    if not file.exists():
+    if not files.is_there(file, what="configuration file"):
         return LoginFile()
     text = files.read_text(str(file), what="configuration file")
     try:

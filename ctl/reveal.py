@@ -19,12 +19,18 @@ def token(made: Mapping[str, Any], form: output.Format, write_token: str, what: 
     shown = {key: value for key, value in made.items() if key != "token"}
     if write_token:
         _write(pathlib.Path(write_token), str(made["token"]), str(made.get("id")))
-    if form in {"json", "yaml"}:
-        output.document(shown if write_token else dict(made), form)
-    elif form == "name":
-        terminal.data(terminal.clean(str(made.get("id"))))
-    elif not write_token:
-        terminal.data(str(made["token"]))
+    try:
+        if form in {"json", "yaml"}:
+            output.document(shown if write_token else dict(made), form)
+        elif form == "name":
+            terminal.data(terminal.clean(str(made.get("id"))))
+        elif not write_token:
+            terminal.data(str(made["token"]))
+    except (errors.CommandError, BrokenPipeError) as exc:
+        if write_token:
+            raise
+        what = exc.what if isinstance(exc, errors.CommandError) else "nobody reads standard output"
+        raise _lost(what, str(made.get("id"))) from exc
     place = f"in {write_token}" if write_token else "on standard output"
     until = f", valid until {made['expiresAt']}" if made.get("expiresAt") else ""
     hidden = form == "name" and not write_token
@@ -37,8 +43,10 @@ def _write(path: pathlib.Path, secret: str, token_id: str) -> None:
     try:
         files.write_secret(path, secret + "\n")
     except OSError as exc:
-        raise errors.CommandError(
-            f"cannot write {path}: {exc.strerror}",
-            means=f"the token {token_id} exists, but nobody has it now",
-            cure="revoke it and make another",
-        ) from exc
+        raise _lost(f"cannot write {path}: {exc.strerror}", token_id) from exc
+
+
+def _lost(what: str, token_id: str) -> errors.CommandError:
+    return errors.CommandError(
+        what, means=f"the token {token_id} exists, but nobody has it now", cure="revoke it and make another"
+    )

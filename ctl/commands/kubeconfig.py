@@ -74,7 +74,11 @@ async def kubeconfig(
             first = str(contexts[0]["context"]) if use_context else None
             await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name")
         else:
-            output.document(entries.document(ours, ours[0].name), form or "yaml")
+            try:
+                output.document(entries.document(ours, ours[0].name), form or "yaml")
+            except BaseException:
+                await _discard(hub, str(made.get("id")))
+                raise
             terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
 
 
@@ -140,21 +144,21 @@ async def _merge(
         if work.exception() is not None:
             await _discard(hub, str(made.get("id")))
         raise
-    if form in {"table", "name"}:
+    written = ", ".join(str(path) for path in merged.files)
+    terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
+    for token_id in merged.replaced_tokens:
+        await _revoke_replaced(hub, token_id)
+    if form in {"table", "name"}:  # last of what can fail
         KIND.show_all(contexts, form)
     else:
         files = [str(path) for path in merged.files]
         named = [context["context"] for context in contexts]
         output.document({"files": files, "contexts": named, "token": made.get("id")}, form)
-    written = ", ".join(str(path) for path in merged.files)
-    terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
-    for token_id in merged.replaced_tokens:
-        await _revoke_replaced(hub, token_id)
     terminal.say(f"next: kubectl --context {contexts[0]['context']} get namespaces")
 
 
 async def _discard(hub: client.HubClient, token_id: str) -> None:
-    """Take back a token that did not reach a file; the error that is on its way matters more than one from here."""
+    """Take back a token that did not reach anybody; the error that is on its way matters more than one from here."""
     try:
         await hub.delete(client.target("v1", "tokens", token_id))
     except errors.CommandError as exc:

@@ -145,7 +145,7 @@ def read(hub: str, env: Mapping[str, str]) -> list[Context]:
     """The contexts that lead to the hub, the first of a name as kubectl merges. Raises CommandError, ValueError."""
     found: dict[str, dict[str, tuple[pathlib.Path, dict[str, Any]]]] = {section: {} for section in entries.SECTIONS}
     for path in location.precedence(env):
-        if path.exists():
+        if files.is_there(path, what="kubeconfig"):
             _load(path, found)
     prefix = entries.server(hub, "")
     contexts = []

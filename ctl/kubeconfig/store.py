@@ -65,7 +65,8 @@ def _unwritable(path: pathlib.Path, exc: OSError) -> errors.CommandError:
 
 
 def _read(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
-    return {path: files.read_text(str(path), what="kubeconfig") for path in paths if path.exists()}
+    there = [path for path in paths if files.is_there(path, what="kubeconfig")]
+    return {path: files.read_text(str(path), what="kubeconfig") for path in there}
 
 
 _Slot = tuple[str, str]

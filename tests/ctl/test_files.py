@@ -1,5 +1,6 @@
 """Secret files: whole or not at all, private, through symbolic links, under kubectl's lock."""
 
+import os
 import pathlib
 import stat
 
@@ -45,6 +46,22 @@ def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: pathlib.Path, monke
         files.write_secret(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: pathlib.Path) -> None:
+    """KUBECONFIG=/dev/null is usual; root's replacing it would break the machine."""
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(OSError, match="not a regular file"):
+        files.write_secret(tmp_path / "f", "x")
+    assert (tmp_path / "f").is_fifo()
+
+
+def test_a_path_at_which_we_may_not_look_is_a_usage_error(tmp_path: pathlib.Path) -> None:
+    assert files.is_there(tmp_path, what="file")
+    (tmp_path / "f").touch()
+    assert not files.is_there(tmp_path / "f" / "g", what="file")
+    with pytest.raises(errors.UsageError, match="cannot read the file"):
+        files.is_there(tmp_path / ("x" * 300), what="file")  # to root no directory is closed; no name is so long
 
 
 def test_the_lock_is_kubectls_and_goes_away(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from ctl import errors, reveal
+from tests.ctl.test_terminal import Full
 
 MADE = {"id": "abc", "token": "riata_abc_secret"}
 
@@ -22,3 +23,12 @@ def test_names_do_not_show_it(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == "abc\n"
     assert "not shown" in captured.err
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_token_that_standard_output_does_not_take_is_named_too(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(errors.CommandError) as caught:
+        reveal.token(MADE, form, "", "token")  # type: ignore[arg-type]  # a form
+    assert "abc" in caught.value.means
+    assert "secret" not in caught.value.render()

@@ -9,6 +9,7 @@ import yaml
 
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import FakeHub
+from tests.ctl.test_terminal import Full
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,34 @@ async def test_a_token_that_does_not_reach_the_file_is_taken_back(
     result = await riata("kubeconfig", "a", "--merge")
     assert (result.code, fake.tokens) == (1, {})
     assert "next: write a file of its own" in result.err
+
+
+async def test_a_token_that_standard_output_does_not_take_is_taken_back(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", Full())
+    result = await riata("kubeconfig", "a")
+    assert (result.code, fake.tokens) == (1, {})
+    assert "No space left on device" in result.err
+
+
+async def test_a_replaced_token_is_revoked_whatever_becomes_of_the_output(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await riata("kubeconfig", "a", "--merge")
+    monkeypatch.setattr("sys.stdout", Full())
+    assert (await riata("kubeconfig", "a", "--merge")).code == 1
+    assert list(fake.tokens) == ["t000000002"]
+
+
+async def test_a_kubeconfig_that_cannot_be_looked_for_is_said_so(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "x" * 300)  # to root no directory is closed; no name is so long
+    result = await riata("kubeconfig", "a", "--merge")
+    assert (result.code, fake.tokens) == (2, {})
+    assert result.err.startswith("riata: cannot read the kubeconfig xxx")
+    assert "kubeconfig-unreadable" in (await riata("doctor")).out
 
 
 async def test_no_token_is_made_for_a_cluster_that_is_missing(riata: Riata, hub: str, fake: FakeHub) -> None:
