@@ -24,7 +24,9 @@ async def login(
     hub: Annotated[str, Parameter(help="URL of the hub. Environment: RIATA_HUB.")] = "",
     ca_file: Annotated[str, Parameter(help="PEM file of the hub's CA; without it the system's trust store.")] = "",
     ca_pin: Annotated[str, Parameter(help="sha256:… of the CA's public key; must match the CA file.")] = "",
-    token_file: Annotated[str, Parameter(help="File with the token; - reads standard input.")] = "",
+    token_file: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="File with the token; - reads standard input.")
+    ] = "",
     common: options.Common = options.COMMON,
 ) -> None:
     """Check a hub, its CA and a token, and keep them for later commands.

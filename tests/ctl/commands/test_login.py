@@ -1,5 +1,6 @@
 """`riata login`, `logout`, `whoami`: over TLS with a CA of its own, and what is kept where."""
 
+import io
 import pathlib
 import ssl
 import stat
@@ -50,6 +51,15 @@ async def test_login_checks_and_keeps_a_copy_in_a_private_file(
     (home / "token").unlink()
     assert (await riata("whoami", "-o", "name")).out == "admin\n"
     assert ADMIN not in result.out + result.err
+
+
+async def test_the_token_comes_from_standard_input(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *given, _ = _files(home, ca)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ADMIN.encode() + b"\n")))
+    assert (await riata("login", "--hub", tls, *given, "-")).code == 0
+    assert (await riata("whoami", "-o", "name")).out == "admin\n"
 
 
 async def test_another_ca_is_refused_before_the_token_is_sent(
