@@ -114,12 +114,24 @@ def _grant(call: Call, body: models.GrantRequest) -> Grant:
 
 
 async def _existing(services: Services, grant: Grant) -> Reply:
-    """Repeating a creation changes nothing; another grant of this name is a conflict."""
-    found = services.grant_index.get(grant.name)
-    if found is None or not _is_same(found, grant):
-        text = f"there is another grant {grant.name!r}: delete it first, or take another name"
-        raise AlreadyExists(text, kind="grants", name=grant.name)
+    """Repeating a creation changes nothing, also while the first one is on its way; another grant of this name is a
+    conflict."""
+    try:
+        known = await services.grants.stored(grant.name)
+    except (KeyError, TypeError, ValueError):
+        raise _taken(grant) from None
+    if known is None:
+        raise Conflict(kind="grants", name=grant.name)
+    found, revision = known
+    if not _is_same(found, grant):
+        raise _taken(grant)
+    await services.follower.reached(revision)
     return Reply(_shown(services, found), 200)
+
+
+def _taken(grant: Grant) -> AlreadyExists:
+    text = f"there is another grant {grant.name!r}: delete it first, or take another name"
+    return AlreadyExists(text, kind="grants", name=grant.name)
 
 
 def _is_same(one: Grant, other: Grant) -> bool:

@@ -226,6 +226,12 @@ class Grants:
         stored = await self._store.put(Resource(Key(KIND, "", grant.name), grant.spec()))
         return stored.revision
 
+    async def stored(self, name: str) -> tuple[Grant, int] | None:
+        """The grant as the store has it, which the index may not have heard of yet, and its revision. Raises KeyError,
+        TypeError or ValueError for a record that this version cannot read."""
+        found = await self._store.get(Key(KIND, "", name))
+        return None if found is None else (Grant.of(found), found.revision)
+
     async def delete(self, name: str) -> int | None:
         """The revision of the deletion, None if there was no such grant."""
         return await self._store.delete(Key(KIND, "", name))

@@ -36,6 +36,13 @@ async def test_repeating_changes_nothing_and_a_difference_conflicts(world: HubWo
     assert first.json == again.json
 
 
+async def test_whoever_makes_the_same_grant_at_the_same_time_gets_it_too(world: HubWorld) -> None:
+    body = {"name": "g", "user": "jane", "cluster": "*"}
+    answers = await asyncio.gather(*(world.call("POST", "/v1/grants", body) for _ in range(4)))
+    assert sorted(answer.status for answer in answers) == [200, 200, 200, 201]
+    assert all(answer.json == answers[0].json for answer in answers)
+
+
 async def test_the_last_hub_administration_stays(world: HubWorld) -> None:
     assert (await world.call("DELETE", "/v1/grants/hub-admin")).status == 409
     await world.call("POST", "/v1/grants", {"name": "more", "group": "ops", "role": "hub-admin"})
