@@ -103,10 +103,10 @@ def require_hub(data: Path) -> None:
 
 def _refuse_foreign(data: Path) -> None:
     """A directory that holds other things is not ours to close for others. The lock file alone is what an attempt left
-    that was killed before it made the database."""
+    that was killed before it made the database; settings may be written before there is a hub."""
     if not data.is_dir() or (data / FILE_NAME).exists():
         return
-    if any(path.name != LOCK_NAME for path in data.iterdir()):
+    if any(path.name not in {LOCK_NAME, CONFIG_FILE_NAME} for path in data.iterdir()):
         raise SetupError(f"{data} holds other files: name a new or an empty directory")
 
 

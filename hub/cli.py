@@ -59,6 +59,7 @@ Output = Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"], h
 def init(
     *,
     data: Data = None,
+    config: Config = None,
     public_url: Annotated[str | None, Parameter(help="URL under which users and agents will reach the hub.")] = None,
     admin_token_file: TokenFile = None,
     if_needed: Annotated[
@@ -67,7 +68,7 @@ def init(
     output: Output = "text",
 ) -> int:
     """Set up a new hub: directory, CA, database, and an administrator's token that is shown once."""
-    settings = load({"data": data, "public_url": public_url}, os.environ, None)
+    settings = load({"data": data, "public_url": public_url}, os.environ, config or _config_from_environment())
     if if_needed and loop.run(is_initialised(settings.data)):
         _tell(f"{settings.data} is initialised already")
         return 0
@@ -155,9 +156,11 @@ def serve(
 
 
 @app.command(name="admin-token")
-def admin_token(*, data: Data = None, admin_token_file: TokenFile = None, output: Output = "text") -> int:
+def admin_token(
+    *, data: Data = None, config: Config = None, admin_token_file: TokenFile = None, output: Output = "text"
+) -> int:
     """Make another administrator's token, when the first one is lost or has expired. The hub must be stopped."""
-    settings = load({"data": data}, os.environ, None)
+    settings = load({"data": data}, os.environ, config or _config_from_environment())
     refuse_existing(admin_token_file)
     require_hub(settings.data)
     token = loop.run(_make_admin_token(settings.data, admin_token_file))
@@ -170,10 +173,14 @@ def admin_token(*, data: Data = None, admin_token_file: TokenFile = None, output
 
 @app.command
 def backup(
-    to: Annotated[Path, Parameter(allow_leading_hyphen=True, help="The new file, or `-`.")], /, *, data: Data = None
+    to: Annotated[Path, Parameter(allow_leading_hyphen=True, help="The new file, or `-`.")],
+    /,
+    *,
+    data: Data = None,
+    config: Config = None,
 ) -> int:
     """Copy the database as it is now to a new file (0600), or to stdout for `-`. The hub may run."""
-    settings = load({"data": data}, os.environ, None)
+    settings = load({"data": data}, os.environ, config or _config_from_environment())
     require_hub(settings.data)
     is_stdout = str(to) == "-"
     if not is_stdout and to.exists():

@@ -307,8 +307,13 @@ def _environment(environment: Mapping[str, str]) -> dict[str, tuple[object, str]
         if variable not in names:
             raise ConfigError(f"{variable}: there is no such setting")
         name = names[variable]
-        values[name] = (text.split(",") if name in _LISTS else text, variable)
+        values[name] = (_listed(text) if name in _LISTS else text, variable)
     return values
+
+
+def _listed(text: str) -> list[str]:
+    """`a, b` → a and b; an empty variable is an empty list, as an empty path is none."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _toml(file: Path) -> dict[str, tuple[object, str]]:

@@ -121,6 +121,13 @@ async def test_an_operators_settings_are_not_overwritten(tmp_path: Path) -> None
     assert "other" not in (made.data / "hub.toml").read_text()
 
 
+async def test_settings_may_be_there_before_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "hub.toml").write_text('log_format = "console"')
+    made = await bootstrap.initialise(tmp_path)
+    assert await is_admin(made.data, made.admin_token)
+    assert (tmp_path / "hub.toml").read_text() == 'log_format = "console"'
+
+
 async def test_a_further_admin_token_restores_the_grant(tmp_path: Path) -> None:
     made = await bootstrap.initialise(tmp_path / "hub")
     store = await SqliteStore.open(made.data / FILE_NAME)

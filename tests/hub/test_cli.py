@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -82,6 +83,24 @@ def test_a_further_admin_token(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(["admin-token", "--data", str(tmp_path / "hub"), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["admin_token"] != first.strip()
     assert cli.main(["admin-token", "--data", str(tmp_path / "hub"), "--admin-token-file", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_named_settings_file_holds_from_the_first_command_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    data, key = tmp_path / "hub", tmp_path / "key"
+    key.write_text(base64.b64encode(bytes(range(32))).decode() + "\n")
+    key.chmod(0o600)
+    named = tmp_path / "hub.toml"
+    named.write_text(f'data = "{data}"\nencryption_key_file = "{key}"\n')
+    given = ["--config", str(named)] if how == "flag" else []
+    if how == "variable":
+        monkeypatch.setenv("RIATA_HUB_CONFIG", str(named))
+    assert cli.main(["init", *given]) == 0
+    assert not (data / "encryption.key").exists()  # the hub would not open what was sealed with it
+    for command in (["admin-token"], ["backup", str(tmp_path / "copy")], ["keys", "list"]):
+        assert cli.main([*command, *given]) == 0, capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,14 @@ def test_lists_and_flags_in_the_environment(tmp_path: Path) -> None:
         ("", 8443),
     ]
     assert settings.plain_http
+    env = {
+        "RIATA_HUB_HOST_NAMES": "hub.example.org, 192.0.2.1 ,",
+        "RIATA_HUB_TLS_NAMES": "",
+        "RIATA_HUB_AGENT_PINS": "",
+    }
+    settings = load(tmp_path, env=env)
+    assert settings.host_names == ("hub.example.org", "192.0.2.1")  # " 192.0.2.1" is nobody's name
+    assert settings.tls_names == settings.agent_pins == ()  # "" as a name would be in the certificate
 
 
 def test_a_named_file_replaces_the_one_in_the_data_directory(tmp_path: Path) -> None:
