@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import fcntl
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -165,28 +168,42 @@ def read(file: Path, *, is_sealed: bool = True) -> tuple[bytes, KeyRing]:
 
 
 def rotate(file: Path) -> KeyRing:
-    """Put a new key first. Raises KeysUnusable, OSError."""
-    _, ring = read(file)
-    rotated = KeyRing((EncryptionKey.new(), *ring.keys))
-    if len(rotated.keys) > keyfile.KEYS_MAX:
-        raise KeysUnusable(f"{file} has {keyfile.KEYS_MAX} keys: run `riata-hub keys retire` first")
-    tls.write_private(file, keyfile.render(rotated.keys))
+    """Put a new key first; a symbolic link to the file stays one. Raises KeysUnusable, OSError."""
+    with _locked(file):
+        _, ring = read(file)
+        rotated = KeyRing((EncryptionKey.new(), *ring.keys))
+        if len(rotated.keys) > keyfile.KEYS_MAX:
+            raise KeysUnusable(f"{file} has {keyfile.KEYS_MAX} keys: run `riata-hub keys retire` first")
+        tls.write_private(file.resolve(), keyfile.render(rotated.keys))
     return rotated
 
 
 def retire(file: Path, stored: list[Resource]) -> list[str]:
     """Remove every key but the first, if nothing is sealed with them; their ids. Raises KeysUnusable, OSError."""
-    _, ring = read(file)
-    used = keys_in_use(stored)
-    check = next((item for item in stored if item.key == CHECK), None)
-    if check is None or key_id_of(check.spec.get(CHECK_FIELD)) != ring.current.id or set(used) - {ring.current.id}:
-        left = sum(count for key_id, count in used.items() if key_id != ring.current.id)
-        raise KeysUnusable(
-            f"{left} values are still sealed with an older key: the running hub brings them under the new one within"
-            " some minutes, see `riata-hub keys list`"
-        )
-    tls.write_private(file, keyfile.render(ring.keys[:1]))
+    with _locked(file):
+        _, ring = read(file)
+        used = keys_in_use(stored)
+        check = next((item for item in stored if item.key == CHECK), None)
+        if check is None or key_id_of(check.spec.get(CHECK_FIELD)) != ring.current.id or set(used) - {ring.current.id}:
+            left = sum(count for key_id, count in used.items() if key_id != ring.current.id)
+            raise KeysUnusable(
+                f"{left} values are still sealed with an older key: the running hub brings them under the new one"
+                " within some minutes, see `riata-hub keys list`"
+            )
+        tls.write_private(file.resolve(), keyfile.render(ring.keys[:1]))
     return [key.id for key in ring.keys[1:]]
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One change at a time, of any process: of two at once the later would write over the key of the earlier, and the
+    hub may have sealed with that by then. The directory is locked, since the file is replaced. Raises OSError."""
+    descriptor = os.open(file.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _content(file: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import concurrent.futures
 import errno
 import logging
 import os
@@ -91,6 +92,28 @@ async def test_a_file_that_an_operator_names_is_theirs_to_make(tmp_path: Path, s
     named.write_bytes(keyfile.render([EncryptionKey.new()]))
     await unlocked(tmp_path, store, named)
     assert not (tmp_path / sealing.FILE_NAME).exists()
+
+
+async def test_of_keys_that_are_made_at_once_none_is_lost(tmp_path: Path, store: SqliteStore) -> None:
+    """Two administrators, or a cron job on each of two machines."""
+    await unlocked(tmp_path, store)
+    file = tmp_path / sealing.FILE_NAME
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        made = [ring.current.id for ring in pool.map(sealing.rotate, [file] * 6)]
+    assert {key.id for key in sealing.read(file)[1].keys} > set(made)
+
+
+async def test_a_key_is_made_where_the_file_is_and_not_in_the_place_of_a_link_to_it(
+    tmp_path: Path, store: SqliteStore
+) -> None:
+    await unlocked(tmp_path, store)
+    (tmp_path / "safe").mkdir()
+    kept, file = tmp_path / "safe" / "key", tmp_path / sealing.FILE_NAME
+    file.rename(kept)
+    file.symlink_to(kept)
+    made = sealing.rotate(file)
+    assert file.is_symlink()
+    assert sealing.read(kept)[1] == made
 
 
 async def test_a_key_is_rotated_while_the_hub_runs(tmp_path: Path, store: SqliteStore) -> None:
