@@ -110,7 +110,7 @@ class HubClient:
             ) as response:
                 body = await bounded(response)
                 return body.decode("utf-8", "replace") if response.status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except diagnose.LOST as exc:
             raise _unreachable(self.login, self._proxy, exc) from exc
 
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
@@ -131,7 +131,7 @@ class HubClient:
                 proxy=self._proxy,
             ) as response:
                 return _parsed(self.login.hub, method, response, await bounded(response))
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except diagnose.LOST as exc:
             raise _unreachable(self.login, self._proxy, exc) from exc
 
 

@@ -1,5 +1,6 @@
 """What keeps a command from its hub, in the words of the table that the agent uses too (proto.causes)."""
 
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from ctl import logins
 from proto import causes
 from proto.aio import reach
 from proto.causes import Diagnosis
+
+LOST: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
+"""What asking a hub may raise; the last one for a name that IDNA cannot encode, such as `hub..example.org`."""
 
 _SYSTEMS: Final = {**causes.OPERATOR, "trusted": "a CA that this machine trusts"}
 
@@ -32,13 +36,17 @@ def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagn
     error = _system(exc)
     if error is None and through:  # the other end of what broke off is the proxy
         return causes.PROXY_REFUSED.found(known, through=through, said=f"broke off the way to {host}:{port}")
+    if through and isinstance(error, socket.gaierror | UnicodeError):  # the proxy's name: the hub's is left to it
+        return causes.PROXY_UNREACHABLE.found(known, through=through, said=reach.cause_of(error)[1])
     if error is None:
         return causes.TCP_BROKEN.found(known, at=f"{host}:{port}")
     return reach.diagnose(error, host, port, through=through, names=known)
 
 
-def _system(exc: BaseException) -> OSError | None:
+def _system(exc: BaseException) -> OSError | UnicodeError | None:
     """The system's own error in what aiohttp raised."""
+    if isinstance(exc, UnicodeError):
+        return exc
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         inner = exc.certificate_error
         return inner if isinstance(inner, ssl.SSLCertVerificationError) else None

@@ -21,12 +21,22 @@ def choose(url: str, env: Mapping[str, str]) -> str | None:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if urllib.parse.urlsplit(proxy).scheme not in {"http", "https"}:
+    if not _is_usable(proxy):
         raise errors.UsageError(
-            f"{name} names a proxy that is not HTTP",
+            f"{name} names no HTTP proxy",
+            means="riata goes through no proxy of another kind, SOCKS among them",
             cure="set it to http://HOST:PORT, or add the hub's host to NO_PROXY",
         )
     return proxy
+
+
+def _is_usable(proxy: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(proxy)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(host)
 
 
 def _port(parts: urllib.parse.SplitResult) -> int:

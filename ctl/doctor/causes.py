@@ -11,6 +11,12 @@ WEBSOCKET: Final = "websocket"
 CLUSTERS: Final = "clusters"
 KUBECONFIG: Final = "kubeconfig"
 
+PROXY_NOT_HTTP = Cause(
+    "proxy-not-http",
+    "proxy",
+    "{said}",
+    "Set it to http://HOST:PORT, or add the hub's host to NO_PROXY: riata goes through no SOCKS proxy",
+)
 LOGIN_NONE = Cause(
     "login-none", LOGIN, "{said}", "riata login --hub https://HOST:PORT --ca-file FILE --token-file FILE"
 )

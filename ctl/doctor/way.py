@@ -70,7 +70,7 @@ class Way:
         try:
             self._proxy = proxies.choose(self._login.hub, self._env)
         except errors.UsageError as exc:
-            return self._bad(causes.PROXY_UNUSABLE, variable=str(exc).split(" ", 1)[0])
+            return self._bad(ours.PROXY_NOT_HTTP, said=exc.what)
         failed = await (self._by_proxy() if self._proxy else self._directly())
         if failed is not None:
             return self._diagnosed(failed)

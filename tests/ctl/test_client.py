@@ -67,6 +67,12 @@ async def test_nobody_listening_is_unreachable() -> None:
     assert "refused the connection" in error.what
 
 
+@pytest.mark.parametrize("name", ["hub..example.org", "a" * 64 + ".example.org"])
+async def test_a_name_that_nobody_can_have_is_unreachable(name: str) -> None:
+    error = await _fails(f"https://{name}")
+    assert (error.exit_code, "does not resolve" in error.what) == (errors.Exit.UNREACHABLE, True)
+
+
 async def test_plain_http_where_tls_is_expected_is_unreachable(hub: str) -> None:
     error = await _fails(hub.replace("http:", "https:"))
     assert (error.exit_code, "does not speak TLS" in error.what) == (errors.Exit.UNREACHABLE, True)

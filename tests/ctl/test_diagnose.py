@@ -1,5 +1,7 @@
 """What aiohttp raises becomes a row of the table."""
 
+import socket
+
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
@@ -7,6 +9,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from ctl import diagnose, logins
 
 LOGIN = logins.Login(hub="https://hub.test:8443/riata", ca="PEM")
+UNKNOWN = socket.gaierror(socket.EAI_NONAME, "not known")
 KEY = ConnectionKey("hub.test", 8443, True, True, None, None, None)
 
 
@@ -19,6 +22,12 @@ KEY = ConnectionKey("hub.test", 8443, True, True, None, None, None)
         (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "x")), "tcp-refused", "refused"),
         (aiohttp.ClientProxyConnectionError(KEY, OSError(113, "No route to host")), "proxy-unreachable", "No route"),
         (ConnectionResetError(104, "reset"), "tcp-unreachable", "reset"),
+        (
+            aiohttp.ClientConnectorDNSError(KEY, UNKNOWN),
+            "proxy-unreachable",
+            "http://p.test:1 cannot be reached (not kn",
+        ),
+        (UnicodeError("label too long"), "proxy-unreachable", "label too long"),
     ],
 )
 def test_each_has_its_row(exc: BaseException, cause: str, words: str) -> None:

@@ -29,7 +29,8 @@ def test_the_rules_of_kubectl(url: str, env: dict[str, str], proxy: str | None) 
     assert proxies.choose(url, env) == proxy
 
 
-def test_a_proxy_that_is_not_http_is_a_usage_error_that_does_not_show_its_password() -> None:
+@pytest.mark.parametrize("proxy", ["socks5://u:secret@h", "http://u:secret@h:99999", "http://u:secret@[::1", "http://"])
+def test_a_proxy_that_is_not_http_is_a_usage_error_that_does_not_show_its_password(proxy: str) -> None:
     with pytest.raises(errors.UsageError) as caught:
-        proxies.choose("https://h", {"HTTPS_PROXY": "socks5://u:secret@h"})
+        proxies.choose("https://h", {"HTTPS_PROXY": proxy})
     assert "secret" not in caught.value.render()

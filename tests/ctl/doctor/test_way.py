@@ -130,7 +130,7 @@ async def test_a_proxy_that_dies_of_the_request(ca: trustme.CA) -> None:
 
 async def test_a_variable_that_names_no_proxy(ca: trustme.CA) -> None:
     found = await _examine(_login("https://hub.test", ca), HTTPS_PROXY="socks5://127.0.0.1:1")
-    assert "HTTPS_PROXY" in _failed(found, "proxy", "proxy-unusable", "").what
+    assert "HTTPS_PROXY" in _failed(found, "proxy", "proxy-not-http", "").what
 
 
 async def test_another_ca(fake: FakeHub, ca: trustme.CA) -> None:
