@@ -166,6 +166,9 @@ async def _discard(hub: client.HubClient, token_id: str) -> None:
 
 
 async def _revoke_replaced(hub: client.HubClient, token_id: str) -> None:
+    if token_id == entries.token_id(hub.login.token):
+        terminal.say(f"the replaced token {token_id} is this login's own, and stays valid")
+        return
     try:
         await hub.delete(client.target("v1", "tokens", token_id))
     except errors.CommandError as exc:

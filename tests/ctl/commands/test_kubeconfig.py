@@ -2,13 +2,14 @@
 
 import json
 import pathlib
+import re
 import stat
 
 import pytest
 import yaml
 
 from tests.ctl.conftest import Riata
-from tests.ctl.fakehub import FakeHub
+from tests.ctl.fakehub import ADMIN, FakeHub
 from tests.ctl.test_terminal import Full
 
 
@@ -91,6 +92,22 @@ async def test_a_replaced_token_is_revoked_whatever_becomes_of_the_output(
     monkeypatch.setattr("sys.stdout", Full())
     assert (await riata("kubeconfig", "a", "--merge")).code == 1
     assert list(fake.tokens) == ["t000000002"]
+
+
+async def test_the_logins_own_token_is_not_revoked_when_it_is_replaced(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    """Somebody put the token that they were given into both places."""
+    await riata("kubeconfig", "a", "--merge")
+    path = home / ".kube" / "config"
+    written = path.read_text()
+    path.write_text(re.sub("riata_t000000001_[0-9a-f]+", ADMIN, written))
+    assert ADMIN in path.read_text()
+    fake.tokens[ADMIN.split("_")[1]] = {}
+    again = await riata("kubeconfig", "a", "--merge")
+    assert again.code == 0
+    assert ADMIN.split("_")[1] in fake.tokens
+    assert "is this login's own, and stays valid" in again.err
 
 
 async def test_a_kubeconfig_that_cannot_be_looked_for_is_said_so(
