@@ -108,6 +108,12 @@ KUBECONFIG_TOKEN = Cause(
     "context {context}: the hub does not accept its token (401)",
     "It has expired or was revoked: riata kubeconfig {name} --merge makes a new one",
 )
+KUBECONFIG_SCOPE = Cause(
+    "kubeconfig-scope",
+    KUBECONFIG,
+    "context {context}: its token is for other clusters than {name}",
+    "It may be of an earlier cluster of this name: riata kubeconfig {name} --merge makes a new one",
+)
 KUBECONFIG_CA = Cause(
     "kubeconfig-ca",
     KUBECONFIG,

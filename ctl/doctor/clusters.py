@@ -104,6 +104,15 @@ class Context:
         return f"Context({self.name!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the hub says of a token."""
+
+    is_accepted: bool = True
+    clusters: frozenset[str] | None = None
+    """Names of the clusters that it is limited to; None: no limit is known."""
+
+
 async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[str, str]) -> list[Finding]:
     """Findings for the contexts of this hub in the files that kubectl reads. `known`: clusters that the hub shows."""
     try:
@@ -112,18 +121,21 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
         return [findings.bad(causes.KUBECONFIG_UNREADABLE, _NAMES, said=str(exc))]
     if not contexts:
         return [findings.bad(causes.KUBECONFIG_NONE, _NAMES)]
-    shown, accepted = set(known), {}
+    shown, tokens = set(known), {"": Scope()}
     ill = []
     for context in contexts:
-        if context.token and context.token not in accepted:
-            accepted[context.token] = await _is_accepted(login, context.token, env)
+        if context.token not in tokens:
+            tokens[context.token] = await _scope(login, context.token, env)
+        scope = tokens[context.token]
         row = None
-        if context.token and not accepted[context.token]:
+        if not scope.is_accepted:
             row = causes.KUBECONFIG_TOKEN
         elif _pins(context.ca) != _pins(login.ca):
             row = causes.KUBECONFIG_CA
         elif context.cluster not in shown:
             row = causes.KUBECONFIG_GONE
+        elif scope.clusters is not None and context.cluster not in scope.clusters:
+            row = causes.KUBECONFIG_SCOPE
         if row is not None:
             ill.append(findings.bad(row, _NAMES, context=context.name, name=context.cluster))
     well = len(contexts) - len(ill)
@@ -132,13 +144,14 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
     ) + ill
 
 
-async def _is_accepted(login: logins.Login, token: str, env: Mapping[str, str]) -> bool:
+async def _scope(login: logins.Login, token: str, env: Mapping[str, str]) -> Scope:
     async with client.HubClient(msgspec.structs.replace(login, token=token), env) as hub:
         try:
-            await hub.get(client.target("v1", "whoami"))
+            who = await hub.get(client.target("v1", "whoami"))
         except errors.CommandError as exc:
-            return exc.exit_code is not errors.Exit.UNAUTHORIZED
-    return True
+            return Scope(is_accepted=exc.exit_code is not errors.Exit.UNAUTHORIZED)
+    names = who.get("clusters") if isinstance(who, dict) else None
+    return Scope(clusters=frozenset(map(str, names)) if isinstance(names, list) else None)
 
 
 def read(hub: str, env: Mapping[str, str]) -> list[Context]:

@@ -43,6 +43,8 @@ class FakeHub:
     """What its clock says, in seconds since the epoch; None: the time that it is."""
     ends: str | None = None
     """When the login's token ends."""
+    scope: list[str] | None = None
+    """Names of the clusters that its token is limited to."""
     strips: bool = False
     """Something in front takes the Upgrade away."""
     subprotocols: tuple[str, ...] = (versions.SUBPROTOCOL,)
@@ -119,6 +121,7 @@ class FakeHub:
 
     async def _whoami(self, request: web.Request) -> web.Response:
         who = {"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"}
+        who |= {"clusters": self.scope}
         return web.json_response({**who, **({"tokenExpiresAt": self.ends} if self.ends else {})})
 
     def token(self, prefix: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,13 @@ async def test_a_context_of_a_cluster_that_is_gone(hub: str, home: pathlib.Path)
     assert (await _kubeconfigs(hub, home, "a"))[1] == ("warn", "kubeconfig-gone")
 
 
+async def test_a_token_for_an_earlier_cluster_of_the_name(hub: str, home: pathlib.Path, fake: FakeHub) -> None:
+    """The cluster was deleted and made again: the token's clusters are those that still exist."""
+    _file(home / ".kube" / "config", hub, ADMIN, "a", "b")
+    fake.scope = ["b"]
+    assert (await _kubeconfigs(hub, home, "a", "b"))[1:] == [("fail", "kubeconfig-scope")]
+
+
 async def test_a_token_that_was_revoked(hub: str, home: pathlib.Path) -> None:
     _file(home / ".kube" / "config", hub, OTHER, "a")
     assert await _kubeconfigs(hub, home, "a") == [("fail", "kubeconfig-token")]
