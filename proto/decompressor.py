@@ -11,7 +11,7 @@ import zstandard
 
 from proto import errors
 from proto.compression import BLOCK_HEADER, BLOCK_MAX_BYTES, HISTORY_BYTES, Form, extend
-from proto.stream import Buffer
+from proto.pieces import Buffer
 
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _FRAME_HEADER: Final = struct.Struct("<4sBI")

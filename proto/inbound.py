@@ -179,8 +179,8 @@ class Inbound(SessionCore):
 
     def _answered_stream(self, stream_id: int, now: float) -> Stream | None:
         """Return the stream of ours that the peer answers, None when there is none and the peer was told."""
-        stream = self.table.streams.get(stream_id)
-        if stream is None or stream.is_held:
+        stream = self.table.told(stream_id)
+        if stream is None:
             self._unknown(stream_id, now)
             return None
         if not stream.is_ours:
@@ -227,8 +227,8 @@ class Inbound(SessionCore):
         return headers.fault(message.headers)
 
     def _trailers(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
-        stream = self.table.streams.get(stream_id)
-        if stream is None or stream.is_held:
+        stream = self.table.told(stream_id)
+        if stream is None:
             self._unknown(stream_id, now)
             return
         message = codec.decode(messages.Trailers, payload)
@@ -264,8 +264,8 @@ class Inbound(SessionCore):
             if not increment or self.credit.send_left > CREDIT_MAX:
                 raise errors.ProtocolError("WINDOW of 0 or beyond 2 GiB", Code.FLOW_CONTROL)
             return
-        stream = self.table.streams.get(stream_id)
-        if stream is None or stream.is_held:
+        stream = self.table.told(stream_id)
+        if stream is None:
             # Credit for a stream that has just ended is normal: it crossed our last frame.
             if not self.table.was_opened(stream_id):
                 self._unknown(stream_id, now)
@@ -284,8 +284,8 @@ class Inbound(SessionCore):
     def _peer_reset(self, stream_id: int, flags: int, payload: bytes, now: float) -> None:
         if not frames.RESET_PREFIX.size <= len(payload) <= frames.RESET_PREFIX.size + bounds.RESET_TEXT_MAX_BYTES:
             raise errors.ProtocolError("RESET of a wrong length")
-        stream = self.table.streams.get(stream_id)
-        if stream is None or stream.is_held:
+        stream = self.table.told(stream_id)
+        if stream is None:
             if not self.table.was_opened(stream_id):
                 self._violate("RESET of a stream that was never opened", now)
             return

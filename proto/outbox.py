@@ -13,8 +13,9 @@ from proto import errors
 from proto import limits as bounds
 from proto.frames import HEADER, U32, Flag, FrameType
 from proto.pacing import Pacing
+from proto.pieces import Buffer
 from proto.scheduler import Scheduler
-from proto.stream import Buffer, Stream
+from proto.stream import Stream
 from proto.transitions import HalfState
 from proto.window import SessionCredit
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from proto import limits as bounds
 from proto.messages import StreamClass
-from proto.stream import Buffer, Stream
+from proto.pieces import Buffer
+from proto.stream import Stream
 from proto.transitions import HalfState
 
 NORMAL_SHARE: Final = 3

@@ -21,7 +21,8 @@ from proto.events import EndKind, EndReason
 from proto.frames import HEADER, U32, FrameType
 from proto.inbound import Inbound
 from proto.messages import StreamClass, StreamKind
-from proto.stream import Buffer, Stream
+from proto.pieces import Buffer
+from proto.stream import Stream
 from proto.transitions import HalfInput, HalfState, SessionInput, advance_half
 from proto.window import CREDIT_MAX
 

@@ -10,6 +10,7 @@ from typing import Final
 from proto.errors import Code
 from proto.frames import HEADER, Flag, FrameType
 from proto.messages import StreamClass, StreamKind
+from proto.pieces import Buffer, put
 from proto.transitions import HalfState
 
 _DATA: Final = int(FrameType.DATA)
@@ -17,14 +18,7 @@ _FIN: Final = int(Flag.FIN)
 _ENDED: Final = int(HalfState.ENDED)
 _RESET: Final = int(HalfState.RESET)
 _NONE: Final = Code.NONE
-FEW: Final = 16
-"""Pieces that wait as they came."""
-FULL_BYTES: Final = 16 * 1024
-"""… and so many bytes in one that others were put together in."""
-
 _pack: Final = HEADER.pack
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Stream:
@@ -160,20 +154,12 @@ class Stream:
         return self.prefix is not None or self.end_queued
 
     def push(self, data: Buffer) -> None:
-        """Append bytes to the queue: the first pieces and large ones without a copy. Small ones behind them are put
-        together, since a client that writes byte by byte would hold forty times the bound."""
+        """Append bytes to the queue (proto.pieces)."""
         queue = self.queue
         if queue is None:
             queue = self.queue = collections.deque()
         self.queued += len(data)
-        if len(queue) < FEW or len(data) >= FULL_BYTES:
-            queue.append(data)
-            return
-        last = queue[-1]
-        if type(last) is bytearray and len(last) < FULL_BYTES:
-            last += data
-        else:
-            queue.append(bytearray(data))
+        put(queue, data)
 
     def drop(self) -> int:
         """Forget everything unsent; return how many queued bytes that were."""

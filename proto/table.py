@@ -108,6 +108,11 @@ class StreamTable:
                 self.unanswered -= 1
         return True
 
+    def told(self, stream_id: int) -> Stream | None:
+        """The stream, if the peer can know of it: its OPEN has come, or ours has left."""
+        stream = self.streams.get(stream_id)
+        return None if stream is None or stream.is_held else stream
+
     def was_opened(self, stream_id: int) -> bool:
         """Tell whether either side has opened the id in this session, so that a frame for it may be a late one. Not
         while our OPEN is held: the peer cannot know of it."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import collections
 from typing import Final
 
-FEW: Final = 16
-"""Pieces that wait as they came; further ones are put together, since a hostile cluster may send single bytes."""
-FULL_BYTES: Final = 16 * 1024
-"""… until there are so many bytes in one."""
+from proto.pieces import Buffer, put
+
 PIECE_BYTES: Final = 64 * 1024
 """Taken at a time: blocks of 256 KiB would be mapped anew for each (`proto.aio.loop`)."""
 FRUGAL_BYTES: Final = 16 * 1024
@@ -23,7 +21,7 @@ class Unsent:
     __slots__ = ("_has_views", "_pieces", "_size", "_taken", "is_frugal")
 
     def __init__(self) -> None:
-        self._pieces: collections.deque[bytes | bytearray | memoryview] = collections.deque()
+        self._pieces: collections.deque[Buffer] = collections.deque()
         self._size = 0
         self._has_views = False
         self._taken = 0
@@ -35,18 +33,10 @@ class Unsent:
 
     def append(self, data: bytes | memoryview) -> None:
         """A view must stay as it is, until `own` at the latest."""
-        pieces = self._pieces
         self._size += len(data)
-        if len(pieces) < FEW:
-            if type(data) is memoryview:
-                self._has_views = True
-            pieces.append(data)
-            return
-        last = pieces[-1]
-        if type(last) is bytearray and len(last) < FULL_BYTES:
-            last += data
-        else:
-            pieces.append(bytearray(data))
+        if type(data) is memoryview:
+            self._has_views = True
+        put(self._pieces, data)
 
     @property
     def is_read(self) -> bool:
@@ -63,7 +53,7 @@ class Unsent:
             self._has_views = False
             self._pieces = collections.deque(bytes(each) if type(each) is memoryview else each for each in self._pieces)
 
-    def take(self) -> bytes | bytearray | memoryview:
+    def take(self) -> Buffer:
         """Remove and return the first piece, and those behind it that fit with it into what is taken at a time."""
         pieces = self._pieces
         first = pieces.popleft()

@@ -5,8 +5,9 @@ from typing import Final, Protocol
 from proto.aio.owner import StreamOwner
 from proto.errors import Code
 from proto.messages import Accepted, Headers, HttpHead, StreamClass, StreamKind
+from proto.pieces import Buffer
 from proto.session import Session
-from proto.stream import Buffer, Stream
+from proto.stream import Stream
 from proto.transitions import HalfState
 
 _ACCEPTED: Final = Accepted()

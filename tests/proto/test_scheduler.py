@@ -2,8 +2,9 @@ import pytest
 
 from proto.limits import DATA_MAX_BYTES, Limits
 from proto.messages import StreamClass, StreamKind
+from proto.pieces import Buffer
 from proto.scheduler import Scheduler
-from proto.stream import Buffer, Stream
+from proto.stream import Stream
 
 
 def ready(number: int, cls: StreamClass, size: int = 10_000_000) -> Stream:

@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 
 from proto import frames
 from proto.messages import StreamClass, StreamKind
-from proto.stream import FEW, FULL_BYTES, Buffer, Stream
+from proto.pieces import FEW, FULL_BYTES, Buffer
+from proto.stream import Stream
 
 
 def stream(credit: int = 1000) -> Stream:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.edge.unsent import FEW, FRUGAL_BYTES, FULL_BYTES, PIECE_BYTES, READ_BYTES, Unsent
+from hub.edge.unsent import FRUGAL_BYTES, PIECE_BYTES, READ_BYTES, Unsent
+from proto.pieces import FEW, FULL_BYTES
 
 
 @given(st.lists(st.binary(max_size=FRUGAL_BYTES // 3), max_size=50), st.booleans())
