@@ -124,7 +124,7 @@ class Exchange:
     def body(self, data: bytes) -> None:
         self.bytes_in += len(data)
         if self.limit is not None and self.bytes_in > self.limit:
-            self.fail(errors.TooLarge())
+            self.body_failed(errors.TooLarge())
             return
         stream = self.stream
         if not self._has_head:
@@ -141,6 +141,7 @@ class Exchange:
         self.relay.asked_whole(self)
 
     def body_failed(self, error: errors.HubError) -> None:
+        self.relay.left(self)  # its client's doing, and a RESET for the agent as if that had gone
         self.fail(error)
 
     def drained(self) -> None:
@@ -278,8 +279,6 @@ class Exchange:
     def attempts(self) -> int:
         """Routes on which the request was asked or held."""
         link, tried = self.link, self.tried
-        if not tried:
-            return 0 if link is None else 1
         return len(tried) + (link is not None and link not in tried)
 
     @property
@@ -312,8 +311,7 @@ class Exchange:
         self.code = error.http_status
         is_reusable = error.http_status >= 500 or isinstance(error, errors.TooManyRequests)
         close = not (is_reusable and self.is_request_complete and self.request.is_keep_alive)
-        is_head = self.request.method == b"HEAD"
-        route = self._route_line()
+        is_head, route = self.request.method == b"HEAD", self._route_line()
         self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close, more=route))
         self.relay.refused_by(error)
         self._finish(outcome, is_reusable=not close)
@@ -435,11 +433,9 @@ class Exchange:
         return self.decision.field_line(self.attempts)
 
     def _return_credit(self, size: int) -> None:
-        if self.stream is None:
-            return
-        if self.front.is_writable:
+        if self.stream is not None and self.front.is_writable:
             self.stream.consumed(size)
-        else:
+        elif self.stream is not None:
             self._owed += size
 
     def _may_repeat(self, code: Code, was_sent: bool) -> bool:
@@ -464,7 +460,10 @@ class Exchange:
         """The response is whole: say so in the way that was announced."""
         if self._body is Body.CHUNKED:
             self.front.write(self._last_chunk)
-        if not self.is_request_complete:
+        if self.stream is not None and self.request.upgrade:
+            self.stream.end()  # refused, and nothing was said: there is nothing to break off
+        elif self.stream is not None and not self.is_request_complete:
+            self.relay.left(self)
             self._release(Code.CANCELLED, "answered before the request was read")
         self._finish(outcome, is_reusable=self.is_request_complete and self._body is not Body.UNTIL_CLOSE)
 

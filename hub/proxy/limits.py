@@ -31,7 +31,8 @@ class ProxyLimits:
     """Long requests to one cluster at once; below the 3,072 connections of an agent, so that short ones find room."""
     cancelled_burst: int = 2_500
     """Requests of one user whose client left before their end, in a burst: all watches of a big controller that
-    restarts. Beyond, the user gets 429: an agent bounds how many streams are cut in a session, for all users."""
+    restarts; and those whose body was malformed, too long, too slow, or not read to its end. Beyond, the user gets 429:
+    an agent bounds how many streams are cut in a session, for all users."""
     cancelled_per_s: float = 50.0
     """… and in the long run."""
     body_bytes_max: int = 16 * 1024 * 1024

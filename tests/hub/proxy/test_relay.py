@@ -307,6 +307,41 @@ def test_who_leaves_too_many_requests_is_told_to_wait() -> None:
     finish(world.begin()[1])
 
 
+def test_a_body_that_ends_its_request_early_counts_like_a_client_that_left() -> None:
+    """The agent hears a RESET all the same, and bears only so many for all users."""
+    link = FakeLink()
+    limits = ProxyLimits(cancelled_burst=3, cancelled_per_s=1e-9, body_bytes_max=4)
+    world = World(link, limits=limits)
+    post = "POST /k8s/clusters/c1/api/v1/pods HTTP/1.1", "Transfer-Encoding: chunked"
+
+    def begin() -> Exchange:
+        exchange = world.begin(request(*post))[1]
+        assert exchange is not None
+        return exchange
+
+    begin().body_failed(errors.BadRequest("a chunk size is malformed"))
+    begin().body(b"12345")
+    answered = begin()
+    answered.head(HttpHead(status=403, headers=()))
+    answered.end()
+    assert [stream.code for _, _, stream, _, _ in link.opened] == [Code.CANCELLED] * 3
+    front, exchange = world.begin(request(*post))
+    assert (front.status, exchange) == (429, None)
+
+
+def test_a_refused_upgrade_breaks_nothing_off() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(cancelled_burst=1, cancelled_per_s=1e-9))
+    exec_ = "POST /k8s/clusters/c1/api/v1/namespaces/d/pods/p/exec HTTP/1.1", "Connection: Upgrade", "Upgrade: SPDY/3.1"
+    for _ in range(3):
+        front, exchange = world.begin(request(*exec_))
+        assert exchange is not None
+        exchange.head(HttpHead(status=403, headers=((b"content-length", b"0"),)))
+        exchange.end()
+        assert (front.status, front.finished) == (403, False)
+    assert [(stream.code, stream.is_ended) for _, _, stream, _, _ in link.opened] == [(None, True)] * 3
+
+
 def test_the_clients_leg_hears_of_requests_and_answers() -> None:
     clients = Heard()
     finish(World(FakeLink(), clients=clients).begin()[1])
