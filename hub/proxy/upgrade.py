@@ -32,15 +32,15 @@ _HUB_ENDED: Final = "riata: the hub ended the connection"
 class UpgradeExchange(Exchange):
     """An Exchange whose body, if the cluster agrees, is a conversation."""
 
-    __slots__ = ("_frames", "_held", "_held_bytes", "_held_max", "_is_agent_leaving")
+    __slots__ = ("_frames", "_held", "_held_max", "_is_agent_leaving")
 
     def __init__(self, relay: Relay, front: Front, request: Request, request_id: str) -> None:
         super().__init__(relay, front, request, request_id)
         self._frames: Frames | None = None
         self._is_agent_leaving = False
-        self._held: list[bytes] = []
-        """What has come of a frame that the client has nothing of yet."""
-        self._held_bytes = self._held_max = 0
+        self._held = bytearray()
+        """What has come of a frame that the client has nothing of yet; in one, since it may come byte by byte."""
+        self._held_max = 0
 
     def answer(self, message: HttpHead) -> None:
         super().answer(message)
@@ -68,21 +68,16 @@ class UpgradeExchange(Exchange):
         if not tail or tail + frames.left > self._held_max:
             self._let_go(data)
         elif tail > len(data):
-            self._hold(data)
+            self._held += data
         else:
             whole = len(data) - tail
             self._let_go(data[:whole])
-            self._hold(data[whole:])
-
-    def _hold(self, data: bytes | memoryview) -> None:
-        self._held.append(bytes(data))
-        self._held_bytes += len(data)
+            self._held += data[whole:]
 
     def _let_go(self, data: bytes | memoryview = b"") -> None:
         if self._held:
-            data = b"".join((*self._held, data))
+            data = b"".join((self._held, data))
             self._held.clear()
-            self._held_bytes = 0
         if len(data) and not self.has_ended:
             super()._pass_on(data, len(data))
 
@@ -106,7 +101,7 @@ class UpgradeExchange(Exchange):
     def _last_words(self, reason: str, text: str) -> bytes:
         """Empty: a reset says all there is to say."""
         frames = self._frames
-        if frames is None or frames.unfinished != self._held_bytes or self._has_ended_input:
+        if frames is None or frames.unfinished != len(self._held) or self._has_ended_input:
             return b""
         if reason == "cut":
             # At once, for who lost a right or at the end of a grace: a client that is behind would not read them soon.

@@ -278,7 +278,7 @@ async def test_the_hubs_last_words_come_between_two_frames_only(case: str) -> No
         assert await client.exactly(seen) == piece[:seen]
         (exchange,) = line.relay._live
         assert isinstance(exchange, UpgradeExchange)
-        while exchange._held_bytes < len(piece) - seen:  # noqa: ASYNC110 - no event tells that it has come
+        while len(exchange._held) < len(piece) - seen:  # noqa: ASYNC110 - no event tells that it has come
             await asyncio.sleep(0)
         agent.transport.abort()
         rest = await client.rest(5.0)

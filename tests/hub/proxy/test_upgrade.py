@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -182,3 +183,21 @@ def test_a_watch_that_is_lost_within_an_event_is_no_end_of_its_own() -> None:
     it.exchange.data(memoryview(b"\x01\x02{}"))
     it.exchange.reset(Code.SESSION_LOST, "")
     assert closed(it, b"\x01\x02{}")[0] == 1011
+
+
+def test_a_frame_that_comes_byte_by_byte_is_held_in_its_own_size() -> None:
+    """A cluster may send single bytes, each in a frame of the tunnel of its own."""
+    frame = b"\x82\x7e\x80\x00" + bytes(32 * 1024)
+    it = talk()
+    tracemalloc.start()
+    try:
+        for at in range(len(frame) - 1):
+            it.exchange.data(memoryview(frame)[at : at + 1])
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert body(it.front) == b""
+    assert held < 2 * len(frame)
+    it.exchange.data(memoryview(frame)[-1:])
+    assert body(it.front) == frame
+    assert it.stream.credit == len(frame)
