@@ -15,7 +15,7 @@ CHUNKED: Final = -1
 LENGTH_MAX: Final = 1 << 62
 
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _UPGRADES: Final = {b"websocket": "websocket", b"spdy/3.1": "SPDY/3.1"}
 _BODILESS: Final = frozenset({b"GET", b"HEAD"})
 PROBES: Final = frozenset({b"/livez", b"/readyz"})

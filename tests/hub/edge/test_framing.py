@@ -106,6 +106,12 @@ def test_get_and_head_take_no_body(method: bytes, lines: bytes) -> None:
     assert read(H + b"Content-Length: 0\r\n", method=method).length == 0
 
 
+@pytest.mark.parametrize("host", [b"hub_1:8443", b"_hub.example", b"10.0.0.1", b"[fd00::1]:8443"])
+def test_hosts(host: bytes) -> None:
+    """Underscores are in no host name of RFC 1123, and in those of Windows networks and of compose files."""
+    assert read(b"Host: " + host + b"\r\n").host == host
+
+
 def test_configured_host_names() -> None:
     hosts = frozenset({b"hub.example", b"[::1]"})
     for good in (b"Hub.Example", b"hub.example:8443", b"[::1]:1"):
