@@ -419,8 +419,9 @@ class Exchange:
 
     def _plain_head(self, message: HttpHead, request_id: bytes) -> bytes:
         request = self.request
-        close = not (request.is_keep_alive and self.is_request_complete)
-        head = answer_head(message, request, request_id, close=close, route=self._route_line())
+        # Settled with the head, which says so: the rest of the body may be here before the end of the answer is.
+        request.is_keep_alive = request.is_keep_alive and self.is_request_complete
+        head = answer_head(message, request, request_id, close=not request.is_keep_alive, route=self._route_line())
         self._body, self._left = head.body, head.length
         if self.kind.verb == "watch" and head.body is Body.CHUNKED:
             self._boundary = boundary_of(message)
@@ -465,7 +466,7 @@ class Exchange:
         elif self.stream is not None and not self.is_request_complete:
             self.relay.left(self)
             self._release(Code.CANCELLED, "answered before the request was read")
-        self._finish(outcome, is_reusable=self.is_request_complete and self._body is not Body.UNTIL_CLOSE)
+        self._finish(outcome, is_reusable=self.is_request_complete and self.request.is_keep_alive)
 
     def _finish(self, outcome: str, *, is_reusable: bool) -> None:
         self.front.flush()

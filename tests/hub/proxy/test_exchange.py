@@ -126,6 +126,19 @@ def test_an_answer_before_the_body_was_read_ends_the_connection() -> None:
     assert talk.stream.code is Code.CANCELLED
 
 
+def test_who_was_told_that_the_connection_ends_sees_it_end() -> None:
+    """RFC 9112 §9.6. A program behind `…/proxy` may answer while it is still asked."""
+    talk = Talk("POST /k8s/clusters/c1/api/v1/namespaces/d/pods/p/proxy/echo HTTP/1.1", "Content-Length: 6")
+    talk.exchange.head(head(200))
+    assert b"connection: close" in talk.front.written
+    talk.exchange.body(b"abcdef")
+    talk.exchange.body_complete()
+    talk.exchange.data(memoryview(b"abcdef"))
+    talk.exchange.end()
+    assert talk.front.finished is False
+    assert (talk.stream.code, talk.stream.is_ended) == (None, True)
+
+
 def test_a_reset_before_the_head_is_a_status_and_behind_it_a_break() -> None:
     talk = Talk()
     talk.exchange.reset(Code.UPSTREAM, "text of the agent")
