@@ -117,11 +117,14 @@ class Impatience:
             raise errors.TooManyRequests("too many of your requests are given up before their end")
 
     def left(self, user: str, now: float) -> bool:
-        """A client left before its answer was whole. False: the allowance was used up already, and owes nothing."""
+        """A client left before its answer was whole. What goes beyond the allowance is owed, up to another burst: any
+        number may have been admitted while there was one. False: so much is owed already, and this is not."""
         bucket = self._buckets.get(user)
         if bucket is None:
             bucket = self._buckets[user] = Bucket(self._limits.cancelled_burst, self._limits.cancelled_per_s)
-        return bucket.spend(now)
+        is_counted = bucket.level > -bucket.burst
+        bucket.take(now)
+        return is_counted
 
     def stayed(self, user: str) -> None:
         """It had not: once for a `left` that was True."""

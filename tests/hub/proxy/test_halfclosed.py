@@ -86,7 +86,7 @@ def test_what_did_not_count_is_not_given_back() -> None:
         talk = Talk()
         open_ones = [talk.exec() for _ in range(4)]
         for exchange, _ in open_ones:
-            exchange.gone()  # without a word: two count, and there is nothing left to take
+            exchange.gone()  # without a word: two count, two are owed, and that is the most
         exchange, stream = open_ones[-1]
         late = [talk.world.relay.left(exchange)]
         assert late == [False]

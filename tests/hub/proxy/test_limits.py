@@ -71,15 +71,30 @@ def test_the_defaults_leave_room_for_short_requests() -> None:
 def test_who_had_not_left_gets_back_what_it_counted() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=1, cancelled_per_s=1e-9))
     assert impatience.left("a", 0.0)
-    assert not impatience.left("a", 0.0)
     with pytest.raises(errors.TooManyRequests):
         impatience.check("a", 0.0)
     impatience.stayed("a")
     impatience.check("a", 0.0)
     impatience.stayed("a")  # no more than there was
     assert impatience.left("a", 0.0)
-    assert not impatience.left("a", 0.0)
+    with pytest.raises(errors.TooManyRequests):
+        impatience.check("a", 0.0)
     impatience.stayed("b")
+
+
+def test_those_that_were_admitted_together_are_owed_together() -> None:
+    """Else each moment in which there is one lets all in that come then: any rate, for who has many under way."""
+    impatience = Impatience(ProxyLimits(cancelled_burst=4, cancelled_per_s=1.0))
+    for _ in range(7):
+        impatience.check("a", 0.0)
+    assert [impatience.left("a", 0.0) for _ in range(7)] == [True] * 7  # three beyond the allowance
+    for now in (1.0, 3.9):
+        with pytest.raises(errors.TooManyRequests):
+            impatience.check("a", now)
+    impatience.check("a", 4.0)
+    left = [impatience.left("b", 0.0) for _ in range(100)]
+    assert left == [True] * 8 + [False] * 92  # nobody owes more than another burst
+    impatience.check("b", 6.0)
 
 
 def test_impatience_has_a_rate_and_is_forgotten() -> None:
