@@ -97,6 +97,16 @@ def test_those_that_were_admitted_together_are_owed_together() -> None:
     impatience.check("b", 6.0)
 
 
+def test_a_controller_that_restarts_twice_waits_for_seconds() -> None:
+    impatience = Impatience(ProxyLimits(cancelled_burst=2_500, cancelled_per_s=50.0))
+    for now in (0.0, 3.0):
+        for _ in range(2_000):
+            impatience.left("controller", now)
+    with pytest.raises(errors.TooManyRequests):
+        impatience.check("controller", 12.9)
+    impatience.check("controller", 13.1)
+
+
 def test_impatience_has_a_rate_and_is_forgotten() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
     impatience.check("a", 0.0)
