@@ -88,12 +88,8 @@ class Uplink:
     async def run(self) -> None:
         """Connect and reconnect for ever. Cancelling aborts every session; no task is left."""
         async with TaskGroup("uplink") as group:
-            while not self._leaving.is_set():
-                opened = await self._open()
-                if self._leaving.is_set():
-                    opened.transport.abort()
-                else:
-                    await self._serve(opened, group)
+            while (opened := await self._open()) is not None:
+                await self._serve(opened, group)
             await asyncio.get_running_loop().create_future()
 
     async def drain(self, deadline_s: float) -> None:
@@ -115,9 +111,9 @@ class Uplink:
         for link in links:
             link.close(Code.CLOSED, "the agent is shutting down")
 
-    async def _open(self) -> Opened:
-        """Attempts until one succeeds."""
-        while True:
+    async def _open(self) -> Opened | None:
+        """Attempts until one succeeds; None once the agent has been told to end."""
+        while not self._leaving.is_set():
             try:
                 opened = await self._opener.open()
             except ConnectFailed as failure:
@@ -130,7 +126,10 @@ class Uplink:
                 self._report(diagnosis, delay, now)
                 await self._pause(delay, is_slow=diagnosis.is_slow)
             else:
-                return opened
+                if not self._leaving.is_set():
+                    return opened
+                opened.transport.abort()
+        return None
 
     async def _pause(self, delay: float, *, is_slow: bool) -> None:
         """Wait; a slow wait ends early when the credential has changed."""

@@ -291,6 +291,28 @@ async def test_who_leaves_opens_no_session_more(is_dialling):
             left.close()
 
 
+async def test_who_leaves_tries_no_more():
+    """The hub is away while it is rolled out; once it is back it would take the attempt for an agent that serves."""
+    async with scene() as it:
+        old = await it.sessions(1)
+        away, told = asyncio.Event(), asyncio.Event()
+
+        async def fails():
+            told.set()
+            await away.wait()
+            raise ConnectFailed(DOWN)
+
+        it.opener.plan.append(fails())
+        old.send_drain(30.0)
+        await told.wait()
+        await it.uplink.drain(1.0)
+        away.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (it.opener.attempts, len(it.opener.hubs)) == (2, 1)
+        assert not it.running.done()
+
+
 async def test_cancelling_leaves_nothing():
     async with TaskGroup("test") as group:
         it = Scene(group)
