@@ -32,6 +32,14 @@ def is_there(path: pathlib.Path, *, what: str) -> bool:
 def read_text(path: str, *, what: str) -> str:
     """Text of the file `path` (`-` is standard input). UsageError when it cannot be read or is not UTF-8."""
     try:
+        return _read(path, what=what).decode()
+    except UnicodeDecodeError as exc:
+        raise errors.UsageError(f"the {what} {path} is not UTF-8 text") from exc
+
+
+def _read(path: str, *, what: str) -> bytes:
+    """Raises UsageError."""
+    try:
         if path == "-":
             data = _standard_input(what)
         else:
@@ -41,10 +49,7 @@ def read_text(path: str, *, what: str) -> str:
         raise _unreadable(path, what, exc) from exc
     if len(data) > MAX_BYTES:
         raise errors.UsageError(f"the {what} {path} is larger than {MAX_BYTES} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as exc:
-        raise errors.UsageError(f"the {what} {path} is not UTF-8 text") from exc
+    return data
 
 
 def _standard_input(what: str) -> bytes:
@@ -61,8 +66,11 @@ def _unreadable(path: str, what: str, exc: OSError) -> errors.UsageError:
 
 
 def read_ca(path: str) -> str:
-    """The PEM text of the CA file `path`. One without a certificate must never come to mean "the system's CAs"."""
-    text = read_text(path, what="CA file")
+    """The PEM text of the CA file `path`. One without a certificate must never come to mean "the system's CAs".
+
+    Certificates are ASCII; notes around them may be in any encoding, which OpenSSL refuses in a text, and are dropped.
+    """
+    text = _read(path, what="CA file").decode("ascii", "ignore")
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise errors.UsageError(
             f"the CA file {path} holds no certificate in PEM form",

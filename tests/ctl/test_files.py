@@ -5,8 +5,9 @@ import pathlib
 import stat
 
 import pytest
+import trustme
 
-from ctl import errors, files
+from ctl import errors, files, logins, trust
 
 
 def test_a_new_file_is_private_and_so_is_its_directory(tmp_path: pathlib.Path) -> None:
@@ -86,6 +87,15 @@ def test_an_empty_ca_file_never_means_the_systems_cas(tmp_path: pathlib.Path) ->
     (tmp_path / "ca").write_text("\n")
     with pytest.raises(errors.UsageError, match="no certificate"):
         files.read_ca(str(tmp_path / "ca"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-8-sig"])
+def test_a_ca_file_may_have_notes_in_any_encoding(tmp_path: pathlib.Path, encoding: str) -> None:
+    """The hub gives the operator's file out as it is (GET /v1/ca)."""
+    pem = trustme.CA().cert_pem.bytes().decode()
+    (tmp_path / "ca").write_bytes(f"# Prüfstelle Köln\n{pem}".encode(encoding))
+    ca = files.read_ca(str(tmp_path / "ca"))
+    assert len(trust.context(logins.Login(hub="https://h", ca=ca)).get_ca_certs()) == 1
 
 
 def test_a_file_that_is_missing_binary_or_too_large(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
