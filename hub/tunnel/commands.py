@@ -6,6 +6,7 @@ Each session has its own server; who is concerned comes from the session, never 
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import logging
 import time
@@ -19,7 +20,7 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
 from hub.clusters.nodetable import NodeTables
 from hub.store.model import StoreError
-from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.registry import INSTANCES_MAX, Registry, Tunnel
 from hub.tunnel.writerate import WriteRate
 from proto.aio.commands import Handler, call
 from proto.aio.tasks import TaskGroup
@@ -55,6 +56,9 @@ _R = TypeVar("_R")
 
 RENEW_AGAIN_S: Final = 3.0
 """Between two requests to prove the new key: the replica may not have read it yet."""
+UNFINISHED_MAX: Final = 4 * INSTANCES_MAX
+"""Writes of one cluster's agents that are under way at once: an agent says four things side by side (its key, the
+issuer, the pods, the nodes). The store has one reader for all clusters, and who takes a command back asks for more."""
 TOKENS_BURST: Final = 5.0
 TOKENS_PER_S: Final = 0.1
 """Tokens that one session may have checked: each is a signature on the event loop. The kubelet renews one every eight
@@ -83,6 +87,8 @@ class AgentCommands:
         self._registrations = registrations
         self._node_tables = node_tables
         self._writes = WriteRate()
+        self._unfinished: collections.Counter[str] = collections.Counter()
+        """Writes under way by cluster uid."""
         self._node_tokens = node_tokens
         self._rotation = rotation
         self._keys = keys
@@ -164,8 +170,13 @@ class AgentCommands:
     async def _write(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R:
         """Count it, and do it to its end: what an agent has begun to write is written, and audited, though it takes its
         command back or leaves. Raises StreamReset."""
+        uid = tunnel.identity.cluster_uid
+        if self._unfinished[uid] >= UNFINISHED_MAX:
+            raise StreamReset("too much that the agents of this cluster write is not written yet", Code.OVERLOADED)
         self._writes.take(tunnel)
         writing = self._tasks.spawn(self._written(tunnel, work), name=f"write-{tunnel.session_id}")
+        self._unfinished[uid] += 1
+        writing.add_done_callback(lambda _: self._finished(uid))
         result = await asyncio.shield(writing)
         if isinstance(result, StreamReset):
             raise result
@@ -180,6 +191,11 @@ class AgentCommands:
         except StoreError:
             logger.exception("an agent's word could not be stored", extra={"cluster": tunnel.identity.cluster_name})
             return StreamReset("the hub's store does not work now", Code.OVERLOADED)
+
+    def _finished(self, cluster_uid: str) -> None:
+        self._unfinished[cluster_uid] -= 1
+        if not self._unfinished[cluster_uid]:
+            del self._unfinished[cluster_uid]
 
     def rotated(self, agent_id: str) -> None:
         """The agent has a new key: have every session prove it. What does not is cut when the old one dies."""

@@ -22,8 +22,8 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
 from hub.store.interface import Store
-from hub.store.model import Resource
-from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, AgentCommands
+from hub.store.model import Listing, Resource
+from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, UNFINISHED_MAX, AgentCommands
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.commands import Handler
@@ -339,6 +339,43 @@ async def test_what_an_agent_writes_is_audited_though_it_takes_its_command_back(
             await writes.wait()
             await tasks.wait()
         assert [each["event"] for each in logged] == [event]
+
+
+class Stuck:
+    """A store that does not come to reading."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.may_read = store, asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
+        await self.may_read.wait()
+        return await self.store.list(kind, cluster=cluster)
+
+
+async def test_who_takes_commands_back_has_no_more_of_them_worked_on_at_once(tmp_path: Path) -> None:
+    """The attack: six hundred tables of nodes, each taken back at once, and nobody else comes to read the store."""
+    async with enrolling.world(tmp_path) as world, TaskGroup("agent") as agent, TaskGroup("commands") as tasks:
+        store = Stuck(world.store)
+        scene = Scene(world, tasks, store)
+        await scene.register()
+        handler = scene.commands.handlers(scene.tunnel(await session(world, OLD)))[REGISTER_ISSUER]
+        args = scene.worst(REGISTER_ISSUER)
+        said = []
+        for _ in range(2 * UNFINISHED_MAX):
+            asking = agent.spawn(_outcome(handler(args)), name="asking")
+            for _ in range(3):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            said.append(None if asking.cancelled() else asking.result())
+        assert said == [None] * UNFINISHED_MAX + [Code.OVERLOADED] * UNFINISHED_MAX
+        assert len(tasks) == UNFINISHED_MAX
+        store.may_read.set()
+        await tasks.wait()
+        assert await _outcome(handler(args)) is None
 
 
 async def _outcome(work: Awaitable[object]) -> Code | None:
