@@ -68,11 +68,18 @@ class KeyRotation:
     async def rotate(self, link: Link, proven: Proven) -> None:
         """One rotation, or the rest of one. Raises KeyUnusable, KeyConflict, RiataError, TimeoutError."""
         async with self._at_work:
+            before = self._ring.state
+            is_due = self._is_wished or self._is_old(before)
             await self._ring.change(self._begun)
             self._is_wished = False
             state = self._ring.state
-            if state.next is None:  # another replica has done it
-                return
+            if state.next is None:
+                if is_due and state.current == before.current:
+                    raise KeyUnusable(
+                        f"{self._ring.place} does not hold the key that this agent has proven; it is written there"
+                        " within a minute of the join, or at the next connect"
+                    )
+                return  # another replica has done it
             key = credentials.public_key(state.next.seed)
             transcript = self._ring.transcript(credentials.ROTATE, proven, key)
             await call(

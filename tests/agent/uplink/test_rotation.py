@@ -208,6 +208,18 @@ async def test_what_was_cut_short_is_finished_on_the_same_session(tmp_path, monk
         assert len(hub.world.keys.get(agent.tunnel.identity.credential_id).keys) == 2
 
 
+@pytest.mark.parametrize("held", ["nothing", "not for which cluster"])
+async def test_a_place_that_does_not_hold_the_key_is_no_success(tmp_path, held):
+    """Somebody emptied it, or what the hub's welcome said could not be written down yet."""
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+        current = agent.store.state.current
+        agent.store.state = None if held == "nothing" else module.KeyState(current)
+        said = await hub.commands.rotate_key(agent.tunnel.identity.credential_id)
+        assert "does not hold the key" in said
+        assert agent.tunnel.proven.key == public(current)
+
+
 async def test_a_second_rotation_waits_for_the_first_to_be_over(tmp_path):
     async with hub_side(tmp_path) as hub:
         agent = await enrolled(hub, tmp_path)
