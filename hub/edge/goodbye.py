@@ -13,9 +13,13 @@ from typing import Any
 def has_left(transport: asyncio.Transport, below: asyncio.WriteTransport | None) -> bool:
     """Nothing is left to write above TLS, below it, or in the kernel, as far as can be seen. A reader that pauses keeps
     the end of its output there for as long as it likes (P11)."""
-    if transport.get_write_buffer_size() or (below is not None and below.get_write_buffer_size()):
-        return False
-    return _unacknowledged(transport.get_extra_info("socket")) == 0
+    return unsent_bytes(transport, below) == 0
+
+
+def unsent_bytes(transport: asyncio.Transport, below: asyncio.WriteTransport | None) -> int:
+    """Bytes that are above TLS, below it, or in the kernel, as far as can be seen."""
+    ours = transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
+    return ours + _unacknowledged(transport.get_extra_info("socket"))
 
 
 def _unacknowledged(sock: Any) -> int:

@@ -9,7 +9,31 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from hub.edge.goodbye import unsent_bytes
+
 GOODBYE_S: Final = 2.0
+UNREAD_S: Final = 30.0
+"""Who has taken nothing of its answer for so long is let go: unlike the relay's clients it may be anybody."""
+
+
+class Given:
+    """A connection that aiohttp has, seen from outside once in a while."""
+
+    def __init__(self, transport: asyncio.Transport, below: asyncio.WriteTransport | None) -> None:
+        self.transport = transport
+        self._below = below
+        self._seen = (False, 0)
+        """Whether it is closing, and what has not left."""
+        self._since = 0.0
+
+    def is_over(self, now: float, linger_s: float) -> bool:
+        """Whether nobody need wait any more: the answer has arrived and its reader only says no goodbye, or it reads
+        nothing. `now`: seconds that grow."""
+        seen = is_closing, unsent = self.transport.is_closing(), unsent_bytes(self.transport, self._below)
+        if seen != self._seen or not (is_closing or unsent):
+            self._seen, self._since = seen, now
+            return False
+        return now - self._since >= (UNREAD_S if unsent else linger_s)
 
 
 class HandedOver(web.RequestHandler):
@@ -32,7 +56,7 @@ class Handover:
     def __init__(self, app: web.Application) -> None:
         # auto_decompress would inflate request bodies behind the application's back (B16).
         self._options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 75.0, "access_log": None}
-        self._transports: set[asyncio.Transport] = set()
+        self._given: set[Given] = set()
         self._all_gone = asyncio.Event()
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.25, **self._options)
 
@@ -41,35 +65,51 @@ class Handover:
 
     @property
     def open_connections(self) -> int:
-        return len(self._transports)
+        return len(self._given)
 
     async def close(self) -> None:
         """Give handlers GOODBYE_S to end, then cancel them and drop their connections."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                while self._transports:
+                while self._given:
                     self._all_gone.clear()
                     await self._all_gone.wait()
         # cleanup cancels the handlers that are left; aborting first would orphan them, aiohttp lets them run on.
         await self._runner.cleanup()
-        for transport in tuple(self._transports):
-            transport.abort()
+        for given in tuple(self._given):
+            given.transport.abort()
 
-    def take(self, transport: asyncio.Transport, received: bytes, when_lost: Callable[[], None]) -> None:
-        """Give the connection with the bytes read from it (one whole request head at least) to aiohttp, for good."""
+    def check(self, now: float, linger_s: float) -> None:
+        """Let those go that nobody need wait for; called by the server's sweep. Over TLS a stranger who says no goodbye
+        would keep a place for minutes."""
+        for given in tuple(self._given):
+            if given.is_over(now, linger_s):
+                given.transport.abort()
+
+    def take(
+        self,
+        transport: asyncio.Transport,
+        below: asyncio.WriteTransport | None,
+        received: bytes,
+        when_lost: Callable[[], None],
+    ) -> None:
+        """Give the connection with the bytes read from it (one whole request head at least) to aiohttp, for good.
+        `below`: what TLS writes to, where it shows it."""
         server = self._runner.server
         if server is None:
             transport.abort()
             when_lost()
             return
 
+        given = Given(transport, below)
+
         def lost() -> None:
-            self._transports.discard(transport)
-            if not self._transports:
+            self._given.discard(given)
+            if not self._given:
                 self._all_gone.set()
             when_lost()
 
-        self._transports.add(transport)
+        self._given.add(given)
         handler = HandedOver(server, lost, **self._options)
         transport.set_protocol(handler)
         handler.connection_made(transport)

@@ -164,7 +164,7 @@ class EdgeServer:
         if request.target.partition(b"?")[0] == _TUNNEL_PATH:
             self._tunnels.take(transport, request, received[head_bytes:], self._has_room)
         else:
-            self._handover.take(transport, received, self._has_room)
+            self._handover.take(transport, connection.below, received, self._has_room)
 
     # -- internals
 
@@ -185,5 +185,6 @@ class EdgeServer:
                 self._listener.room()
             for connection in tuple(self._connections):
                 connection.check(now)
+            self._handover.check(now, self.limits.linger_s)
             for connection in gone([each for each in self._connections if each.is_paused]):
                 connection.shut()

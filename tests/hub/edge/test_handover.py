@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -12,6 +13,8 @@ import trustme
 import uvloop
 from aiohttp import web
 
+from hub.edge.handover import Given
+from tests.hub.edge.fakes import FakeTransport
 from tests.room import room
 from tests.security import rig
 
@@ -84,6 +87,78 @@ def test_api_websocket_and_relay_side_by_side(loop_name: str, is_tls: bool) -> N
             assert line.edge.open_connections == 0
 
     run_on(loop_name, main)
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_a_stranger_who_says_no_goodbye_keeps_no_place(loop_name: str) -> None:
+    """Over TLS a connection that we have closed waits for the peer's word, for as long as a slow reader may take."""
+    server, trusted = contexts()
+
+    async def main() -> None:
+        async with rig.line(tls=server, app=application()) as line:
+            client = await Silent.greeted(trusted, line.port)
+            client.send(b"GET /v1/hello HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert b'"path": "/v1/hello"' in await client.read()
+            async with asyncio.timeout(5.0 * room()):
+                while line.edge.open_connections:  # noqa: ASYNC110 - the server has no event for it
+                    await asyncio.sleep(0.05)
+            client.close()
+
+    run_on(loop_name, main)
+
+
+class Silent:
+    """A client that reads what TLS has for it, and answers nothing of its own accord."""
+
+    def __init__(self, context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def greeted(cls, context: ssl.SSLContext, port: int) -> Silent:
+        made = cls(context, *await asyncio.open_connection("127.0.0.1", port))
+        await made._until(made._tls.do_handshake)
+        return made
+
+    def send(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._writer.write(self._outgoing.read())
+
+    async def read(self) -> bytes:
+        data = b""
+        while b"}" not in data:
+            data += await self._until(lambda: self._tls.read(65_536))
+        return data
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+    async def _until(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._writer.write(self._outgoing.read())
+                self._incoming.write(await self._reader.read(65_536))
+            else:
+                self._writer.write(self._outgoing.read())
+                return done
+
+
+def test_who_has_its_answer_is_let_go_and_who_reads_nothing_later() -> None:
+    transport, below = FakeTransport(), FakeTransport()
+    given = Given(cast(asyncio.Transport, transport), cast(asyncio.Transport, below))
+    assert not given.is_over(100.0, 1.0)
+    assert not given.is_over(1_000.0, 1.0)  # it is being answered
+    transport.is_closed = True
+    assert [given.is_over(now, 1.0) for now in (2_000.0, 2_000.9, 2_001.0)] == [False, False, True]
+    below.unsent = 5
+    assert [given.is_over(now, 1.0) for now in (3_000.0, 3_029.0)] == [False, False]
+    below.unsent = 4  # it reads
+    assert [given.is_over(now, 1.0) for now in (3_029.5, 3_059.0, 3_059.5)] == [False, False, True]
+    transport.is_closed = False  # not all was even written
+    assert [given.is_over(now, 1.0) for now in (4_000.0, 4_029.0, 4_030.0)] == [False, False, True]
 
 
 async def api(line: rig.Line, tls: ssl.SSLContext | None) -> None:
