@@ -88,6 +88,8 @@ class Shared:
     registry: Registry
     visibility: Visibility
     sockets: Sequence[socket.socket]
+    budget: Budget
+    """Of all the bytes that the process holds, over its own tunnels and over hops."""
 
 
 class Program(Protocol):
@@ -146,7 +148,7 @@ class Hub:
         self._cleaner = Cleaner(
             self._indexes.clean_ups, self._clean_ups, self._registry, self._tasks, self._clusters.sweep
         )
-        self._budget = Budget(settings.buffer_bytes or buffer_budget())
+        self._budget = shared.budget if shared else Budget(settings.buffer_bytes or buffer_budget())
         self._histories = Histories(settings.compression_bytes)
         self._busy_poll = BusyPoll(
             share_here(settings.busy_poll_share, settings.workers), spent=self._metrics.busy_poll_seconds.inc

@@ -85,7 +85,8 @@ class Settings:
     """Directory (0700) with the database, keys and certificates of this hub."""
     workers: int = 1
     """Processes that serve, on Linux: about one a core, so that throughput grows with the machine. 1: one process does
-    everything. Limits of `edge` and `proxy` count for each worker by itself."""
+    everything. Limits of `edge` and `proxy` count for each worker by itself, but for those of long requests to one
+    cluster, which are shared out."""
     listen: tuple[str, ...] = ("127.0.0.1:8443",)
     """HOST:PORT of the main listener, repeatable; `*:PORT` is every address of IPv4 and IPv6, port 0 takes a free one.
     Loopback until an operator says otherwise."""

@@ -163,6 +163,7 @@ class Channel:
         elif isinstance(envelope, Call):
             task = self._tasks.spawn(self._reply(envelope), name=type(envelope.question).__name__)
             self._answering[envelope.id] = task
+            task.add_done_callback(lambda _: self._answering.pop(envelope.id, None))
         elif isinstance(envelope, Cancel):
             task_or_none = self._answering.get(envelope.id)
             if task_or_none is not None:
@@ -184,8 +185,6 @@ class Channel:
         except Exception:
             logger.exception("question failed", extra={"channel": self.name, "question": type(call.question).__name__})
             self._send(Failed(call.id, "internal", "the other process failed; the hub's log says why"))
-        finally:
-            self._answering.pop(call.id, None)
 
 
 def _failed(number: int, exc: StoreError | ValueError) -> Failed:

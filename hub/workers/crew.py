@@ -205,19 +205,20 @@ class Crew:
             if not has_served and not self._has_started:
                 self._fail("a worker did not start; the log above says why")
                 return
-            if failures > 1:
-                await self._pause(member, BACKOFF_S[min(failures - 2, len(BACKOFF_S) - 1)])
+            if failures > 1 and not await self._pause(member, BACKOFF_S[min(failures - 2, len(BACKOFF_S) - 1)]):
+                return
 
-    async def _pause(self, member: Member, delay_s: float) -> None:
-        """It keeps failing: nobody may wait at its sockets meanwhile."""
+    async def _pause(self, member: Member, delay_s: float) -> bool:
+        """It keeps failing: nobody may wait at its sockets meanwhile. Whether it is to go on: it listens again."""
         member.close_sockets()
         await asyncio.sleep(delay_s)
-        while not member.sockets:
+        while not (member.sockets or self._is_stopping):
             try:
                 member.sockets = self._listen()
             except OSError as exc:
                 logger.error("worker cannot listen", extra={"worker": member.number, "reason": exc.strerror})
                 await asyncio.sleep(BACKOFF_S[-1])
+        return bool(member.sockets)
 
     async def _live(self, member: Member) -> bool:
         """One process of a worker from its start to its end; whether it served."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 from typing import Final, TextIO, cast
@@ -34,6 +35,10 @@ FAILED: Final = 1
 ORPHANED: Final = 70
 """Exit status of a worker whose main process has ended."""
 _STDERR: Final = 2
+UNEVEN: Final = 1.2
+"""So much more than its part may be a worker's: the kernel spreads connections by chance."""
+_SHARED: Final = ("long_per_cluster", "long_per_user_and_cluster")
+"""Limits for the sake of an agent, which all workers ask."""
 
 
 async def run(descriptor: int) -> int:
@@ -110,15 +115,16 @@ class Worker:
         await self._channel.aclose()
 
     def _compose(self, start: messages.Start, settings: Settings, sockets: list[socket.socket]) -> Hub:
+        budget = Budget(settings.buffer_bytes)
         registry = self._registry = SharedRegistry(
             start.number,
             self._channel,
             limits=settings.tunnel,
-            budget=Budget(settings.buffer_bytes),
+            budget=budget,
             on_hop=self._metrics.hops.inc,
             node_tunnels_max=settings.node_tunnels_max,
         )
-        shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets)
+        shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets, budget)
         hub = self._hub = Hub(settings, StoreView(self._channel), start.hub_id, shared)
         registry.on_drain = hub.relay.drain
         registry.start()
@@ -187,9 +193,13 @@ def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) ->
 
 
 def settings_text(settings: Settings) -> str:
-    """What a worker gets: the same settings, with its share of the buffers."""
+    """What a worker gets: the same settings, with its share of the buffers, and of what one agent can hold."""
     values = config.effective(settings)
     values["buffer_bytes"] = max((settings.buffer_bytes or buffer_budget()) // settings.workers, 1024 * 1024)
+    proxy = values["proxy"]
+    assert isinstance(proxy, dict)
+    for name in _SHARED if settings.workers > 1 else ():
+        proxy[name] = math.ceil(proxy[name] * UNEVEN / settings.workers)
     return json.dumps(values)
 
 

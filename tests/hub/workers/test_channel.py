@@ -10,7 +10,7 @@ import pytest
 
 from hub.store.model import Compacted, Key, RevisionConflict, StoreUnavailable, UnknownLease
 from hub.workers import messages
-from hub.workers.channel import Channel, ChannelLost
+from hub.workers.channel import Call, Cancel, Channel, ChannelLost
 from hub.workers.messages import Done, News, Number, Question, Reply
 from hub.workers.packets import PacketSocket, pair
 
@@ -141,3 +141,12 @@ async def test_nonsense_ends_the_channel() -> None:
     assert one.is_lost
     other.close()
     await one.channel.aclose()
+
+
+async def test_a_question_that_is_taken_back_at_once_leaves_nothing(ends: tuple[End, End]) -> None:
+    one, _ = ends
+    one.channel._take(Call(1, messages.Ping()), [])
+    one.channel._take(Cancel(1), [])
+    await turns()
+    assert one.channel._answering == {}
+    assert not one.was_cancelled  # it had not begun

@@ -262,6 +262,18 @@ async def test_nobody_waits_at_a_worker_that_keeps_failing(rig: Rig) -> None:
     assert rig.metrics.worker_restarts._value.get() == 2
 
 
+async def test_a_drain_while_a_worker_rests_opens_no_door(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.serving()
+    monkeypatch.setattr(crews, "BACKOFF_S", (0.01,))
+    rig.started[1].kill()
+    await until(lambda: len(rig.started) == 3)
+    rig.started[2].kill()
+    await until(lambda: rig.started[2].returncode is not None and rig.metrics.worker_restarts._value.get() == 2)
+    await rig.crew.drain(0.0)
+    await asyncio.sleep(0.05)
+    assert (rig.listens, len(rig.started)) == (0, 3)
+
+
 async def test_nobody_waits_at_a_worker_that_hangs_before_it_serves(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,7 +31,9 @@ def test_a_worker_has_the_settings_of_its_hub() -> None:
         buffer_bytes=64 * MIB,
         **{"edge.head_timeout_s": 3, "tunnel.streams": 100, "proxy.per_user": 7},
     )
-    assert settings_from(settings_text(given)) == dataclasses.replace(given, buffer_bytes=16 * MIB)
+    found = settings_from(settings_text(given))
+    assert found == dataclasses.replace(given, buffer_bytes=16 * MIB, proxy=found.proxy)
+    assert found.proxy.per_user == 7
     assert settings_from(settings_text(given)).tls_cert == Path("/c")
 
 
@@ -40,6 +42,15 @@ def test_buffers_are_shared_out() -> None:
     assert whole > 0
     assert settings_from(settings_text(settings(workers=4))).buffer_bytes == whole // 4
     assert settings_from(settings_text(settings(workers=64, buffer_bytes=MIB))).buffer_bytes == MIB
+
+
+def test_what_one_agent_can_hold_is_shared_out() -> None:
+    """Its pool has 3,072 connections, from how many workers soever they are asked for."""
+    for workers in (1, 2, 4, 16):
+        share = settings_from(settings_text(settings(workers=workers))).proxy
+        assert 2_500 <= workers * share.long_per_cluster < 3_072
+        assert 1_000 <= workers * share.long_per_user_and_cluster <= 1_300
+        assert share.long_per_user == 2_000
 
 
 async def why_it_failed(caplog: pytest.LogCaptureFixture, start: messages.Start, *sockets: socket.socket) -> str:
