@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from agent.relay.endpoint import Endpoint, mark_of
+from agent.relay.endpoint import Endpoint, mark_of, may_pass
 
 logger = logging.getLogger(__name__)
 
@@ -83,14 +83,16 @@ class Addresses:
         mark = mark_of(self._file)
         if mark == self._mark:
             return
-        self._mark = mark
         try:
             found = parse(self._file.read_bytes()[: FILE_BYTES_MAX + 1])
         except FileNotFoundError:
             found = []
         except (OSError, ValueError) as exc:
             logger.error("the file of the control plane's endpoints is not used", extra={"error": str(exc)})
+            if not may_pass(exc):
+                self._mark = mark
             return
+        self._mark = mark
         self._endpoints = [address for address in found if address != self.service]
 
 

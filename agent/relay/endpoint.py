@@ -1,10 +1,12 @@
 """Where the kube-apiserver is and how to know that it is the right one."""
 
+import errno
 import logging
 import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
@@ -92,6 +94,8 @@ class KubeTrust:
             logger.error(
                 "the API server's CA file or the client certificate changed and is unusable", extra={"error": str(exc)}
             )
+            if may_pass(exc):
+                return former
         self._mark = mark
         if former is not None and former is not self._context:
             resumption.retire(former)
@@ -127,6 +131,8 @@ class KubeTrust:
 
 Mark = tuple[int, int, int] | None
 
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+
 
 def mark_of(path: Path | None) -> Mark:
     """What changes when a file (or the symbolic link of a projected volume) is replaced."""
@@ -137,3 +143,9 @@ def mark_of(path: Path | None) -> Mark:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a file that could not be read may be the next time, though it is the same: nobody is told then that it
+    has changed again."""
+    return isinstance(error, OSError) and error.errno in _PASSING

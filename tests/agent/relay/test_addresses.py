@@ -1,5 +1,8 @@
 """Which address of the API server is tried first, and what may be one."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from agent.relay.addresses import AGAIN_S, ENDPOINTS_MAX, LOOK_INTERVAL_S, Addresses, parse
@@ -95,3 +98,16 @@ def test_what_is_no_list_of_endpoints(content):
 @pytest.mark.parametrize("content", [b"", b"\n", b"10.1.0.1:6443\n10.1.0.1:6443"])
 def test_what_is_one(content):
     assert parse(content) in ([], [ONE])
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch, caplog):
+    world = World(tmp_path, "10.1.0.1:6443\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", out_of_files)
+        assert world.candidates() == [SERVICE]
+    assert world.candidates(LOOK_INTERVAL_S) == [SERVICE, ONE]
+    assert len(caplog.records) == 1
+
+
+def out_of_files(path):
+    raise OSError(errno.EMFILE, "Too many open files")

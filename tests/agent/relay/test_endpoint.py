@@ -1,9 +1,11 @@
 """The API server's address and its trust."""
 
+import errno
 import os
 import shutil
 import ssl
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +131,19 @@ def test_data_instead_of_a_file_and_old_fashioned_cas(tmp_path):
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_ca_file_that_could_not_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """At the limit of open files, say: the kubelet writes it again 48 minutes later."""
+    pki, other = Pki(tmp_path), Pki(tmp_path, "other")
+    live, trust = trusting(pki, tmp_path)
+    first = trust.context()
+    shutil.copy(other.ca_file, live)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", out_of_files)
+        assert trust.context() is first
+    assert trust.context() is not first
+
+
+def out_of_files(path):
+    raise OSError(errno.EMFILE, "Too many open files")

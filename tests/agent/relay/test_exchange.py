@@ -401,6 +401,18 @@ async def test_the_api_servers_own_401_on_a_proxy_path_is_still_about_the_agents
     assert talk.stream.log == [("head", 200, False), "end"]
 
 
+async def test_a_401_without_a_body_says_nothing_of_whose_it_is():
+    """To HEAD: the program's own is passed on, the API server's never."""
+    for verdict, log in ((BAD, []), (GOOD, [("head", 401, True)])):
+        talk = Conversation("HEAD", path=PROXIED, ready=3)
+        talk.exchange.end()
+        talk.answer(UNAUTHORIZED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        talk.pool.idle.clear()
+        talk.answer(verdict)
+        assert talk.stream.log == log
+        assert talk.counts.unauthorized == (verdict == BAD)
+
+
 async def test_a_proxied_change_behind_a_refused_token_is_not_asked_again_by_anybody():
     """KUBE_UNAUTHORIZED would have the hub ask the next agent: who knows what happened before the token ended."""
     talk = Conversation("POST", path=PROXIED, ready=2)

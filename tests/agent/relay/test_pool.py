@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from agent.counts import Counts
-from agent.relay.addresses import AGAIN_S, Addresses
+from agent.relay.addresses import AGAIN_S, LOOK_INTERVAL_S, Addresses
 from agent.relay.dial import ClosedAtOnceError
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits
@@ -424,6 +424,21 @@ async def test_a_service_that_closes_at_once_is_no_way(group, tmp_path):
     assert (await settled(pool)).connection.is_open
     assert server.reached == [SERVICE, ENDPOINT]
     assert counts.is_around_service is True
+
+
+async def test_the_service_is_not_gone_around_where_there_is_nothing_else(group, tmp_path):
+    """Somebody empties the ConfigMap."""
+    now = 0.0
+    pool, counts = pool_of_two(group, tmp_path, clock=lambda: now)
+    server = ClosingServer(pool, SERVICE)
+    await settled(pool)
+    assert counts.is_around_service is True
+    (tmp_path / "endpoints").write_text("")
+    now += LOOK_INTERVAL_S
+    server.closing = ()
+    pool.retire_idle()
+    assert (await settled(pool)).connection.is_open
+    assert counts.is_around_service is False
 
 
 async def test_a_probe_of_the_service_that_closes_at_once_changes_nothing(group, tmp_path):
