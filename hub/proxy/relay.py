@@ -229,7 +229,6 @@ class Relay:
 
     def distrust(self, exchange: Exchange, text: str) -> None:
         """The agent sent something that makes no sense."""
-        self.metrics.broken("protocol")
         logger.warning(
             "agent answered nonsense",
             extra={"cluster": exchange.cluster, "request_id": exchange.request_id, "reason": text},

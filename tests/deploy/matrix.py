@@ -134,6 +134,7 @@ HUB: dict[str, dict[str, Any]] = {
     "settings": hub_values(
         settings={"api.request_timeout_s": 60, "buffer_bytes": 67108864, "host_names": "a,b"},
         drainDelaySeconds=0,
+        drainGraceSeconds=120,
         log={"level": "debug", "format": "console"},
     ),
     "bare": hub_values(

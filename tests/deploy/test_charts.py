@@ -91,7 +91,16 @@ def test_a_misspelt_value_is_refused(values: dict[str, Any]) -> None:
         render("riata-agent", agent_values(**values))
 
 
-CHARTS_OWN = ["data", "listen", "tls_key", "plain_http", "encryption_key_file", "tls.key", "encryption.key_file"]
+CHARTS_OWN = [
+    "data",
+    "listen",
+    "tls_key",
+    "plain_http",
+    "drain_grace_s",
+    "encryption_key_file",
+    "tls.key",
+    "encryption.key_file",
+]
 """A dot becomes the underscore of the environment variable too."""
 
 

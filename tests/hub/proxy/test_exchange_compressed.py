@@ -146,7 +146,15 @@ def test_a_broken_block_ends_its_own_stream_with_protocol() -> None:
         assert talk.front.is_aborted
         assert talk.stream.code is Code.PROTOCOL
         assert talk.histories.bodies == 0
-        assert 'riata_hub_responses_broken_total{reason="protocol"}' in talk.scrape()
+        assert 'riata_hub_responses_broken_total{reason="protocol"} 1.0' in talk.scrape()
+
+
+def test_an_answer_whose_head_makes_no_sense_was_never_broken_off() -> None:
+    talk = Talk()
+    talk.head((b"content-length", b"x"))
+    assert not talk.front.is_aborted
+    assert talk.front.written.startswith(b"HTTP/1.1 50")
+    assert 'riata_hub_responses_broken_total{reason="protocol"}' not in talk.scrape()
 
 
 def test_an_end_within_a_block_is_no_end() -> None:
