@@ -157,6 +157,8 @@ class Hub:
         self._revocation = self._make_revocation()
         self._edge = self._make_edge()
         self._metrics.connections.set_function(lambda: self._edge.open_connections)
+        if shared is None:  # of several processes the main one says it, once for all
+            self._metrics.connected.read = self._connected
         self._metrics_server = MetricsServer(lambda: asyncio.to_thread(self._metrics.render))
         self._bound: list[tuple[str, int]] = []
         self._metrics_bound: tuple[str, int] | None = None
@@ -362,6 +364,10 @@ class Hub:
             joining_pins=self._ca.joining_pins,
             ca_rotation=lambda: self._ca.rotation(self._registry.status),
         )
+
+    def _connected(self) -> list[tuple[str, bool]]:
+        """Each cluster's name, and whether it has a route; called by the rendering thread."""
+        return [(cluster.name, self._registry.has_route(cluster.uid)) for cluster in self._indexes.clusters]
 
     async def _sessions(self) -> Sessions:
         return self._registry.status

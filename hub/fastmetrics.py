@@ -7,7 +7,7 @@ written by the event loop alone and read whole at each scrape, as its own ones a
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -60,6 +60,24 @@ class Series:
         family = kind(self._name, self._text, labels=self._labelnames)
         for labels, cell in tuple(self._cells.items()):
             family.add_metric(labels, cell.value)
+        yield family
+
+
+class Flags:
+    """A gauge, 1 or 0 by one label's values, that nobody counts: `read` gives all at each scrape, in the thread that
+    renders. Registers itself."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, text: str, label: str) -> None:
+        self._name = name
+        self._text = text
+        self._labelnames = (label,)
+        self.read: Callable[[], Iterable[tuple[str, bool]]] = lambda: ()
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labelnames)
+        for value, is_set in self.read():
+            family.add_metric((value,), float(is_set))
         yield family
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from hub.fastmetrics import Buckets, Cell, Histogram, Series
+from hub.fastmetrics import Buckets, Cell, Flags, Histogram, Series
 from hub.route import Reason
 from proto.errors import Code
 from proto.messages import StreamClass, StreamKind
@@ -44,6 +44,12 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._sessions = self._gauge("sessions", "Tunnel sessions that are open.", ["role"])
+        self.connected = Flags(
+            self.registry,
+            "riata_hub_cluster_connected",
+            "Whether a request to the cluster would find a route now: 1 or 0.",
+            "cluster",
+        )
         self._streams = self._series("streams", "Streams that are open.", ["kind", "class"], is_gauge=True)
         self._stream_bytes = self._series("stream_bytes", "Bytes of DATA through tunnels.", ["direction", "class"])
         self.rtt = self._histogram("session_rtt_seconds", "Round-trip times measured by pings.", [])

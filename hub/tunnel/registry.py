@@ -256,6 +256,10 @@ class Registry:
                 return only.only
         return decide(self.candidates(cluster_uid), asked, self._now(), without)
 
+    def has_route(self, cluster_uid: str) -> bool:
+        """Whether a request would find one now."""
+        return self.pick(cluster_uid).route is not None
+
     def candidates(self, cluster_uid: str) -> Sequence[Candidate]:
         """Those that may serve, or those that are there and may not."""
         serving = self._serving.get(cluster_uid)

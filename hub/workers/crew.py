@@ -190,6 +190,15 @@ class Crew:
                 found.setdefault(opened.cluster_uid, []).append(shown)
         return found
 
+    def connected(self) -> set[str]:
+        """Uids of the clusters that a request finds a route to, as the workers have told; for any thread."""
+        return {
+            opened.cluster_uid
+            for member in self._members
+            for opened in tuple(member.tunnels.values())
+            if opened.is_eligible and opened.session_id not in member.draining
+        }
+
     # -- one worker
 
     async def _keep(self, member: Member) -> None:

@@ -42,6 +42,7 @@ class Supervisor:
             tls.ServerContext(certificate.tls_files(settings))  # a pair that does not fit is told here, once
         self._tasks = TaskGroup("supervisor")
         self._metrics = Metrics()
+        self._metrics.connected.read = self._connected
         self._indexes = make_indexes(store)
         self._keeper = keeper
         self._indexes.clusters.on_gone = self._cluster_gone
@@ -124,6 +125,11 @@ class Supervisor:
     async def _sessions(self) -> Sessions:
         found = await self._crew.sessions() if self._crew is not None else {}
         return lambda uid: found.get(uid, ())
+
+    def _connected(self) -> list[tuple[str, bool]]:
+        """Each cluster's name, and whether it has a route; called by the rendering thread."""
+        connected = set[str]() if self._crew is None else self._crew.connected()
+        return [(cluster.name, cluster.uid in connected) for cluster in self._indexes.clusters]
 
     async def _page(self) -> bytes:
         if self._crew is None:

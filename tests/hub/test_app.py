@@ -121,8 +121,12 @@ def test_a_hub_from_init_to_sigterm(running: Running) -> None:
         exposition = metrics.getresponse().read()
         assert b"riata_hub_requests_total" in exposition
         assert b"\nriata_hub_connections " in exposition
+        assert b'\nriata_hub_cluster_connected{cluster="a"} 0.0\n' in exposition
         counted = next(line for line in exposition.splitlines() if line.startswith(b"riata_hub_tasks "))
         assert float(counted.split()[1]) >= 4  # the follower, expiry, retention and this very scrape at least
+        assert running.call("DELETE", "/v1/clusters/a")[0] == 200
+        metrics.request("GET", "/metrics")
+        assert b"riata_hub_cluster_connected{" not in metrics.getresponse().read()
     assert stat.S_IMODE(running.data.stat().st_mode) == 0o700
     assert {stat.S_IMODE(p.stat().st_mode) for p in running.data.rglob("*") if p.is_file()} == {0o600}
     assert running.stop() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 
-from hub.fastmetrics import Histogram, Series
+from hub.fastmetrics import Flags, Histogram, Series
 
 BOUNDS = (0.001, 0.0025, 1.0, 60.0)
 VALUES = (0.0, 0.001, 0.002, 0.5, 1.0, 61.0)
@@ -52,6 +52,20 @@ def test_counters_and_gauges_read_like_the_librarys() -> None:
         if times == 1:
             gauge.cell('e"vil\n').dec()
             slow_gauge.labels('e"vil\n').dec()
+    assert page(ours) == page(theirs)
+
+
+def test_flags_are_read_at_each_scrape_and_kept_nowhere() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    flags, now = Flags(ours, "x", "Text.", "a"), {'e"vil\n': True, "b": False}
+    slow = prometheus_client.Gauge("x", "Text.", ["a"], registry=theirs)
+    assert page(ours) == page(theirs)  # nobody has been named who knows
+    flags.read = now.items
+    slow.labels('e"vil\n').set(1)
+    slow.labels("b").set(0)
+    assert page(ours) == page(theirs)
+    del now["b"]
+    slow.remove("b")
     assert page(ours) == page(theirs)
 
 

@@ -91,6 +91,7 @@ def test_pick_and_remove() -> None:
     assert rig.registry.pick("uid-c1").route is None
     tunnel, link = rig.tunnel()
     assert rig.registry.pick("uid-c1").route is cast(Link, link)
+    assert (rig.registry.has_route("uid-c1"), rig.registry.has_route("uid-c2")) == (True, False)
     assert rig.registry.pick("uid-c2").route is None
     assert rig.registry.pick("uid-c1", without=(cast(Link, link),)).route is None
     assert rig.registry.lost_at("uid-c1") is None

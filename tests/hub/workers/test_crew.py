@@ -8,6 +8,7 @@ import select
 import socket
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from hub.metrics import Metrics
@@ -161,6 +162,26 @@ async def test_news_of_a_worker_reach_the_others_and_the_later_ones(rig: Rig) ->
     rig.started[2].hello()
     await until(lambda: rig.started[2].heard(Opened))
     assert rig.started[2].heard(Opened) == [opened("s2")]
+
+
+async def test_a_cluster_is_connected_while_a_worker_has_an_agent_that_takes_requests(rig: Rig) -> None:
+    one, two = await rig.serving()
+    serves = msgspec.structs.replace(opened("s1"), is_eligible=True)
+
+    async def after(*news: News) -> set[str]:
+        for each in news:
+            one.channel.tell(each)
+        await one.channel.ask(messages.Look(""))  # answered behind them
+        return rig.crew.connected()
+
+    assert await after(msgspec.structs.replace(opened("s0"), role="node")) == set()
+    assert await after(serves) == {"uid"}
+    two.channel.tell(msgspec.structs.replace(serves, session_id="s2"))
+    await two.channel.ask(messages.Look(""))
+    assert await after(messages.Draining("s1")) == {"uid"}
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    assert await after() == set()
 
 
 async def test_a_worker_hears_of_each_tunnel_once(rig: Rig) -> None:

@@ -25,6 +25,7 @@ from tests.room import room
 WATCH = f"{PATH}/api/v1/pods?watch=1"
 ANN = {"user": "ann", "expiresInSeconds": 3600}
 UPGRADE = ("Connection: Upgrade", "Upgrade: SPDY/3.1")
+CONNECTED = 'riata_hub_cluster_connected{cluster="alpha"}'
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_reads_writes_watches_and_upgrades_over_either_worker(two: World) 
     assert page["riata_hub_hops_total"] > 0
     # One page for all: every request once, wherever it was served and whichever way it took.
     assert page['riata_hub_requests_total{cluster="alpha",code="200",verb="create"}'] == 2
-    assert page['riata_hub_sessions{role="cluster"}'] == 1
+    assert page['riata_hub_sessions{role="cluster"}'] == page[CONNECTED] == 1
 
 
 async def test_what_one_worker_wrote_every_worker_knows(two: World) -> None:
@@ -118,6 +119,7 @@ async def test_a_deleted_cluster_is_gone_in_every_worker(two: World) -> None:
     for _ in range(6):
         async with two.connected() as client:
             assert (await client.whole("GET", f"{PATH}/version"))[0] == 403
+    assert CONNECTED not in await two.metrics()
 
 
 async def test_a_worker_that_is_killed_takes_only_its_own_clients_along(two: World) -> None:
