@@ -128,7 +128,10 @@ HUB: dict[str, dict[str, Any]] = {
         }
     ),
     "monitored": hub_values(
-        metrics={"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+        metrics={
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        },
         networkPolicy={"enabled": True, "from": PEER, "metricsFrom": PEER, "extraEgress": [{"to": PEER}]},
     ),
     "settings": hub_values(

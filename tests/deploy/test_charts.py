@@ -1,5 +1,6 @@
 """The charts over a matrix of values: valid for Kubernetes, hardened, and what the programs understand."""
 
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -8,7 +9,7 @@ import pytest
 from agent import cli
 from deploy.helm import ROOT, Refused, findings, notes, render
 from deploy.render import agent_values, hub_values
-from hub import config
+from hub import config, reference
 from hub.tunnel.registry import INSTANCES_MAX
 from tests.deploy import matrix
 
@@ -209,9 +210,36 @@ def test_the_notes_say_when_a_monitor_can_read_nothing(chart: str, monitor: str)
 @pytest.mark.parametrize("chart", ["riata-agent", "riata-hub"])
 def test_a_monitor_has_the_labels_by_which_prometheus_finds_it(chart: str) -> None:
     documents = render(chart, matrix.values_of(chart, "monitored"))
-    (monitor,) = (each for each in documents if each["kind"] in {"PodMonitor", "ServiceMonitor"})
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["metadata"]["labels"]["app.kubernetes.io/part-of"] == "riata"
+    found = [each for each in documents if each["apiVersion"].startswith("monitoring.coreos.com/")]
+    kinds = {"riata-agent": {"PodMonitor"}, "riata-hub": {"ServiceMonitor", "PrometheusRule"}}
+    assert {each["kind"] for each in found} == kinds[chart]
+    for each in found:
+        assert each["metadata"]["labels"]["release"] == "prometheus"
+        assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "riata"
+
+
+def test_the_alerts_ask_this_hub_for_metrics_that_it_has() -> None:
+    documents = render("riata-hub", matrix.values_of("riata-hub", "monitored"), release="berlin")
+    (rule,) = (each for each in documents if each["kind"] == "PrometheusRule")
+    (service,) = (
+        each["metadata"]["name"]
+        for each in documents
+        if each["kind"] == "Service" and each["metadata"]["labels"].get("app.kubernetes.io/component") == "pods"
+    )
+    known = {name for name, *_ in reference.metrics()} | {"up"}
+    (alerts,) = (group["rules"] for group in rule["spec"]["groups"])
+    asked = [found for each in alerts for found in re.findall(r"(\w+)\{(.*?)\}", each["expr"])]
+    assert {name for name, _ in asked} <= known
+    assert len(asked) == 1 + 1 + 3 + 1
+    for _, labels in asked:
+        assert labels.startswith(f'namespace="riata-system", job="{service}"')
+    told = {each["alert"]: " ".join(each["annotations"].values()) for each in alerts}
+    assert "riata clusters show {{ $labels.cluster }}" in told["RiataClusterNotConnected"]
+
+
+def test_alerts_without_anything_to_look_at_are_refused() -> None:
+    with pytest.raises(Refused, match="/metrics/serviceMonitor/enabled"):
+        render("riata-hub", hub_values(metrics={"prometheusRule": {"enabled": True}}))
 
 
 def test_a_chart_has_the_programs_version() -> None:

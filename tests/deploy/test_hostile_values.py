@@ -36,7 +36,10 @@ GOOD = {
         "service": {"annotations": {"a": "b"}, "loadBalancerSourceRanges": ["10.0.0.0/8"], "clusterIP": "10.0.0.1"},
         "ingress": {"enabled": True, "className": "nginx", "annotations": {"a": "b"}, "host": "h", "tlsSecret": "s"},
         "gateway": {"enabled": True, "parentRefs": [{"name": "front"}], "hostnames": ["a.example.org"]},
-        "metrics": {"serviceMonitor": {"enabled": True, "interval": "30s", "labels": {"a": "b"}}},
+        "metrics": {
+            "serviceMonitor": {"enabled": True, "interval": "30s", "labels": {"a": "b"}},
+            "prometheusRule": {"enabled": True, "labels": {"a": "b"}},
+        },
         "podLabels": {"team": "x"},
         "podAnnotations": {"example.org/a": "x"},
         "extraArgs": ["--log-level"],
