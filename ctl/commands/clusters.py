@@ -12,8 +12,14 @@ _POLL_S = 0.5
 app = App(name="clusters", help="The clusters a hub knows.")
 
 
-def _agents(cluster: output.Item) -> int:
-    return len(cluster.get("tunnels") or [])
+def _agents(*, of_nodes: bool) -> Any:
+    """How many are connected: an agent whose old session still drains beside its new one is one."""
+
+    def count(cluster: output.Item) -> int:
+        tunnels = cluster.get("tunnels") or []
+        return len({str(t.get("instance")) for t in tunnels if (t.get("role") != "cluster") == of_nodes})
+
+    return count
 
 
 def _versions(key: str) -> Any:
@@ -35,7 +41,8 @@ KIND = output.Kind(
     {
         "NAME": lambda c: c.get("name"),
         "CONNECTED": lambda c: bool(c.get("connected")),
-        "AGENTS": _agents,
+        "AGENTS": _agents(of_nodes=False),
+        "NODE-AGENTS": _agents(of_nodes=True),
         "KUBERNETES": _versions("kubernetes"),
         "AGENT-VERSION": _versions("version"),
         "CREATED": lambda c: c.get("createdAt"),

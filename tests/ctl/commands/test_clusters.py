@@ -7,13 +7,14 @@ from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import CREATED, FakeHub, dumps
 
 TUNNEL = {"role": "cluster", "instance": "0f", "version": "0.1.0", "kubernetes": "v1.37.2"}
+OTHER = {**TUNNEL, "instance": "1f"}
 
 
 def _two(fake: FakeHub) -> None:
     fake.clusters["beta"] = {"name": "beta", "createdAt": CREATED, "connected": False, "labels": {}}
     fake.clusters["alpha"] = {
         **{"name": "alpha", "createdAt": CREATED, "connected": True},
-        **{"labels": {"tier": "prod", "site": "b"}, "tunnels": [TUNNEL, TUNNEL]},
+        **{"labels": {"tier": "a", "site": "b"}, "tunnels": [TUNNEL, OTHER]},
     }
 
 
@@ -21,11 +22,21 @@ async def test_list_as_a_table_sorted_by_name(riata: Riata, hub: str, fake: Fake
     _two(fake)
     result = await riata("clusters", "list")
     assert result.out == (
-        "NAME    CONNECTED   AGENTS   KUBERNETES   AGENT-VERSION   CREATED                LABELS\n"
-        "alpha   yes         2        v1.37.2      0.1.0           2026-11-25T04:00:00Z   site=b,tier=prod\n"
-        "beta    no          0        -            -               2026-11-25T04:00:00Z   -\n"
+        "NAME    CONNECTED   AGENTS   NODE-AGENTS   KUBERNETES   AGENT-VERSION   CREATED                LABELS\n"
+        "alpha   yes         2        0             v1.37.2      0.1.0           2026-11-25T04:00:00Z   site=b,tier=a\n"
+        "beta    no          0        0             -            -               2026-11-25T04:00:00Z   -\n"
     )
     assert (result.code, result.err) == (0, "")
+
+
+async def test_one_replica_that_is_missing_shows(riata: Riata, hub: str, fake: FakeHub) -> None:
+    """Neither node agents nor an old session that drains beside the new one stand in for it."""
+    _two(fake)
+    nodes = [{**TUNNEL, "role": "node", "node": f"n{number}", "instance": f"2{number}"} for number in range(3)]
+    fake.clusters["alpha"]["tunnels"] = [TUNNEL, TUNNEL, *nodes]
+    head, row, _ = (await riata("clusters", "list")).out.splitlines()
+    shown = dict(zip(head.split(), row.split(), strict=True))
+    assert (shown["AGENTS"], shown["NODE-AGENTS"]) == ("1", "3")
 
 
 async def test_list_as_names_json_and_yaml(riata: Riata, hub: str, fake: FakeHub) -> None:
