@@ -357,7 +357,7 @@ class Registry:
         return doomed
 
     def seen_when(self, credential_id: str) -> datetime.datetime | None:
-        """When this process last had a session of an agent that it has none of now."""
+        """When an agent that has no session now last had one, as this process has seen or heard."""
         return self._seen.get(credential_id)
 
     def lost_at(self, cluster_uid: str) -> float | None:

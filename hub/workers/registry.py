@@ -179,11 +179,13 @@ class SharedRegistry(Registry):
                 own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
     def closed(self, session_id: str) -> None:
-        self._close_hop(self.directory.closed(session_id))
+        remote = self.directory.closed(session_id)
+        if remote is not None:
+            self._ended(remote)
 
     def gone(self, worker: int) -> None:
         for remote in self.directory.gone(worker):
-            self._close_hop(remote)
+            self._ended(remote)
 
     def drains(self, session_id: str) -> None:
         self.directory.draining(session_id)
@@ -206,10 +208,12 @@ class SharedRegistry(Registry):
 
     def status(self, cluster_uid: str) -> list[TunnelStatus]:
         shown = super().status(cluster_uid)
-        now = self._clock()
+        now, wall = self._clock(), self._wall()
         for remote in (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid)):
-            opened = remote.opened
+            opened, since = remote.opened, remote.connected_since
             at, live = self._lives.get(opened.session_id, (now, None))
+            # Of a worker that does not answer it is known when the agent came, and nothing later.
+            age_s = (wall - since).total_seconds() if live is None else live.last_received_age_s + now - at
             shown.append(
                 TunnelStatus(
                     role=opened.role,
@@ -220,8 +224,8 @@ class SharedRegistry(Registry):
                     version=opened.version,
                     kubernetes=opened.kubernetes,
                     facts=opened.facts,
-                    connected_since=remote.connected_since,
-                    last_received_age_s=0.0 if live is None else live.last_received_age_s + now - at,
+                    connected_since=since,
+                    last_received_age_s=max(age_s, 0.0),
                     rtt_s=None if live is None else live.rtt_s,
                     streams=0 if live is None else live.streams,
                     is_eligible=opened.is_eligible,
@@ -300,9 +304,9 @@ class SharedRegistry(Registry):
     def _hop_drains(self, hop: Hop) -> None:
         self.on_drain(hop)
 
-    def _close_hop(self, remote: Remote | None) -> None:
-        if remote is None:
-            return
+    def _ended(self, remote: Remote) -> None:
+        """A tunnel of another worker has ended, as `remove` for our own."""
+        self._seen.note(remote.opened.credential_id, self._wall())
         self._lives.pop(remote.opened.session_id, None)
         self._remote.pop(remote, None)
         hop = self._hops.pop(remote, None)

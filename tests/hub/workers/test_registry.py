@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import socket
 from collections.abc import AsyncIterator
@@ -52,6 +53,7 @@ class Main:
 class Rig:
     def __init__(self) -> None:
         self.time = 100.0
+        self.wall = WALL
         self.hops = 0
         self.mail: list[tuple[int, News]] = []
         self.crew: dict[int, SharedRegistry] = {}
@@ -64,7 +66,7 @@ class Rig:
                 budget=Budget(1 << 30),
                 on_hop=self._hopped,
                 now=lambda: self.time,
-                wall=lambda: WALL,
+                wall=lambda: self.wall,
             )
             self.crew[number].start()
 
@@ -226,6 +228,33 @@ async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     await rig.crew[1].refresh()
     assert len(rig.crew[1].status("uid-alpha")) == 2
     assert other.is_open
+
+
+async def test_every_worker_says_when_an_agent_was_last_seen(rig: Rig) -> None:
+    made, _ = rig.connect(2)
+    rig.deliver()
+    agent = made.identity.credential_id
+    assert rig.crew[1].seen_when(agent) is None
+    rig.wall += datetime.timedelta(seconds=30)
+    rig.crew[2].remove(made)
+    rig.deliver()
+    assert [rig.crew[worker].seen_when(agent) for worker in (1, 2)] == [rig.wall] * 2
+    rig.connect(2, instance=2)
+    rig.deliver()
+    rig.wall += datetime.timedelta(seconds=30)
+    rig.crew[1].gone(2)
+    assert rig.crew[1].seen_when(agent) == rig.wall
+
+
+async def test_an_agent_of_a_worker_that_does_not_answer_was_seen_when_it_came(rig: Rig) -> None:
+    rig.connect(2)
+    rig.deliver()
+    rig.wall += datetime.timedelta(seconds=30)
+    (shown,) = rig.crew[1].status("uid-alpha")
+    assert (shown.last_received_age_s, shown.rtt_s) == (30.0, None)
+    await rig.crew[1].refresh("uid-alpha")
+    (shown,) = rig.crew[1].status("uid-alpha")
+    assert shown.last_received_age_s == 0.0
 
 
 async def test_a_key_is_replaced_by_whoever_has_the_agent(rig: Rig) -> None:
