@@ -79,7 +79,9 @@ class Metrics:
         self._late_frames = self._series(
             "late_frames", "Frames of agents dropped unread: their session had ended with this code.", ["code"]
         )
-        self.connections = self._gauge("connections", "Client connections on the public listener.", [])
+        self.connections = self._gauge(
+            "connections", "Connections on the public listener: those of clients, and tunnels.", []
+        )
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
         self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
         self.workers = self._gauge("workers", "Worker processes that serve; 0 where one process does everything.", [])

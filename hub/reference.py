@@ -291,7 +291,12 @@ def _shape(schema: dict[str, Any]) -> str:
 
 
 def _fate(code: Code, is_mutation: bool) -> str:
-    fate = status.Fate(is_mutation=is_mutation, is_delivered=True, is_recent_loss=True)
+    alive, ended = (_answer(code, is_mutation=is_mutation, is_busy=is_busy) for is_busy in (True, False))
+    return ended if alive == ended else f"{alive} while the session lives; else {ended}"
+
+
+def _answer(code: Code, *, is_mutation: bool, is_busy: bool) -> str:
+    fate = status.Fate(is_mutation=is_mutation, is_delivered=True, is_recent_loss=True, is_busy=is_busy)
     error = status.stream_lost(code, fate)
     retry = f", Retry-After {error.retry_after_s}" if error.retry_after_s is not None else ""
     return f"{error.http_status} {error.reason}{retry}"

@@ -58,9 +58,11 @@ ONE = output.Kind(
         "REASON": _route("reason"),
         "SINCE": _route("since"),
         "FALLBACK": lambda c: c.get("fallbackNodes") or [],
+        "LAST-LOST": lambda c: c.get("lastLostAt"),
     },
 )
-"""With the route that a request would take now, and the nodes that serve while no cluster agent answers."""
+"""With the route that a request would take now, the nodes that serve while no cluster agent answers, and when one was
+last lost."""
 
 Name = Annotated[str, Parameter(help="Name of the cluster.")]
 

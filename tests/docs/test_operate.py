@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent import cli as agent_cli
 from ctl import cli
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "operate").glob("*.md"))
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "operate").glob("*.md"))
 TREE = cli.build()
 COMMAND = re.compile(r"(?:^|[`(|;]\s*|-- )(riata(?:-agent)? [a-z][^`|;>&)#\n]*)")
 
@@ -58,3 +60,10 @@ def test_commands_are_found_and_nonsense_is_not_understood() -> None:
     assert unknown("riata clusters manifset berlin")
     assert unknown("riata clusters create berlin --lable a=b") == "--lable"
     assert unknown("riata-agent cluster --hub-uri x") == "--hub-uri"
+
+
+@pytest.mark.parametrize("chart", ["riata-agent", "riata-hub"])
+def test_the_sizes_are_those_of_the_charts(chart: str) -> None:
+    resources = yaml.safe_load((ROOT / "deploy" / "charts" / chart / "values.yaml").read_text())["resources"]
+    request, limit = (re.sub(r"(\d)([MG]i)$", r"\1 \2B", resources[kind]["memory"]) for kind in ("requests", "limits"))
+    assert f"(request {request}, limit {limit})" in (ROOT / "docs" / "operate" / "install.md").read_text()

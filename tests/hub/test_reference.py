@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hub import reference
+from proto.errors import Code
 
 
 @dataclasses.dataclass
@@ -30,6 +31,12 @@ def test_types_in_words() -> None:
     assert reference._type(Literal["a", "b"]) == "`a` or `b`"
     assert reference._default(None) == reference._default(()) == "none"
     assert reference._default(False) == "false"
+
+
+def test_a_code_that_is_answered_by_what_becomes_of_its_session_has_both_answers() -> None:
+    said = reference._fate(Code.REFUSED, is_mutation=True)
+    assert said.startswith("429 TooManyRequests, Retry-After 1 while the session lives; else 503 ")
+    assert reference._fate(Code.FORBIDDEN, is_mutation=True) == "403 Forbidden"
 
 
 def test_shapes_in_words() -> None:
