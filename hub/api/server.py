@@ -23,6 +23,7 @@ from hub.api.services import Services
 from hub.auth.bearer import Bearer
 from hub.auth.principal import Principal
 from hub.edge.application import TUNNEL_PATH
+from hub.edge.handover import HandedOver
 from hub.store.model import RevisionConflict, StoreError
 
 logger = logging.getLogger(__name__)
@@ -66,15 +67,14 @@ def build_application(services: Services) -> web.Application:
     app = web.Application(middlewares=[_answer_everything(services)], client_max_size=services.settings.body_bytes_max)
     for route in ROUTES:
         if route.handler is not None:
-            app.router.add_route(
-                route.method, route.path, _endpoint(services, route), expect_handler=_expect(services, route)
-            )
+            app.router.add_route(route.method, route.path, _endpoint(services, route), expect_handler=_later)
     return app
 
 
 def _endpoint(services: Services, route: Route) -> Endpoint:
     async def serve(request: web.Request) -> web.StreamResponse:
         principal = _authenticate(services, route, request)
+        _continue(request)
         body = await _body(services, route, request)
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked
             principal = _authenticate(services, route, request)
@@ -86,21 +86,17 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
     return serve
 
 
-def _expect(services: Services, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
-    """aiohttp answers `Expect` before any middleware runs; a body is asked for only from those who may send it."""
+async def _later(_request: web.Request) -> None:
+    """aiohttp would answer `Expect` before any middleware runs, and a refusal would leave no access line."""
 
-    async def expect(request: web.Request) -> web.StreamResponse | None:
-        try:
-            _authenticate(services, route, request)
-        except errors.HubError as exc:
-            return _finish(request, _error(exc, ""), "")
-        if request.headers.get("Expect", "").lower() != "100-continue":
-            return _finish(request, _error(errors.UnknownExpectation(), ""), "")
-        assert request.transport is not None
+
+def _continue(request: web.Request) -> None:
+    """Ask for the body, of one who may send it. Raises UnknownExpectation."""
+    expectation = request.headers.get("Expect", "").lower()
+    if expectation not in {"", "100-continue"}:
+        raise errors.UnknownExpectation
+    if expectation and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return None
-
-    return expect
 
 
 def _authenticate(services: Services, route: Route, request: web.Request) -> Principal | None:
@@ -131,8 +127,8 @@ def _bearer(request: web.Request) -> bytes:
 
 
 def _peer(request: web.Request) -> str:
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return f"{peer[0]}:{peer[1]}" if peer else ""
+    """As the edge knows it: the transport is gone with its client."""
+    return request.protocol.peer if isinstance(request.protocol, HandedOver) else ""
 
 
 async def _body(services: Services, route: Route, request: web.Request) -> pydantic.BaseModel | None:
@@ -251,8 +247,7 @@ def _finish(request: web.Request, response: web.StreamResponse, request_id: str)
     response.headers["Server"] = "riata"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request_id:
-        response.headers["Riata-Request-Id"] = request_id
+    response.headers["Riata-Request-Id"] = request_id
     if response.status == errors.MethodNotAllowed.http_status:
         response.headers["Allow"] = ", ".join(_allowed(request.path))
     response.force_close()

@@ -37,12 +37,14 @@ class Given:
 
 
 class HandedOver(web.RequestHandler):
-    """aiohttp's connection handler that also tells the edge when the connection has ended."""
+    """aiohttp's connection handler that also tells the edge when the connection has ended. `peer`: from where it came,
+    which its transport no longer says behind its end."""
 
-    __slots__ = ("_when_lost",)
+    __slots__ = ("_when_lost", "peer")
 
-    def __init__(self, manager: web.Server, when_lost: Callable[[], None], **options: Any) -> None:
+    def __init__(self, manager: web.Server, peer: str, when_lost: Callable[[], None], **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
+        self.peer = peer
         self._when_lost = when_lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -90,6 +92,7 @@ class Handover:
         self,
         transport: asyncio.Transport,
         below: asyncio.WriteTransport | None,
+        peer: str,
         received: bytes,
         when_lost: Callable[[], None],
     ) -> None:
@@ -110,7 +113,7 @@ class Handover:
             when_lost()
 
         self._given.add(given)
-        handler = HandedOver(server, lost, **self._options)
+        handler = HandedOver(server, peer, lost, **self._options)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         handler.data_received(received)

@@ -26,6 +26,7 @@ from hub.edge.greeting import accept_tls
 from hub.edge.limits import EdgeLimits
 from hub.edge.synfilter import LAST_ACK_S, ignore_syns
 from proto.aio import tasks
+from proto.aio.transport import address_text
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +94,6 @@ def bind(host: str, port: int, backlog: int, *, is_shared: bool = False) -> list
             sock.close()
         raise
     return sockets
-
-
-def address_text(address: object) -> str:
-    """`host:port` or `[host]:port` for logs and for URLs."""
-    if isinstance(address, tuple) and len(address) >= 2:
-        host = str(address[0])
-        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
-    return "unknown"
 
 
 class Listener:

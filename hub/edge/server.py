@@ -164,7 +164,7 @@ class EdgeServer:
         if request.target.partition(b"?")[0] == _TUNNEL_PATH:
             self._tunnels.take(transport, request, received[head_bytes:], self._has_room)
         else:
-            self._handover.take(transport, connection.below, received, self._has_room)
+            self._handover.take(transport, connection.below, request.peer, received, self._has_room)
 
     # -- internals
 

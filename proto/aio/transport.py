@@ -90,6 +90,14 @@ class Transport(Protocol):
         ...
 
 
+def address_text(address: object) -> str:
+    """`host:port` or `[host]:port` for logs and for URLs."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0])
+        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return "unknown"
+
+
 def reset_on_close(transport: asyncio.BaseTransport) -> None:
     """Make the coming abort a TCP reset: a plain FIN waits behind what the kernel has not sent, and looks like an end
     to everything that is not framed."""

@@ -11,7 +11,7 @@ from typing import Final
 from proto import websocket
 from proto.aio.gone import GONE
 from proto.aio.inbox import Inbox, Receiver
-from proto.aio.transport import READ_PIECE_BYTES, TUNNEL_BUFFER, reset_on_close, tune
+from proto.aio.transport import READ_PIECE_BYTES, TUNNEL_BUFFER, address_text, reset_on_close, tune
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES
 from proto.websocket import Control, FrameReader, WebSocketError
 from proto.window import Bucket
@@ -47,8 +47,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._gone = self._loop.create_future()
         self._owed_pong: bytes | None = None
         self._allowance = Bucket(CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_S)
-        address = transport.get_extra_info("peername")
-        self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"
+        self.peer = address_text(transport.get_extra_info("peername"))
         tune(transport.get_extra_info("socket"), transport=transport)
         transport.set_protocol(self)
         if early:

@@ -32,6 +32,7 @@ from hub.clusters.cleanups import CleanUpIndex, CleanUps
 from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
+from hub.edge.handover import HandedOver
 from hub.route import Reason
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
@@ -124,7 +125,7 @@ class MemoryTransport(asyncio.Transport):
     """Collects what the server writes; tells the protocol when the server closes."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("192.0.2.1", 4000)})
+        super().__init__()
         self.written = bytearray()
         self.protocol = protocol
         self.closed = asyncio.Event()
@@ -239,8 +240,10 @@ class HubWorld:
         )
         self.clusters.on_gone = lambda cluster: self.revocation.cluster_gone(cluster.uid)
         app = build_application(self.services)
-        self.runner = web.AppRunner(app, handle_signals=False, lingering_time=0.05)
+        self.runner = web.AppRunner(app, handle_signals=False)
         self.admin = ""
+        self.transport: MemoryTransport
+        """Of the newest request."""
 
     async def _rotate_key(self, agent_id: str) -> str:
         self.tunnels.cuts.append(("rotation of", agent_id))
@@ -285,8 +288,8 @@ class HubWorld:
         """
         server = self.runner.server
         assert server is not None
-        protocol = server()
-        transport = MemoryTransport(protocol)
+        protocol = HandedOver(server, "192.0.2.1:4000", lambda: None, access_log=None, lingering_time=0.05)
+        self.transport = transport = MemoryTransport(protocol)
         protocol.connection_made(transport)
         protocol.data_received(request)
         if meanwhile is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hub import errors
 from hub.api.server import ROUTES
 from proto import logs
 from tests.hub.api.hubworld import HubWorld, hub_world
@@ -182,6 +183,48 @@ async def test_one_access_line_a_request_without_secrets(log: io.StringIO, world
     assert access[0]["token_id"] == world.admin.split("_")[1]
     for secret in ("SECRETSECRET", made["token"], world.admin, "b" * 64):
         assert secret not in log.getvalue()
+
+
+def access_lines(log: io.StringIO) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [line for line in lines if line["logger"] == "riata.access"]
+
+
+async def test_who_expects_to_be_asked_for_a_body_and_is_not_has_a_line_too(log: io.StringIO, world: HubWorld) -> None:
+    jane = await world.mint("jane")
+    answers = [
+        await world.call("POST", "/v1/clusters", {"name": "a"}, token="", Expect="100-continue"),
+        await world.call("POST", "/v1/clusters", {"name": "a"}, token=jane, Expect="100-continue"),
+        await world.call("GET", "/v1/whoami", token="", Expect="100-continue"),
+    ]
+    lines = access_lines(log)
+    assert [(line["path"], line["status"], line["user"]) for line in lines] == [
+        ("/v1/clusters", 401, ""), ("/v1/clusters", 403, "jane"), ("/v1/whoami", 401, ""),
+    ]  # fmt: skip
+    assert [line["request_id"] for line in lines] == [answer.headers["riata-request-id"] for answer in answers]
+
+
+async def test_who_leaves_before_the_answer_is_named_by_its_line(
+    log: io.StringIO, world: HubWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_left = asyncio.Event()
+
+    async def create(*_args: object, **_more: object) -> None:
+        await has_left.wait()
+        raise errors.Conflict
+
+    async def leave() -> None:
+        world.transport.close()
+        await asyncio.sleep(0)
+        has_left.set()
+
+    monkeypatch.setattr(world.services.clusters, "create", create)
+    head = f"POST /v1/clusters HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {world.admin}\r\nContent-Length: 12\r\n"
+    request = f'{head}Content-Type: application/json\r\n\r\n{{"name":"a"}}'
+    assert (await world.raw(request.encode(), meanwhile=leave)).status == 0
+    for _ in range(20):  # until the handler has heard of it
+        await asyncio.sleep(0)
+    assert [(line["status"], line["peer"]) for line in access_lines(log)] == [(409, "192.0.2.1:4000")]
 
 
 @pytest.mark.parametrize("prefix", ["riata", "riataagent", "riatajoin"])

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hub.edge.handover import Given
 from tests.hub.edge.fakes import FakeTransport
+from hub.edge.handover import HandedOver
 from tests.room import room
 from tests.security import rig
 
@@ -202,6 +203,21 @@ async def test_a_relay_connection_may_become_an_api_connection_but_not_back() ->
         assert rig.statuses_of(raw) == [200, 200]
         assert len(agent.seen) == 1
         assert b'"path": "/v1/hello"' in raw
+
+
+async def test_the_application_hears_from_where_a_connection_comes() -> None:
+    peers: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        assert isinstance(request.protocol, HandedOver)
+        peers.append(request.protocol.peer)
+        return web.Response()
+
+    app = web.Application(middlewares=[close_behind])
+    app.router.add_get("/v1/note", note)
+    async with rig.line(app=app) as line:
+        assert rig.statuses_of(await line.ask(rig.get(b"/v1/note"))) == [200]
+    assert [peer.rpartition(":")[0] for peer in peers] == ["127.0.0.1"]
 
 
 async def test_the_edges_rules_hold_for_the_api_too() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hub.edge import listener as listeners
 from hub.edge.admission import LEAST, SILENT_S
 from hub.edge.limits import EdgeLimits
-from hub.edge.listener import Listener, address_text, bind
+from hub.edge.listener import Listener, bind
 from proto.versions import SUBPROTOCOL
 
 
@@ -54,14 +54,6 @@ def test_every_address_where_the_kernel_has_no_ipv6(monkeypatch: pytest.MonkeyPa
         assert sock.family == socket.AF_INET
     with pytest.raises(OSError, match="not supported"):
         bind("::1", 0, 16)
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [(("1.2.3.4", 5), "1.2.3.4:5"), (("::1", 5, 0, 0), "[::1]:5"), ("/run/x", "unknown"), (None, "unknown")],
-)
-def test_addresses_as_text(address: object, text: str) -> None:
-    assert address_text(address) == text
 
 
 async def test_a_stopped_listener_is_deaf() -> None:

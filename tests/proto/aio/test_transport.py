@@ -54,6 +54,14 @@ def test_what_cannot_be_tuned_is_left_alone() -> None:
     assert (socket.IPPROTO_TCP, socket.TCP_NODELAY) in old.options
 
 
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(("1.2.3.4", 5), "1.2.3.4:5"), (("::1", 5, 0, 0), "[::1]:5"), ("/run/x", "unknown"), (None, "unknown")],
+)
+def test_addresses_as_text(address: object, text: str) -> None:
+    assert transport.address_text(address) == text
+
+
 def ends(limit: int = 100) -> tuple[Transport, Transport]:
     return pipe(limit)
 

@@ -30,9 +30,9 @@ class FakeSocket:
 class FakeTransport(asyncio.Transport):
     """Keeps what is written; `buffered` is what the socket has not taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, peername: object = ("192.0.2.1", 4000)) -> None:
         self.socket = FakeSocket()
-        super().__init__({"peername": ("192.0.2.1", 4000), "socket": self.socket})
+        super().__init__({"peername": peername, "socket": self.socket})
         self.protocol: Any = None
         self.written = b""
         self.buffered = 0
@@ -289,3 +289,8 @@ async def test_a_broken_goodbye_is_refused() -> None:
     line.feed(websocket.CLOSE, b"\x03\xed")
     assert line.receiver.log == [ConnectionAbortedError]
     assert cast(Control, line.sent[0]).payload[:2] == b"\x03\xea"
+
+
+async def test_an_address_is_written_as_the_hubs_edge_writes_it() -> None:
+    raw = cast(asyncio.Transport, FakeTransport(("2001:db8::1", 4000, 0, 0)))
+    assert WebSocketTransport(raw, is_server=True).peer == "[2001:db8::1]:4000"
