@@ -363,6 +363,7 @@ class Hub:
             rotate_key=self._commands.rotate_key,
             joining_pins=self._ca.joining_pins,
             ca_rotation=lambda: self._ca.rotation(self._registry.status),
+            refused=self._metrics.refused,
         )
 
     def _connected(self) -> list[tuple[str, bool]]:

@@ -19,9 +19,8 @@ from proto.messages import StreamClass, StreamKind
 ROLES: Final = ("cluster", "node")
 REFUSALS: Final = (
     "malformed", "version", "too-large", "slow", "method", "unauthenticated", "forbidden", "not-found", "overloaded",
-    "impersonation",
 )  # fmt: skip
-"""Reasons for which the edge or the relay refuses a request."""
+"""Reasons for which the edge, the relay or the management API refuses a request."""
 TUNNEL_REFUSALS: Final = (
     "credential", "protocol", "version", "timeout", "too-many-handshakes", "superseded", "too-many-instances",
     "too-many-nodes", "store",
@@ -73,7 +72,9 @@ class Metrics:
         self.busy_poll_seconds = self._series(
             "busy_poll_seconds", "Time spent awake for answers about to come (busy_poll_share).", []
         ).cell()
-        self._refusals = self._counter("refusals", "Requests refused by the hub itself.", ["reason"])
+        self._refusals = self._counter(
+            "refusals", "Requests refused by the hub itself; of those to /v1/ only 401 and 403.", ["reason"]
+        )
         self._tunnel_refusals = self._counter("tunnel_refusals", "Agents refused before a session.", ["reason"])
         self._link_refusals = self._counter("stream_refusals", "Frames or streams refused on a session.", ["reason"])
         self._late_frames = self._series(

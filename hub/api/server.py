@@ -31,6 +31,8 @@ access = logging.getLogger("riata.access")
 
 _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
+_REFUSALS: Final = {401: "unauthenticated", 403: "forbidden"}
+"""What is counted as a refusal, by status."""
 
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
@@ -194,6 +196,8 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
         except TimeoutError:
             response = _error(errors.Timeout("the hub did not answer in time; what it did is unknown"), request_id)
         response = _finish(request, response, request_id)
+        if reason := _REFUSALS.get(response.status):
+            services.refused(reason)
         try:
             async with asyncio.timeout(timeout_s):  # a client that does not read is not waited for
                 await response.prepare(request)

@@ -134,5 +134,7 @@ class Services:
     """Has an enrolled agent replace its key; why it did not, or nothing."""
     joining_pins: Callable[[], Sequence[str]]
     """Pins that new agents are given. Raises OSError, PinError."""
+    refused: Callable[[str], None]
+    """Counts a request that was refused for this reason (hub.metrics)."""
     ca_rotation: Callable[[], Rotation]
     """Where the replacement of the hub's CA is. Raises OSError, PinError."""

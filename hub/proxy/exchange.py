@@ -250,7 +250,7 @@ class Exchange:
         if self._may_repeat(code, was_sent) and self.relay.reroute(self, replay.why(code, was_sent=was_sent)):
             return
         error = self.relay.lost(self, code, is_delivered=was_sent and code not in replay.UNREACHED)
-        self.fail(error, outcome=code.name.lower().replace("_", "-"))
+        self.fail(error, outcome=code.name.lower().replace("_", "-"), is_ours=False)
 
     def writable(self) -> None:
         self.front.resume_body()
@@ -300,8 +300,8 @@ class Exchange:
         """End as if the stream had been reset with `code`."""
         self.fail(self.relay.lost(self, code, is_delivered=True), outcome=code.name.lower())
 
-    def fail(self, error: errors.HubError, *, outcome: str = "refused") -> None:
-        """Answer with a Status if the response has not begun, else break it. Ends the exchange."""
+    def fail(self, error: errors.HubError, *, outcome: str = "refused", is_ours: bool = True) -> None:
+        """Answer with a Status if the response has not begun, else break it. `is_ours`: no agent has said so."""
         if self.has_ended:
             return
         self._release(Code.CANCELLED, "request given up")
@@ -313,7 +313,7 @@ class Exchange:
         close = not (is_reusable and self.is_request_complete and self.request.is_keep_alive)
         is_head, route = self.request.method == b"HEAD", self._route_line()
         self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close, more=route))
-        self.relay.refused_by(error)
+        self.relay.failed(error, is_ours=is_ours)
         self._finish(outcome, is_reusable=not close)
 
     def cut(self, why: errors.HubError | None = None) -> None:

@@ -234,9 +234,9 @@ class Relay:
             extra={"cluster": exchange.cluster, "request_id": exchange.request_id, "reason": text},
         )
 
-    def refused_by(self, error: errors.HubError) -> None:
-        """An exchange ended with an answer of the hub's own."""
-        reason = _reason(error)
+    def failed(self, error: errors.HubError, *, is_ours: bool) -> None:
+        """An exchange ended with a Status. `is_ours`: the hub's own decision, not that of an agent."""
+        reason = _reason(error) if is_ours else ""
         if reason:
             self.metrics.refused(reason)
 

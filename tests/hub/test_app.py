@@ -51,8 +51,8 @@ class Running:
         self.ready: dict[str, Any] = json.loads(ready.read_text())
         self.token = (directory / "token").read_text().strip()
 
-    def call(self, method: str, path: str, body: object = None, named: str = "") -> tuple[int, Any]:
-        """`named`: what the Host header says instead of the address."""
+    def call(self, method: str, path: str, body: object = None, named: str = "", token: str = "") -> tuple[int, Any]:
+        """`named`: what the Host header says instead of the address. `token`: instead of the administrator's."""
         host, port = self.ready["urls"][0].split("//")[1].rsplit(":", 1)
         if self.ready["urls"][0].startswith("https"):
             context = ssl.create_default_context(cafile=self.ready["ca_file"])
@@ -60,7 +60,7 @@ class Running:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, int(port), context=context)
         else:
             connection = http.client.HTTPConnection(host, int(port))
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json"}
         headers |= {"Host": named} if named else {}
         with contextlib.closing(connection):
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -109,6 +109,7 @@ def running(directory: Path) -> Iterator[Running]:
 def test_a_hub_from_init_to_sigterm(running: Running) -> None:
     assert running.ready["ca_pin"].startswith("sha256:")
     assert running.call("GET", "/readyz") == (200, b"ok\n")
+    assert running.call("GET", "/v1/whoami", token="riata_x")[0] == 401
     assert running.call("POST", "/v1/clusters", {"name": "a"})[0] == 201
     status, made = running.call("POST", "/v1/clusters/a/agent-tokens", {"name": "t"})
     assert status == 201
@@ -122,6 +123,7 @@ def test_a_hub_from_init_to_sigterm(running: Running) -> None:
         assert b"riata_hub_requests_total" in exposition
         assert b"\nriata_hub_connections " in exposition
         assert b'\nriata_hub_cluster_connected{cluster="a"} 0.0\n' in exposition
+        assert b'\nriata_hub_refusals_total{reason="unauthenticated"} 1.0' in exposition
         counted = next(line for line in exposition.splitlines() if line.startswith(b"riata_hub_tasks "))
         assert float(counted.split()[1]) >= 4  # the follower, expiry, retention and this very scrape at least
         assert running.call("DELETE", "/v1/clusters/a")[0] == 200

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.api import server
 from hub.metrics import REFUSALS, TUNNEL_REFUSALS, Metrics
 from hub.proxy import relay
 from proto.messages import StreamClass, StreamKind
@@ -77,7 +78,8 @@ def test_every_reason_for_which_a_tunnel_is_refused_has_its_label() -> None:
 
 
 def test_every_reason_for_which_a_request_is_refused_has_its_label() -> None:
-    assert {reason for _, reason in relay._REASONS if reason} | {"malformed"} <= set(REFUSALS)
+    assert {reason for _, reason in relay._REASONS if reason} | {"malformed"} == set(REFUSALS)
+    assert set(server._REFUSALS.values()) <= set(REFUSALS)
 
 
 @pytest.mark.parametrize("reason", TUNNEL_REFUSALS)

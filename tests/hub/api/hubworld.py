@@ -186,6 +186,7 @@ class HubWorld:
         )
         self.tunnels = FakeTunnels()
         self.failing: list[str] = []
+        self.refusals: list[str] = []
         self.rotation_fails = ""
         self.rotation = Rotation(Phase.STEADY, "sha256:" + "a" * 64, ("sha256:" + "a" * 64,), ())
         self.hub_url = "https://hub.test"
@@ -226,6 +227,7 @@ class HubWorld:
             rotate_key=self._rotate_key,
             joining_pins=lambda: sorted(self.pins),
             ca_rotation=lambda: self.rotation,
+            refused=self.refusals.append,
         )
         self.revocation = Revocation(
             tokens=self.tokens,

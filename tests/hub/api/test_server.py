@@ -204,6 +204,14 @@ async def test_who_expects_to_be_asked_for_a_body_and_is_not_has_a_line_too(log:
     assert [line["request_id"] for line in lines] == [answer.headers["riata-request-id"] for answer in answers]
 
 
+async def test_who_lacks_the_right_is_counted(world: HubWorld) -> None:
+    await world.call("GET", "/v1/whoami", token=f"riata_{'a' * 10}_{'b' * 64}")
+    await world.call("POST", "/v1/clusters", {"name": "a"}, token=await world.mint("jane"), Expect="100-continue")
+    await world.call("GET", "/v1/whoami")
+    await world.call("GET", "/nothing")
+    assert world.refusals == ["unauthenticated", "forbidden"]
+
+
 async def test_who_leaves_before_the_answer_is_named_by_its_line(
     log: io.StringIO, world: HubWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

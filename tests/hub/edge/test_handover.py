@@ -13,9 +13,8 @@ import trustme
 import uvloop
 from aiohttp import web
 
-from hub.edge.handover import Given
+from hub.edge.handover import Given, HandedOver
 from tests.hub.edge.fakes import FakeTransport
-from hub.edge.handover import HandedOver
 from tests.room import room
 from tests.security import rig
 

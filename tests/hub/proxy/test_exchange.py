@@ -263,6 +263,15 @@ def test_attempts_are_bounded() -> None:
         assert talk.front.status == (503 if code is Code.SESSION_LOST else 429)
 
 
+@pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.REFUSED, Code.TOO_BIG, Code.OVERLOADED])
+def test_what_an_agent_refuses_the_hub_has_not_refused(code: Code) -> None:
+    """The strict policy of one cluster is no sign that tokens are guessed."""
+    talk = Talk()
+    talk.exchange.reset(code, "")
+    assert talk.front.status in {403, 413, 429}
+    assert b"\nriata_hub_refusals_total{" not in talk.world.metrics.render()
+
+
 def test_administrators_are_told_the_route_and_others_are_not() -> None:
     for is_admin in (True, False):
         talk = Talk(links=2)

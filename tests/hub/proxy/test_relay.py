@@ -410,6 +410,7 @@ def test_cut_by_token_cluster_and_user() -> None:
         assert front.status == answered
         assert b"lost" not in front.written
         assert b"retry-after" not in front.written
+    assert world.count("refusals_total", reason="forbidden") == 2  # the hub has said so
     assert world.relay.cut() == 0
 
 
