@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import http
 import logging
 import secrets
@@ -116,8 +117,9 @@ class TunnelEndpoint:
             answer = switching(request)
             greeting = self._enter(request.peer, transport)
         except errors.HubError as refusal:
-            status = refusal.http_status
-            self._strangers.log(logging.INFO, "tunnel refused", f"http {status}", peer=request.peer, status=status)
+            if not isinstance(refusal, errors.ClusterUnavailable):  # that one `_enter` has noted
+                status = refusal.http_status
+                self._strangers.log(logging.INFO, "tunnel refused", f"http {status}", peer=request.peer, status=status)
             self._own(_turn_away(transport, _refusal(refusal)), transport, request.peer, when_lost)
             return
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -161,12 +163,18 @@ class TunnelEndpoint:
 
     def _enter(self, peer: str, transport: asyncio.Transport) -> Greeting:
         """A place among those who are nobody yet. Raises hub.errors.ClusterUnavailable when all are taken."""
-        greeting = self._greetings.enter(peer.rpartition(":")[0], transport.abort)
+        evict = functools.partial(self._evict, peer, transport)
+        greeting = self._greetings.enter(peer.rpartition(":")[0], evict)
         self._metrics.handshakes.set(len(self._greetings))
         if greeting is None:
-            self._metrics.tunnel_refused("too-many-handshakes")
+            self._note("too-many-handshakes", peer=peer)
             raise errors.ClusterUnavailable("too many agents are connecting", retry_after_s=BUSY_RETRY_S)
         return greeting
+
+    def _evict(self, peer: str, transport: asyncio.Transport) -> None:
+        """Its place goes to another."""
+        self._note("too-many-handshakes", peer=peer)
+        transport.abort()
 
     def _leave(self, greeting: Greeting) -> None:
         self._greetings.leave(greeting)
@@ -274,14 +282,18 @@ class TunnelEndpoint:
     async def _refuse(
         self, handshake: HubHandshake, transport: WebSocketTransport, code: Code, reason: str, text: str
     ) -> None:
-        self._metrics.tunnel_refused(reason)
-        self._strangers.log(logging.INFO, "agent refused", reason, peer=transport.peer, reason=reason)
+        self._note(reason, peer=transport.peer)
         try:
             async with asyncio.timeout(1.0):
                 await transport.send(handshake.refuse(Refused(code=int(code), text=text, retry_ms=REFUSED_RETRY_MS)))
                 await transport.close(1008, reason)
         except (ConnectionError, TimeoutError, wire.UsageError):
             transport.abort()
+
+    def _note(self, reason: str, **fields: Any) -> None:
+        """Count and log an agent that is refused."""
+        self._metrics.tunnel_refused(reason)
+        self._strangers.log(logging.INFO, "agent refused", reason, reason=reason, **fields)
 
     # -- session
 

@@ -57,7 +57,7 @@ ROOT = Path(__file__).parents[2]
 
 def reasons(tree: ast.Module) -> Iterator[str]:
     """Each text that a module gives as the reason of a refused tunnel: named so, or at the place where it belongs."""
-    places = {"Refusal": 1, "tunnel_refused": 0, "_refuse": 3}
+    places = {"Refusal": 1, "_note": 0, "_refuse": 3}
     for node in ast.walk(tree):
         given: list[ast.expr] = []
         if isinstance(node, ast.Call):

@@ -31,6 +31,7 @@ from proto.handshake import CONTROL_PLANE, AgentHandshake
 from proto.limits import HANDSHAKE_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
 from proto.messages import AgentAuth, Credential, HttpRequest, Refused, StreamClass, StreamKind, TcpTarget, Welcome
 from proto.versions import SUBPROTOCOL
+from tests.harness.records import captured
 from tests.hub.edge.fakes import FakeTransport
 from tests.room import room
 
@@ -248,11 +249,13 @@ async def test_silence_ends_after_the_deadline() -> None:
 async def test_unauthenticated_sessions_are_bounded() -> None:
     async with running(unauthenticated_max=2) as hub:
         sockets = [await hub.connect() for _ in range(2)]
-        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        with captured(accept.__name__) as lines, pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await hub.connect()
+        assert [(line["event"], line["reason"]) for line in lines] == [("agent refused", "too-many-handshakes")]
         assert caught.value.status == 503
         assert caught.value.headers is not None
         assert caught.value.headers["Retry-After"] == "2"
+        assert hub.count("tunnel_refusals_total", reason="too-many-handshakes") == 1
         for number, socket in enumerate(sockets):
             assert isinstance(await greet(socket, agent(instance=bytes([number]) * 16)), Welcome)
         extra = await hub.connect()
@@ -314,12 +317,19 @@ async def test_silent_sessions_give_way_to_one_that_speaks(monkeypatch: pytest.M
     monkeypatch.setattr(greetings, "PATIENCE_S", 0.0)
     async with running(unauthenticated_max=2) as hub:
         silent = [await hub.connect() for _ in range(2)]
-        async with hub.connect() as socket:
+        loser = silent[0].get_extra_info("sockname")
+        with captured(accept.__name__) as lines:
+            socket = await hub.connect()
+        async with socket:
+            (line,) = lines
+            assert (line["event"], line["reason"]) == ("agent refused", "too-many-handshakes")
+            assert line["peer"] == f"{loser[0]}:{loser[1]}"
             assert isinstance(await greet(socket, agent()), Welcome)
             await silent[0].receive(timeout=30)  # the hub's HELLO
             await silent[0].receive(timeout=30)
             assert silent[0].closed
             assert hub.count("tunnel_handshakes") == 1
+            assert hub.count("tunnel_refusals_total", reason="too-many-handshakes") == 1
         for each in silent:
             await each.close()
         await until_gone(hub)
