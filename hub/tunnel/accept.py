@@ -184,6 +184,7 @@ class TunnelEndpoint:
 
     async def _greet(self, transport: WebSocketTransport, handshake: HubHandshake) -> Tunnel | None:
         """AUTH, WELCOME. None when the peer was refused or left; the WebSocket is closed then."""
+        identity: AgentIdentity | None = None
         try:
             async with asyncio.timeout(self._handshake_timeout_s):
                 auth = handshake.receive(await transport.receive())
@@ -218,7 +219,7 @@ class TunnelEndpoint:
             self._strangers.log(logging.ERROR, text, "enrolment", with_traceback=True, peer=transport.peer)
             await self._refuse(handshake, transport, Code.OVERLOADED, "store", "the hub's store does not work now")
         except Refusal as refusal:
-            await self._refuse(handshake, transport, refusal.code, refusal.reason, refusal.text)
+            await self._refuse(handshake, transport, refusal.code, refusal.reason, refusal.text, identity)
         except (ConnectionError, EOFError):
             transport.abort()
         return None
@@ -280,9 +281,16 @@ class TunnelEndpoint:
         return tunnel
 
     async def _refuse(
-        self, handshake: HubHandshake, transport: WebSocketTransport, code: Code, reason: str, text: str
+        self,
+        handshake: HubHandshake,
+        transport: WebSocketTransport,
+        code: Code,
+        reason: str,
+        text: str,
+        identity: AgentIdentity | None = None,
     ) -> None:
-        self._note(reason, peer=transport.peer)
+        """`identity`: of one who has proven it."""
+        self._note(reason, peer=transport.peer, **({} if identity is None else _place(identity)))
         try:
             async with asyncio.timeout(1.0):
                 await transport.send(handshake.refuse(Refused(code=int(code), text=text, retry_ms=REFUSED_RETRY_MS)))
@@ -299,14 +307,11 @@ class TunnelEndpoint:
 
     async def _serve(self, tunnel: Tunnel, transport: WebSocketTransport) -> None:
         fields = {
-            "cluster": tunnel.identity.cluster_name,
-            "role": tunnel.identity.role,
+            **_place(tunnel.identity),
             "instance": tunnel.instance.hex(),
             "session": tunnel.session_id,
             "peer": transport.peer,
         }
-        if tunnel.identity.node:
-            fields["node"] = tunnel.identity.node
         serves = tunnel.candidate.is_eligible
         logger.info("session opened", extra={**fields, "agent_version": tunnel.version, "serves": serves})
         self._metrics.session_opened(tunnel.identity.role)
@@ -331,6 +336,12 @@ class TunnelEndpoint:
             return server.on_open(stream, message)
         stream.reset(Code.FORBIDDEN, "the hub serves no such streams of agents")
         return None
+
+
+def _place(identity: AgentIdentity) -> dict[str, str]:
+    """Where an agent belongs, for a line of the log."""
+    fields = {"cluster": identity.cluster_name, "role": identity.role}
+    return {**fields, "node": identity.node} if identity.node else fields
 
 
 async def _turn_away(transport: asyncio.Transport, answer: bytes) -> None:

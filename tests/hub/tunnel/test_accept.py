@@ -51,8 +51,8 @@ class FakeAuthenticator:
 
 
 class Hub:
-    def __init__(self, **options: object) -> None:
-        self.registry = Registry()
+    def __init__(self, registry: Registry | None = None, **options: object) -> None:
+        self.registry = registry or Registry()
         self.metrics = Metrics()
         self.endpoint = TunnelEndpoint(
             hub_id="hub-1",
@@ -80,8 +80,8 @@ class Hub:
 
 
 @contextlib.asynccontextmanager
-async def running(**options: object) -> AsyncIterator[Hub]:
-    hub = Hub(**options)
+async def running(registry: Registry | None = None, **options: object) -> AsyncIterator[Hub]:
+    hub = Hub(registry, **options)
     ((_, hub.port),) = await hub.edge.start()
     try:
         async with aiohttp.ClientSession() as hub.session:
@@ -342,9 +342,31 @@ async def test_a_newer_session_of_the_instance_supersedes() -> None:
         while (await first.receive()).type is aiohttp.WSMsgType.BINARY:
             pass
         assert [tunnel.epoch for tunnel in hub.registry] == [2]
-        answer = await greet(third, agent(1))
+        with captured(accept.__name__) as lines:
+            answer = await greet(third, agent(1))
         assert isinstance(answer, Refused)
         assert answer.code == Code.SUPERSEDED
+        (line,) = [each for each in lines if each["event"] == "agent refused"]
+        assert (line["reason"], line["cluster"], line["role"]) == ("superseded", "c1", "cluster")
+        assert "node" not in line
+
+
+async def test_which_node_of_which_cluster_has_no_room_is_said() -> None:
+    """All agents of a site come from one address."""
+    async with running(Registry(node_tunnels_max=1)) as hub, hub.connect() as first, hub.connect() as second:
+        assert isinstance(await greet(first, agent(), b"node"), Welcome)
+        with captured(accept.__name__) as lines:
+            answer = await greet(second, agent(instance=b"j" * 16), b"node")
+        assert isinstance(answer, Refused)
+        (line,) = [each for each in lines if each["event"] == "agent refused"]
+        assert (line["reason"], line["cluster"], line["node"]) == ("too-many-nodes", "c1", "n1")
+
+
+async def test_who_proves_nothing_is_of_no_cluster() -> None:
+    async with running() as hub, hub.connect() as socket:
+        with captured(accept.__name__) as lines:
+            await greet(socket, agent(), b"bad")
+        assert [(line["reason"], "cluster" in line) for line in lines] == [("credential", False)]
 
 
 async def test_what_a_superseded_session_still_sends_is_dropped_and_counted() -> None:
