@@ -18,6 +18,7 @@ from agent.errors import TokenUnavailable
 from agent.fallback.choose import LABEL
 from agent.fallback.nodes import ZONE
 from agent.kube import KubeApi, KubeError
+from agent.paging import Page, pages
 from agent.uplink.credentials import Proven
 from proto.aio.commands import call
 from proto.aio.link import Link
@@ -34,8 +35,6 @@ NODE_S: Final = 0.12
 """… in others this for each node: 5,000 nodes, 50 MB of JSON, are looked at every ten minutes."""
 PAGE: Final = 25
 """Nodes that are read at once: 350 KB of JSON, 5 ms in which nothing is relayed."""
-PAUSE_S: Final = 0.05
-"""Between two pages: requests go first."""
 FIRST_S: Final = 5.0
 """The most that a session waits before its first word: a hub that comes back hears of everything else first."""
 TELLINGS: Final = 6.0
@@ -80,18 +79,7 @@ class _Node(msgspec.Struct):
     status: _Status | None = None
 
 
-class _ListMetadata(msgspec.Struct, rename={"more": "continue"}):
-    more: str = ""
-
-
-class _List(msgspec.Struct):
-    """What is read of a page; the rest, ten times as much, is skipped and never becomes an object."""
-
-    metadata: _ListMetadata
-    items: list[_Node] | None = None
-
-
-_page: Final = msgspec.json.Decoder(_List)
+_page: Final = msgspec.json.Decoder(Page[_Node])
 
 
 class NodeRegistration:
@@ -164,14 +152,9 @@ class NodeRegistration:
     async def _look(self) -> list[NodeRow]:
         """Raises KubeError, TokenUnavailable."""
         found: list[NodeRow] = []
-        more = ""
-        while True:
-            listed = await self._api.get(f"/api/v1/nodes?limit={PAGE}{more}", _page.decode)
-            found += [_row(node) for node in listed.items or ()]
-            if not listed.metadata.more:
-                return found
-            more = f"&continue={listed.metadata.more}"
-            await self._sleep(PAUSE_S)
+        async for nodes in pages(self._api, "/api/v1/nodes", _page, limit=PAGE, sleep=self._sleep):
+            found += [_row(node) for node in nodes]
+        return found
 
     async def _tell(self, link: Link, table: RegisterNodes, parts: list[Part]) -> None:
         """Raises RiataError, TimeoutError."""

@@ -14,6 +14,7 @@ from agent.errors import TokenUnavailable
 from agent.issuer import SUFFIXES, own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
+from agent.paging import Page, pages
 from agent.uplink.credentials import Proven
 from proto.aio.commands import call
 from proto.aio.link import Link
@@ -26,8 +27,6 @@ INTERVAL_S: Final = 15.0
 """How often the pods are looked at: as long a new node agent waits at worst."""
 PAGE: Final = 40
 """Pods that are read at once: 400 KB of JSON, as agent.nodetable reads nodes. A cluster of thousands has tens of MB."""
-PAUSE_S: Final = 0.05
-"""Between two pages: requests go first."""
 NODE_CLAIM_SINCE: Final = (1, 32)
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 
@@ -46,18 +45,7 @@ class _Pod(msgspec.Struct):
     spec: _Spec
 
 
-class _ListMetadata(msgspec.Struct, rename={"more": "continue"}):
-    more: str = ""
-
-
-class _List(msgspec.Struct):
-    """What is read of a page; the rest is skipped and never becomes an object."""
-
-    metadata: _ListMetadata
-    items: list[_Pod] | None = None
-
-
-_page: Final = msgspec.json.Decoder(_List)
+_page: Final = msgspec.json.Decoder(Page[_Pod])
 
 
 class PodRegistration:
@@ -95,14 +83,9 @@ class PodRegistration:
         _, _, namespace, name = own_name(self._access).split(":")
         accounts = {f"{name}{suffix}" for suffix in SUFFIXES}
         found: list[str] = []
-        more = ""
-        while True:
-            listed = await self._api.get(f"/api/v1/namespaces/{namespace}/pods?limit={PAGE}{more}", _page.decode)
-            found += [line for pod in listed.items or () if (line := _line(pod, accounts))]
-            if not listed.metadata.more:
-                return sorted(found)
-            more = f"&continue={listed.metadata.more}"
-            await asyncio.sleep(PAUSE_S)
+        async for pods in pages(self._api, f"/api/v1/namespaces/{namespace}/pods", _page, limit=PAGE):
+            found += [line for pod in pods if (line := _line(pod, accounts))]
+        return sorted(found)
 
     async def _tell(self, link: Link, pods: list[str]) -> None:
         parts = [pods[at : at + PODS_MAX] for at in range(0, len(pods), PODS_MAX)] or [[]]

@@ -6,6 +6,7 @@ import urllib.parse
 
 import pytest
 
+from agent import paging
 from agent import podmap as module
 from agent.kube import KubeError
 from agent.kubeconfig import KubeAccess
@@ -78,7 +79,7 @@ async def test_only_the_pods_of_node_agents_that_run_somewhere(monkeypatch):
 
 async def test_thousands_of_pods_are_never_read_at_once(monkeypatch):
     """45 MB for 5,000 nodes: more than one answer may have, and a moment in which nothing is relayed."""
-    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(paging, "PAUSE_S", 0.0)
     api = Api("v1.31.9", *(pod(f"p{number:03}") for number in range(2 * module.PAGE + 1)))
     told = await run_for(api, monkeypatch)
     assert sum(len(each.pods) for each in told) == 2 * module.PAGE + 1
