@@ -133,8 +133,7 @@ def _current(directory: Path, found: dict[str, Any], phase: Phase) -> Rotation |
 
 
 def _settings(data: Path | None, config: Path | None) -> Settings:
-    named = os.environ.get("RIATA_HUB_CONFIG")
-    settings = load({"data": data}, os.environ, config or (Path(named) if named else None))
+    settings = load({"data": data}, os.environ, config)
     require_hub(settings.data)
     return settings
 

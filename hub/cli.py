@@ -68,7 +68,7 @@ def init(
     output: Output = "text",
 ) -> int:
     """Set up a new hub: directory, CA, database, and an administrator's token that is shown once."""
-    settings = load({"data": data, "public_url": public_url}, os.environ, config or _config_from_environment())
+    settings = load({"data": data, "public_url": public_url}, os.environ, config)
     if if_needed and loop.run(is_initialised(settings.data)):
         _tell(f"{settings.data} is initialised already")
         return 0
@@ -143,7 +143,7 @@ def serve(
         "log_format": log_format,
         "log_level": log_level,
     }
-    settings = load(flags, os.environ, config or _config_from_environment())
+    settings = load(flags, os.environ, config)
     logs.configure(component="hub", log_format=settings.log_format, level=settings.log_level)
     logs.log_uncaught()
     floors.check()
@@ -160,7 +160,7 @@ def admin_token(
     *, data: Data = None, config: Config = None, admin_token_file: TokenFile = None, output: Output = "text"
 ) -> int:
     """Make another administrator's token, when the first one is lost or has expired. The hub must be stopped."""
-    settings = load({"data": data}, os.environ, config or _config_from_environment())
+    settings = load({"data": data}, os.environ, config)
     refuse_existing(admin_token_file)
     require_hub(settings.data)
     token = loop.run(_make_admin_token(settings.data, admin_token_file))
@@ -180,7 +180,7 @@ def backup(
     config: Config = None,
 ) -> int:
     """Copy the database as it is now to a new file (0600), or to stdout for `-`. The hub may run."""
-    settings = load({"data": data}, os.environ, config or _config_from_environment())
+    settings = load({"data": data}, os.environ, config)
     require_hub(settings.data)
     is_stdout = str(to) == "-"
     if not is_stdout and to.exists():
@@ -199,7 +199,7 @@ def backup(
 @config_app.command
 def show(*, data: Data = None, config: Config = None) -> int:
     """Print the settings as they are in effect, as JSON. They hold no secrets, only paths of files with secrets."""
-    settings = load({"data": data}, os.environ, config or _config_from_environment())
+    settings = load({"data": data}, os.environ, config)
     _print(json.dumps(effective(settings), indent=2))
     return 0
 
@@ -243,11 +243,6 @@ async def _make_admin_token(data: Path, token_file: Path | None) -> str:
         return await make_admin_token(store, wall_clock, token_file)
     finally:
         await store.close()
-
-
-def _config_from_environment() -> Path | None:
-    named = os.environ.get("RIATA_HUB_CONFIG")
-    return Path(named) if named else None
 
 
 def _token_fields(token: str, file: Path | None) -> dict[str, str]:

@@ -34,7 +34,8 @@ WORKERS_MAX: Final = 64
 _MAY_BE_ZERO: Final = frozenset(
     {"buffer_bytes", "busy_poll_share", "compression_bytes", "drain_delay_s", "drain_grace_s"}
 )
-_ENV_ONLY: Final = frozenset({"RIATA_HUB_CONFIG"})
+_CONFIG: Final = "RIATA_HUB_CONFIG"
+_ENV_ONLY: Final = frozenset({_CONFIG})
 
 
 class ConfigError(Exception):
@@ -182,11 +183,13 @@ _LISTS: Final = ("listen", "tls_names", "host_names", "agent_pins")
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Settings:
     """Settings from all sources. `flags` holds top-level settings, None where not given; `file` overrides where the
-    TOML is looked for. Raises ConfigError. Reads the file; nothing else is touched."""
+    TOML is looked for, and so does RIATA_HUB_CONFIG. Raises ConfigError. Reads the file; nothing else is touched."""
     given = {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
     from_environment = _environment(environment)
     merged: dict[str, tuple[object, str]] = {**from_environment, **given}
     data = merged.get("data")
+    if file is None and (named := environment.get(_CONFIG)):
+        file = Path(named)
     if file is None and data is not None and (Path(str(data[0])) / FILE_NAME).is_file():
         file = Path(str(data[0])) / FILE_NAME
     return build({**_toml(file), **merged} if file is not None else merged)

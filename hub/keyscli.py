@@ -64,8 +64,7 @@ def retire(*, data: Data = None, config: Config = None) -> int:
 
 
 def _place(data: Path | None, config: Path | None) -> tuple[Settings, Path]:
-    named = os.environ.get("RIATA_HUB_CONFIG")
-    settings = load({"data": data}, os.environ, config or (Path(named) if named else None))
+    settings = load({"data": data}, os.environ, config)
     require_hub(settings.data)
     return settings, sealing.place(settings.data, settings.encryption_key_file)
 
