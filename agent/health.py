@@ -15,6 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from agent.config import EVERYWHERE, split_listen
 from agent.errors import ConfigError
+from proto.aio.transport import address_text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -97,8 +98,7 @@ class Listener:
             raise ConfigError(f"{flag} {listen}: {exc.strerror}: choose another port, or 0 for a free one") from exc
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name=flag[2:], daemon=True)
         reached = "127.0.0.1" if host == EVERYWHERE else host
-        shown = f"[{reached}]" if ":" in reached else reached
-        self.url = f"http://{shown}:{self._server.server_port}"
+        self.url = f"http://{address_text((reached, self._server.server_port))}"
 
     def start(self) -> None:
         """Serve."""

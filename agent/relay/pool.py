@@ -232,12 +232,11 @@ class Pool:
         addresses = self._addresses
         candidates = addresses.candidates()
         if len(candidates) == 1:
-            connection = await self._reach(candidates[0], context)
-            self._answered(candidates[0])
-            return connection
-        if addresses.is_probe_due():
-            self._tasks.spawn(self._probe(context), name="kube service")
-        address, connection = await dial.first(candidates, lambda address: self._reach(address, context), self._tasks)
+            address, connection = candidates[0], await self._reach(candidates[0], context)
+        else:
+            if addresses.is_probe_due():
+                self._tasks.spawn(self._probe(context), name="kube service")
+            address, connection = await dial.first(candidates, lambda each: self._reach(each, context), self._tasks)
         self._answered(address)
         return connection
 

@@ -235,10 +235,9 @@ async def test_another_processs_session_is_not_ours_to_spare(world: World, kube:
     assert tunnel.identity.cluster_uid == UID
 
 
-@pytest.mark.parametrize("items", [[{"metadata": ["x"]}], [{"metadata": {"labels": {OWNER_LABEL: UID}}}]])
-async def test_an_agent_in_a_strangers_hand_cannot_leave_it_without_an_end(
-    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch, items: list[Any]
-) -> None:
+async def deleted_by(world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch, items: list[Any]) -> CleanUp:
+    """What is known of a deletion whose agent answers every question with these."""
+
     async def made_up(*arguments: Any) -> tuple[int, Any]:
         return 200, {"metadata": {}, "items": items}
 
@@ -248,6 +247,14 @@ async def test_an_agent_in_a_strangers_hand_cannot_leave_it_without_an_end(
     await world.tasks.wait()
     found = await world.look()
     assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("items", [[{"metadata": ["x"]}], [{"metadata": {"labels": {OWNER_LABEL: UID}}}]])
+async def test_an_agent_in_a_strangers_hand_cannot_leave_it_without_an_end(
+    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch, items: list[Any]
+) -> None:
+    found = await deleted_by(world, kube, monkeypatch, items)
     assert (found.state, "malformed" in found.reason) == (State.PENDING, True)
 
 
@@ -257,16 +264,7 @@ async def test_a_name_that_is_no_text_gives_it_its_end_too(
     """Half of a surrogate pair: neither a path nor a record can hold it."""
     name = "\ud800-impersonate"
     item = {"metadata": {"labels": {OWNER_LABEL: UID}, "name": name, "uid": "x", "resourceVersion": "1"}}
-
-    async def made_up(*arguments: Any) -> tuple[int, Any]:
-        return 200, {"metadata": {}, "items": [item, item]}
-
-    monkeypatch.setattr(kube, "ask", made_up)
-    tunnel, _ = world.connect(kube)
-    await world.delete(tunnel)
-    await world.tasks.wait()
-    found = await world.look()
-    assert found is not None
+    found = await deleted_by(world, kube, monkeypatch, [item, item])
     assert (found.state, "nothing of it was removed" in found.reason) == (State.PENDING, True)
 
 
