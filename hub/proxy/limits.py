@@ -12,8 +12,8 @@ from proto.window import Bucket
 _Key = TypeVar("_Key", bound=Hashable)
 
 OWED_S: Final = 10.0
-"""Of the rate of left requests, what may be owed. With all short ones at once to one cluster that bounds what an agent
-sees of one user at 40 a second beyond the rate; more would keep a controller waiting that restarts twice in a row."""
+"""Of the rate of left requests, what may be owed. With all short ones at once that bounds what an agent sees of one
+user at 40 a second beyond the rate; more would keep a controller waiting that restarts twice in a row."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class ProxyLimits:
     long_per_cluster: int = 2_500
     """Long requests to one cluster at once; below the 3,072 connections of an agent, so that short ones find room."""
     cancelled_burst: int = 2_500
-    """Requests of one user whose client left before their end, in a burst: all watches of a big controller that
-    restarts; and those whose body was malformed, too long, too slow, or not read to its end. Beyond, the user gets 429:
-    an agent bounds how many streams are cut in a session, for all users."""
+    """Requests of one user to one cluster whose client left before their end, in a burst: all watches of a big
+    controller that restarts; and those whose body was malformed, too long, too slow, or not read to its end. Beyond,
+    the user gets 429 there: an agent bounds how many streams are cut in a session, for all users."""
     cancelled_per_s: float = 50.0
     """… and in the long run."""
     body_bytes_max: int = 16 * 1024 * 1024
@@ -108,41 +108,44 @@ class InFlight:
 
 
 class Impatience:
-    """How often a user's requests were left by their client before their end, against a rate (rapid reset, E9)."""
+    """How often a user's requests to a cluster were left by their client before their end, against a rate (rapid reset,
+    E9). For each cluster by itself, since it is the agent that bears it: a controller of a whole fleet that restarts
+    leaves ten watches of each cluster."""
 
     def __init__(self, limits: ProxyLimits) -> None:
         self._limits = limits
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
 
-    def check(self, user: str, now: float) -> None:
+    def check(self, user: str, cluster_uid: str, now: float) -> None:
         """Raises TooManyRequests while the user's allowance is used up."""
-        bucket = self._buckets.get(user)
+        bucket = self._buckets.get((user, cluster_uid)) if self._buckets else None
         if bucket is not None and bucket.is_empty(now):
-            raise errors.TooManyRequests("too many of your requests are given up before their end")
+            raise errors.TooManyRequests("too many of your requests to this cluster are given up before their end")
 
-    def left(self, user: str, now: float) -> bool:
+    def left(self, user: str, cluster_uid: str, now: float) -> bool:
         """A client left before its answer was whole. What goes beyond the allowance is owed, OWED_S of it at most: any
         number may have been admitted while there was one. False: so much is owed already, and this is not."""
-        bucket = self._buckets.get(user)
+        both = user, cluster_uid
+        bucket = self._buckets.get(both)
         if bucket is None:
-            bucket = self._buckets[user] = Bucket(self._limits.cancelled_burst, self._limits.cancelled_per_s)
+            bucket = self._buckets[both] = Bucket(self._limits.cancelled_burst, self._limits.cancelled_per_s)
         owed_max = min(self._limits.cancelled_per_s * OWED_S, self._limits.cancelled_burst)
         is_counted = not bucket.is_empty(now) or bucket.level > -owed_max
         if is_counted:
             bucket.take(now)
         return is_counted
 
-    def stayed(self, user: str) -> None:
+    def stayed(self, user: str, cluster_uid: str) -> None:
         """It had not: once for a `left` that was True."""
-        bucket = self._buckets.get(user)
+        bucket = self._buckets.get((user, cluster_uid))
         if bucket is not None:
             bucket.give_back()
 
     def forget(self, now: float) -> None:
-        """Drop the users whose allowance is whole again; called now and then."""
-        for user, bucket in tuple(self._buckets.items()):
+        """Drop what is whole again; called now and then."""
+        for both, bucket in tuple(self._buckets.items()):
             if bucket.is_full(now):
-                del self._buckets[user]
+                del self._buckets[both]
 
 
 def _decrement(counts: dict[_Key, int], key: _Key) -> None:

@@ -247,11 +247,11 @@ class Relay:
 
     def left(self, exchange: Exchange) -> bool:
         """The client has gone before its answer was whole. Whether that counts against its user."""
-        return exchange.is_admitted and self._impatience.left(exchange.user, self._now())
+        return exchange.is_admitted and self._impatience.left(exchange.user, exchange.cluster_uid, self._now())
 
     def not_left(self, exchange: Exchange) -> None:
         """What counted as `left` had come to its end after all."""
-        self._impatience.stayed(exchange.user)
+        self._impatience.stayed(exchange.user, exchange.cluster_uid)
 
     def charge(self, exchange: Exchange, size: int) -> None:
         """The exchange holds so many bytes that no session counts; 0: none any more."""
@@ -319,7 +319,7 @@ class Relay:
             exchange.limit = None if request.upgrade else self.limits.body_bytes_max
             if exchange.limit is not None and request.length > exchange.limit:
                 raise errors.TooLarge
-        self._impatience.check(principal.user, self._now())
+        self._impatience.check(principal.user, access.cluster_uid, self._now())
         self._in_flight.enter(principal.user, access.cluster_uid, is_long=kind.is_long_running)
         exchange.is_admitted = True
         exchange.opening = HttpRequest(

@@ -70,54 +70,64 @@ def test_the_defaults_leave_room_for_short_requests() -> None:
 
 def test_who_had_not_left_gets_back_what_it_counted() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=1, cancelled_per_s=1e-9))
-    assert impatience.left("a", 0.0)
+    assert impatience.left("a", "c", 0.0)
     with pytest.raises(errors.TooManyRequests):
-        impatience.check("a", 0.0)
-    impatience.stayed("a")
-    impatience.check("a", 0.0)
-    impatience.stayed("a")  # no more than there was
-    assert impatience.left("a", 0.0)
+        impatience.check("a", "c", 0.0)
+    impatience.stayed("a", "c")
+    impatience.check("a", "c", 0.0)
+    impatience.stayed("a", "c")  # no more than there was
+    assert impatience.left("a", "c", 0.0)
     with pytest.raises(errors.TooManyRequests):
-        impatience.check("a", 0.0)
-    impatience.stayed("b")
+        impatience.check("a", "c", 0.0)
+    impatience.stayed("b", "c")
 
 
 def test_those_that_were_admitted_together_are_owed_together() -> None:
     """Else each moment in which there is one lets all in that come then: any rate, for who has many under way."""
     impatience = Impatience(ProxyLimits(cancelled_burst=4, cancelled_per_s=1.0))
     for _ in range(7):
-        impatience.check("a", 0.0)
-    assert [impatience.left("a", 0.0) for _ in range(7)] == [True] * 7  # three beyond the allowance
+        impatience.check("a", "c", 0.0)
+    assert [impatience.left("a", "c", 0.0) for _ in range(7)] == [True] * 7  # three beyond the allowance
     for now in (1.0, 3.9):
         with pytest.raises(errors.TooManyRequests):
-            impatience.check("a", now)
-    impatience.check("a", 4.0)
-    left = [impatience.left("b", 0.0) for _ in range(100)]
+            impatience.check("a", "c", now)
+    impatience.check("a", "c", 4.0)
+    left = [impatience.left("b", "c", 0.0) for _ in range(100)]
     assert left == [True] * 8 + [False] * 92  # nobody owes more than another burst
-    impatience.check("b", 6.0)
+    impatience.check("b", "c", 6.0)
 
 
 def test_a_controller_that_restarts_twice_waits_for_seconds() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=2_500, cancelled_per_s=50.0))
     for now in (0.0, 3.0):
         for _ in range(2_000):
-            impatience.left("controller", now)
+            impatience.left("controller", "c", now)
     with pytest.raises(errors.TooManyRequests):
-        impatience.check("controller", 12.9)
-    impatience.check("controller", 13.1)
+        impatience.check("controller", "c", 12.9)
+    impatience.check("controller", "c", 13.1)
 
 
 def test_impatience_has_a_rate_and_is_forgotten() -> None:
     impatience = Impatience(ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
-    impatience.check("a", 0.0)
-    impatience.left("a", 0.0)
-    impatience.check("a", 0.0)
-    impatience.left("a", 0.0)
+    impatience.check("a", "c", 0.0)
+    impatience.left("a", "c", 0.0)
+    impatience.check("a", "c", 0.0)
+    impatience.left("a", "c", 0.0)
     with pytest.raises(errors.TooManyRequests):
-        impatience.check("a", 0.5)
-    impatience.check("b", 0.5)
-    impatience.check("a", 1.0)
+        impatience.check("a", "c", 0.5)
+    impatience.check("b", "c", 0.5)
+    impatience.check("a", "c", 1.0)
     impatience.forget(1.5)
     assert impatience._buckets
     impatience.forget(2.0)
     assert not impatience._buckets
+
+
+def test_a_controller_of_a_whole_fleet_that_restarts_leaves_few_requests_of_each_cluster() -> None:
+    impatience = Impatience(ProxyLimits())
+    clusters = [f"c{number}" for number in range(1_000)]
+    for cluster in clusters:
+        for _ in range(10):
+            impatience.left("controller", cluster, 0.0)
+    for cluster in clusters:
+        impatience.check("controller", cluster, 0.0)
