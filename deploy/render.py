@@ -1,8 +1,8 @@
 """`make manifests`: what is made from the charts. `python -m deploy.render [--check]`.
 
 The manifests for kubectl (deploy/agent, deploy/hub), the hub's own copy of the agent's manifest
-(hub/clusters/manifest.json) and the charts' reference (docs/reference/charts.md). With `--check` nothing is written,
-and the exit code is 1 when a file differs.
+(hub/clusters/manifest.json), the charts' reference (docs/reference/charts.md) and the hub's dashboard. With `--check`
+nothing is written, and the exit code is 1 when a file differs.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploy import reference
+from deploy import dashboard, reference
 from deploy.helm import ROOT, Document, plain, render
 from hub.clusters import manifest
 
@@ -63,6 +63,7 @@ def files() -> dict[Path, str]:
     found |= _split("riata-hub", ROOT / "hub", hub, _HUB_FILES, _hub_file)
     found[REPOSITORY / "hub" / "clusters" / manifest.FILE_NAME] = json.dumps(_variants(), indent=1) + "\n"
     found[REPOSITORY / "docs" / "reference" / "charts.md"] = reference.page()
+    found[ROOT / dashboard.FILE] = dashboard.text()
     return found
 
 

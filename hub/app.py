@@ -167,6 +167,7 @@ class Hub:
     async def start(self) -> None:
         """Load the indexes, then listen. Raises StoreError, SetupError; call `close` in any case."""
         loop = asyncio.get_running_loop()
+        self._metrics.add_process()
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))  # called by the rendering thread
         if self._shared is None:
             await tidy(self._store)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from hub.fastmetrics import Buckets, Cell, Flags, Histogram, Series
 from hub.route import Reason
@@ -106,6 +106,10 @@ class Metrics:
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}
+
+    def add_process(self) -> None:
+        """`process_*`, CPU, memory and open files of this process, come with them."""
+        ProcessCollector(registry=self.registry)
 
     def render(self) -> bytes:
         """The text exposition."""

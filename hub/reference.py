@@ -142,7 +142,9 @@ def metrics_page() -> str:
         "# Metrics of the hub\n",
         _NOTE,
         "Served at `/metrics` of `metrics_listen`, without authentication: keep that address on loopback or in a",
-        "network of its own. Labels come from closed sets; `cluster` names only clusters that exist.\n",
+        "network of its own. Labels come from closed sets; `cluster` names only clusters that exist. With them come",
+        "the `process_*` metrics of Prometheus' clients (CPU, memory, open files), of all processes where there are",
+        "workers.\n",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]

@@ -16,8 +16,8 @@ from prometheus_client.core import Metric
 from hub.workers.messages import Families, Family
 
 _LASTING: Final = frozenset({"counter", "histogram"})
-_EARLIEST: Final = "_created"
-"""Suffix of the moments at which counting began; of several the first holds."""
+_EARLIEST: Final = ("_created", "_start_time_seconds")
+"""Suffixes of the moments at which counting, or a process, began; of several the first holds."""
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels]

@@ -55,6 +55,7 @@ class Supervisor:
     async def start(self) -> None:
         """Return when every worker serves. Raises StoreError, SetupError; call `close` in any case."""
         loop = asyncio.get_running_loop()
+        self._metrics.add_process()
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         await tidy(self._store)
         await self._indexes.follower.load()

@@ -131,6 +131,7 @@ HUB: dict[str, dict[str, Any]] = {
         metrics={
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {"enabled": True, "labels": {"team": "platform"}},
         },
         networkPolicy={"enabled": True, "from": PEER, "metricsFrom": PEER, "extraEgress": [{"to": PEER}]},
     ),

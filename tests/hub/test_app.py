@@ -122,6 +122,7 @@ def test_a_hub_from_init_to_sigterm(running: Running) -> None:
         exposition = metrics.getresponse().read()
         assert b"riata_hub_requests_total" in exposition
         assert b"\nriata_hub_connections " in exposition
+        assert b"\nprocess_resident_memory_bytes " in exposition
         assert b'\nriata_hub_cluster_connected{cluster="a"} 0.0\n' in exposition
         assert b'\nriata_hub_refusals_total{reason="unauthenticated"} 1.0' in exposition
         counted = next(line for line in exposition.splitlines() if line.startswith(b"riata_hub_tasks "))

@@ -23,7 +23,7 @@ _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _TAIL_LINES: Final = 3
 
 # What must be there, and the Debian package that has it. mmdebstrap makes the images that run there, haproxy stands in
-# front of hubs.
+# front of hubs, prometheus reads their metrics.
 _PROGRAMS: Final = {
     "containerd": "containerd",
     "runc": "runc",
@@ -32,6 +32,7 @@ _PROGRAMS: Final = {
     "nsenter": "util-linux",
     "mmdebstrap": "mmdebstrap",
     "haproxy": "haproxy",
+    "prometheus": "prometheus",
 }
 _DEBIAN_KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Ubuntu has none, and the images are of Debian."""

@@ -10,7 +10,7 @@ from tests.kube import namespaces, packages
 from tests.kube.programs import calls, program
 from tests.kube.test_busybox import LOAD, elf
 
-ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy"]
+ALL = ["containerd", "runc", "iproute2", "nftables", "util-linux", "mmdebstrap", "haproxy", "prometheus"]
 ALL += ["debian-archive-keyring", "busybox-static", "gcc", "libc6-dev", "python3-dev", "containernetworking-plugins"]
 
 

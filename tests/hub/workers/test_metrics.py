@@ -8,7 +8,7 @@ import pytest
 
 from hub.metrics import Metrics
 from hub.workers import metrics as summing
-from hub.workers.messages import Families
+from hub.workers.messages import Families, Family
 from hub.workers.metrics import Sums, measure
 
 
@@ -98,3 +98,19 @@ def test_a_page_that_is_rendered_while_a_worker_ends_shows_no_less(monkeypatch: 
     monkeypatch.setattr(summing, "_summed", adds)
     sums.ended(1)
     assert [*seen, rows(sums.render(own))[REQUESTS]] == [7, 7]
+
+
+def test_of_the_moments_at_which_processes_began_the_first_is_shown_and_what_they_take_is_summed() -> None:
+    both = [
+        Families((Family("process_start_time_seconds", "gauge", "", (("process_start_time_seconds", (), began),)),))
+        for began in (1_700_000_100.0, 1_700_000_000.0)
+    ]
+    sums = Sums()
+    sums.take(1, both[0])
+    sums.take(2, both[1])
+    own = Metrics()
+    own.add_process()
+    page = rows(sums.render(measure(own.registry)))
+    assert page["process_start_time_seconds"] == 1_700_000_000.0
+    sums.take(3, measure(own.registry))
+    assert rows(sums.render(measure(own.registry)))["process_open_fds"] > page["process_open_fds"]
