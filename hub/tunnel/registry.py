@@ -18,7 +18,7 @@ from hub.catrust import AgentTrust
 from hub.route import Asked, Candidate, Decision, Reason, Route
 from hub.tunnel.lastseen import LastSeen
 from hub.tunnel.limits import NODE_TUNNELS_MAX
-from hub.tunnel.route import QUESTION, decide
+from hub.tunnel.route import QUESTION, decide, is_reachable
 from proto.aio.link import Link
 from proto.errors import Code
 from proto.facts import NO_FACTS, NodeFacts
@@ -258,7 +258,7 @@ class Registry:
 
     def has_route(self, cluster_uid: str) -> bool:
         """Whether a request would find one now."""
-        return self.pick(cluster_uid).route is not None
+        return is_reachable(self.candidates(cluster_uid), self._now())
 
     def candidates(self, cluster_uid: str) -> Sequence[Candidate]:
         """Those that may serve, or those that are there and may not."""

@@ -19,6 +19,7 @@ from hub.tunnel.route import (
     decide,
     is_dead,
     is_late,
+    is_reachable,
     is_silent,
 )
 from proto.messages import StreamClass
@@ -97,6 +98,7 @@ TABLE = [
 def test_the_table(candidates: tuple[Candidate, ...], chosen: str | None, reason: Reason) -> None:
     decision = decide(candidates, QUESTION, NOW)
     assert (None if decision.route is None else decision.route.name, decision.reason) == (chosen, reason)
+    assert is_reachable(candidates, NOW) == (chosen is not None)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,7 @@ def test_whatever_there_is(everybody: list[Candidate], asked: Question, numbers:
     chosen = decision.candidate
     assert (chosen is None) == (not left)  # whoever can serve is found
     assert (decision.route is None) == (chosen is None)
+    assert is_reachable(everybody, NOW) == (decide(everybody, asked, NOW).route is not None)
     assert decision.reason.role == (chosen.role if chosen is not None else "none")
     shuffled = list(everybody)
     dice.shuffle(shuffled)  # type: ignore[attr-defined]
