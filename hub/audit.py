@@ -49,6 +49,8 @@ class Audit(enum.StrEnum):
     """A grant was made, or the last one of hub administration put back: `subject` got the role, `user` gave it."""
     GRANT_REMOVED = "grant-removed"
     """A grant was taken back."""
+    CLUSTER_MADE = "cluster-made"
+    """A cluster was made known."""
     CLUSTER_DELETED = "cluster-deleted"
     """A cluster was deleted: its keys, tokens, grants and sessions ended."""
     CLEAN_UP_DONE = "clean-up-done"

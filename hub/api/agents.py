@@ -54,16 +54,17 @@ async def revoke_agent(call: Call) -> Reply:
     found = _node(call)
     if found is not None:
         cluster, node = found
-        await services.follower.reached(await services.denials.deny(cluster.uid, node, by=call.caller.user))
+        revision = await services.denials.deny(cluster.uid, node, by=call.caller.user)
         call.audit(Audit.AGENT_REVOKED, agent=call.path["id"], cluster=cluster.name)
+        await services.follower.reached(revision)
         return Reply(None, 204)
     record = _agent(call)
     revoked = await services.agent_keys.revoke(record.cluster_uid, record.id, by=call.caller.user)
     if revoked is None:
         raise NotFound("there is no such agent", kind="agents", name=record.id)
-    await services.follower.reached(revoked.revision)
     name = services.cluster_index.name_of(record.cluster_uid)
     call.audit(Audit.AGENT_REVOKED, agent=record.id, cluster=name)
+    await services.follower.reached(revoked.revision)
     return Reply(None, 204)
 
 
@@ -85,8 +86,8 @@ async def readmit_agent(call: Call) -> Reply:
     revision = await call.services.denials.allow(cluster.uid, node)
     if revision is None:
         raise NotFound("this node was not revoked", kind="agents", name=call.path["id"])
-    await call.services.follower.reached(revision)
     call.audit(Audit.AGENT_READMITTED, agent=call.path["id"], cluster=cluster.name)
+    await call.services.follower.reached(revision)
     return Reply(None, 204)
 
 

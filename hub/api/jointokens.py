@@ -43,11 +43,11 @@ async def mint(
         created_by=call.caller.user,
         form=form,
     )
+    call.audit(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id)
     await services.follower.reached(revision)
     if services.cluster_index.by_uid(cluster.uid) is None:
         await services.clusters.sweep()
         raise Conflict("the cluster was deleted meanwhile", kind="clusters", name=cluster.name)
-    call.audit(Audit.JOIN_TOKEN_MADE, cluster=cluster.name, token_id=record.id)
     return record, minted
 
 
@@ -59,10 +59,10 @@ async def revoke_join_token(call: Call) -> Reply:
         raise NotFound("the cluster has no such join token", kind="join-tokens", name=token_id)
     # First its use, then the token: a join that is on its way to the store must not come after this answer.
     barred, is_ours = await services.agent_keys.bar(cluster.uid, token_id, by=call.caller.user)
-    revision = await services.join_tokens.revoke(cluster.uid, token_id)
-    await services.follower.reached(max(barred.revision, revision or 0))
     if is_ours:
         call.audit(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id)
+    revision = await services.join_tokens.revoke(cluster.uid, token_id)
+    await services.follower.reached(max(barred.revision, revision or 0))
     return Reply(None, 204)
 
 

@@ -6,6 +6,7 @@ from hub.api import models
 from hub.api.clusters import shown
 from hub.api.manifests import made, values_of
 from hub.api.routes import Call, Reply, Route, Who
+from hub.audit import Audit
 from hub.errors import AlreadyExists, Conflict
 
 
@@ -18,6 +19,8 @@ async def create_cluster(call: Call) -> Reply:
     cluster, revision, is_new = await services.clusters.create(
         name=body.name, labels=body.labels, created_by=call.caller.user
     )
+    if is_new:
+        call.audit(Audit.CLUSTER_MADE, cluster=cluster.name, cluster_uid=cluster.uid)
     if not is_new and dict(cluster.labels) != body.labels:
         text = f"there is a cluster {body.name!r} with other labels: delete it first, or take another name"
         raise AlreadyExists(text, kind="clusters", name=body.name)

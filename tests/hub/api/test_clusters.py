@@ -13,6 +13,7 @@ from hub.clusters.records import Clusters
 from hub.store.model import StoreUnavailable
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
+from tests.hub.api.test_agents import enrol
 from tests.hub.api.test_manifests import pinned
 
 
@@ -148,8 +149,9 @@ async def test_agent_tokens_are_shown_once_and_revoked(world: HubWorld) -> None:
 
 async def test_what_is_made_and_ended_is_audited_with_user_and_peer(world: HubWorld) -> None:
     await pinned(world)
-    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
     with captured("riata.audit") as logged:
+        uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+        assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 200
         agent = (await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x"})).json
         join = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json
         manifest = (await world.call("POST", "/v1/clusters/a/manifest", {})).json
@@ -158,6 +160,7 @@ async def test_what_is_made_and_ended_is_audited_with_user_and_peer(world: HubWo
         await world.call("DELETE", "/v1/clusters/a")
         await world.call("DELETE", f"/v1/clean-ups/{uid}")
     assert [(event["event"], event.get("token_id")) for event in logged] == [
+        ("cluster-made", None),
         ("agent-token-made", agent["id"]),
         ("join-token-made", join["id"]),
         ("join-token-made", manifest["joinToken"]),
@@ -168,6 +171,41 @@ async def test_what_is_made_and_ended_is_audited_with_user_and_peer(world: HubWo
     ]
     assert {(event["cluster"], event["user"], event["peer"]) for event in logged} == {("a", "admin", "192.0.2.1:4000")}
     assert not any(made["token"].split("_")[2] in str(logged) for made in (agent, join))
+
+
+async def test_what_is_done_is_audited_though_another_worker_does_not_answer(
+    world: HubWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done by then: a hub that ends in between, or a worker that hangs, must not take the event along."""
+    await pinned(world)
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    await enrol(world, "a", "one")
+    join = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json["id"]
+
+    async def fail(_revision: int) -> None:
+        raise StoreUnavailable("a worker does not answer")
+
+    monkeypatch.setattr(world.follower, "reached", fail)
+    with captured("riata.audit") as logged:
+        for method, path in (
+            ("POST", "/v1/clusters/a/join-tokens"),
+            ("POST", "/v1/clusters/a/manifest"),
+            ("DELETE", f"/v1/clusters/a/join-tokens/{join}"),
+            ("DELETE", "/v1/agents/one"),
+            ("DELETE", "/v1/agents/a:node-1"),
+            ("POST", "/v1/agents/a:node-1/readmit"),
+        ):
+            assert (await world.call(method, path, {} if method == "POST" else None)).status == 503, path
+        assert (await world.call("POST", "/v1/clusters", {"name": "b"})).status == 503
+    assert [event["event"] for event in logged] == [
+        "join-token-made",
+        "join-token-made",
+        "join-token-revoked",
+        "agent-revoked",
+        "agent-revoked",
+        "agent-readmitted",
+        "cluster-made",
+    ]
 
 
 async def test_deletion_ends_what_was_bound_to_the_cluster(world: HubWorld) -> None:
