@@ -155,6 +155,7 @@ class Hub:
         )
         self._relay = self._make_relay()
         self._revocation = self._make_revocation()
+        self._services = self._make_services()
         self._edge = self._make_edge()
         self._metrics.connections.set_function(lambda: self._edge.open_connections)
         if shared is None:  # of several processes the main one says it, once for all
@@ -234,6 +235,7 @@ class Hub:
         self._is_draining = True
         await self._relay.aclose()
         await self._edge.close()
+        await self._services.changes.aclose()
         await self._metrics_server.close()
         await self._tasks.aclose()
         await self._store.close()
@@ -318,7 +320,7 @@ class Hub:
         return EdgeServer(
             listen=[host_and_port(address) for address in self._settings.listen],
             tls=None if self._server_context is None else self._server_context.context,
-            aiohttp_app=build_application(self._make_services()),
+            aiohttp_app=build_application(self._services),
             application=self._relay,
             tunnels=tunnel,
             limits=self._settings.edge,

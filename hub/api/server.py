@@ -31,6 +31,8 @@ access = logging.getLogger("riata.access")
 
 _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
+UNFINISHED_MAX: Final = 1_000
+"""Requests under way that change something, those whose time is over included: each waits for the disk."""
 _REFUSALS: Final = {401: "unauthenticated", 403: "forbidden"}
 """What is counted as a refusal, by status."""
 
@@ -82,10 +84,32 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
             principal = _authenticate(services, route, request)
         assert route.handler is not None
         bearer = _bearer(request) if route.who is Who.JOIN_TOKEN else b""
-        reply = await route.handler(Call(services, principal, request.match_info, body, _peer(request), bearer))
-        return _response(reply)
+        call = Call(services, principal, request.match_info, body, _peer(request), bearer)
+        if route.method == "GET":
+            return _response(await route.handler(call))
+        return _response(await _whole(services, route, call))
 
     return serve
+
+
+async def _whole(services: Services, route: Route, call: Call) -> Reply:
+    """What has begun to change something does so to its end, audit event included, though the time of its request is
+    over: that ends the answer. Raises HubError, StoreError."""
+    if len(services.changes) >= UNFINISHED_MAX:
+        raise errors.ClusterUnavailable("too many changes wait for the hub's disk")
+    outcome = await asyncio.shield(services.changes.spawn(_outcome(route, call), name=route.name))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def _outcome(route: Route, call: Call) -> Reply | errors.HubError | StoreError:
+    """What went wrong is its result, for a task that fails is an error of ours."""
+    assert route.handler is not None
+    try:
+        return await route.handler(call)
+    except (errors.HubError, StoreError) as exc:
+        return exc
 
 
 async def _later(_request: web.Request) -> None:

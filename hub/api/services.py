@@ -23,6 +23,7 @@ from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
+from proto.aio.tasks import TaskGroup
 from proto.facts import NodeFacts
 
 
@@ -124,6 +125,8 @@ class Services:
     tokens: Tokens
     tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
+    changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))
+    """Requests that change something, which go on when their time is over. Ended by the owner of the services."""
     agent_tokens: AgentTokens
     join_tokens: JoinTokens
     agent_keys: AgentKeys

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from hub import errors
+from hub.api import server
 from hub.api.server import ROUTES
+from hub.store.model import Resource
+from hub.store.sqlite import SqliteStore
 from proto import logs
+from tests.harness.records import captured
 from tests.hub.api.hubworld import HubWorld, hub_world
 
 
@@ -129,6 +133,43 @@ async def test_a_handler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyt
         answer = await world.call("POST", "/v1/clusters", {"name": "a"})
         assert (answer.status, answer.json["reason"]) == (504, "Timeout")
         assert "retry-after" not in answer.headers
+
+
+async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is slow: the cluster is there, and the answer said that this is unknown."""
+    disk, stored = asyncio.Event(), SqliteStore.put
+
+    async def slow(store: SqliteStore, resource: Resource, *, lease: int = 0) -> Resource:
+        made = await stored(store, resource, lease=lease)
+        await disk.wait()
+        return made
+
+    async with hub_world(tmp_path, request_timeout_s=0.05) as world:
+        monkeypatch.setattr(SqliteStore, "put", slow)
+        with captured("riata.audit") as logged:
+            assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 504
+            disk.set()
+            await asyncio.wait_for(world.services.changes.wait(), 10)
+        assert [(event["event"], event["cluster"], event["user"]) for event in logged] == [
+            ("cluster-made", "a", "admin")
+        ]
+
+
+async def test_changes_that_go_on_behind_their_time_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_revision: int) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(server, "UNFINISHED_MAX", 2)
+    async with hub_world(tmp_path, request_timeout_s=0.5) as world:
+        monkeypatch.setattr(world.follower, "reached", hang)
+        answers = [await world.call("POST", "/v1/clusters", {"name": name}) for name in "abc"]
+        assert [answer.status for answer in answers] == [504, 504, 503]
+        assert "wait for the hub's disk" in answers[2].json["message"]
+        assert (await world.call("GET", "/v1/clusters")).status == 200
 
 
 async def test_continue_is_only_said_to_those_who_may(world: HubWorld) -> None:
