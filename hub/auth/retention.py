@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
+from collections.abc import Callable
 from typing import Final
 
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -18,6 +21,11 @@ logger = logging.getLogger(__name__)
 KEEP_S: Final = 7 * 86_400.0
 """An expired token is still listed for a week, so that somebody who wonders finds out why it is refused. A user at the
 bound of `tokens_per_user_max` loses the oldest ones earlier (hub.api.tokens)."""
+SET_S: Final = 3600.0
+"""So much more or less than the time that has passed between two looks, and the clock was set."""
+DOUBT_S: Final = 86_400.0
+"""For so long afterwards nothing that expired is deleted: by a clock that was set wrong everything that ever expires
+has, is refused, and is sound again once somebody has set it right, unless it is gone."""
 
 
 class Retention:
@@ -38,7 +46,9 @@ class Retention:
         pod_index: PodIndex,
         pods: Pods,
         clock: Clock,
+        passed: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`passed`: seconds that grow as time does, whatever the clock is set to."""
         self._token_index = token_index
         self._tokens = tokens
         self._agent_token_index = agent_token_index
@@ -52,20 +62,38 @@ class Retention:
         self._pod_index = pod_index
         self._pods = pods
         self._clock = clock
+        self._passed = passed
+        self._ahead = clock() - passed()
+        self._set_at = -math.inf
 
     async def purge(self) -> int:
-        """Delete what expired more than KEEP_S ago; how many. Raises StoreUnavailable."""
-        before = self._clock() - KEEP_S
+        """Delete what expired more than KEEP_S ago, unless the clock was set a short while ago; how many. Raises
+        StoreUnavailable."""
+        now = self._clock()
+        count = 0 if self._was_set(now) else await self._purge_expired(now - KEEP_S)
+        count += await self._purge_registrations()
+        if count:
+            logger.info("expired credentials removed", extra={"count": count})
+        return count
+
+    def _was_set(self, now: float) -> bool:
+        """Whether the clock, that shows `now`, was set within DOUBT_S."""
+        passed = self._passed()
+        ahead, before = now - passed, self._ahead
+        self._ahead = ahead
+        if abs(ahead - before) > SET_S:
+            self._set_at = passed
+            logger.warning("clock was set, expired credentials stay for a day", extra={"by_s": round(ahead - before)})
+        return passed - self._set_at < DOUBT_S
+
+    async def _purge_expired(self, before: float) -> int:
         old = [token for token in self._token_index if token.is_expired(before)]
         old_agents = [token for token in self._agent_token_index if token.is_expired(before)]
         for token in old:
             await self._tokens.revoke(token.id)
         for agent_token in old_agents:
             await self._agent_tokens.revoke(agent_token.cluster_uid, agent_token.id)
-        count = len(old) + len(old_agents) + await self._purge_enrolment(before) + await self._purge_registrations()
-        if count:
-            logger.info("expired credentials removed", extra={"count": count})
-        return count
+        return len(old) + len(old_agents) + await self._purge_enrolment(before)
 
     async def _purge_enrolment(self, before: float) -> int:
         """Join tokens that nobody can use any more, and agents that were revoked long ago.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.pods import PodIndex, Pods
-from hub.auth.retention import KEEP_S, Retention
+from hub.auth.retention import DOUBT_S, KEEP_S, Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
@@ -47,7 +49,7 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     await follower.load()
     retention = Retention(
         token_index, tokens, agent_token_index, agent_tokens, join_token_index, join_tokens, agent_key_index,
-        agent_keys, issuer_index, issuers, pod_index, pods, clock,
+        agent_keys, issuer_index, issuers, pod_index, pods, clock, passed=clock,
     )  # fmt: skip
     # What a revoked agent and one that is no more registered: gone at once.
     assert await retention.purge() == 2
@@ -62,4 +64,43 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     await follower.load()
     assert [token.id for token in join_token_index] == [agent.id for agent in agent_key_index] == [agent_ids[1]]
     assert {token.name for token in token_index} == {token.name for token in agent_token_index} == {"long", "ever"}
+    await store.close()
+
+
+async def test_a_clock_that_was_just_set_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A month ahead in the hour of the look, and every token that ever expires was gone for good."""
+    clock, passed = SettableClock(), SettableClock()
+    store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
+    tokens, index = Tokens(store, clock), TokenIndex()
+    for name, lifetime_s in (("over", 60.0), ("good", 20 * 86_400.0)):
+        await tokens.create(name=name, user="jane", lifetime_s=lifetime_s, created_by="x")
+    follower = Follower(store, [index])
+    await follower.load()
+    retention = Retention(
+        index, tokens, AgentTokenIndex(), AgentTokens(store, clock), JoinTokenIndex(), JoinTokens(store, clock),
+        AgentKeyIndex(), AgentKeys(store, clock), IssuerIndex(), Issuers(store, clock), PodIndex(), Pods(store), clock,
+        passed=passed,
+    )  # fmt: skip
+
+    def later(seconds: float, *, and_set_by: float = 0.0) -> None:
+        passed.now += seconds
+        clock.now += seconds + and_set_by
+
+    later(3600, and_set_by=30 * 86_400.0)
+    assert await retention.purge() == 0
+    later(3600)
+    assert await retention.purge() == 0
+    later(3600, and_set_by=-30 * 86_400.0)
+    assert await retention.purge() == 0
+    assert caplog.text.count("clock was set") == 2
+    later(DOUBT_S - 1)
+    assert await retention.purge() == 0
+    later(KEEP_S)
+    assert await retention.purge() == 1
+    await follower.load()
+    assert [token.name for token in index] == ["good"]
+    later(DOUBT_S, and_set_by=30 * 86_400.0)
+    assert await retention.purge() == 0
+    later(DOUBT_S)
+    assert await retention.purge() == 1  # a day on, it is the time
     await store.close()
