@@ -121,14 +121,23 @@ class CleanUps:
     async def begin(self, *, uid: str, cluster: str, user: str, groups: Sequence[str], instance: str) -> CleanUp:
         """The record of a cluster that is about to be deleted; `instance` empty: nobody is there to do it.
 
-        One that an unfinished deletion left is replaced. Raises RevisionConflict when two begin at once.
+        One that an unfinished deletion left is replaced; of two that begin at once the first one's holds.
+        Raises RevisionConflict if that is gone already.
         """
         now = self._clock()
         found = await self._store.get(Key(KIND, "", uid))
         state = State.RUNNING if instance else State.PENDING
         reason = "" if instance else NOT_CONNECTED
         draft = CleanUp(uid, cluster, now, user, tuple(groups), state, now, reason, instance)
-        stored = await self._store.put(dataclasses.replace(draft, revision=found.revision if found else 0).resource())
+        try:
+            stored = await self._store.put(
+                dataclasses.replace(draft, revision=found.revision if found else 0).resource()
+            )
+        except RevisionConflict:
+            other = await self._store.get(Key(KIND, "", uid))
+            if other is None:
+                raise
+            return CleanUp.of(other)
         return dataclasses.replace(draft, revision=stored.revision)
 
     def left_s(self, clean_up: CleanUp) -> float:

@@ -134,13 +134,14 @@ class Clusters:
     async def delete(self, name: str, *, uid: str = "", on_deleted: Callable[[], None] = lambda: None) -> int | None:
         """Delete the cluster, then what was bound to its uid; `on_deleted` is called in between. The last revision;
         None if there was no such cluster, or the name is another one's by now than that of `uid`.
-
-        Raises RevisionConflict.
         """
         found = await self._store.get(Key(KIND, "", name))
         if found is None or (uid and found.uid != uid):
             return None
-        revision = await self._store.delete(found.key, revision=found.revision)
+        try:
+            revision = await self._store.delete(found.key, revision=found.revision)
+        except RevisionConflict:  # deleted meanwhile: such a record never changes
+            return None
         if revision is None:
             return None
         on_deleted()

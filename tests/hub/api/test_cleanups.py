@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
 
@@ -39,6 +42,18 @@ async def test_the_name_is_free_at_once_and_both_are_told_apart(world: HubWorld)
     await world.call("DELETE", "/v1/clusters/a")
     items = (await world.call("GET", "/v1/clean-ups")).json["items"]
     assert [(each["cluster"], each["id"]) for each in items] == [("a", old), ("a", new)]
+
+
+async def test_who_deletes_it_at_the_same_time_is_told_that_it_is_gone(world: HubWorld) -> None:
+    """Nothing is in their way: five of six were told of a conflict, and to try again."""
+    uid = await used(world)
+    world.tunnels.live[uid] = [FakeTunnel()]
+    with captured("riata.audit") as logged:
+        answers = await asyncio.gather(*(world.call("DELETE", "/v1/clusters/a") for _ in range(6)))
+    assert sorted(answer.status for answer in answers) == [200, 404, 404, 404, 404, 404]
+    assert [event["event"] for event in logged] == ["cluster-deleted"]
+    (kept,) = world.clean_ups
+    assert (kept.id, kept.state) == (uid, "running")
 
 
 async def test_with_an_agent_it_runs_over_the_route_of_now(world: HubWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -46,6 +47,11 @@ async def test_what_was_begun_and_not_done_may_begin_again(world: World) -> None
     world.clock.now += 1
     again = await world.begin(instance="")
     assert await world.now() == again
+
+
+async def test_of_two_that_begin_at_once_the_first_holds(world: World) -> None:
+    one, other = await asyncio.gather(world.begin(), world.begin(instance=""))
+    assert one == other == await world.now()
 
 
 async def test_it_ends_once(world: World) -> None:
