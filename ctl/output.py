@@ -46,11 +46,11 @@ class Kind:
 
 
 def document(value: object, form: str) -> None:
-    """`value` whole, as JSON (for json) or YAML."""
+    """`value` whole, as JSON (for json) or YAML, in ASCII: what an agent says of itself must not drive a terminal."""
     if form == "json":
         terminal.data(json.dumps(value, indent=2))
     else:
-        terminal.data(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000))
+        terminal.data(yaml.safe_dump(value, sort_keys=False, width=1_000_000))
 
 
 def _cell(value: object) -> str:

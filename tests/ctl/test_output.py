@@ -1,6 +1,9 @@
 """Tables, names and documents."""
 
+import json
+
 import pytest
+import yaml
 
 from ctl import output
 
@@ -24,10 +27,14 @@ def test_an_empty_list_is_a_heading_no_name_and_an_empty_document(capsys: pytest
 
 
 def test_documents_escape_what_could_drive_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    output.document({"a": "\x1b\x9b"}, "json")
-    output.document({"a": "\x1b\x9b"}, "yaml")
-    assert "\x1b" not in (text := capsys.readouterr().out)
-    assert "\x9b" not in text
+    """Control characters, and those that turn the direction of writing: `v1.0` shown where `v0.1` is said."""
+    said = "\x1b\x9b \u202e\u2066\u200b Z\xfcrich"
+    for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        output.document({"a": said}, form)
+        text = capsys.readouterr().out
+        assert text.isascii()
+        assert "\x1b" not in text
+        assert read(text) == {"a": said}
 
 
 def test_labels_have_a_stable_order() -> None:
