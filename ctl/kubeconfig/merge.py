@@ -14,6 +14,7 @@ def merge(text: str, ours: Sequence[entries.Entry], current: str | None = None) 
     Comments, order, style and entries of others stay byte for byte. An entry of ours that exists keeps the fields
     that we do not own. ValueError, with a sentence that goes on "the file …", when the text cannot be edited safely.
     """
+    text, rest = yamltext.split(text)
     root = yamltext.compose(text)
     if root is None:
         fresh = yamltext.block(entries.document(ours, current or ""), "\n")
@@ -21,7 +22,7 @@ def merge(text: str, ours: Sequence[entries.Entry], current: str | None = None) 
     else:
         result = _edited(text, root, ours, current)
     _verify(yamltext.load(text) or {}, yamltext.load(result), ours, current)
-    return result
+    return result + rest
 
 
 def _edited(text: str, root: yaml.MappingNode, ours: Sequence[entries.Entry], current: str | None) -> str:

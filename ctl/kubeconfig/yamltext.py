@@ -36,10 +36,25 @@ def apply(text: str, edits: Sequence[Edit]) -> str:
     return "".join([*parts, text[at:]])
 
 
+def split(text: str) -> tuple[str, str]:
+    """The document that `text` holds, and what follows it: empty ones (`---` at the end), which kubectl passes over.
+    ValueError when more follows."""
+    try:
+        events = yaml.parse(text, Loader=yaml.SafeLoader)
+        marks = [event.start_mark for event in events if isinstance(event, yaml.DocumentStartEvent)]
+        end = marks[1].index if len(marks) > 1 and marks[1] is not None else len(text)
+        others = list(yaml.compose_all(text[end:], Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as exc:
+        raise ValueError("it is not valid YAML") from exc
+    if not all(map(_is_null, others)):
+        raise ValueError("it is not one document, but several")
+    return text[:end], text[end:]
+
+
 def compose(text: str) -> yaml.MappingNode | None:
     """The one mapping that `text` holds, None when it holds nothing. ValueError for everything else."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(split(text)[0], Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as exc:
         raise ValueError("it is not valid YAML") from exc
     if root is None or _is_null(root):
@@ -52,7 +67,7 @@ def compose(text: str) -> yaml.MappingNode | None:
 def load(text: str) -> Any:
     """`text` as mappings, lists, strings and None: no scalar is interpreted, nothing is equal by accident."""
     try:
-        return yaml.load(text, Loader=_Strings)  # noqa: S506 (a SafeLoader with fewer types)
+        return yaml.load(split(text)[0], Loader=_Strings)  # noqa: S506 (a SafeLoader with fewer types)
     except (yaml.YAMLError, RecursionError, TypeError) as exc:
         raise ValueError("it is not valid YAML") from exc
 

@@ -120,6 +120,14 @@ def test_an_empty_file_becomes_a_kubeconfig(text: str) -> None:
     assert merged.startswith(text.strip())
 
 
+@pytest.mark.parametrize("rest", ["---\n", "---", "--- # none yet\n", "---\n---\n", "---\nnull\n"])
+@pytest.mark.parametrize("text", ["kind: Config\nclusters: []\n", "kind: Config\n...\n", "{}\n", "---\n"])
+def test_an_empty_document_behind_it_stays_where_it_is(text: str, rest: str) -> None:
+    """Tools that put files together leave one; kubectl reads the first document."""
+    assert yamltext.load(text + rest) == yamltext.load(text)
+    assert merge.merge(text + rest, OURS, "riata-a") == merge.merge(text, OURS, "riata-a") + rest
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_stays_json(indent: int | None) -> None:
     before = {"apiVersion": "v1", "clusters": [{"name": "x", "cluster": {"server": "s"}}], "users": None}
