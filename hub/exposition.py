@@ -11,10 +11,12 @@ from aiohttp import web
 
 from hub.bootstrap import SetupError
 from hub.config import host_and_port, is_loopback
+from hub.edge.listener import bind
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+BACKLOG: Final = 128
 
 
 class MetricsServer:
@@ -29,17 +31,19 @@ class MetricsServer:
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
 
     async def start(self, address: str) -> tuple[str, int]:
-        """Listen on HOST:PORT; the bound address. Raises SetupError."""
+        """Listen on HOST:PORT, where port 0 is one for all addresses; the first that is bound. Raises SetupError."""
         host, port = host_and_port(address)
         if not is_loopback(host):
             logger.warning("metrics are served beyond this host without authentication", extra={"at": address})
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host or None, port).start()
+            sockets = bind(host, port, BACKLOG)
         except OSError as exc:
             await self._runner.cleanup()
             raise SetupError(f"cannot listen on {address} for metrics: {exc.strerror or exc}") from exc
-        bound = self._runner.addresses[0]
+        for sock in sockets:
+            await web.SockSite(self._runner, sock, backlog=BACKLOG).start()
+        bound = sockets[0].getsockname()
         return str(bound[0]), int(bound[1])
 
     async def close(self) -> None:
