@@ -49,6 +49,9 @@ class Directory:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._sessions
+
     def of_cluster(self, cluster_uid: str) -> Sequence[Remote]:
         """Those of role cluster."""
         return self._clusters.get(cluster_uid, ())

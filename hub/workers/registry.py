@@ -247,7 +247,8 @@ class SharedRegistry(Registry):
         assert isinstance(lives, Lives)
         now = self._clock()
         known = self._lives if cluster_uid else {}
-        known.update({live.session_id: (now, live) for live in lives.tunnels})
+        # Those that have ended meanwhile are left out: who is told of an end is told once.
+        known.update({live.session_id: (now, live) for live in lives.tunnels if live.session_id in self.directory})
         self._lives = known
 
     async def rotate_elsewhere(self, credential_id: str) -> str | None:

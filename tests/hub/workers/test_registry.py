@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import functools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -33,6 +33,8 @@ class Main:
         self._crew = crew
         self._mail = mail
         self.is_lost = False
+        self.when_looked: Callable[[], None] = lambda: None
+        """Called when a look has its answer, before who asked has it."""
 
     def tell(self, news: News, *sockets: socket.socket) -> None:
         if isinstance(news, messages.Hop):
@@ -47,6 +49,7 @@ class Main:
             return messages.Outcome(f"asked for {question.agent_id}")
         assert isinstance(question, messages.Look)
         others = [each.live(question.cluster_uid) for number, each in self._crew.items() if number != self._number]
+        self.when_looked()
         return Lives(tuple(live for lives in others for live in lives.tunnels)) if others else Done()
 
 
@@ -255,6 +258,20 @@ async def test_an_agent_of_a_worker_that_does_not_answer_was_seen_when_it_came(r
     await rig.crew[1].refresh("uid-alpha")
     (shown,) = rig.crew[1].status("uid-alpha")
     assert shown.last_received_age_s == 0.0
+
+
+async def test_of_an_agent_that_goes_while_it_is_asked_about_nothing_is_kept(rig: Rig) -> None:
+    """Its end is told once, and was told before the answer came: that was kept until somebody listed all clusters."""
+    made, _ = rig.connect(2)
+    rig.deliver()
+
+    def leave() -> None:
+        rig.crew[2].remove(made)
+        rig.deliver()
+
+    rig.mains[1].when_looked = leave
+    await rig.crew[1].refresh("uid-alpha")
+    assert not rig.crew[1]._lives
 
 
 async def test_a_key_is_replaced_by_whoever_has_the_agent(rig: Rig) -> None:
