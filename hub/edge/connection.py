@@ -386,7 +386,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
     def check(self, now: float) -> None:
         """Act on deadlines that have passed; called by the server's sweep."""
         if self._pace is not None and self.state is State.BODY:
-            if self._pace.is_too_slow(now) and self._exchange is not None:
+            if self._pace.is_too_slow(now, is_due=not self._is_continue_due) and self._exchange is not None:
                 self._exchange.body_failed(errors.RequestTimeout())
         elif now < self.deadline:
             return

@@ -30,8 +30,12 @@ class BodyPace:
             self._window_start += now - self._paused_at
             self._paused_at = None
 
-    def is_too_slow(self, now: float) -> bool:
-        """True when a whole window brought less than the minimal rate; begins the next window otherwise."""
+    def is_too_slow(self, now: float, *, is_due: bool = True) -> bool:
+        """True when a whole window brought less than the minimal rate; begins the next window otherwise. `is_due`
+        False: its client waits to be asked for it (100-continue), and its time begins then."""
+        if not is_due:
+            self._window_start = now
+            return False
         window = self._limits.body_grace_s
         if self._paused_at is not None or now - self._window_start < window:
             return False

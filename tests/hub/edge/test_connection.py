@@ -333,6 +333,20 @@ async def test_continue_is_said_once_and_not_to_those_who_did_not_wait() -> None
     assert eager.transport.written == b""
 
 
+async def test_who_waits_to_be_asked_for_the_body_is_not_slow() -> None:
+    """The OPEN of a change may be held for a sign of life: its client was told that it had been too slow."""
+    wire = Wire()
+    exchange = wire.feed(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    began = wire.connection._loop.time()
+    wire.connection.check(began + 60)
+    assert exchange.error is None
+    exchange.front.send_continue()
+    wire.connection.check(began + 69)
+    assert exchange.error is None
+    wire.connection.check(began + 71)
+    assert isinstance(exchange.error, errors.RequestTimeout)
+
+
 async def test_a_broken_chunk_fails_the_exchange() -> None:
     wire = Wire()
     exchange = wire.feed(POST.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"2\r\nab\r\n")

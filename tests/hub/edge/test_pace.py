@@ -29,3 +29,10 @@ def test_time_without_reading_is_not_the_clients() -> None:
     pace.resumed(100.0)
     assert not pace.is_too_slow(108.0)
     assert pace.is_too_slow(109.0)
+
+
+def test_the_time_of_a_body_begins_when_it_is_asked_for() -> None:
+    pace = BodyPace(LIMITS, 0.0)
+    assert not any(pace.is_too_slow(float(second), is_due=False) for second in range(100))
+    assert not pace.is_too_slow(108.0)
+    assert pace.is_too_slow(109.0)
