@@ -77,8 +77,7 @@ class Request:
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:
-    """Decide the framing. `hosts`: lower-case names without port that `Host` may carry, None for any; PROBES may carry
-    any."""
+    """Decide the framing. `hosts`: the `host_name`s that `Host` may carry, None for any; PROBES may carry any."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
         if name in _RELEVANT:
@@ -138,13 +137,18 @@ def _host(values: list[bytes] | None, hosts: frozenset[bytes] | None) -> bytes:
     match = _HOST.fullmatch(values[0])
     if match is None or (match[1] is not None and not 0 < int(match[1]) < 65536):
         raise errors.BadRequest("the Host header is malformed")
-    if hosts is not None and _without_port(values[0], match).lower() not in hosts:
+    if hosts is not None and host_name(_without_port(values[0], match)) not in hosts:
         raise errors.BadRequest("the Host header names somebody else")
     return values[0]
 
 
 def _without_port(value: bytes, match: re.Match[bytes]) -> bytes:
     return value if match[1] is None else value[: match.start(1) - 1]
+
+
+def host_name(value: bytes) -> bytes:
+    """A name or an address, without port, as it is compared: `Hub.example.` is `hub.example`, `[::1]` is `::1`."""
+    return value.lower().removesuffix(b".").strip(b"[]")
 
 
 def _tokens(values: list[bytes]) -> tuple[bytes, ...]:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hub.edge.application import TUNNEL_PATH, Application, Tunnels
 from hub.edge.connection import EdgeConnection
-from hub.edge.framing import Request
+from hub.edge.framing import Request, host_name
 from hub.edge.handover import Handover
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
@@ -31,7 +31,7 @@ class EdgeServer:
     """Serves requests under /k8s/ through `application`, agents through `tunnels`, all others through `aiohttp_app`.
 
     Implements `hub.edge.connection.Host`. `listen`: (host, port) pairs, port 0 picks one. `tls` None is plain HTTP.
-    `host_names`: lower-case names that `Host` may carry, None for any. `sockets`: listening already, instead of
+    `host_names`: names and addresses that `Host` may carry, None for any. `sockets`: listening already, instead of
     `listen`.
     """
 
@@ -49,7 +49,7 @@ class EdgeServer:
     ) -> None:
         self.limits = limits or EdgeLimits()
         self.application = application
-        self.host_names = None if host_names is None else frozenset(name.lower().encode() for name in host_names)
+        self.host_names = None if host_names is None else frozenset(host_name(name.encode()) for name in host_names)
         self.is_leaving = self.is_draining = False
         self._listen = list(listen)
         self._sockets = sockets

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import errors
-from hub.edge.framing import CHUNKED, Known, Request, read_again, read_request, remember
+from hub.edge.framing import CHUNKED, Known, Request, host_name, read_again, read_request, remember
 from hub.edge.head import parse_head
 
 
@@ -113,11 +113,14 @@ def test_hosts(host: bytes) -> None:
 
 
 def test_configured_host_names() -> None:
-    hosts = frozenset({b"hub.example", b"[::1]"})
-    for good in (b"Hub.Example", b"hub.example:8443", b"[::1]:1"):
+    """curl and kubectl send the dot that ends a whole name in DNS, where the URL has it."""
+    hosts = frozenset(map(host_name, (b"hub.example", b"other.example.", b"[::1]", b"fd00::7")))
+    good_ones = b"Hub.Example", b"hub.example.:8443", b"hub.example.", b"other.example", b"[::1]:1", b"[FD00::7]"
+    for good in good_ones:
         assert read(b"Host: " + good + b"\r\n", hosts=hosts).host == good
-    with pytest.raises(errors.BadRequest):
-        read(b"Host: evil.example\r\n", hosts=hosts)
+    for bad in (b"evil.example", b"hub.example..", b".hub.example", b"[::2]"):
+        with pytest.raises(errors.BadRequest):
+            read(b"Host: " + bad + b"\r\n", hosts=hosts)
 
 
 @pytest.mark.parametrize("probe", [b"/livez", b"/readyz"])
