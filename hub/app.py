@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from hub import audit, certificate, rlimits, tls
+from hub import audit, certificate, looplag, rlimits, tls
 from hub.agents import AgentAdmission, AgentIndexes, HubPins
 from hub.api.fetches import FetchLimit
 from hub.api.server import build_application
@@ -158,6 +158,8 @@ class Hub:
         self._services = self._make_services()
         self._edge = self._make_edge()
         self._metrics.connections.set_function(lambda: self._edge.open_connections)
+        self._metrics.buffer_used.set_function(lambda: self._budget.used)
+        self._metrics.buffer_limit.set(self._budget.limit)
         if shared is None:  # of several processes the main one says it, once for all
             self._metrics.connected.read = self._connected
         self._metrics_server = MetricsServer(lambda: asyncio.to_thread(self._metrics.render))
@@ -176,6 +178,7 @@ class Hub:
         self._relay.start()
         await self._listen()
         self._tasks.spawn(self._cut_expired(), name="expiry")
+        self._tasks.spawn(looplag.measure(self._metrics.loop_lag.observe), name="loop lag")
         self._tasks.spawn(CaTeaching(self._registry, self._ca.lesson, self._tasks).run(), name="ca")
         if self._shared is None:
             retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)

@@ -85,6 +85,17 @@ class Metrics:
         )
         self.handshakes = self._gauge("tunnel_handshakes", "Agents that are not authenticated yet.", [])
         self.tasks = self._gauge("tasks", "Tasks of the event loop that have not ended.", [])
+        self.loop_lag = self._histogram(
+            "event_loop_lag_seconds",
+            "How late the event loop of a process that serves comes to a timer, asked twice a second.",
+            [],
+        )
+        self.buffer_used = self._gauge(
+            "buffer_used_bytes", "Bytes that wait for their reader, of tunnels and of unread answers.", []
+        )
+        self.buffer_limit = self._gauge(
+            "buffer_limit_bytes", "Bound of buffer_used_bytes (buffer_bytes): at 80 % of it slow readers are cut.", []
+        )
         self.workers = self._gauge("workers", "Worker processes that serve; 0 where one process does everything.", [])
         self.worker_restarts = self._counter("worker_restarts", "Worker processes that ended unasked.", [])
         self.hops = self._series("hops", "Requests that took a tunnel of another worker process.", []).cell()

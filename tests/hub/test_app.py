@@ -127,6 +127,12 @@ def test_a_hub_from_init_to_sigterm(running: Running) -> None:
         assert b'\nriata_hub_refusals_total{reason="unauthenticated"} 1.0' in exposition
         counted = next(line for line in exposition.splitlines() if line.startswith(b"riata_hub_tasks "))
         assert float(counted.split()[1]) >= 4  # the follower, expiry, retention and this very scrape at least
+        assert b"\nriata_hub_buffer_used_bytes " in exposition
+        assert b"\nriata_hub_buffer_limit_bytes 0.0\n" not in exposition
+        while b"\nriata_hub_event_loop_lag_seconds_count 0.0\n" in exposition:
+            time.sleep(0.1)
+            metrics.request("GET", "/metrics")
+            exposition = metrics.getresponse().read()
         assert running.call("DELETE", "/v1/clusters/a")[0] == 200
         metrics.request("GET", "/metrics")
         assert b"riata_hub_cluster_connected{" not in metrics.getresponse().read()
