@@ -201,6 +201,24 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ),
             ),
             Panel(
+                "Lag of the event loop",
+                "How late it comes to a timer: whether a hub that seems slow is a busy one.",
+                (
+                    (_quantile(0.5, "event_loop_lag_seconds"), "p50"),
+                    (_quantile(0.99, "event_loop_lag_seconds"), "p99"),
+                ),
+                unit="s",
+            ),
+            Panel(
+                "Buffers",
+                "Bytes that wait for their readers. At 80 % of the bound slow readers are cut.",
+                (
+                    (f"sum({_of('buffer_used_bytes')})", "used"),
+                    (f"sum({_of('buffer_limit_bytes')})", "bound"),
+                ),
+                unit="bytes",
+            ),
+            Panel(
                 "Tasks",
                 "Of the event loop. A number that only grows is a leak.",
                 ((f"sum({_of('tasks')})", "tasks"),),
