@@ -271,6 +271,8 @@ class ResponseReader:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         done = self.state is State.EXPECT_NOTHING
+        if done and self._trailer_bytes:
+            self._chunks = None  # to it a field behind the chunks counts as one of the head: `Connection: close`
         if done and self._trailers:
             if body:
                 self._sink.on_body(body, end=False)

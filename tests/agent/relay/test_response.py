@@ -167,6 +167,18 @@ def test_trailers_end_the_response():
     assert sink.ends == 1
 
 
+@pytest.mark.parametrize("field", [b"Connection: close", b"Transfer-Encoding: gzip", b"X-Sum: 1"])
+def test_no_trailer_speaks_of_the_response_behind_its_own(field):
+    """A program behind `…/proxy` may send any, by way of the API server, and the connection is everybody's."""
+    reader, first = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" + field + b"\r\n\r\n")
+    assert (first.body, first.ends) == (b"ab", 1)
+    assert reader.keep_alive
+    sink = Sink()
+    reader.start(sink, head_only=False, upgrade="")
+    reader.feed(CHUNKED)
+    assert (sink.body, sink.ends) == (b"hello world", 1)
+
+
 @pytest.mark.parametrize(
     "head",
     [
