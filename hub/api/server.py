@@ -23,6 +23,7 @@ from hub.api.services import Services
 from hub.auth.bearer import Bearer
 from hub.auth.principal import Principal
 from hub.edge.application import TUNNEL_PATH
+from hub.edge.framing import PROBES
 from hub.edge.handover import HandedOver
 from hub.store.model import RevisionConflict, StoreError
 
@@ -71,8 +72,14 @@ def build_application(services: Services) -> web.Application:
     app = web.Application(middlewares=[_answer_everything(services)], client_max_size=services.settings.body_bytes_max)
     for route in ROUTES:
         if route.handler is not None:
-            app.router.add_route(route.method, route.path, _endpoint(services, route), expect_handler=_later)
+            for method in _methods(route):
+                app.router.add_route(method, route.path, _endpoint(services, route), expect_handler=_later)
     return app
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    """Of a probe its HEAD too: monitors and load balancers want the status alone."""
+    return (route.method, "HEAD") if route.path.encode() in PROBES else (route.method,)
 
 
 def _endpoint(services: Services, route: Route) -> Endpoint:
@@ -292,7 +299,7 @@ def _allowed(path: str) -> Sequence[str]:
             want.startswith("{") or want == part for want, part in zip(pattern, parts, strict=True)
         )
 
-    return sorted({route.method for route in ROUTES if fits(route)})
+    return sorted({method for route in ROUTES if fits(route) for method in _methods(route)})
 
 
 def _log(request: web.Request, code: int, request_id: str, seconds: float) -> None:

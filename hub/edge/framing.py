@@ -19,7 +19,7 @@ _HOST: Final = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa
 _UPGRADES: Final = {b"websocket": "websocket", b"spdy/3.1": "SPDY/3.1"}
 _BODILESS: Final = frozenset({b"GET", b"HEAD"})
 PROBES: Final = frozenset({b"/livez", b"/readyz"})
-"""What kubelets and load balancers ask by the address of a pod or a machine."""
+"""What kubelets and load balancers ask by the address of a pod or a machine; in HTTP/1.0, as HAProxy does, by none."""
 _RELEVANT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
 
 
@@ -77,12 +77,13 @@ class Request:
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:
-    """Decide the framing. `hosts`: the `host_name`s that `Host` may carry, None for any; PROBES may carry any."""
+    """Decide the framing. `hosts`: the `host_name`s that `Host` may carry, None for any; PROBES may carry any, and HTTP/1.0
+    need not have one there."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
         if name in _RELEVANT:
             found.setdefault(name, []).append(value)
-    host = _host(found.get(b"host"), None if head.target in PROBES else hosts)
+    host = _host(head, found.get(b"host"), hosts)
     tokens = _tokens(found[b"connection"]) if b"connection" in found else ()
     length = _length(head, found)
     is_keep_alive = head.minor == 1 and b"close" not in tokens
@@ -131,13 +132,16 @@ def read_again(raw: bytes, known: Known, received_at: float) -> Request | None:
     )  # fmt: skip
 
 
-def _host(values: list[bytes] | None, hosts: frozenset[bytes] | None) -> bytes:
+def _host(head: Head, values: list[bytes] | None, hosts: frozenset[bytes] | None) -> bytes:
+    is_probe = head.target in PROBES
+    if values is None and is_probe and head.minor == 0:
+        return b""
     if values is None or len(values) != 1:
         raise errors.BadRequest("exactly one Host header is required")
     match = _HOST.fullmatch(values[0])
     if match is None or (match[1] is not None and not 0 < int(match[1]) < 65536):
         raise errors.BadRequest("the Host header is malformed")
-    if hosts is not None and host_name(_without_port(values[0], match)) not in hosts:
+    if hosts is not None and not is_probe and host_name(_without_port(values[0], match)) not in hosts:
         raise errors.BadRequest("the Host header names somebody else")
     return values[0]
 

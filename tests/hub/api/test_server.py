@@ -38,6 +38,19 @@ async def test_not_ready_names_the_checks(world: HubWorld) -> None:
     assert (await world.call("GET", "/livez", token="")).status == 200
 
 
+@pytest.mark.parametrize("probe", ["/livez", "/readyz"])
+async def test_load_balancers_ask_in_their_own_ways(world: HubWorld, probe: str) -> None:
+    """HAProxy in HTTP/1.0 and without a Host, monitors by HEAD."""
+    old = await world.raw(f"GET {probe} HTTP/1.0\r\n\r\n".encode())
+    assert (old.status, old.body) == (200, b"ok\n")
+    head = await world.call("HEAD", probe, token="")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "3")
+    world.failing = ["draining"]
+    assert (await world.call("HEAD", "/readyz", token="")).status == 503
+    other = await world.call("POST", probe, token="")
+    assert (other.status, other.headers["allow"]) == (405, "GET, HEAD")
+
+
 @pytest.mark.parametrize(
     "route", [route for route in ROUTES if route.who.name != "ANYBODY"], ids=lambda route: route.name
 )

@@ -136,6 +136,22 @@ def test_probes_come_by_any_address_and_vouch_for_no_request_behind_them(probe: 
             read_request(parse_head(b"GET " + other + block), 0.0, "10.0.0.1", hosts)
 
 
+@pytest.mark.parametrize("probe", [b"/livez", b"/readyz"])
+def test_probes_of_http_1_0_may_come_by_no_address(probe: bytes) -> None:
+    """As HAProxy's `option httpchk GET /readyz` asks. For anything else somebody has to be named."""
+    request = read_request(parse_head(b"GET " + probe + b" HTTP/1.0\r\n\r\n"), 0.0, "peer", frozenset({b"hub.example"}))
+    assert (request.host, request.is_keep_alive) == (b"", False)
+    for raw in (
+        b"GET " + probe + b" HTTP/1.1\r\n\r\n",
+        b"GET " + probe + b" HTTP/1.0\r\n" + H + H + b"\r\n",
+        b"GET " + probe + b" HTTP/1.0\r\nHost: a,b\r\n\r\n",
+        b"GET /version HTTP/1.0\r\n\r\n",
+        b"GET /k8s/clusters/a/readyz HTTP/1.0\r\n\r\n",
+    ):
+        with pytest.raises(errors.BadRequest):
+            read_request(parse_head(raw), 0.0, "peer")
+
+
 BLOCKS = [
     b"Host: h\r\nAuthorization: Bearer a\r\n\r\n",
     b"Host: h\r\nAuthorization: Bearer b\r\n\r\n",
