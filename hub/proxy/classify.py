@@ -25,7 +25,8 @@ _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _SHORT: Final = 512
 """Targets up to here are remembered: clients ask for the same ones again."""
 _PROFILES: Final = b"/debug/pprof/"
-"""Long-running to apiserver (server/filters/longrunning.go): it gives them no deadline."""
+"""Long-running to apiserver (server/filters/longrunning.go): it gives them no deadline, and a profile of three minutes
+begins its answer after three minutes."""
 _SESSIONS: Final = frozenset({b"exec", b"attach", b"portforward"})
 
 VERBS: Final = (
@@ -70,8 +71,9 @@ def _classify(method: bytes, rest: bytes) -> Kind:
     else:
         scope = len(parts)
     if len(parts) <= scope or not parts[scope]:
-        timed = 0.0 if path.startswith(_PROFILES) else timeout_s(query)
-        return Kind("other", not is_safe, False, StreamClass.NORMAL, timed)
+        is_profile = path.startswith(_PROFILES)
+        timed = 0.0 if is_profile else timeout_s(query)
+        return Kind("other", not is_safe, is_profile, StreamClass.NORMAL, timed)
     return _resource(method, parts[scope:], query, is_safe)
 
 

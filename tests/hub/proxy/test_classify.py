@@ -48,6 +48,8 @@ CASES = [
     ("GET", "/api/v1/namespaces/x/pods/y/log?f%6fllow", "get", False, True),
     ("GET", "/api/v1/namespaces/x/pods/y/log?follow=false&follow=true", "get", False, False),
     ("GET", "/api/v1/namespaces/x/pods/y/log?watch=1", "get", False, False),
+    ("GET", "/debug/pprof/profile?seconds=180", "other", False, True),
+    ("GET", "/debug/pprofs", "other", False, False),
     ("GET", "/api/v1/namespaces/x/pods/y/exec?command=ls", "connect", True, True),
     ("POST", "/api/v1/namespaces/x/pods/y/exec?command=ls", "connect", True, True),
     ("POST", "/api/v1/namespaces/x/pods/y/attach", "connect", True, True),
