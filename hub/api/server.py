@@ -177,6 +177,8 @@ async def _body(services: Services, route: Route, request: web.Request) -> pydan
         raise errors.TooLarge(f"the body has more than {services.settings.body_bytes_max} bytes") from None
     except TimeoutError:
         raise errors.RequestTimeout from None
+    except OSError:
+        raise errors.BadRequest("the body is not whole: its sender has left") from None
     try:
         return route.request.model_validate_json(content)
     except pydantic.ValidationError as exc:
@@ -236,6 +238,8 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
+        except ConnectionError:
+            pass  # it has left, as its line says: nothing of ours has failed
         finally:
             _log(request, response.status, request_id, time.monotonic() - started)
         return response

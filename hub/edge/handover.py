@@ -8,12 +8,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from hub import errors, status
 from hub.edge.goodbye import unsent_bytes
+from hub.edge.limits import FIELD_BYTES_MAX, FIELDS_MAX, HEAD_BYTES_MAX
 
 GOODBYE_S: Final = 2.0
 UNREAD_S: Final = 30.0
 """Who has taken nothing of its answer for so long is let go: unlike the relay's clients it may be anybody."""
+
+Refused = Callable[[str, errors.HubError], str]
+"""Counts and logs a request that is refused before anybody has seen it; peer in, the request's id out."""
 
 
 class Given:
@@ -37,15 +43,32 @@ class Given:
 
 
 class HandedOver(web.RequestHandler):
-    """aiohttp's connection handler that also tells the edge when the connection has ended. `peer`: from where it came,
-    which its transport no longer says behind its end."""
+    """aiohttp's connection handler that also tells the edge when the connection has ended, and what it cannot read.
+    `peer`: from where it came, which its transport no longer says behind its end."""
 
-    __slots__ = ("_when_lost", "peer")
+    __slots__ = ("_refused", "_when_lost", "peer")
 
-    def __init__(self, manager: web.Server, peer: str, when_lost: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, peer: str, when_lost: Callable[[], None], refused: Refused, **options: Any
+    ) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.peer = peer
         self._when_lost = when_lost
+        self._refused = refused
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp cannot read, of anybody, is refused as the edge refuses: aiohttp would write a traceback for
+        each, and repeat in answer and log what was sent."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        error = errors.BadRequest()
+        return _refusal(error, self._refused(self.peer, error))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -53,11 +76,20 @@ class HandedOver(web.RequestHandler):
 
 
 class Handover:
-    """Owns the aiohttp runner and the connections it was given. `start` first, `close` last."""
+    """Owns the aiohttp runner and the connections it was given. `start` first, `close` last. `refused`: hears of what
+    aiohttp cannot read."""
 
-    def __init__(self, app: web.Application) -> None:
-        # auto_decompress would inflate request bodies behind the application's back (B16).
-        self._options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 75.0, "access_log": None}
+    def __init__(self, app: web.Application, refused: Refused) -> None:
+        self._refused = refused
+        self._options: dict[str, Any] = {
+            "auto_decompress": False,  # it would inflate request bodies behind the application's back (B16)
+            "keepalive_timeout": 75.0,
+            "access_log": None,
+            # What the edge has let in is in order: aiohttp's own bounds are narrower.
+            "max_line_size": HEAD_BYTES_MAX,
+            "max_field_size": FIELD_BYTES_MAX,
+            "max_headers": FIELDS_MAX,
+        }
         self._given: set[Given] = set()
         self._all_gone = asyncio.Event()
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.25, **self._options)
@@ -113,7 +145,22 @@ class Handover:
             when_lost()
 
         self._given.add(given)
-        handler = HandedOver(server, peer, lost, **self._options)
+        handler = HandedOver(server, peer, lost, self._refused, **self._options)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         handler.data_received(received)
+
+
+def _refusal(error: errors.HubError, request_id: str) -> web.Response:
+    """As `hub.edge.response.error_response`."""
+    code, body, more = status.answer(error, request_id=request_id)
+    headers = {
+        "Server": "riata",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Riata-Request-Id": request_id,
+        **dict(more),
+    }
+    refusal = web.Response(status=code, body=body, content_type=status.CONTENT_TYPE, headers=headers)
+    refusal.force_close()
+    return refusal

@@ -54,7 +54,7 @@ class EdgeServer:
         self._listen = list(listen)
         self._sockets = sockets
         self._tls = tls
-        self._handover = Handover(aiohttp_app)
+        self._handover = Handover(aiohttp_app, lambda peer, error: application.refused(peer, error, None))
         self._tunnels = tunnels
         self._connections: set[EdgeConnection] = set()
         self._young: dict[str, int] = {}

@@ -244,6 +244,22 @@ async def test_malformed_requests_do_not_flood_the_log() -> None:
     assert all(len(str(entry)) < 1024 for entry in lines)
 
 
+async def test_bodies_that_are_none_do_not_flood_the_log_either(caplog: pytest.LogCaptureFixture) -> None:
+    """K8, where aiohttp reads: of its own accord it writes a traceback for each, and repeats what was sent."""
+    head = b"POST /v1/tokens HTTP/1.1\r\n" + rig.HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    with captured() as lines:
+        async with rig.line() as line:
+            for _ in range(50):
+                raw = await line.ask(head + b"CANARY\r\n")
+                assert raw.startswith(b"HTTP/1.0 400 ")  # which version was meant it does not know
+                assert b'"reason":"BadRequest"' in raw
+                assert b"CANARY" not in raw
+            counted = line.metrics.registry.get_sample_value("riata_hub_refusals_total", {"reason": "malformed"})
+    assert counted == 50
+    assert 1 <= len([entry for entry in lines if entry["event"] == "request refused"]) <= 12
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_fields_are_bounded_whatever_their_names_hash_to() -> None:
     """K10."""
     async with rig.line() as line:

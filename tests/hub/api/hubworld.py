@@ -290,7 +290,9 @@ class HubWorld:
         """
         server = self.runner.server
         assert server is not None
-        protocol = HandedOver(server, "192.0.2.1:4000", lambda: None, access_log=None, lingering_time=0.05)
+        protocol = HandedOver(
+            server, "192.0.2.1:4000", lambda: None, lambda peer, error: "", access_log=None, lingering_time=0.05
+        )
         self.transport = transport = MemoryTransport(protocol)
         protocol.connection_made(transport)
         protocol.data_received(request)

@@ -244,6 +244,10 @@ def access_lines(log: io.StringIO) -> list[dict[str, object]]:
     return [line for line in lines if line["logger"] == "riata.access"]
 
 
+def errors_in(log: io.StringIO) -> list[str]:
+    return [line for line in log.getvalue().splitlines() if json.loads(line)["level"] == "error"]
+
+
 async def test_who_expects_to_be_asked_for_a_body_and_is_not_has_a_line_too(log: io.StringIO, world: HubWorld) -> None:
     jane = await world.mint("jane")
     answers = [
@@ -287,6 +291,21 @@ async def test_who_leaves_before_the_answer_is_named_by_its_line(
     for _ in range(20):  # until the handler has heard of it
         await asyncio.sleep(0)
     assert [(line["status"], line["peer"]) for line in access_lines(log)] == [(409, "192.0.2.1:4000")]
+    assert errors_in(log) == []
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_no_failure_of_the_hub(log: io.StringIO, world: HubWorld) -> None:
+    async def leave() -> None:
+        world.transport.close()
+        await asyncio.sleep(0)
+
+    head = f"POST /v1/clusters HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {world.admin}\r\nContent-Length: 12\r\n"
+    request = f"{head}Content-Type: application/json\r\n\r\n{{"
+    assert (await world.raw(request.encode(), meanwhile=leave)).status == 0
+    for _ in range(20):  # until the handler has heard of it
+        await asyncio.sleep(0)
+    assert [(line["status"], line["user"]) for line in access_lines(log)] == [(400, "admin")]
+    assert errors_in(log) == []
 
 
 @pytest.mark.parametrize("prefix", ["riata", "riataagent", "riatajoin"])

@@ -230,6 +230,14 @@ async def test_the_edges_rules_hold_for_the_api_too() -> None:
             assert rig.statuses_of(await line.ask(raw)) == [400]
 
 
+async def test_what_the_edge_lets_in_is_not_refused_behind_it() -> None:
+    """aiohttp's own bounds are 8,190 bytes and 128 fields."""
+    async with rig.line(app=application()) as line:
+        for more in (b"X-Long: " + b"y" * 16_000 + b"\r\n", b"".join(b"X-%d: y\r\n" % n for n in range(250))):
+            assert rig.statuses_of(await line.ask(rig.get(b"/v1/hello", more))) == [200]
+        assert rig.statuses_of(await line.ask(rig.get(b"/v1/hello?" + b"q" * 20_000))) == [200]
+
+
 async def test_close_does_not_wait_for_ever() -> None:
     app = web.Application()
 
