@@ -11,6 +11,7 @@ from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.audit import Audit
 from hub.auth.grants import EVERY_CLUSTER, Grant, Role
+from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
 from hub.store.model import RevisionConflict
@@ -20,19 +21,29 @@ _LAST: Final = "this is the last grant of hub administration: make another one f
 
 async def list_grants(call: Call) -> Reply:
     services, caller = call.services, call.caller
-    grants = services.grant_index if caller.is_admin else services.grant_index.of(caller.user, caller.groups)
-    items = [_shown(services, grant) for grant in sorted(grants, key=lambda grant: grant.name)]
+    known = services.grant_index if caller.is_admin else services.grant_index.of(caller.user, caller.groups)
+    grants = sorted((grant for grant in known if _may_see(caller, grant)), key=lambda grant: grant.name)
+    items = [_shown(services, grant) for grant in grants]
     return Reply(models.GrantList(items=items))
 
 
 async def get_grant(call: Call) -> Reply:
     services, caller, name = call.services, call.caller, call.path["grant"]
     grant = services.grant_index.get(name)
-    if not caller.is_admin and (grant is None or not grant.concerns(caller.user, caller.groups)):
+    if not caller.is_admin and (grant is None or not _may_see(caller, grant)):
         raise PermissionDenied("you may only see your own grants", kind="grants", name=name)
     if grant is None:
         raise NotFound("there is no such grant", kind="grants", name=name)
     return Reply(_shown(services, grant))
+
+
+def _may_see(caller: Principal, grant: Grant) -> bool:
+    """A token that is limited to clusters does not see what its user may do elsewhere: it may be in the hands of a
+    program."""
+    if caller.is_admin:
+        return True
+    uids = caller.cluster_uids
+    return grant.concerns(caller.user, caller.groups) and (uids is None or any(grant.covers(uid) for uid in uids))
 
 
 async def create_grant(call: Call) -> Reply:
@@ -157,7 +168,7 @@ def _shown(services: Services, grant: Grant) -> models.Grant:
 ROUTES = (
     Route(
         method="GET", path="/v1/grants", name="listGrants", who=Who.PRINCIPAL, handler=list_grants,
-        summary="The grants that concern the caller, or all for hub administrators.",
+        summary="The grants that concern the caller, of a limited token its clusters; all for hub administrators.",
         replies={200: models.GrantList},
     ),
     Route(

@@ -74,6 +74,25 @@ async def test_people_see_their_own_grants(world: HubWorld) -> None:
     assert (await world.call("DELETE", "/v1/grants/one", token=jane)).status == 403
 
 
+async def test_a_limited_token_sees_the_grants_of_its_clusters_only(world: HubWorld) -> None:
+    """Where else its user may go, and as whom, is nothing for the program that has it."""
+    for name in ("a", "b"):
+        await world.call("POST", "/v1/clusters", {"name": name})
+    acts_as = {"users": ["bob"]}
+    for name, cluster in (("on-a", "a"), ("on-b", "b"), ("on-all", "*")):
+        body = {"name": name, "user": "jane", "cluster": cluster, "impersonate": acts_as}
+        assert (await world.call("POST", "/v1/grants", body)).status == 201
+    limited, whole = await world.mint("jane", scope=("a",)), await world.mint("jane")
+    seen = [await world.call("GET", "/v1/grants", token=token) for token in (limited, whole)]
+    assert [[item["name"] for item in answer.json["items"]] for answer in seen] == [
+        ["on-a", "on-all"], ["on-a", "on-all", "on-b"],
+    ]  # fmt: skip
+    assert (await world.call("GET", "/v1/grants/on-a", token=limited)).status == 200
+    elsewhere = await world.call("GET", "/v1/grants/on-b", token=limited)
+    absent = await world.call("GET", "/v1/grants/on-c", token=limited)
+    assert elsewhere.status == absent.status == 403
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
