@@ -32,8 +32,8 @@ second in which every session of a deleted cluster ends."""
 LATE_S: Final = 5.0
 """A record that runs for longer lost the process that worked on it."""
 ABANDONED_S: Final = 3600.0
-"""A record whose cluster lives is of a deletion that was given up: none takes so long (`request_timeout_s`). It may be
-on its way until then, behind a disk that stands still; what is to be done would be forgotten with the record."""
+"""A record whose cluster lives is of a deletion that was given up: none takes so long. It may be on its way until then,
+behind a disk that stands still; what is to be done would be forgotten with the record."""
 
 NOT_CONNECTED: Final = "no agent of the cluster was connected when it was deleted"
 INTERRUPTED: Final = "the hub was stopped while it removed them"
