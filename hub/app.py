@@ -384,7 +384,7 @@ class Hub:
             await asyncio.sleep(EXPIRY_SWEEP_S)
             self._revocation.cut_expired()
             audit.tell_suppressed()
-            await self._cleaner.expire(cluster.uid for cluster in self._indexes.clusters)
+            self._cleaner.expire(cluster.uid for cluster in self._indexes.clusters)
 
 
 def make_registry(settings: Settings) -> Registry:

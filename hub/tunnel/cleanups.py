@@ -59,6 +59,7 @@ class Cleaner:
         self._registry = registry
         self._tasks = tasks
         self._sweep = sweep
+        self._expiring: asyncio.Task[None] | None = None
 
     def cluster_gone(self, cluster: Cluster) -> None:
         """Call it before the cluster's sessions are cut."""
@@ -69,8 +70,13 @@ class Cleaner:
         if tunnel is not None:
             self._tasks.spawn(self._run(clean_up, tunnel), name=f"clean-up-{cluster.name}")
 
-    async def expire(self, live: Iterable[str]) -> None:
-        """Settle those that nobody works on any more; `live`: uids of the clusters that exist. Call it now and then."""
+    def expire(self, live: Iterable[str]) -> None:
+        """Settle those that nobody works on any more; `live`: uids of the clusters that exist. Call it now and then: it
+        waits for nothing, since rights end by the same sweep, also while the disk stands still."""
+        if self._expiring is None or self._expiring.done():
+            self._expiring = self._tasks.spawn(self._expire(live), name="late clean-ups")
+
+    async def _expire(self, live: Iterable[str]) -> None:
         try:
             await self._clean_ups.expire(self._index, live)
         except StoreError:

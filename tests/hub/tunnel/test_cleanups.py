@@ -310,3 +310,29 @@ async def test_the_reason_is_short_whatever_the_api_server_calls_things(world: W
     found = await world.look()
     assert found is not None
     assert len(found.reason) < 600
+
+
+async def test_nobody_waits_for_late_records_while_the_disk_stands_still(
+    world: World, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks for them ends what rests on expired tokens next (hub.app)."""
+    tunnel, _ = world.connect(kube)
+    await world.clean_ups.begin(uid=UID, cluster="berlin", user="ann", groups=(), instance=tunnel.instance.hex())
+    await world.look()
+    world.clock.now += cleanups_of.LATE_S
+    goes_on, pending = asyncio.Event(), world.clean_ups.pending
+
+    async def pending_late(clean_up: CleanUp, reason: str) -> None:
+        await goes_on.wait()
+        await pending(clean_up, reason)
+
+    monkeypatch.setattr(world.clean_ups, "pending", pending_late)
+    for _ in range(3):
+        world.cleaner.expire([])
+        await asyncio.sleep(0)
+    assert len(world.tasks) == 1
+    goes_on.set()
+    await world.tasks.wait()
+    found = await world.look()
+    assert found is not None
+    assert found.state is State.PENDING
