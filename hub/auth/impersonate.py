@@ -30,6 +30,9 @@ REQUEST_ID: Final = EXTRA + b"riata.io%2frequest-id"
 EXTRAS_MAX: Final = 16
 EXTRA_VALUES_MAX: Final = 64
 EXTRA_BYTES_MAX: Final = 4096
+FEW_GROUPS: Final = 8
+"""Up to so many an identity that somebody acts as is remembered: the names are the client's, 50 KiB of them in a head,
+and thousands are kept."""
 _EXTRA_KEY: Final = re.compile(rb"[a-z0-9._-]{1,63}")
 
 
@@ -41,9 +44,9 @@ def identity(principal: Principal, access: Access, claims: Sequence[Pair], reque
     """
     if claims:
         user, groups = _act_as(access, claims)
-        pairs = _pairs(user, groups, False)
+        pairs = _remembered(user, groups, False) if len(groups) <= FEW_GROUPS else _pairs(user, groups, False)
     else:
-        pairs = _pairs(principal.user, principal.groups, access.is_admin)
+        pairs = _remembered(principal.user, principal.groups, access.is_admin)
     return (*pairs, (REQUEST_ID, request_id.encode("ascii")))
 
 
@@ -53,7 +56,6 @@ def administrator(user: str, groups: tuple[str, ...], request_id: str) -> tuple[
     return (*_pairs(user, groups, True), (REQUEST_ID, request_id.encode("ascii")))
 
 
-@functools.lru_cache(maxsize=4096)
 def _pairs(user: str, groups: tuple[str, ...], is_admin: bool) -> tuple[Pair, ...]:
     try:
         names = [check_name(name) for name in (user, *groups)]
@@ -64,6 +66,9 @@ def _pairs(user: str, groups: tuple[str, ...], is_admin: bool) -> tuple[Pair, ..
     if is_admin:
         pairs.append((GROUP, CLUSTER_ADMINS.encode("ascii")))
     return tuple(pairs)
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_pairs)
 
 
 def _act_as(access: Access, claims: Sequence[Pair]) -> tuple[str, tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from hub import errors
@@ -80,6 +82,20 @@ def test_refused(granted: Access, claims: list[tuple[bytes, bytes]], expected: i
     with pytest.raises(errors.HubError) as caught:
         identity(ALICE, granted, claims, "r")
     assert caught.value.http_status == expected
+
+
+def test_a_client_fills_no_memory_with_the_names_it_acts_as() -> None:
+    """Whoever may act as anybody names another two hundred groups in each request: 140 KB that were kept, of 4,096."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(64):
+            claims = [(G, b"g%05d-%03d-" % (number, each) + b"x" * 235) for each in range(200)]
+            assert len(identity(ALICE, ANY, [(U, b"bob"), *claims], "r")) == 202
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1_000_000
 
 
 @pytest.mark.parametrize("user", ["", "system:admin", "hub:x", "a\r\nb", "ü", " a", "a ", "x" * 300, "*"])
