@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from hub import errors
 from hub.edge.head import Fields, Head, parse_first_line
+from hub.edge.limits import REMEMBERED_BYTES_MAX
 
 CHUNKED: Final = -1
 """Value of `Request.length` for a chunked body."""
@@ -108,7 +109,9 @@ class Known(NamedTuple):
 
 def remember(raw: bytes, request: Request) -> Known | None:
     """Keep what a head said, if the next one may be read by it: no body, no upgrade, no expectation, and no probe, for
-    its host was not looked at."""
+    its host was not looked at; and if it is short."""
+    if len(raw) > REMEMBERED_BYTES_MAX:
+        return None
     if request.length or request.upgrade or request.expects_continue or request.target in PROBES:
         return None
     return Known(raw[raw.index(b"\n") + 1 :], request)

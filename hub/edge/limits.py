@@ -14,6 +14,9 @@ FIELD_BYTES_MAX: Final = 16 * 1024
 FIELDS_MAX: Final = 256
 """P6: number of header fields."""
 
+REMEMBERED_BYTES_MAX: Final = 4096
+"""A longer head is not remembered: thousands of idle connections would keep twice its bytes each. kubectl's has 500."""
+
 LEADING_CRLF_BYTES_MAX: Final = 4
 """Two empty lines before a request line are forgiven (RFC 9112 §2.2 asks for at least one)."""
 

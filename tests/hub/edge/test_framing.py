@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hub import errors
 from hub.edge.framing import CHUNKED, Known, Request, host_name, read_again, read_request, remember
 from hub.edge.head import parse_head
+from hub.edge.limits import REMEMBERED_BYTES_MAX
 
 
 def read(
@@ -150,6 +151,17 @@ def test_probes_of_http_1_0_may_come_by_no_address(probe: bytes) -> None:
     ):
         with pytest.raises(errors.BadRequest):
             read_request(parse_head(raw), 0.0, "peer")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"GET /a HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n", b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"]
+)
+def test_idle_connections_keep_no_long_heads(raw: bytes) -> None:
+    """One user with fifteen thousand of them held 1.5 GB."""
+    bare = len(raw % b"")
+    for size, is_kept in ((REMEMBERED_BYTES_MAX - bare, True), (REMEMBERED_BYTES_MAX - bare + 1, False)):
+        head = raw % (b"y" * size)
+        assert (remember(head, read_request(parse_head(head), 0.0, "p")) is not None) is is_kept
 
 
 BLOCKS = [
