@@ -8,6 +8,7 @@ While the hub's CA is replaced the hub says over the authenticated tunnel which 
 until the settings name other pins (agent.hubca).
 """
 
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,8 @@ class HubTrust:
         self._kept = b""
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
+        self._is_doubted = False
+        """The hub's chain did not verify with the last context."""
         self.pins: tuple[str, ...] = ()
         """Pins of the CAs in the last context."""
         self._context: ssl.SSLContext | None = None
@@ -50,7 +53,8 @@ class HubTrust:
         await self._load()
         if self._learnt is not None:
             if self._context is None:
-                self._context = self._make(self._learnt, "what the hub has said of its CA")
+                context = self._context = self._make(self._learnt, "what the hub has said of its CA")
+                await self._add_renewed(context, proxy)
             return self._context
         if self._settings.ca_file is not None:
             try:
@@ -59,17 +63,18 @@ class HubTrust:
                 raise _no_ca(f"--hub-ca-file {self._settings.ca_file} cannot be read: {exc.strerror}") from exc
             if self._context is not None and source == self._source:
                 return self._context
-        elif self._context is not None:
-            return self._context
-        else:
-            source = await self._fetched(proxy)
-        self._context = self._build(source)
-        self._source = source
+            context = self._context = self._build(source)
+            self._source = source
+            await self._add_renewed(context, proxy)
+            return context
+        if self._context is None:
+            self._context = self._build(await self._fetched(proxy))
         return self._context
 
     def doubt(self) -> None:
-        """The hub's chain did not verify: fetch the CA again next time (its key is the same, its dates may not be)."""
+        """The hub's chain did not verify: ask the hub for its CA next time (of the same key, with other dates)."""
         self._context = None
+        self._is_doubted = True
 
     async def learn(self, args: LearnCa) -> CaLearnt:
         """What the hub says of its CAs on an open session. Raises StreamReset: nothing has changed then."""
@@ -127,6 +132,19 @@ class HubTrust:
     def _read_file(self) -> bytes:
         assert self._settings.ca_file is not None
         return self._settings.ca_file.read_bytes()
+
+    async def _add_renewed(self, context: ssl.SSLContext, proxy: Proxy | None) -> None:
+        """Have `context`, whose CAs are kept here, trust what the hub gives out for the same keys too, once the hub did
+        not verify: a CA that was renewed with its key has a certificate that is not here, and this one may have ended.
+        """
+        if not self._is_doubted:
+            return
+        pins = self.pins
+        with contextlib.suppress(ConnectFailed, PinError, ssl.SSLError):
+            renewed = keep_pinned(await self._fetched(proxy), pins)
+            if renewed:
+                context.load_verify_locations(cadata=renewed.decode("ascii"))
+        self._is_doubted = False
 
     async def _fetched(self, proxy: Proxy | None) -> bytes:
         settings = self._settings
