@@ -13,11 +13,12 @@ If it has one, take the other package out of PYTHONPATH.
 def main() -> None:
     """Check the distribution first: see docs/adr/0002-names-and-layout.md."""
     try:
-        from proto import distribution
+        from proto import distribution, firstprocess
     except ImportError as exc:  # nothing of `proto` can be used to say that `proto` is not ours
         sys.stderr.write(_FOREIGN.format(exc))
         sys.exit(2)
     distribution.check()
+    firstprocess.end_on_sigterm()
     from agent import cli
 
     sys.exit(cli.main(sys.argv[1:], os.environ))

@@ -15,11 +15,12 @@ def main() -> None:
     See docs/adr/0002-names-and-layout.md; nothing of `proto` can be used to say that `proto` is not ours.
     """
     try:
-        from proto import distribution
+        from proto import distribution, firstprocess
     except ImportError as exc:
         sys.stderr.write(_FOREIGN.format(exc))
         sys.exit(2)
     distribution.check()
+    firstprocess.end_on_sigterm()
     from hub import cli
 
     sys.exit(cli.main())
