@@ -73,6 +73,8 @@ class FallbackLabels:
         was_held = self._lease.is_held
         with _noted(failures):
             if await self._lease.hold():
+                if self._lease.is_taken:
+                    self._nodes.forget()
                 if not was_held:
                     logger.info("this replica chooses the fallback nodes")
                 with _noted(failures):

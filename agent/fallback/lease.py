@@ -42,6 +42,8 @@ class Lease:
         self._seen_at = float("-inf")
         """… and since when it has been this one."""
         self.is_held = False
+        self.is_taken = False
+        """The last `hold` took it: it was nobody's, or somebody else's, until then."""
 
     async def hold(self) -> bool:
         """Take it, or keep it. False: somebody else has it. Raises KubeError (it is not held then)."""
@@ -52,6 +54,7 @@ class Lease:
         if holder not in {"", self._identity} and not self._is_over(holder, spec):
             return False
         self.is_held = await self._write(document, spec, holder)
+        self.is_taken = self.is_held and holder != self._identity
         return self.is_held
 
     async def release(self) -> None:

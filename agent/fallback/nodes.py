@@ -69,6 +69,11 @@ class Nodes:
         known, self._known = self._known, {}
         return [self._node(document, known, agents) for document in found.values()]
 
+    def forget(self) -> None:
+        """Since when nodes are what they are: somebody else has looked after them meanwhile, and what was seen before
+        says nothing of now."""
+        self._known = {}
+
     def lost(self, name: str, why: str) -> None:
         """A node lost its label."""
         if why == NO_AGENT:

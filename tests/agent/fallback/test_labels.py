@@ -258,3 +258,19 @@ async def test_the_end_gives_the_lease_back():
         await asyncio.sleep(0.02)
     assert world.api.objects[PATH]["spec"]["holderIdentity"] == ""
     assert world.api.chosen() == {"a"}
+
+
+async def test_who_takes_the_lease_again_gives_a_node_its_moment_again():
+    """What was seen hours ago, before another replica looked after the nodes, would have moved the label at once."""
+    pods = [pod("w0", running=False), *(pod(f"w{number}") for number in range(1, 4))]
+    world = World(*(node(f"w{number}") for number in range(4)), pods=pods)
+    assert await world.round() == {"w0", "w1", "w2"}
+    assert await world.round() == {"w0", "w1", "w2"}
+    world.api.pods[0] = pod("w0")
+    for number in range(10):
+        world.api.objects[PATH]["spec"] |= {"holderIdentity": "other", "renewTime": str(number)}
+        await world.round(30)
+    world.api.pods[0] = pod("w0", running=False)
+    assert await world.round(45) == {"w0", "w1", "w2"}
+    assert world.counts.leads_fallback is True
+    assert await world.round(GRACE_S[NO_AGENT]) == {"w1", "w2", "w3"}
