@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.errors import TokenUnavailable
+from agent.failures import Failures
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
 from agent.uplink.credentials import Proven
@@ -42,6 +43,9 @@ class IssuerRegistration:
     def __init__(self, api: KubeApi, access: KubeAccess) -> None:
         self._api = api
         self._access = access
+        self._failures = Failures(
+            logger, "the cluster's token issuer is not registered: node agents cannot join until it is"
+        )
 
     async def tend(self, link: Link, proven: Proven) -> None:
         """Register, and again when something has changed. Cancelled with the session."""
@@ -53,12 +57,10 @@ class IssuerRegistration:
                 if found != told:
                     await _register(link, found)
                     told = found
+                self._failures.over()
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
                 delay = RETRY_S
-                logger.warning(
-                    "the cluster's token issuer is not registered: node agents cannot join until it is",
-                    extra={"error": str(exc)},
-                )
+                self._failures.note(exc)
             await asyncio.sleep(delay)
 
     async def _find(self) -> RegisterIssuer:

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agent.errors import TokenUnavailable
+from agent.failures import Failures
 from agent.fallback.choose import LABEL
 from agent.fallback.nodes import ZONE
 from agent.kube import KubeApi, KubeError
@@ -41,8 +42,6 @@ TELLINGS: Final = 6.0
 """Changes that are told one after the other; …"""
 TELLING_S: Final = 600.0
 """… then one in this time."""
-REMIND_ROUNDS: Final = 20
-"""Rounds after which an unchanged failure is logged again."""
 _ROLE: Final = "node-role.kubernetes.io/"
 _OLD_ROLE: Final = "kubernetes.io/role"
 _ADDRESSES: Final = ("InternalIP", "ExternalIP")
@@ -101,8 +100,7 @@ class NodeRegistration:
         """What the hub was told last, in whichever session."""
         self._due = float("-inf")
         """When the nodes are to be looked at next, by `clock`."""
-        self._failure = ""
-        self._failed_rounds = 0
+        self._failures = Failures(logger, "nodes not registered")
 
     async def tend(self, link: Link, proven: Proven) -> None:
         """Register, and again when something has changed. Cancelled with the session."""
@@ -111,14 +109,14 @@ class NodeRegistration:
         while True:
             try:
                 is_told = await self._round(link, is_told=is_told)
-                self._failure, self._failed_rounds = "", 0
+                self._failures.over()
             except StreamReset as refused:
                 if refused.code is Code.FORBIDDEN:
                     logger.info("the hub is older than this agent: it takes no table of nodes")
                     return
-                self._failed(refused)
+                self._failures.note(refused)
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
-                self._failed(exc)
+                self._failures.note(exc)
             await self._sleep(self._due - self._clock())
 
     async def _round(self, link: Link, *, is_told: bool) -> bool:
@@ -163,12 +161,6 @@ class NodeRegistration:
             await call(link, TELL_NODES, to_args(number, parts[number]))
         if missing:
             logger.info("nodes registered", extra={"nodes": table.total, "parts": len(missing)})
-
-    def _failed(self, exc: Exception) -> None:
-        self._failed_rounds += 1
-        if str(exc) != self._failure or self._failed_rounds % REMIND_ROUNDS == 0:
-            self._failure = str(exc)
-            logger.warning("nodes not registered", extra={"error": str(exc)})
 
 
 def _row(node: _Node) -> NodeRow:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from agent.errors import TokenUnavailable
+from agent.failures import Failures
 from agent.issuer import SUFFIXES, own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
@@ -54,6 +55,7 @@ class PodRegistration:
     def __init__(self, api: KubeApi, access: KubeAccess) -> None:
         self._api = api
         self._access = access
+        self._failures = Failures(logger, "pods of node agents not registered")
 
     async def tend(self, link: Link, proven: Proven) -> None:
         """Register, and again when something has changed. Cancelled with the session."""
@@ -69,8 +71,9 @@ class PodRegistration:
                 if pods != told:
                     await self._tell(link, pods)
                     told = pods
+                self._failures.over()
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
-                logger.warning("pods of node agents not registered", extra={"error": str(exc)})
+                self._failures.note(exc)
             await asyncio.sleep(INTERVAL_S)
 
     async def _is_needed(self) -> bool:
