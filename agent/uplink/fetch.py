@@ -102,7 +102,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, _Callbacks]:
             if seen > _HEAD_BYTES_MAX + BODY_BYTES_MAX:
                 raise ConnectionError("the answer is too big")
             parser.feed_data(data)
-    except httptools.HttpParserError as exc:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:  # the latter is no error of its family
         raise ConnectionError("the answer is not HTTP/1.1") from exc
     return parser.get_status_code(), answer
 

@@ -130,6 +130,7 @@ async def test_a_hub_that_shows_another_ca_is_not_trusted(pki, other, tmp_path):
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900000,
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
         b"nonsense\r\n\r\n",
         b"",
     ],
