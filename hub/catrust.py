@@ -28,7 +28,7 @@ class AgentTrust:
     missed: str = ""
     """Digest of the last lesson that it did not learn."""
     again_at: float = 0.0
-    """When it is asked that again, on the links' clock."""
+    """When it is asked the last one of both again, on the links' clock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from hub.auth.nodes import ROLE_NODE
 from hub.catrust import Lesson
 from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.commands import call
@@ -25,6 +27,9 @@ AGAIN_S: Final = 20.0
 REFUSED_S: Final = 3600.0
 """When one that refused is asked again while nobody waits for it: behind a terminator that the hub does not know of it
 refuses each time."""
+UNKEPT_S: Final = 300.0
+"""When a cluster agent is asked again that has learnt it and could not write it down: its API server may have been away
+just then, and its session lasts for months. A node agent has no place to write to."""
 AT_ONCE: Final = 50
 OF_ONE_CLUSTER: Final = 20
 """Of these, agents of one cluster: thousands of node agents that never answer must not hold up the others' CA."""
@@ -67,9 +72,9 @@ class CaTeaching:
             if len(self._asked) >= AT_ONCE:
                 return
             trust = tunnel.trust
-            if trust.told == digest or tunnel in self._asked or not tunnel.link.may_open:
+            if tunnel in self._asked or not tunnel.link.may_open:
                 continue
-            if trust.missed == digest and now < trust.again_at:
+            if digest in {trust.told, trust.missed} and now < trust.again_at:
                 continue
             uid = tunnel.identity.cluster_uid
             if asked_of[uid] >= OF_ONE_CLUSTER:
@@ -94,6 +99,8 @@ class CaTeaching:
         else:
             assert isinstance(learnt, CaLearnt)
             trust.pins, trust.keeps, trust.problem, trust.told = learnt.pins, learnt.keeps, "", digest
+            is_settled = learnt.keeps or tunnel.identity.role == ROLE_NODE
+            trust.again_at = math.inf if is_settled else self._clock() + UNKEPT_S
         finally:
             self._asked.discard(tunnel)
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from hub.catrust import AgentTrust, Lesson
-from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, REFUSED_S, CaTeaching
+from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, REFUSED_S, UNKEPT_S, CaTeaching
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
 from proto.errors import Code, StreamReset
@@ -113,6 +113,28 @@ async def test_a_rotation_asks_those_who_have_refused_at_once() -> None:
         school.lesson = SECOND
         await school.turns(tasks)
         assert [args.ca for args in school.asked] == ["ca one", "ca two"]
+
+
+async def test_who_could_not_write_it_down_is_asked_again_unless_it_has_no_place() -> None:
+    """Its API server restarted just then: it would not be ready for the last step until its session ended."""
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        tunnel, _ = school.rig.tunnel()
+        identity = dataclasses.replace(tunnel.identity, role="node", node="n1")
+        node = dataclasses.replace(tunnel, identity=identity, trust=AgentTrust())
+        school.rig.registry.add(node)
+        school.answer = CaLearnt(pins=(ONE,), keeps=False)
+        await school.turns(tasks)
+        school.answer = CaLearnt(pins=(ONE,), keeps=True)
+        school.rig.now += UNKEPT_S - 1.0
+        await school.turns(tasks)
+        assert len(school.asked) == 2
+        school.rig.now += 1.0
+        await school.turns(tasks)
+        assert (len(school.asked), tunnel.trust.keeps, node.trust.keeps) == (3, True, False)
+        school.rig.now += REFUSED_S
+        await school.turns(tasks)
+        assert len(school.asked) == 3
 
 
 async def test_few_are_asked_at_a_time() -> None:
