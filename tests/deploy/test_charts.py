@@ -86,6 +86,12 @@ def test_node_agents_without_an_audience_are_refused() -> None:
         render("riata-agent", {"hub": matrix.alone()["hub"]})
 
 
+def test_node_agents_beside_an_agent_token_are_refused() -> None:
+    """Only an agent that enrols registers the cluster's issuer: none of them would ever be let in, on no node."""
+    with pytest.raises(Refused, match="/enrolment/enabled"):
+        render("riata-agent", {**matrix.nodes(), "enrolment": {"enabled": False}})
+
+
 @pytest.mark.parametrize("values", [{"replicas": 2}, {"rbac": {"profil": "impersonate"}}, {"rbac": {"profile": "all"}}])
 def test_a_misspelt_value_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(Refused, match=next(iter(values))):
