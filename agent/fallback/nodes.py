@@ -14,6 +14,7 @@ from agent.kube import KubeApi
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
 ZONE: Final = "topology.kubernetes.io/zone"
+OS: Final = "kubernetes.io/os"
 PAGE: Final = 25
 """Nodes that are read at once: 350 KB of JSON take some 15 ms, in which nothing is relayed."""
 PAGES_MAX: Final = 12
@@ -67,7 +68,7 @@ class Nodes:
             if until + AVOIDED_MAX_S > now and not (name in chosen and name in agents)
         }
         known, self._known = self._known, {}
-        return [self._node(document, known, agents) for document in found.values()]
+        return [self._node(document, known, agents) for document in found.values() if _may_run(document)]
 
     def forget(self) -> None:
         """Since when nodes are what they are: somebody else has looked after them meanwhile, and what was seen before
@@ -130,6 +131,12 @@ class Nodes:
             if running and isinstance(spec.get("nodeName"), str):
                 found.add(spec["nodeName"])
         return found
+
+
+def _may_run(document: Document) -> bool:
+    """Our images are Linux's. A label that another node has is taken away as from any node where nothing runs."""
+    labels = _labels(document)
+    return LABEL in labels or labels.get(OS, "linux") == "linux"
 
 
 def _unfit(document: Document) -> tuple[str, float | None]:

@@ -255,6 +255,13 @@ def test_a_chart_has_the_programs_version() -> None:
         assert f'appVersion: "{PRODUCT_VERSION}"' in (ROOT / "charts" / chart / "Chart.yaml").read_text()
 
 
+def test_every_pod_asks_for_linux_whatever_else_it_asks_for() -> None:
+    """On a Windows node it would never run: a DaemonSet that counts such nodes stops in the middle of a new version."""
+    more = {"nodeSelector": {"pool": "a"}}
+    made = [*render("riata-agent", {**matrix.nodes(**more), **more}), *render("riata-hub", hub_values(**more))]
+    assert [pod["nodeSelector"] for pod in pods(made)] == [{"kubernetes.io/os": "linux", "pool": "a"}] * 4
+
+
 def test_the_two_daemonsets_share_the_nodes_out() -> None:
     first, second = (each for each in render("riata-agent", matrix.nodes()) if each["kind"] == "DaemonSet")
     terms = []

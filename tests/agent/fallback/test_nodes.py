@@ -90,3 +90,12 @@ async def test_strange_nodes_do_not_stop_the_others():
 
     world.api.nodes |= {"x": Item(metadata={"labels": {}}), "y": Item(metadata={"name": "y", "labels": {}}, spec=7)}
     assert set(await world.look()) == {"a", "y"}
+
+
+async def test_nodes_that_do_not_run_linux_are_left_out():
+    world = World(node("linux"), node("windows"), node("labelled", chosen=True), pods=[])
+    for name in ("windows", "labelled"):
+        world.api.nodes[name]["metadata"]["labels"]["kubernetes.io/os"] = "windows"
+    found = await world.look()
+    assert set(found) == {"linux", "labelled"}
+    assert found["labelled"].unfit == NO_AGENT
