@@ -1,8 +1,9 @@
 """SQLite backend of the store: one file, for one hub process (design D7).
 
 WAL with `synchronous=FULL`: a commit returns after its fsync, so what is acknowledged survives power loss. One thread
-writes with group commit (hub.store.writer), one thread reads; the event loop never touches the disk. A lock file keeps
-a second process out, because watchers learn of changes inside this process only.
+writes with group commit (hub.store.writer), one reads what is asked for, one what watchers follow: no list, however
+long or often, holds up a revocation. The event loop never touches the disk. A lock file keeps a second process out,
+because watchers learn of changes inside this process only.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class SqliteStore:
         self._due = asyncio.Event()
         self._commits = 0
         self._tasks = TaskGroup("store")
-        self._reads = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._reader = _connect(path, is_reader=True)
+        self._reader = _Reader(path, "store-reader")
+        self._follower = _Reader(path, "store-follower")
         self._writer = Writer(_connect(path), self._committed)
 
     @classmethod
@@ -94,7 +95,8 @@ class SqliteStore:
         position = since
         while True:
             changed = self._changed
-            batch = await self._read(functools.partial(statements.changes, since=position, limit=WATCH_BATCH))
+            changes = functools.partial(statements.changes, since=position, limit=WATCH_BATCH)
+            batch = await self._read(changes, self._follower)
             if not batch:
                 if self._closed:
                     raise StoreUnavailable("the store is closed")
@@ -131,17 +133,17 @@ class SqliteStore:
         self._wake_watchers()
 
     def _release(self) -> None:
-        """In a worker thread, because the writer and the reader may have to wait for the disk."""
+        """In a worker thread, because writer and readers may have to wait for the disk."""
         self._writer.close()
-        self._reads.shutdown(wait=True)
         self._reader.close()
+        self._follower.close()
         os.close(self._lock)
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, work: Callable[[sqlite3.Connection], T], reader: _Reader | None = None) -> T:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reads, work, self._reader)
+            return await (reader or self._reader).run(work)
         except sqlite3.Error as exc:
             logger.exception("store read failed")
             raise StoreUnavailable("the store could not read; the hub's log says why") from exc
@@ -176,6 +178,22 @@ class SqliteStore:
         if statements.log_length(connection) > self._log_keep + _COMPACT_EVERY:
             statements.compact(connection, self._log_keep)
         return statements.next_expiry(connection)
+
+
+class _Reader:
+    """One connection that reads, and the thread that uses it: one work at a time, in order."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection = _connect(path, is_reader=True)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+
+    def close(self) -> None:
+        """Finish what was asked for. Blocks."""
+        self._thread.shutdown(wait=True)
+        self._connection.close()
 
 
 def peek(path: Path, kinds: Collection[str]) -> list[Resource]:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from hub.store import migrations
 from hub.store.model import Compacted, Key, Resource, StoreError, StoreUnavailable
 from hub.store.sqlite import SqliteStore
+from proto.aio.tasks import TaskGroup
 from tests.hub.store.conformance import SettableClock, StoreConformance, draft, take
 
 ROOT = Path(__file__).parents[3]
@@ -118,6 +120,18 @@ async def test_a_compacted_log_says_so(store: SqliteStore) -> None:
         await anext(store.watch(6))
     assert (caught.value.wanted, caught.value.oldest) == (6, 7)
     assert (await store.list("thing")).revision == 10
+
+
+async def test_what_is_followed_does_not_wait_behind_what_is_listed(store: SqliteStore) -> None:
+    """Else nobody would hear of a revocation while many read long lists, and workers that do not hear are killed."""
+    goes_on = threading.Event()
+    async with TaskGroup("readers") as tasks:
+        listing = tasks.spawn(store._read(lambda connection: goes_on.wait(5.0)), name="a long list")
+        made = await store.put(draft("a"))
+        (event,) = await take(store.watch(made.revision - 1), 1)
+        assert (event.resource, listing.done()) == (made, False)
+        goes_on.set()
+        await listing
 
 
 async def test_a_failing_disk_is_reported_and_changes_nothing(store: SqliteStore) -> None:
