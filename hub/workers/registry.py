@@ -67,6 +67,9 @@ class SharedRegistry(Registry):
         self._remote: dict[Remote, Candidate] = {}
         self._is_closed = False
         self._lives: dict[str, tuple[float, Live]] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """Under way: whoever asks meanwhile waits for the same answer. Every one makes all other workers go through
+        their tunnels, and thousands can ask at once."""
 
     def start(self) -> None:
         self.host.start()
@@ -240,6 +243,13 @@ class SharedRegistry(Registry):
         known_elsewhere = (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid))
         if not (known_elsewhere if cluster_uid else len(self.directory)):
             return
+        looking = self._looks.get(cluster_uid)
+        if looking is None:
+            looking = self._looks[cluster_uid] = self._tasks.spawn(self._look(cluster_uid), name="look")
+            looking.add_done_callback(lambda _: self._looks.pop(cluster_uid, None))
+        await asyncio.shield(looking)
+
+    async def _look(self, cluster_uid: str) -> None:
         try:
             lives = await self._channel.ask(messages.Look(cluster_uid))
         except ChannelLost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import functools
@@ -35,6 +36,7 @@ class Main:
         self.is_lost = False
         self.when_looked: Callable[[], None] = lambda: None
         """Called when a look has its answer, before who asked has it."""
+        self.looks = 0
 
     def tell(self, news: News, *sockets: socket.socket) -> None:
         if isinstance(news, messages.Hop):
@@ -48,6 +50,8 @@ class Main:
         if isinstance(question, messages.RotateKey):
             return messages.Outcome(f"asked for {question.agent_id}")
         assert isinstance(question, messages.Look)
+        self.looks += 1
+        await asyncio.sleep(0)
         others = [each.live(question.cluster_uid) for number, each in self._crew.items() if number != self._number]
         self.when_looked()
         return Lives(tuple(live for lives in others for live in lives.tunnels)) if others else Done()
@@ -231,6 +235,18 @@ async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     await rig.crew[1].refresh()
     assert len(rig.crew[1].status("uid-alpha")) == 2
     assert other.is_open
+
+
+async def test_who_asks_while_the_others_are_looked_at_waits_for_the_same_answer(rig: Rig) -> None:
+    """Each look costs every other worker a turn as long as its list of tunnels."""
+    rig.connect(2)
+    rig.deliver()
+    await asyncio.gather(*(rig.crew[1].refresh(uid) for uid in ("", "uid-alpha") for _ in range(1_000)))
+    assert rig.mains[1].looks == 2
+    rig.time += 3.0
+    await rig.crew[1].refresh()
+    (shown,) = rig.crew[1].status("uid-alpha")
+    assert (rig.mains[1].looks, shown.last_received_age_s) == (3, 3.0)
 
 
 async def test_every_worker_says_when_an_agent_was_last_seen(rig: Rig) -> None:
