@@ -34,6 +34,13 @@ REWRITE_S: Final = 10.0
 FRESH_S: Final = 30.0
 """How old it may be for its reader."""
 
+_NEXT: Final = {
+    Phase.STEADY: (Phase.INTRODUCED, Audit.CA_INTRODUCED),
+    Phase.INTRODUCED: (Phase.SWITCHED, Audit.CA_SWITCHED),
+    Phase.SWITCHED: (Phase.STEADY, Audit.CA_RETIRED),
+}
+"""Phase → the next one, and how its beginning is told."""
+
 Sessions = Callable[[str], Iterable[Session]]
 
 
@@ -106,39 +113,48 @@ class RotationWatch:
         rotation = self._view.rotation(await self._sessions())
         unready = rotation.unready() if rotation.phase is not Phase.STEADY else []
         self._metrics.ca_rotation(rotation.phase.value, len(unready))
-        before = self._written[1] if self._written is not None else None
-        seen = before.phase if before is not None else self._recorded()
-        if seen is not rotation.phase:
+        if passed := _passed(*self._known(), rotation):
             if rotation.phase is Phase.STEADY:
                 tls.write_private(self._file.parent / GIVEN_UP, b"")
-            self._audit(seen, rotation)
+            for event in passed:
+                audit.record(event, pin=rotation.pin, unready=[each.agent for each in rotation.unready()][:20])
         if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
             rotation = dataclasses.replace(rotation, agents=())
         # A clock that was set back: the reader takes what lies in the future for old too.
+        before = self._written[1] if self._written is not None else None
         is_due = self._written is None or abs(self._clock() - self._written[0]) >= REWRITE_S
         if rotation != before or (is_due and rotation.phase is not Phase.STEADY):
             self._write(rotation)
 
-    def _recorded(self) -> Phase:
-        """What an earlier process has recorded."""
+    def _known(self) -> tuple[Phase, str]:
+        """Phase and pin at the last look, of an earlier process if need be; no pin if there was none."""
+        if self._written is not None:
+            return self._written[1].phase, self._written[1].pin
         document = read(self._file.parent)
         try:
-            return Phase(str(document.get("phase")))
+            return Phase(str(document.get("phase"))), str(document.get("pin", ""))
         except ValueError:
-            return Phase.STEADY
-
-    def _audit(self, before: Phase, rotation: Rotation) -> None:
-        event = {
-            Phase.INTRODUCED: Audit.CA_INTRODUCED,
-            Phase.SWITCHED: Audit.CA_SWITCHED,
-            Phase.STEADY: Audit.CA_TAKEN_BACK if before is Phase.INTRODUCED else Audit.CA_RETIRED,
-        }[rotation.phase]
-        audit.record(event, pin=rotation.pin, unready=[each.agent for each in rotation.unready()][:20])
+            return Phase.STEADY, ""
 
     def _write(self, rotation: Rotation) -> None:
         now = self._clock()
         tls.write_private(self._file, json.dumps({"at": now, **document(rotation)}).encode() + b"\n")
         self._written = now, rotation
+
+
+def _passed(phase: Phase, pin: str, now: Rotation) -> list[Audit]:
+    """What has happened since `phase`, in which agents needed to know the CA of `pin`. Steps may have been taken one
+    right behind the other; which CA is left tells whether the next one has signed or was taken back."""
+    is_same = now.pin == pin or not (pin and now.pin)  # a hub whose settings name no CA has none
+    found: list[Audit] = []
+    if phase is Phase.INTRODUCED and now.phase is not Phase.SWITCHED and not is_same:
+        found, phase = [Audit.CA_TAKEN_BACK], Phase.STEADY
+    elif phase is now.phase is Phase.STEADY and not is_same:
+        phase = Phase.INTRODUCED  # in one step, as an operator's own files may be replaced
+    while phase is not now.phase:
+        phase, event = _NEXT[phase]
+        found.append(event)
+    return found
 
 
 def document(rotation: Rotation) -> dict[str, Any]:

@@ -67,6 +67,63 @@ async def test_each_phase_is_an_event_once_also_over_restarts(tmp_path: Path, ca
     assert world.metric("riata_hub_ca_rotation") == 0.0
 
 
+async def test_steps_taken_one_behind_the_other_are_all_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a stolen key asks for: between two looks there may be any number of steps."""
+    caplog.set_level(logging.INFO, "riata.audit")
+    world = World(tmp_path)
+    await world.watch.look()
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    carotation.switch(world.directory)
+    carotation.retire(world.directory)
+    world.seen = [Seen()]
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced", "ca-switched", "ca-retired"]
+    assert caplog.records[-1].unready == ["k1"]  # type: ignore[attr-defined] # who was left behind
+    caplog.clear()
+    carotation.begin(world.directory, NOW)
+    carotation.switch(world.directory)
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced", "ca-switched"]
+    carotation.retire(world.directory)
+    await world.watch.look()
+    caplog.clear()
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    carotation.abort(world.directory)
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced", "ca-taken-back", "ca-introduced"]
+
+
+async def test_a_ca_that_is_replaced_between_two_looks_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "riata.audit")
+    world = World(tmp_path)
+    await world.watch.look()
+    carotation.begin(world.directory, NOW)
+    carotation.switch(world.directory)
+    carotation.retire(world.directory)
+    await World(tmp_path).watch.look()  # also by the next process
+    assert events(caplog) == ["ca-switched", "ca-retired"]
+
+
+async def test_a_look_in_the_middle_of_a_step_takes_nothing_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    caplog.set_level(logging.INFO, "riata.audit")
+    (world.directory / carotation.OLD).write_bytes((world.directory / tls.CA_CERT).read_bytes())  # decides
+    await world.watch.look()
+    with carotation.locked(world.directory):  # and is finished
+        pass
+    await world.watch.look()
+    assert events(caplog) == ["ca-switched"]
+
+
 async def test_the_file_is_fresh_while_a_rotation_is_under_way(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.seen = [Seen()]
@@ -147,7 +204,10 @@ async def test_a_ca_that_was_taken_back_is_forgotten_by_those_who_were_told(tmp_
     assert lesson.pins == tuple(pins_of_pem((world.directory / tls.CA_CERT).read_bytes()))
 
 
-async def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) -> None:
+async def test_certificates_of_ones_own_rotate_by_their_ca_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "riata.audit")
     tls.make_ca(tmp_path / "a", "h", NOW)
     tls.make_ca(tmp_path / "b", "h", NOW)
     one, two = ((tmp_path / name / tls.CA_CERT).read_bytes() for name in "ab")
@@ -169,6 +229,7 @@ async def test_certificates_of_ones_own_rotate_by_their_ca_file(tmp_path: Path) 
     lesson = world.view.lesson()
     assert lesson is not None
     assert (lesson.pins, lesson.is_between) == (tuple(pins_of_pem(two)), False)
+    assert events(caplog) == ["ca-introduced", "ca-switched", "ca-retired"]
     file.unlink()
     assert world.view.lesson() is None
     assert World(tmp_path, plain_http=True).view.lesson() is None
