@@ -65,8 +65,8 @@ class CaView:
         except (OSError, pins.PinError):
             return None
 
-    def rotation(self, sessions: Sessions) -> Rotation:
-        """Raises OSError, PinError."""
+    def rotation(self, sessions: Sessions | None) -> Rotation:
+        """`sessions` None: without the agents. Raises OSError, PinError."""
         settings = self._settings
         own = [] if settings.plain_http else _pins(tls.read_ca(certificate.tls_files(settings)))
         if self._is_self_made:
@@ -74,8 +74,8 @@ class CaView:
         else:
             phase = Phase.INTRODUCED if len(own) > 1 else Phase.STEADY
         wanted = "" if not own else own[-1] if phase is Phase.INTRODUCED else own[0]
-        found = standings(self._clusters, self._keys, sessions, wanted, self._named)
-        return Rotation(phase, wanted, (*own, *self._named), tuple(found))
+        known = () if sessions is None else standings(self._clusters, self._keys, sessions, wanted, self._named)
+        return Rotation(phase, wanted, (*own, *self._named), tuple(known))
 
     def joining_pins(self) -> tuple[str, ...]:
         """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.
@@ -110,10 +110,13 @@ class RotationWatch:
 
     async def look(self) -> None:
         """Raises OSError, PinError."""
-        rotation = self._view.rotation(await self._sessions())
+        phase, pin = self._known()
+        rotation = self._view.rotation(None)
+        if rotation.phase is not Phase.STEADY or _passed(phase, pin, rotation):  # else the agents concern nobody
+            rotation = self._view.rotation(await self._sessions())
         unready = rotation.unready() if rotation.phase is not Phase.STEADY else []
         self._metrics.ca_rotation(rotation.phase.value, len(unready))
-        if passed := _passed(*self._known(), rotation):
+        if passed := _passed(phase, pin, rotation):
             if rotation.phase is Phase.STEADY:
                 tls.write_private(self._file.parent / GIVEN_UP, b"")
             for event in passed:

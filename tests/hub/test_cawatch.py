@@ -27,12 +27,14 @@ class World:
         if not self.directory.exists():
             tls.make_ca(self.directory, "h", NOW)
         self.seen: list[Seen] = []
+        self.asked = 0
         self.clock = SettableClock()
         self.metrics = Metrics()
         self.view = CaView(config.Settings(data=data, **settings), index(), AgentKeyIndex())  # type: ignore[arg-type]
         self.watch = RotationWatch(self.directory, self.view, self.metrics, self.sessions, self.clock)
 
     async def sessions(self) -> Sessions:
+        self.asked += 1
         return lambda uid: self.seen
 
     def metric(self, name: str) -> float | None:
@@ -163,6 +165,16 @@ async def test_agents_that_come_and_go_cost_no_write_while_nothing_is_rotated(tm
     world.seen = [Seen()]
     await world.watch.look()
     assert file.stat().st_ino == before
+
+
+async def test_while_nothing_is_rotated_nobody_looks_who_is_connected(tmp_path: Path) -> None:
+    """Thousands of agents take the loop, and every worker, a long turn each time."""
+    world = World(tmp_path)
+    await world.watch.look()
+    assert world.asked == 0
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    assert world.asked == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"agents": 1}', b'{"agents":[{}],"phase":"x"}', b"\xff"])
