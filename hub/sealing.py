@@ -53,8 +53,8 @@ class Keeper:
         self._store = store
         self._sleep = sleep
         self._content = b""
-        self._is_closed = False
-        """The file may not be read, and that was said."""
+        self._missed = 0
+        """Looks in a row at which the file could not be read."""
         self._sealer: Sealer | None = None
 
     @property
@@ -99,11 +99,9 @@ class Keeper:
         """Take the keys of a changed file. One that does not fit is logged once, and the old keys stay."""
         try:
             content = _content(self._file)
-            self._is_closed = False
-        except PermissionError:
-            self._say_closed()
-            return False
-        except OSError:  # in the middle of a replacement, or gone: what is in memory goes on
+            self._missed = 0
+        except OSError as exc:
+            self._miss(exc)
             return False
         if content == self._content:
             return False
@@ -119,12 +117,16 @@ class Keeper:
         logger.info("encryption keys loaded", extra={"current": ring.current.id, "keys": [key.id for key in ring.keys]})
         return True
 
-    def _say_closed(self) -> None:
-        """Once: what is in memory goes on, but only until the next start."""
-        if not self._is_closed:
-            self._is_closed = True
-            reason = f"{self._file}: {ownership.closed(self._file)}"
-            logger.error("encryption keys cannot be read, the ones in memory stay", extra={"reason": reason})
+    def _miss(self, fault: OSError) -> None:
+        """Told once: what is in memory goes on, but only until the next start. A file that is absent may be in the
+        middle of its replacement, so it is looked at again before."""
+        self._missed += 1
+        is_closed = isinstance(fault, PermissionError)
+        if self._missed != (1 if is_closed else 2):
+            return
+        gone = f"{fault.strerror}; put your copy back while the hub runs, nothing else opens what is sealed"
+        reason = f"{self._file}: {ownership.closed(self._file) if is_closed else gone}"
+        logger.error("encryption keys cannot be read, the ones in memory stay", extra={"reason": reason})
 
     async def advance(self) -> None:
         """Seal anew what an older key has sealed, the check last. Raises StoreError."""

@@ -213,6 +213,28 @@ async def test_a_key_file_that_the_hub_may_not_read_is_said_once_with_the_cure(
         assert keeper.sealer.ring is not before
 
 
+async def test_a_key_file_that_is_gone_is_said_once_while_the_hub_still_has_its_keys(
+    tmp_path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start would find that nothing opens what is sealed."""
+    keeper, file = await unlocked(tmp_path, store), tmp_path / sealing.FILE_NAME
+    content = file.read_bytes()
+    file.unlink()
+    await kept(keeper, store)  # perhaps it is being replaced
+    assert caplog.records == []
+    for _ in range(3):
+        await kept(keeper, store)
+    (said,) = caplog.records
+    assert said.levelno == logging.ERROR
+    assert f"{file}: No such file or directory; put your copy back" in said.reason  # type: ignore[attr-defined]
+    file.write_bytes(content)
+    await kept(keeper, store)
+    file.unlink()
+    for _ in range(2):
+        await kept(keeper, store)
+    assert len(caplog.records) == 2
+
+
 async def test_a_start_that_may_not_read_the_key_file_names_the_cure(
     tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
