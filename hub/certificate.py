@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import re
 import socket
 import urllib.parse
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S: Final = 5.0
 """How soon a replaced certificate file is noticed without SIGHUP."""
+_DRAFT: Final = re.compile(r"\.[0-9a-f]{8}$")
+"""How the name of a file ends that is not in its place yet (tls.write_private)."""
 WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
 
 
@@ -34,11 +37,14 @@ async def renew(settings: Settings, reload: Callable[[], None], look: Callable[[
             said = ""
         except (tls.TlsError, PinError, OSError) as exc:
             reason = _closed(exc)
-            if not reason:
-                logger.exception("hub certificate could not be renewed")
-            elif reason != said:
+            fault = reason or _kind(exc)
+            if fault == said:  # a disk may be read-only for days
+                continue
+            said = fault
+            if reason:
                 logger.error("a file of the hub cannot be read", extra={"reason": reason})
-            said = reason
+            else:
+                logger.exception("hub certificate could not be renewed")
 
 
 def _closed(exc: Exception) -> str:
@@ -49,6 +55,11 @@ def _closed(exc: Exception) -> str:
         return ""
     path = Path(exc.filename)
     return f"{path}: {ownership.closed(path)}"
+
+
+def _kind(exc: Exception) -> str:
+    """What is the same at each look while the same is wrong."""
+    return f"{exc.errno} {_DRAFT.sub('', str(exc.filename))}" if isinstance(exc, OSError) else str(exc)
 
 
 def tls_files(settings: Settings) -> tls.TlsFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -53,6 +54,35 @@ async def test_a_bad_moment_does_not_end_the_care(tmp_path: Path, monkeypatch: p
     with pytest.raises(asyncio.CancelledError):
         await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
     assert looks == 3
+
+
+async def test_what_stays_wrong_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is read-only or full, a CA that has ended: a traceback each five seconds fills another disk."""
+    monkeypatch.setattr(certificate, "SWEEP_S", 0.0)
+    drafts = itertools.count()
+
+    def read_only() -> Exception:
+        return OSError(errno.EROFS, "Read-only file system", f".rotation.json.{next(drafts):08x}")
+
+    def full() -> Exception:
+        return OSError(errno.ENOSPC, "No space left on device", f".rotation.json.{next(drafts):08x}")
+
+    def ended() -> Exception:
+        return tls.TlsError("ca.crt: ended")
+
+    days = [read_only] * 3 + [full] * 3 + [ended] * 3 + [None] + [ended]
+
+    async def look() -> None:
+        if not days:
+            raise asyncio.CancelledError
+        if (fault := days.pop(0)) is not None:
+            raise fault()
+
+    with pytest.raises(asyncio.CancelledError):
+        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+    assert [record.message for record in caplog.records] == ["hub certificate could not be renewed"] * 4
 
 
 async def test_a_file_that_the_hub_may_not_read_is_said_once_with_the_cure(
