@@ -7,6 +7,7 @@ from typing import Final
 
 from hub.api import models
 from hub.api.clusters import visible_cluster
+from hub.api.lists import listed
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.audit import Audit
@@ -20,11 +21,11 @@ _LAST: Final = "this is the last grant of hub administration: make another one f
 
 
 async def list_grants(call: Call) -> Reply:
+    """As `models.GrantList`."""
     services, caller = call.services, call.caller
     known = services.grant_index if caller.is_admin else services.grant_index.of(caller.user, caller.groups)
     grants = sorted((grant for grant in known if _may_see(caller, grant)), key=lambda grant: grant.name)
-    items = [_shown(services, grant) for grant in grants]
-    return Reply(models.GrantList(items=items))
+    return await listed(grants, lambda grant: _shown(services, grant))
 
 
 async def get_grant(call: Call) -> Reply:

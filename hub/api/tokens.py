@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
+from hub.api.lists import listed
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.audit import Audit
@@ -33,11 +34,12 @@ async def whoami(call: Call) -> Reply:
 
 
 async def list_tokens(call: Call) -> Reply:
-    """A token that is limited to clusters does not see wider ones: it may be in the hands of a program."""
+    """As `models.TokenList`. A token that is limited to clusters does not see wider ones: it may be in the hands of a
+    program."""
     caller, services = call.caller, call.services
     records = [record for record in services.token_index if caller.is_admin or _is_own(caller, record)]
     records.sort(key=lambda record: (record.created_at, record.id))
-    return Reply(models.TokenList(items=[_shown(services, record) for record in records]))
+    return await listed(records, lambda record: _shown(services, record))
 
 
 async def create_token(call: Call) -> Reply:
