@@ -76,7 +76,8 @@ def migrate(connection: sqlite3.Connection) -> int:
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled back by itself, and is what is to be told
+                connection.execute("ROLLBACK")
             raise
     return found
 

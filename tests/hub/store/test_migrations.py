@@ -1,5 +1,6 @@
 """Each version builds on the one before, whole or not at all; the files are tried in tests/hub/store/test_sqlite.py."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 
@@ -40,3 +41,19 @@ def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
     own = {row[1]: row[5] for row in tables if not row[1].startswith("sqlite_")}
     assert set(own.values()) == {1}
     assert set(own) == {"resources", "changes", "leases", "counters", "schema_version"}
+
+
+class Full(sqlite3.Connection):
+    """A disk that is full at the end of a migration. SQLite has rolled back by then."""
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        if sql.startswith("INSERT INTO schema_version"):
+            super().execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, *values)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_what_is_told() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=Full)
+    with contextlib.closing(connection), pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        migrations.migrate(connection)
