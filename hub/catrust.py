@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.carotation import Phase
 from hub.clusters.records import ClusterIndex
 from proto import pins
+
+_SLICE: Final = 50
+"""Clusters that are looked at in one turn of the loop: a millisecond, with two agents each."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -109,7 +113,7 @@ class Rotation:
         return [each for each in self.agents if not each.knows]
 
 
-def standings(
+async def standings(
     clusters: ClusterIndex,
     keys: AgentKeyIndex,
     sessions: Callable[[str], Iterable[Session]],
@@ -117,9 +121,11 @@ def standings(
     named: Collection[str],
 ) -> list[Standing]:
     """Every connected agent, and every enrolled one that is not. `wanted`: pin of the CA that they need; `named`: pins
-    of terminators, good instead."""
+    of terminators, good instead. Made in slices, as long lists are (hub.api.lists)."""
     found: list[Standing] = []
-    for cluster in clusters:
+    for number, cluster in enumerate(clusters):
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
         here = list(sessions(cluster.uid))
         for each in here:
             knows = wanted in each.trusts or bool(set(each.trusts) & set(named))

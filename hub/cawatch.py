@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -65,7 +66,7 @@ class CaView:
         except (OSError, pins.PinError):
             return None
 
-    def rotation(self, sessions: Sessions | None) -> Rotation:
+    async def rotation(self, sessions: Sessions | None) -> Rotation:
         """`sessions` None: without the agents. Raises OSError, PinError."""
         settings = self._settings
         own = [] if settings.plain_http else _pins(tls.read_ca(certificate.tls_files(settings)))
@@ -74,8 +75,10 @@ class CaView:
         else:
             phase = Phase.INTRODUCED if len(own) > 1 else Phase.STEADY
         wanted = "" if not own else own[-1] if phase is Phase.INTRODUCED else own[0]
-        known = () if sessions is None else standings(self._clusters, self._keys, sessions, wanted, self._named)
-        return Rotation(phase, wanted, (*own, *self._named), tuple(known))
+        found: list[Standing] = []
+        if sessions is not None:
+            found = await standings(self._clusters, self._keys, sessions, wanted, self._named)
+        return Rotation(phase, wanted, (*own, *self._named), tuple(found))
 
     def joining_pins(self) -> tuple[str, ...]:
         """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.
@@ -111,9 +114,9 @@ class RotationWatch:
     async def look(self) -> None:
         """Raises OSError, PinError."""
         phase, pin = self._known()
-        rotation = self._view.rotation(None)
+        rotation = await self._view.rotation(None)
         if rotation.phase is not Phase.STEADY or _passed(phase, pin, rotation):  # else the agents concern nobody
-            rotation = self._view.rotation(await self._sessions())
+            rotation = await self._view.rotation(await self._sessions())
         unready = rotation.unready() if rotation.phase is not Phase.STEADY else []
         self._metrics.ca_rotation(rotation.phase.value, len(unready))
         if passed := _passed(phase, pin, rotation):
@@ -127,7 +130,7 @@ class RotationWatch:
         before = self._written[1] if self._written is not None else None
         is_due = self._written is None or abs(self._clock() - self._written[0]) >= REWRITE_S
         if rotation != before or (is_due and rotation.phase is not Phase.STEADY):
-            self._write(rotation)
+            await self._write(rotation)
 
     def _known(self) -> tuple[Phase, str]:
         """Phase and pin at the last look, of an earlier process if need be; no pin if there was none."""
@@ -139,10 +142,15 @@ class RotationWatch:
         except ValueError:
             return Phase.STEADY, ""
 
-    def _write(self, rotation: Rotation) -> None:
+    async def _write(self, rotation: Rotation) -> None:
+        """In a thread: thousands of agents make megabytes, and the disk takes its time."""
         now = self._clock()
-        tls.write_private(self._file, json.dumps({"at": now, **document(rotation)}).encode() + b"\n")
+        await asyncio.to_thread(lambda: tls.write_private(self._file, _content(now, rotation)))
         self._written = now, rotation
+
+
+def _content(at: float, rotation: Rotation) -> bytes:
+    return json.dumps({"at": at, **document(rotation)}).encode() + b"\n"
 
 
 def _passed(phase: Phase, pin: str, now: Rotation) -> list[Audit]:

@@ -8,7 +8,7 @@ from hub.api.routes import Call, Reply, Route, Who
 
 async def get_rotation(call: Call) -> Reply:
     await call.services.tunnels.refresh()
-    rotation = call.services.ca_rotation()
+    rotation = await call.services.ca_rotation()
     return Reply(
         models.CaRotation(
             phase=rotation.phase.value,

@@ -139,5 +139,5 @@ class Services:
     """Pins that new agents are given. Raises OSError, PinError."""
     refused: Callable[[str], None]
     """Counts a request that was refused for this reason (hub.metrics)."""
-    ca_rotation: Callable[[], Rotation]
+    ca_rotation: Callable[[], Awaitable[Rotation]]
     """Where the replacement of the hub's CA is. Raises OSError, PinError."""

@@ -32,12 +32,12 @@ def index() -> ClusterIndex:
     return found
 
 
-def judged(*seen: Seen) -> list[Standing]:
-    return standings(index(), AgentKeyIndex(), lambda uid: seen if uid == "u1" else (), NEW, [NAMED])
+async def judged(*seen: Seen) -> list[Standing]:
+    return await standings(index(), AgentKeyIndex(), lambda uid: seen if uid == "u1" else (), NEW, [NAMED])
 
 
-def test_who_knows_and_who_keeps() -> None:
-    found = judged(
+async def test_who_knows_and_who_keeps() -> None:
+    found = await judged(
         Seen(trusts=(NEW,), keeps_trust=True),
         Seen(trusts=(NEW,)),
         Seen(trusts=(NAMED,), keeps_trust=True),
@@ -55,6 +55,15 @@ def test_who_knows_and_who_keeps() -> None:
         "k1 of alpha (it was not told yet)",
         "alpha:n1 on n1 of alpha (REFUSED: old)",
     ]
+
+
+async def test_others_have_their_turn_while_a_fleet_is_gone_through() -> None:
+    found = ClusterIndex()
+    for number in range(120):
+        found._by_name[f"c{number:03}"] = Cluster(f"c{number:03}", f"u{number}", {}, 0.0, "x")
+    args = found, AgentKeyIndex(), lambda uid: (Seen(credential_id=uid),), NEW, ()
+    assert len(list(standings(*args).__await__())) == 2  # each is a turn given away
+    assert [each.agent for each in await standings(*args)] == [f"u{number}" for number in range(120)]
 
 
 def test_there_is_something_to_tell_with_two_cas_or_after_one_was_given_up() -> None:

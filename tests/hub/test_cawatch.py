@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from hub import carotation, cawatch, config, tls
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.carotation import Phase
+from hub.catrust import Rotation
 from hub.cawatch import CaView, RotationWatch, Sessions
 from hub.metrics import Metrics
 from proto.pins import pins_of_pem
@@ -148,6 +150,24 @@ async def test_the_file_is_fresh_while_a_rotation_is_under_way(tmp_path: Path) -
     assert cawatch.when(first).endswith("Z")
 
 
+async def test_the_file_of_a_fleet_is_made_and_written_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, here = World(tmp_path), threading.get_ident()
+    there: list[int] = []
+    carotation.begin(world.directory, NOW)
+    content = cawatch._content
+
+    def noted(at: float, rotation: Rotation) -> bytes:
+        there.append(threading.get_ident())
+        return content(at, rotation)
+
+    monkeypatch.setattr(cawatch, "_content", noted)
+    await world.watch.look()
+    assert there
+    assert here not in there
+
+
 async def test_a_clock_that_is_set_back_does_not_make_the_hub_seem_dead(tmp_path: Path) -> None:
     world = World(tmp_path)
     carotation.begin(world.directory, NOW)
@@ -226,10 +246,10 @@ async def test_certificates_of_ones_own_rotate_by_their_ca_file(
     file = tmp_path / "ca.pem"
     file.write_bytes(one)
     world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=file)
-    assert world.view.rotation(lambda uid: ()).phase is Phase.STEADY
+    assert (await world.view.rotation(lambda uid: ())).phase is Phase.STEADY
     assert world.view.lesson() is None
     file.write_bytes(one + two)
-    found = world.view.rotation(lambda uid: ())
+    found = await world.view.rotation(lambda uid: ())
     assert (found.phase, found.pin) == (Phase.INTRODUCED, pins_of_pem(two)[0])
     lesson = world.view.lesson()
     assert lesson is not None

@@ -226,7 +226,7 @@ class HubWorld:
             fetches=FetchLimit(clock),
             rotate_key=self._rotate_key,
             joining_pins=lambda: sorted(self.pins),
-            ca_rotation=lambda: self.rotation,
+            ca_rotation=self._ca_rotation,
             refused=self.refusals.append,
         )
         self.revocation = Revocation(
@@ -246,6 +246,9 @@ class HubWorld:
         self.admin = ""
         self.transport: MemoryTransport
         """Of the newest request."""
+
+    async def _ca_rotation(self) -> Rotation:
+        return self.rotation
 
     async def _rotate_key(self, agent_id: str) -> str:
         self.tunnels.cuts.append(("rotation of", agent_id))
