@@ -26,6 +26,6 @@ def guide(made: Mapping[str, Any]) -> str:
         "helm install riata-agent deploy/charts/riata-agent --namespace riata-system --create-namespace -f values.yaml",
         "",
         "# or to read it first:",
-        f"riata clusters manifest {name} > agent.yaml",
+        f"(umask 077; riata clusters manifest {name} > agent.yaml)",
     ]
     return terminal.clean("\n".join(lines))

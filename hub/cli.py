@@ -28,6 +28,7 @@ from hub.bootstrap import (
 )
 from hub.cacli import ca_app
 from hub.clock import wall_clock
+from hub.config import FILE_NAME as CONFIG_NAME
 from hub.config import ConfigError, effective, load
 from hub.keyscli import keys_app
 from hub.store import backup as backups
@@ -192,7 +193,7 @@ def backup(
     else:
         write_private(to, image, is_new=True, is_hubs=False)
         _tell(f"{len(image)} bytes written to {to}")
-    _tell("a whole backup has the encryption key file as well, apart from it: nothing else opens what is sealed")
+    _tell(f"a whole backup has {CONFIG_NAME} and, apart from it, the encryption key file: what is sealed opens with it")
     return 0
 
 

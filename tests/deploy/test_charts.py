@@ -213,6 +213,11 @@ def test_the_notes_say_when_a_monitor_can_read_nothing(chart: str, monitor: str)
     assert notes(chart, least | on | {"networkPolicy": {"enabled": False}}) == quiet
 
 
+def test_the_notes_have_the_first_token_written_for_its_owner_alone() -> None:
+    (taking,) = re.findall(r"^ *(.*) exec .*\\\n.*>admin\.token(.*)$", notes("riata-hub", hub_values()), re.MULTILINE)
+    assert (taking[0].startswith("(umask 077; "), taking[1]) == (True, ")")
+
+
 @pytest.mark.parametrize("chart", ["riata-agent", "riata-hub"])
 def test_a_monitor_has_the_labels_by_which_prometheus_finds_it(chart: str) -> None:
     documents = render(chart, matrix.values_of(chart, "monitored"))

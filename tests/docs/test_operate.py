@@ -1,17 +1,29 @@
 """What the pages for operators tell to type is understood: each command is there, with each of its options."""
 
+import itertools
 import re
 import shlex
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from agent import cli as agent_cli
 from ctl import cli
+from deploy.helm import render
+from hub import certificate, config
+from hub import cli as hub_cli
+from proto.aio import loop
+
+loop.factory().close()
+"""libuv keeps one pipe for the life of a process; made here, it is no leak of the first test."""
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "operate").glob("*.md"))
+OPERATE = ROOT / "docs" / "operate"
+PAGES = sorted(OPERATE.glob("*.md"))
 TREE = cli.build()
 COMMAND = re.compile(r"(?:^|[`(|;]\s*|-- )(riata(?:-agent)? [a-z][^`|;>&)#\n]*)")
 
@@ -67,3 +79,72 @@ def test_the_sizes_are_those_of_the_charts(chart: str) -> None:
     resources = yaml.safe_load((ROOT / "deploy" / "charts" / chart / "values.yaml").read_text())["resources"]
     request, limit = (re.sub(r"(\d)([MG]i)$", r"\1 \2B", resources[kind]["memory"]) for kind in ("requests", "limits"))
     assert f"(request {request}, limit {limit})" in (ROOT / "docs" / "operate" / "install.md").read_text()
+
+
+def test_what_is_secret_is_written_for_its_owner_alone_and_stands_in_no_argument() -> None:
+    written = re.compile(r">\s*\"?(?:\S*/)?(\S*\.token|hub\.db\.backup|values\.yaml|agent\.yaml|kubeconfig)\b")
+    for page in PAGES:
+        text = page.read_text()
+        assert "--from-literal" not in text, page
+        if re.search(r"^umask 077", text, re.MULTILINE):
+            continue
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        assert [line for line in lines if written.search(line) and not line.startswith("(umask 077; ")] == [], page
+
+
+def test_a_hub_restored_by_the_page_is_known_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, page = tmp_path / "hub", (OPERATE / "backup.md").read_text()
+    assert hub_cli.main(["init", "--data", str(data), "--public-url", "https://hub.example.org"]) == 0
+    assert hub_cli.main(["backup", str(tmp_path / "hub.db.backup"), "--data", str(data)]) == 0
+    said = capsys.readouterr().err
+    for kept in ("encryption.key", "hub.toml"):
+        (tmp_path / kept).write_bytes((data / kept).read_bytes())
+    (restore,) = re.findall(r"```sh\n(install -d .*?)riata-hub serve", page, re.DOTALL)
+    subprocess.run(["sh", "-eu", "-c", restore.replace("NEWDIR", "restored")], cwd=tmp_path, check=True, timeout=10)
+    restored = config.load({"data": tmp_path / "restored"}, {}, None)
+    assert "hub.example.org" in certificate.hosts(restored)
+    assert "hub.toml" in said
+
+
+def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() -> None:
+    """Its volume, its user, its Pod Security: another would find no hub, or be refused."""
+    found = re.findall(
+        r"<<'END'\n(apiVersion: v1\nkind: Pod\n.*?)\nEND\n", (OPERATE / "rotate.md").read_text(), re.DOTALL
+    )
+    (pod,) = (yaml.safe_load(each) for each in found)
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / "hub" / "40-hub.yaml").read_text()))
+    (hub,) = (each for each in documents if each["kind"] == "StatefulSet")
+    spec = hub["spec"]["template"]["spec"]
+    (init,), (made,) = spec["initContainers"], pod["spec"]["containers"]
+    context = {key: value for key, value in spec["securityContext"].items() if key != "fsGroupChangePolicy"}
+    assert pod["spec"]["securityContext"] == context
+    assert (made["securityContext"], made["volumeMounts"]) == (init["securityContext"], init["volumeMounts"])
+    assert made["image"].endswith(f"/{init['image']}")
+    (claim,) = hub["spec"]["volumeClaimTemplates"]
+    (volume,) = pod["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == f"{claim['metadata']['name']}-{hub['metadata']['name']}-0"
+    (data,) = (each["value"] for each in init["env"] if each["name"] == "RIATA_HUB_DATA")
+    assert made["args"] == ["admin-token", "--data", data, *init["args"][-2:]]
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+
+
+def test_a_hub_installed_by_the_page_gives_out_agents_of_the_same_registry() -> None:
+    (command,) = re.findall(
+        r"^(helm install riata-hub .*)$", (OPERATE / "install.md").read_text().replace("\\\n", " "), re.MULTILINE
+    )
+    words = shlex.split(command)
+    values: dict[str, Any] = {}
+    for option, given in itertools.pairwise(words):
+        if option in {"--set", "--set-string"}:
+            path, _, value = given.partition("=")
+            *groups, last = (part.replace("\0", ".") for part in path.replace("\\.", "\0").split("."))
+            inner = values
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = value
+    (hub,) = (each for each in render("riata-hub", values) if each["kind"] == "StatefulSet")
+    (container,) = hub["spec"]["template"]["spec"]["containers"]
+    settings = config.load({}, {each["name"]: each["value"] for each in container["env"]}, None)
+    registry, _, _ = container["image"].rpartition("/")
+    assert settings.api.agent_image.startswith(f"{registry}/riata-agent:")

@@ -73,7 +73,8 @@ async def test_create_shows_what_brings_the_agent_in(riata: Riata, hub: str, fak
     assert fake.calls[-1][2] == {"name": "a", "labels": {}, "manifest": {}}
     for line in (
         "riata clusters manifest a | kubectl apply -f -", "sh <<'RIATA_END'",
-        "(umask 077; riata clusters manifest a --values > values.yaml)", "riata clusters manifest a > agent.yaml",
+        "(umask 077; riata clusters manifest a --values > values.yaml)",
+        "(umask 077; riata clusters manifest a > agent.yaml)",
     ):  # fmt: skip
         assert f"\n{line}\n" in result.out
     fake.shell = None
