@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ctl import client, errors, output
+from ctl import client, errors, options, output
 
 _POLL_S: Final = 0.2
 _WAIT_S: Final = 15.0
@@ -43,10 +43,10 @@ async def settled(hub: client.HubClient, clean_up: Mapping[str, Any]) -> Mapping
     return clean_up
 
 
-def advice(clean_up: Mapping[str, Any]) -> str:
-    """What a person does about it."""
+def advice(clean_up: Mapping[str, Any], profile: str = "") -> str:
+    """What a person does about it. `profile`: as it was typed."""
     return (
         f"what riata made there is left: {clean_up.get('reason') or clean_up.get('state')}\n"
         f"  to remove it, in that cluster:  {clean_up.get('command')}\n"
-        f"  then, here:                     riata clusters forget {clean_up.get('id')}"
+        f"  then, here:                     riata clusters forget {clean_up.get('id')}{options.typed(profile)}"
     )

@@ -4,13 +4,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ctl import terminal
+from ctl import options, terminal
 
 
-def guide(made: Mapping[str, Any]) -> str:
-    """For the answer to a creation: how its agent is brought in. What the hub sent cannot drive the terminal."""
-    name = shlex.quote(str(made.get("name")))
-    command = str(made.get("command") or f"riata clusters manifest {name} | kubectl apply -f -")
+def guide(made: Mapping[str, Any], profile: str = "") -> str:
+    """For the answer to a creation: how its agent is brought in. What the hub sent cannot drive the terminal.
+    `profile`: as it was typed."""
+    name = shlex.quote(str(made.get("name"))) + options.typed(profile)
+    command = f"riata clusters manifest {name} | kubectl apply -f -"
+    if not profile:
+        command = str(made.get("command") or command)
     lines = ["", "# next, where riata and kubectl are:", command]
     manifest = made.get("manifest")
     if isinstance(manifest, Mapping) and manifest.get("shell"):

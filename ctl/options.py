@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -41,3 +42,8 @@ def assignments(pairs: list[str]) -> dict[str, str]:
             raise errors.UsageError(f"{pair!r} is not a label", cure="write --label KEY=VALUE, each key once")
         found[key] = value
     return found
+
+
+def typed(profile: str) -> str:
+    """What goes behind a command that is printed to be pasted: at another hub the same name is another cluster."""
+    return f" --profile {shlex.quote(profile)}" if profile else ""

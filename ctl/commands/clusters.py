@@ -87,10 +87,11 @@ async def create(
         made = await hub.post(client.target("v1", "clusters"), body)
     KIND.show_one(made, common.output)
     if common.output == "table":
-        terminal.data(joining.guide(made))
+        terminal.data(joining.guide(made, common.profile))
     if made.get("obstacle"):
         terminal.say(f"no agent can be brought in yet: {made['obstacle']}")
-    terminal.say(f"cluster {name} exists; next: riata clusters manifest {name} | kubectl apply -f -")
+    which = f"{name}{options.typed(common.profile)}"
+    terminal.say(f"cluster {name} exists; next: riata clusters manifest {which} | kubectl apply -f -")
 
 
 @app.command
@@ -134,7 +135,7 @@ async def manifest(
     if not made.get(form):
         raise errors.CommandError(
             "the hub does not have the CA behind its pins, and curl would verify nothing",
-            cure=f"riata clusters manifest {name} | kubectl apply -f -",
+            cure=f"riata clusters manifest {name}{options.typed(profile)} | kubectl apply -f -",
         )
     terminal.data(str(made[form]).rstrip("\n"))
     terminal.say(f"its join token {made.get('joinToken')} is valid until {made.get('expiresAt')}, for one agent key")
@@ -177,7 +178,7 @@ async def show(name: Name, /, *, common: options.Common = options.COMMON) -> Non
                 raise
             cleanups.KIND.show_all(left, common.output)
             for each in left:
-                terminal.say(cleanups.advice(each))
+                terminal.say(cleanups.advice(each, common.profile))
             return
         known = None if common.output == "name" else await nodes.of_cluster(hub, name)
     if known is not None and common.output != "table":
@@ -200,7 +201,7 @@ async def forget(
         if not left:
             raise errors.CommandError(
                 f"no deleted cluster {name} has anything left to clean up",
-                cure="riata clusters list --all",
+                cure=f"riata clusters list --all{options.typed(profile)}",
                 exit_code=errors.Exit.NOT_FOUND,
             )
         for each in left:
@@ -251,6 +252,6 @@ async def delete(
         terminal.say(f"cluster {name} deleted")
         left = await cleanups.settled(hub, begun) if begun else None
     if left is not None:
-        terminal.say(cleanups.advice(left))
+        terminal.say(cleanups.advice(left, profile))
     elif begun:
         terminal.say("what riata made there is removed")

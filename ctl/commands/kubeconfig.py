@@ -72,12 +72,12 @@ async def kubeconfig(
         ours = entries.build(login.hub, ca, str(made["token"]), names, prefix)
         if merge:
             first = str(contexts[0]["context"]) if use_context else None
-            await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name")
+            await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name", profile=profile)
         else:
             try:
                 output.document(entries.document(ours, ours[0].name), form or "yaml")
             except BaseException:
-                await _discard(hub, str(made.get("id")))
+                await _discard(hub, str(made.get("id")), profile)
                 raise
             terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
 
@@ -134,6 +134,7 @@ async def _merge(
     use: str | None,
     replace: bool,
     form: output.Format,
+    profile: str,
 ) -> None:
     merging = functools.partial(store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace)
     work = asyncio.get_running_loop().run_in_executor(None, merging)
@@ -142,7 +143,7 @@ async def _merge(
     except BaseException:
         await asyncio.wait([work])  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
         if work.exception() is not None:
-            await _discard(hub, str(made.get("id")))
+            await _discard(hub, str(made.get("id")), profile)
         raise
     written = ", ".join(str(path) for path in merged.files)
     terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
@@ -157,12 +158,13 @@ async def _merge(
     terminal.say(f"next: kubectl --context {contexts[0]['context']} get namespaces")
 
 
-async def _discard(hub: client.HubClient, token_id: str) -> None:
+async def _discard(hub: client.HubClient, token_id: str, profile: str) -> None:
     """Take back a token that did not reach anybody; the error that is on its way matters more than one from here."""
     try:
         await hub.delete(client.target("v1", "tokens", token_id))
     except errors.CommandError as exc:
-        terminal.say(f"token {token_id} could not be taken back ({exc}); revoke it: riata tokens revoke {token_id}")
+        command = f"riata tokens revoke {token_id}{options.typed(profile)}"
+        terminal.say(f"token {token_id} could not be taken back ({exc}); revoke it: {command}")
 
 
 async def _revoke_replaced(hub: client.HubClient, token_id: str) -> None:

@@ -1,9 +1,12 @@
 """All of `riata doctor`, in order."""
 
+import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from ctl import client, errors, logins
+from ctl import client, errors, logins, options
 from ctl.doctor import causes, clusters, way
 from proto import findings
 from proto.causes import Level
@@ -11,15 +14,24 @@ from proto.findings import Finding, good
 
 BEHIND = (causes.CLUSTERS, causes.KUBECONFIG)
 _NAMES: dict[str, str] = {}
+_COMMAND: Final = re.compile(r"\briata (?:login|kubeconfig|clusters manifest|tokens create)\b")
+"""In a cure, and for the hub that was looked at."""
 
 
 async def examine(
     profile: str, wanted: Sequence[str], now: float, env: Mapping[str, str] = os.environ
 ) -> list[Finding]:
-    """Every finding. `wanted`: names of clusters, all when empty. `now`: seconds since the epoch. Changes nothing.
+    """Every finding; commands in it are for the hub of `profile`, given as it was typed. `wanted`: names of clusters,
+    all when empty. `now`: seconds since the epoch. Changes nothing.
 
     Raises CommandError for a wanted cluster that the hub does not show.
     """
+    behind = options.typed(profile)
+    found = await _examine(profile, wanted, now, env)
+    return [dataclasses.replace(each, cure=_COMMAND.sub(lambda typed: typed[0] + behind, each.cure)) for each in found]
+
+
+async def _examine(profile: str, wanted: Sequence[str], now: float, env: Mapping[str, str]) -> list[Finding]:
     try:
         login = logins.resolve(env, profile)
         login_finding = _login(login)

@@ -1,10 +1,13 @@
 """`riata clusters`: what is asked of the hub, and golden output in every format."""
 
+import pathlib
+
 import pytest
 
+from ctl import logins
 from ctl.commands import clusters
 from tests.ctl.conftest import Riata
-from tests.ctl.fakehub import CREATED, FakeHub, dumps
+from tests.ctl.fakehub import ADMIN, CREATED, FakeHub, dumps
 
 TUNNEL = {"role": "cluster", "instance": "0f", "version": "0.1.0", "kubernetes": "v1.37.2"}
 OTHER = {**TUNNEL, "instance": "1f"}
@@ -81,6 +84,19 @@ async def test_create_shows_what_brings_the_agent_in(riata: Riata, hub: str, fak
     again = await riata("clusters", "create", "a")
     assert "RIATA_END" not in again.out
     assert "no agent can be brought in yet: set agent_pins" in again.err
+
+
+async def test_what_is_to_be_pasted_goes_to_the_hub_of_the_profile(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    login = logins.Login(hub=hub, token=ADMIN)
+    logins.save(home / ".config" / "riata" / "config.yaml", logins.LoginFile(hubs={"staging": login}))
+    made = await riata("clusters", "create", "a", "--profile", "staging")
+    assert "next: riata clusters manifest a --profile staging | kubectl apply -f -" in made.err
+    assert "\nriata clusters manifest a --profile staging | kubectl apply -f -\n" in made.out
+    fake.clean_up, fake.clean_up_ends = CLEAN_UP, False
+    left = await riata("clusters", "delete", "a", "--yes", "--profile", "staging")
+    assert left.err.endswith("riata clusters forget u1 --profile staging\n")
 
 
 async def test_a_label_without_a_value_is_a_usage_error_before_anything_is_asked(

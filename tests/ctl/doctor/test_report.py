@@ -4,9 +4,10 @@ import pathlib
 
 import pytest
 
+from ctl import logins
 from ctl.doctor import report, way
 from proto.causes import Level
-from tests.ctl.fakehub import FakeHub
+from tests.ctl.fakehub import ADMIN, FakeHub
 
 CHECKS = ["login", *way.CHECKS, "clusters", "kubeconfig"]
 
@@ -51,3 +52,18 @@ async def test_behind_a_hub_that_refuses_nothing_is_run(hub: str, fake: FakeHub,
 async def test_to_the_end(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
     found = await _examine(RIATA_HUB=hub, RIATA_TOKEN_FILE=str(home / "token"), HOME=str(home))
     assert found[-2:] == [("clusters", "ok", ""), ("kubeconfig", "warn", "kubeconfig-none")]
+
+
+async def test_cures_are_for_the_profile_that_was_typed(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    """`riata login` without it would put this hub in the place of another one's login."""
+    file = home / "config.yaml"
+    logins.save(file, logins.LoginFile(hubs={"staging": logins.Login(hub=hub, token=ADMIN)}))
+    fake.clusters["new"] = {"name": "new", "connected": False, "tunnels": []}
+    env = {"RIATA_CONFIG": str(file), "HOME": str(home)}
+    cures = {each.cause: each.cure for each in await report.examine("staging", (), 0.0, env)}
+    assert cures["kubeconfig-none"] == "riata kubeconfig --profile staging --all --merge"
+    assert cures["cluster-new"].startswith("riata clusters manifest --profile staging new | kubectl apply -f -")
+    unprofiled = {
+        each.cause: each.cure for each in await report.examine("", (), 0.0, env | {"RIATA_PROFILE": "staging"})
+    }
+    assert unprofiled["kubeconfig-none"] == "riata kubeconfig --all --merge"
