@@ -50,3 +50,12 @@ def advice(clean_up: Mapping[str, Any], profile: str = "") -> str:
         f"  to remove it, in that cluster:  {clean_up.get('command')}\n"
         f"  then, here:                     riata clusters forget {clean_up.get('id')}{options.typed(profile)}"
     )
+
+
+def done(clean_up: Mapping[str, Any]) -> str:
+    """What of it is certain: the hub looks for the owner label, which files of one's own need not have."""
+    label = f"riata.io/cluster-uid={clean_up.get('id')}"
+    return (
+        f"what riata made there with the label {label} is removed, but for a namespace with other things in it\n"
+        "  what was applied without the label stays: kubectl delete -f with the same files removes it"
+    )

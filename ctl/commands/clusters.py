@@ -254,4 +254,4 @@ async def delete(
     if left is not None:
         terminal.say(cleanups.advice(left, profile))
     elif begun:
-        terminal.say("what riata made there is removed")
+        terminal.say(cleanups.done(begun))
