@@ -174,7 +174,9 @@ async def _revoke_replaced(hub: client.HubClient, token_id: str) -> None:
     try:
         await hub.delete(client.target("v1", "tokens", token_id))
     except errors.CommandError as exc:
-        if exc.exit_code != errors.Exit.NOT_FOUND:  # gone already, or of another hub
+        if exc.exit_code == errors.Exit.FORBIDDEN:  # what is gone and what is somebody else's are alike to a user
+            terminal.say(f"the replaced token {token_id} was not revoked: it is gone already, or not yours")
+        elif exc.exit_code != errors.Exit.NOT_FOUND:  # gone already, or of another hub
             terminal.say(f"the replaced token {token_id} could not be revoked: {exc}")
     else:
         terminal.say(f"revoked the replaced token {token_id}")

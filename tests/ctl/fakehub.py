@@ -36,6 +36,8 @@ class FakeHub:
     """When set, every request gets this."""
     meanwhile: Callable[[], Awaitable[object]] | None = None
     """When set, what somebody else does while the next request waits for its answer."""
+    is_admins: bool = True
+    """The login may administer the hub: to others what is missing is forbidden."""
     made: int = 0
     shell: str | None = "sh <<'RIATA_END'\nRIATA_END\n"
     version: str = "0.1.0"
@@ -93,7 +95,10 @@ class FakeHub:
             return self.answer
         if request.path not in {"/version", "/v1/tunnel"} and request.headers.get("Authorization") != f"Bearer {ADMIN}":
             return status(401, "the token is not valid")
-        return await handler(request)
+        response: web.StreamResponse = await handler(request)
+        if response.status == 404 and not self.is_admins:
+            return status(403, "you may only do this with your own")
+        return response
 
     async def _version(self, request: web.Request) -> web.Response:
         headers = {} if self.date is None else {"Date": email.utils.formatdate(self.date, usegmt=True)}

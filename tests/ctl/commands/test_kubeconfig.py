@@ -110,6 +110,18 @@ async def test_the_logins_own_token_is_not_revoked_when_it_is_replaced(
     assert "is this login's own, and stays valid" in again.err
 
 
+async def test_a_replaced_token_that_is_gone_is_not_called_somebody_elses(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    """The hub removes expired tokens after a week, and of what is not there it tells a user 403."""
+    await riata("kubeconfig", "a", "--merge")
+    fake.tokens.clear()
+    fake.is_admins = False
+    again = await riata("kubeconfig", "a", "--merge")
+    assert again.code == 0
+    assert "t000000001 was not revoked: it is gone already, or not yours" in again.err
+
+
 async def test_a_kubeconfig_that_cannot_be_looked_for_is_said_so(
     riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
