@@ -178,12 +178,15 @@ def _stored(env: Mapping[str, str], profile: str) -> Login | None:
     return logins.hubs.get(name)
 
 
-def keep_ca(env: Mapping[str, str], login: Login, ca: str) -> None:
-    """Keep new CAs of a hub with every stored login that has those of `login`."""
+def keep_ca(env: Mapping[str, str], login: Login, ca: str) -> bool:
+    """Keep new CAs of a hub with every stored login that has those of `login`; False where none has. Raises
+    CommandError."""
     file = path(env)
     how = functools.partial(_with_ca, login, ca)
-    if how(stored := load(file)) != stored:  # without such a login the file may be one that nobody can write
-        change(file, how)
+    if how(stored := load(file)) == stored:  # the file may be one that nobody can write
+        return False
+    change(file, how)
+    return True
 
 
 def _with_ca(login: Login, ca: str, stored: LoginFile) -> LoginFile:

@@ -96,9 +96,18 @@ async def _current_ca(hub: client.HubClient) -> str:
         return ""
     ca = trust.follow(login.ca, await hub.text("/v1/ca"))
     if ca != login.ca:
-        logins.keep_ca(os.environ, login, ca)
-        terminal.say("the hub replaces its CA: the login and this kubeconfig follow")
+        terminal.say(f"the hub replaces its CA: this kubeconfig follows, {_kept(login, ca)}")
     return ca
+
+
+def _kept(login: logins.Login, ca: str) -> str:
+    """What becomes of the login. One that cannot be written (a file mounted read-only) is no reason to go without a
+    kubeconfig."""
+    try:
+        is_kept = logins.keep_ca(os.environ, login, ca)
+    except errors.CommandError as exc:
+        return f"the login does not: {exc}"
+    return "the login too" if is_kept else "the CA file of the login does not: take the hub's anew (GET /v1/ca)"
 
 
 async def _names(hub: client.HubClient, clusters: tuple[str, ...], all_: bool) -> list[str]:

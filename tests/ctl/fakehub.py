@@ -50,6 +50,8 @@ class FakeHub:
     strips: bool = False
     """Something in front takes the Upgrade away."""
     subprotocols: tuple[str, ...] = (versions.SUBPROTOCOL,)
+    ca: str = ""
+    """What it gives out as its CAs; empty: nothing."""
     kubernetes: web.Response | None = None
     """When set, the answer to everything below /k8s/."""
 
@@ -58,6 +60,7 @@ class FakeHub:
         routes = app.router
         routes.add_get("/version", self._version)
         routes.add_get("/v1/whoami", self._whoami)
+        routes.add_get("/v1/ca", self._ca)
         routes.add_post("/v1/tokens", self._create_token)
         routes.add_get("/v1/tokens", _lister(self.tokens))
         routes.add_delete("/v1/tokens/{id}", _remover(self.tokens))
@@ -123,6 +126,9 @@ class FakeHub:
     async def _nodes(self, request: web.Request) -> web.Response:
         found = self.nodes.get(request.match_info["name"], 404)
         return status(found, "no") if isinstance(found, int) else web.json_response(found)
+
+    async def _ca(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.ca) if self.ca else status(404, "there is none")
 
     async def _whoami(self, request: web.Request) -> web.Response:
         who = {"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"}

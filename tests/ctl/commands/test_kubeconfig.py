@@ -1,13 +1,17 @@
 """`riata kubeconfig`: what is printed, what is merged, and which tokens live on."""
 
+import base64
 import json
 import pathlib
 import re
 import stat
 
 import pytest
+import trustme
 import yaml
 
+from ctl import logins
+from proto import pins
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, FakeHub
 from tests.ctl.test_terminal import Full
@@ -145,3 +149,49 @@ async def test_usage_errors_come_before_anything_is_asked(
 ) -> None:
     assert (await riata("kubeconfig", *arguments)).code == 2
     assert fake.calls == []
+
+
+@pytest.fixture
+def rotating(fake: FakeHub, hub: str, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> logins.Login:
+    """A stored login with the old CA of a hub that gives out both."""
+    old, new = (trustme.CA().cert_pem.bytes().decode() for _ in range(2))
+    fake.ca = old + new
+    login = logins.Login(hub=hub, ca=old, token=ADMIN)
+    logins.save(home / "login.yaml", logins.LoginFile(current="default", hubs={"default": login}))
+    monkeypatch.setenv("RIATA_CONFIG", str(home / "login.yaml"))
+    return login
+
+
+def _cas(text: str) -> int:
+    (cluster,) = yaml.safe_load(text)["clusters"]
+    return len(pins.pins_of_pem(base64.b64decode(cluster["cluster"]["certificate-authority-data"])))
+
+
+async def test_the_login_follows_a_hub_that_replaces_its_ca(
+    riata: Riata, home: pathlib.Path, rotating: logins.Login
+) -> None:
+    made = await riata("kubeconfig", "a")
+    assert (made.code, _cas(made.out)) == (0, 2)
+    assert "this kubeconfig follows, the login too" in made.err
+    assert logins.load(home / "login.yaml").hubs["default"].ca != rotating.ca
+
+
+async def test_a_login_that_cannot_be_written_costs_no_kubeconfig_while_the_hub_replaces_its_ca(
+    riata: Riata, home: pathlib.Path, rotating: logins.Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Secret is mounted for a job. Beside an open file of /dev/fd nobody makes another, root neither."""
+    with (home / "login.yaml").open() as mounted:
+        monkeypatch.setenv("RIATA_CONFIG", f"/dev/fd/{mounted.fileno()}")
+        made = await riata("kubeconfig", "a")
+    assert (made.code, _cas(made.out)) == (0, 2), made.err
+    assert "the login does not: cannot write /dev/fd/" in made.err
+
+
+async def test_a_ca_file_of_the_environment_is_not_said_to_follow(
+    riata: Riata, home: pathlib.Path, rotating: logins.Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "ca.crt").write_text(rotating.ca + "# a note, so that it is not the stored one\n")
+    monkeypatch.setenv("RIATA_CA_FILE", str(home / "ca.crt"))
+    made = await riata("kubeconfig", "a")
+    assert (made.code, _cas(made.out)) == (0, 2)
+    assert "the CA file of the login does not" in made.err
