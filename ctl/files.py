@@ -82,9 +82,14 @@ def read_ca(path: str) -> str:
 def read_token(path: str) -> str:
     """The token in the file `path`: one line of printable ASCII, white space around it dropped."""
     token = read_text(path, what="token file").strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if not token or not is_token(token):
         raise errors.UsageError(f"the token file {path} does not hold one token", cure="it must hold the token alone")
     return token
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can carry it: printable ASCII in one line without white space."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def write_secret(path: pathlib.Path, data: str) -> None:

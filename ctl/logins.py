@@ -36,6 +36,11 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     token: str = ""
     """Bearer token. Never printed, logged or put into argv."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError, which `load` takes for a file that is not understood."""
+        if not files.is_token(self.token):
+            raise ValueError("a token is one line of ASCII, with nothing around it")
+
     def __repr__(self) -> str:
         return f"Login(hub={self.hub!r})"
 

@@ -145,6 +145,8 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
 
 
 async def _scope(login: logins.Login, token: str, env: Mapping[str, str]) -> Scope:
+    if not files.is_token(token):  # kubectl cannot send it either
+        return Scope(is_accepted=False)
     async with client.HubClient(msgspec.structs.replace(login, token=token), env) as hub:
         try:
             who = await hub.get(client.target("v1", "whoami"))

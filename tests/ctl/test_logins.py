@@ -32,7 +32,10 @@ def test_what_is_saved_is_loaded(tmp_path: pathlib.Path) -> None:
     assert "ca: |\n" in (tmp_path / "c.yaml").read_text()
 
 
-@pytest.mark.parametrize("text", ["[", "- a", "unknown: 1", "hubs: {a: {}}", "a: &a [*a]"])
+@pytest.mark.parametrize(
+    "text",
+    ["[", "- a", "unknown: 1", "hubs: {a: {}}", "a: &a [*a]", 'hubs: {a: {hub: https://h, token: "riata_a_0\\n"}}'],
+)
 def test_a_file_that_is_not_ours_is_a_usage_error(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(errors.UsageError):

@@ -160,3 +160,9 @@ def test_files_are_merged_as_kubectl_does_and_secrets_stay_out_of_sight(home: pa
     ]
     assert ADMIN not in repr(found)
     assert all(context.ca == "" for context in found)
+
+
+async def test_a_token_that_no_header_can_carry_is_named_with_its_context(hub: str, home: pathlib.Path) -> None:
+    """The line end of a YAML block (`token: |`), with which kubectl fails too."""
+    _file(home / ".kube" / "config", hub, ADMIN + "\n", "a")
+    assert await _kubeconfigs(hub, home, "a") == [("fail", "kubeconfig-token")]
