@@ -154,10 +154,17 @@ def resolve(env: Mapping[str, str], profile: str = "") -> Login:
 
     A profile's CA and token belong to its hub: when RIATA_HUB names another one, they are not used, so that a token
     is never sent to a hub it was not made for.
+
+    UsageError where `profile`, which is typed, names another hub than RIATA_HUB: neither is silently the stronger one.
     """
     stored = _stored(env, profile)
     if env.get("RIATA_HUB"):
         url = hub_url(env["RIATA_HUB"])
+        if profile and stored is not None and stored.hub != url:
+            raise errors.UsageError(
+                f"profile {profile!r} is a login for {stored.hub}, and RIATA_HUB names {url}",
+                cure="leave --profile out, or unset RIATA_HUB",
+            )
         login = stored if stored is not None and stored.hub == url else Login(hub=url)
     elif stored is not None:
         login = msgspec.structs.replace(stored, hub=hub_url(stored.hub))

@@ -27,7 +27,7 @@ _ENVIRONMENT = """
 
 | variable | meaning |
 |---|---|
-| `RIATA_HUB` | URL of the hub; a stored login of another hub is then not used |
+| `RIATA_HUB` | URL of the hub; a stored login of another hub is not used, and `--profile` with one is an error |
 | `RIATA_CA_FILE` | PEM file of the hub's CA |
 | `RIATA_TOKEN_FILE` | file with the token |
 | `RIATA_PROFILE` | which stored login to use |

@@ -48,6 +48,15 @@ def test_a_stored_token_is_never_used_for_another_hub(tmp_path: pathlib.Path) ->
     assert logins.resolve({**env, "RIATA_HUB": "https://h/"}).token == TOKEN
 
 
+def test_a_profile_that_is_typed_is_not_silently_another_hub(tmp_path: pathlib.Path) -> None:
+    """`riata clusters delete a --profile prod` in a shell that has RIATA_HUB and RIATA_TOKEN_FILE of another hub."""
+    env = _store(tmp_path, prod=logins.Login(hub="https://prod", token=TOKEN))
+    with pytest.raises(errors.UsageError, match="RIATA_HUB names https://other"):
+        logins.resolve({**env, "RIATA_HUB": "https://other"}, "prod")
+    assert logins.resolve({**env, "RIATA_HUB": "https://prod"}, "prod").token == TOKEN
+    assert logins.resolve({**env, "RIATA_HUB": "https://other", "RIATA_PROFILE": "prod"}).hub == "https://other"
+
+
 def test_files_of_the_environment_come_first(tmp_path: pathlib.Path) -> None:
     env = _store(tmp_path, a=logins.Login(hub="https://h", ca="CA", ca_pin="sha256:0", token=TOKEN))
     (tmp_path / "new-ca").write_text(PEM)
