@@ -8,6 +8,8 @@ from cyclopts import Parameter
 
 from ctl import client, errors, files, logins, options, output, terminal, trust
 
+_DEFAULT = "default"
+
 _WHO = output.Kind(
     "user",
     {
@@ -32,8 +34,8 @@ async def login(
     """Check a hub, its CA and a token, and keep them for later commands.
 
     The three are copied into the configuration file (mode 0600), so the files given may go. A second hub is kept
-    beside the first with --profile NAME; the login made last is the current one. Options left out come from the
-    environment: RIATA_HUB, RIATA_CA_FILE, RIATA_TOKEN_FILE.
+    beside the first with --profile NAME, without which no login for another hub is replaced; the login made last is
+    the current one. Options left out come from the environment: RIATA_HUB, RIATA_CA_FILE, RIATA_TOKEN_FILE.
     """
     made = _candidate(
         hub or os.environ.get("RIATA_HUB", ""),
@@ -41,13 +43,28 @@ async def login(
         ca_pin,
         token_file or os.environ.get("RIATA_TOKEN_FILE", ""),
     )
-    name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or "default")
+    chosen = common.profile or os.environ.get("RIATA_PROFILE", "")
+    name = logins.profile_name(chosen or _DEFAULT)
     who = await _whoami(made)
     file = logins.path(os.environ)
-    logins.change(file, lambda stored: logins.LoginFile(current=name, hubs={**stored.hubs, name: made}))
+    logins.change(file, functools.partial(_with, name, made, may_replace=bool(chosen)))
     _WHO.show_one(who, common.output)
     terminal.say(f"logged in to {made.hub} as {who.get('user')}; kept as profile {name} in {file}")
     terminal.say("next: riata clusters list")
+
+
+def _with(name: str, made: logins.Login, stored: logins.LoginFile, *, may_replace: bool) -> logins.LoginFile:
+    """The logins with `made`. CommandError where it would take the place of one for another hub, whose token may be
+    nowhere else, without that being asked for."""
+    old = stored.hubs.get(name)
+    if old is not None and old.hub != made.hub and not may_replace:
+        raise errors.CommandError(
+            f"profile {name} is a login for {old.hub}",
+            means="its token would be lost; nothing was changed",
+            cure=f"--profile NAME keeps both, --profile {name} replaces it",
+            exit_code=errors.Exit.CONFLICT,
+        )
+    return logins.LoginFile(current=name, hubs={**stored.hubs, name: made})
 
 
 def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.Login:

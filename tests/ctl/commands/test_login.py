@@ -100,6 +100,23 @@ async def test_two_hubs_by_profile_and_logout_forgets_one(
     assert (await riata("whoami")).code == 3
 
 
+async def test_a_login_for_another_hub_is_not_replaced_unasked(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, hub: str
+) -> None:
+    """Its token may be nowhere else: the first administrator's is deleted where it came from."""
+    assert (await riata("login", "--hub", hub, "--token-file", str(home / "token"))).code == 0
+    kept = (file := home / ".config" / "riata" / "config.yaml").read_text()
+    other = ("login", "--hub", tls, *_files(home, ca))
+    refused = await riata(*other)
+    assert (refused.code, file.read_text()) == (7, kept)
+    assert f"profile default is a login for {hub}" in refused.err
+    assert (await riata("login", "--hub", hub, "--token-file", str(home / "token"))).code == 0, "the same hub, anew"
+    assert (await riata(*other, "--profile", "two")).code == 0
+    assert set(logins.load(file).hubs) == {"default", "two"}
+    assert (await riata(*other, "--profile", "default")).code == 0
+    assert {login.hub for login in logins.load(file).hubs.values()} == {tls}
+
+
 async def test_a_login_made_while_logout_waits_for_the_hub_is_kept(
     riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
 ) -> None:
