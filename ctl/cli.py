@@ -1,8 +1,13 @@
 """The command tree of `riata`, and how a command ends: an exit code, and a message when it failed."""
 
 import asyncio
+import concurrent.futures
+import contextlib
+import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -67,13 +72,37 @@ def _usage(exc: CycloptsError) -> str:
     return " ".join(str(exc).split())
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Ends without waiting for threads: a resolver that does not answer holds the one that asks it for half a minute,
+    and Ctrl-C with it. What has to be done is waited for where it was begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="riata")
+        self.set_default_executor(self._threads)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 asyncio's own
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 def run(arguments: Sequence[str]) -> int:
     """The process: `execute` in an event loop, Ctrl-C and a closed pipe included."""
     terminal.settle()
     try:
-        return int(asyncio.run(execute(arguments)))
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            return int(runner.run(execute(arguments)))
     except KeyboardInterrupt:
         return int(errors.Exit.INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (`riata … | head`): say nothing about it at exit
         return int(errors.Exit.FAILURE)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with `code`. The interpreter itself would wait for the threads that `_Loop` did not."""
+    if threading.active_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, none
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

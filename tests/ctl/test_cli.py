@@ -1,14 +1,18 @@
 """How a command line ends."""
 
 import json
+import os
+import pathlib
+import signal
 import subprocess
+import sys
 
 import pytest
 import yaml
 
 from ctl import cli, errors
 from tests.ctl.conftest import Riata
-from tests.ctl.fakehub import FakeHub
+from tests.ctl.fakehub import ADMIN, FakeHub
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,27 @@ async def test_errors_say_what_it_means_and_what_to_do(riata: Riata, hub: str, f
     assert lines[0] == 'riata: "a" not found'
     assert lines[1].startswith("  HTTP 404 for a GET at http://127.0.0.1")
     assert lines[2].startswith("  next: check the name")
+
+
+_NO_RESOLVER = """
+import socket, sys, time
+def silent(*asked, **how):
+    print("asked", flush=True)
+    time.sleep(60)
+socket.getaddrinfo = silent
+from ctl import cli
+cli.leave(cli.run(["whoami"]))
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_resolver(home: pathlib.Path) -> None:
+    (home / "token").write_text(ADMIN)
+    asking = {**os.environ, "RIATA_HUB": "https://hub.test", "RIATA_TOKEN_FILE": str(home / "token")}
+    with subprocess.Popen([sys.executable, "-c", _NO_RESOLVER], env=asking, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"asked\n"
+        running.send_signal(signal.SIGINT)
+        try:
+            assert running.wait(timeout=20) == 130
+        finally:
+            running.kill()
