@@ -41,6 +41,8 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
 _AUDIENCE: Final = re.compile(r"riata:[A-Za-z0-9._-]+:[A-Za-z0-9._-]+")
 _UID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\r\n -]+-----END CERTIFICATE-----\s*")
+_NUMBER: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+")
+"""sigs.k8s.io/yaml goyaml.v2 resolve.go, yamlStyleFloat; the octal numbers of YAML 1.2."""
 
 
 class ManifestError(ValueError):
@@ -178,14 +180,16 @@ def _filled(node: Any, values: Mapping[str, str]) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """No anchors, and text of several lines as a block."""
+    """No anchors; text of several lines as a block; in quotes what Go's YAML takes for a number and PyYAML does not, as
+    the commit 1234e12 for the tag of an image."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else "'" if _NUMBER.fullmatch(text.replace("_", "")) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

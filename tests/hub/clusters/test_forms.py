@@ -117,3 +117,9 @@ def test_the_values_make_the_same_manifest(ca: str, image: str) -> None:
     given = values(ca, image=image, profile="read-only", node_agents=True, cluster_admins=False)
     found = yaml.safe_load(forms.helm(given))
     assert plain(render("riata-agent", {**found, "namespace": {"create": True}})) == documents(given)
+
+
+@pytest.mark.parametrize("tag", ["1234e12", "1_2e3", "12.e3", "0o17", "1.10", "7"])
+def test_a_tag_that_some_yaml_takes_for_a_number_is_text_to_all(ca: str, tag: str) -> None:
+    """The short name of a commit is one in a hundred times: Helm read the number, and refused it as no string."""
+    assert f"tag: '{tag}'\n" in forms.helm(values(ca, image=f"registry.example.org/riata-agent:{tag}"))
