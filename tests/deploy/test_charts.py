@@ -244,6 +244,11 @@ def test_the_alerts_ask_this_hub_for_metrics_that_it_has() -> None:
     assert len(asked) == 1 + 1 + 3 + 1
     for _, labels in asked:
         assert labels.startswith(f'namespace="riata-system", job="{service}"')
+    (failing,) = (each["expr"] for each in alerts if each["alert"] == "RiataRequestsFail")
+    failed, _, of_all = failing.partition(" / ")
+    assert ('code=~"503|504"' in failed, 'code!~"429|499"' in of_all) == (True, True), (
+        "of an API server that hangs eight a second end with 504, and each client asks again a second after its 429"
+    )
     told = {each["alert"]: " ".join(each["annotations"].values()) for each in alerts}
     assert "riata clusters show {{ $labels.cluster }}" in told["RiataClusterNotConnected"]
 
