@@ -54,6 +54,8 @@ def _quantile(share: float, name: str, by: str = "", labels: str = "") -> str:
 
 _OF_CLUSTER: Final = ', cluster=~"$cluster"'
 _REQUESTS: Final = _rate("requests_total", "cluster", _OF_CLUSTER)
+_TAKEN: Final = _rate("requests_total", "cluster", _OF_CLUSTER + ', code!~"429|499"')
+"""Without those that were refused for want of room, and what clients left, as in the alert."""
 _FAILED: Final = _rate("requests_total", "cluster", _OF_CLUSTER + ', code=~"503|504"')
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
@@ -105,7 +107,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Share that ends with 503 or 504",
                 "By cluster, where there are any.",
-                ((f"{_FAILED} / {_REQUESTS}", "{{cluster}}"),),
+                ((f"{_FAILED} / {_TAKEN}", "{{cluster}}"),),
                 unit="percentunit",
             ),
             Panel(

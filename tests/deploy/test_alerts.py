@@ -77,6 +77,16 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, Any]]]] = {
         ],
         [fires("RiataRequestsFail", "5m"), fires("RiataRequestsFail", "20m", FAIL)],
     ),
+    "an API server that hangs, and clients that ask again": (
+        [
+            UP,
+            series("riata_hub_cluster_connected", "1x60", cluster="oslo"),
+            series("riata_hub_requests_total", "0+480x60", cluster="oslo", verb="get", code="504"),
+            series("riata_hub_requests_total", "0+6000x60", cluster="oslo", verb="get", code="429"),
+            series("riata_hub_requests_total", "0+600x60", cluster="oslo", verb="get", code="499"),
+        ],
+        [fires("RiataRequestsFail", "20m", FAIL)],
+    ),
     "one in twenty fails, and no other code is a failure": (
         [
             UP,

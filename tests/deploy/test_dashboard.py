@@ -46,7 +46,7 @@ def test_it_asks_for_metrics_that_there_are_with_labels_that_they_have() -> None
         assert len(names) == 1, expression
         labels = known[names.pop()] | {"le", "namespace", "job"}
         grouped = {label for by in re.findall(r"by \((.*?)\)", expression) for label in by.split(", ")}
-        assert grouped | set(re.findall(r"(\w+)=", expression)) <= labels, expression
+        assert grouped | set(re.findall(r"(\w+)!?[=~]", expression)) <= labels, expression
         assert dashboard.HUB in expression
 
 
