@@ -5,6 +5,7 @@ import ctypes
 import gc
 import importlib
 import importlib.util
+import os
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
@@ -34,8 +35,19 @@ def factory() -> asyncio.AbstractEventLoop:
 
 def run(coro: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """Run `coro` to its end on a fresh loop, cancel what it left behind, and return its result."""
+    _occupy()
     with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
         return runner.run(coro)
+
+
+def _occupy() -> None:
+    """Put the null device where a standard stream is closed (`nohup riata-hub serve <&- …`). The next file or socket
+    would have its number: libuv aborts when it is to close such a one, and what a library prints would go there."""
+    for standard in range(3):
+        try:
+            os.fstat(standard)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def settle() -> None:

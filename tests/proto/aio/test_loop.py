@@ -1,8 +1,11 @@
 import asyncio
 import importlib.util
+import os
 import platform
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,31 @@ def test_it_works_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(asyncio.get_running_loop()).__module__
 
     assert loop.run(module()).startswith("asyncio")
+
+
+@pytest.mark.parametrize(
+    ("closed", "numbers"), [("<&-", [0]), (">&-", [1]), ("2>&-", [2]), ("<&- >&- 2>&-", [0, 1, 2])]
+)
+def test_a_program_whose_standard_streams_are_closed_ends_in_order(
+    closed: str, numbers: list[int], tmp_path: Path
+) -> None:
+    code = """
+import asyncio, os, pathlib
+from proto.aio import loop
+async def standard():
+    return [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)]
+found = loop.run(standard())
+pathlib.Path("found").write_text(" ".join(found))
+"""
+    (tmp_path / "program.py").write_text(code)
+    command = f"exec {shlex.quote(sys.executable)} program.py {closed}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = (tmp_path / "found").read_text().split()
+    assert {found[number] for number in numbers} == {"/dev/null"}
 
 
 def test_settling_changes_only_this_process_and_keeps_the_collector_on() -> None:
