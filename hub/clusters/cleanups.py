@@ -17,6 +17,8 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from hub import audit
+from hub.audit import Audit
 from hub.auth.recordindex import RecordIndex
 from hub.clock import Clock
 from hub.clusters.manifest import OWNER_LABEL
@@ -151,6 +153,13 @@ class CleanUps:
             await self._store.put(changed.resource())
         except RevisionConflict:
             return
+        audit.record(
+            Audit.CLEAN_UP_PENDING,
+            cluster=clean_up.cluster,
+            cluster_uid=clean_up.id,
+            user=clean_up.deleted_by,
+            reason=reason,
+        )
 
     async def forget(self, uid: str) -> int | None:
         """The revision of the removal, None if there was none."""

@@ -110,7 +110,6 @@ class Cleaner:
         try:
             if reason:
                 await self._clean_ups.pending(clean_up, reason)
-                audit.record(Audit.CLEAN_UP_PENDING, **fields, reason=reason)
             else:
                 await self._clean_ups.forget(clean_up.id)
                 audit.record(Audit.CLEAN_UP_DONE, **fields, removed=removed, kept=kept)

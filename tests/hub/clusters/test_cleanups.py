@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from hub.clusters.cleanups import ABANDONED_S, LATE_S, NOT_CONNECTED, CleanUp, CleanUpIndex, CleanUps, State
+from hub.clusters.cleanups import (
+    ABANDONED_S,
+    INTERRUPTED,
+    LATE_S,
+    NOT_CONNECTED,
+    CleanUp,
+    CleanUpIndex,
+    CleanUps,
+    State,
+)
 from hub.store.sqlite import SqliteStore
+from tests.harness.records import captured
 from tests.hub.store.conformance import SettableClock
 
 
@@ -56,8 +66,10 @@ async def test_of_two_that_begin_at_once_the_first_holds(world: World) -> None:
 
 async def test_it_ends_once(world: World) -> None:
     begun = await world.begin()
-    await world.clean_ups.pending(begun, "first")
-    await world.clean_ups.pending(begun, "second")
+    with captured("riata.audit") as logged:
+        await world.clean_ups.pending(begun, "first")
+        await world.clean_ups.pending(begun, "second")
+    assert [(event["event"], event["reason"]) for event in logged] == [("clean-up-pending", "first")]
     found = await world.now()
     assert found is not None
     assert (found.state, found.reason) == (State.PENDING, "first")
@@ -73,7 +85,11 @@ async def test_one_that_nobody_works_on_any_more_is_pending(world: World) -> Non
     await world.clean_ups.expire([begun], [])
     assert await world.now() == begun
     world.clock.now += 1
-    await world.clean_ups.expire([begun], [])
+    with captured("riata.audit") as logged:  # nobody else will tell
+        await world.clean_ups.expire([begun], [])
+    (event,) = logged
+    assert (event["event"], event["cluster_uid"], event["user"]) == ("clean-up-pending", "u1", "ann")
+    assert event["reason"] == INTERRUPTED
     found = await world.now()
     assert found is not None
     assert found.state is State.PENDING
