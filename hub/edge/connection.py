@@ -81,7 +81,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._scanned = self._skipped = self._body_left = 0
         self._is_reading = True
-        self._request: Request | None = None
+        self.request: Request | None = None  # that is answered
         self._known: Known | None = None
         self._exchange: Exchange | None = None
         self._decoder: ChunkedDecoder | None = None
@@ -230,7 +230,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
     def _begin(self, request: Request) -> None:
         if self._host.is_leaving:
             request.is_keep_alive = False
-        self._request = request
+        self.request = request
         self.deadline = math.inf
         if request.length:
             self.state = State.BODY
@@ -343,7 +343,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def finish(self, *, is_reusable: bool) -> None:
         self.flush()
-        request, self._request, self._exchange = self._request, None, None
+        request, self.request, self._exchange = self.request, None, None
         if self.state is State.CLOSED or request is None:
             return
         is_read = self.state is State.ANSWER

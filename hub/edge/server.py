@@ -93,13 +93,14 @@ class EdgeServer:
     async def leave(self) -> None:
         """Serve on, but let every answer end its connection: for LEAVE_S, if anybody is there. A connection that is
         closed while its client sends the next request costs that client an error (RFC 9112 §9.5)."""
-        self.is_leaving = True
+        self._tell()
         if self._connections:
             await asyncio.sleep(LEAVE_S)
 
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing more, close idle connections, wait at most `deadline_s` for the requests under way."""
-        self.is_leaving = self.is_draining = True
+        self.is_draining = True
+        self._tell()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 try:
@@ -167,6 +168,14 @@ class EdgeServer:
             self._handover.take(transport, connection.below, request.peer, received, self._has_room)
 
     # -- internals
+
+    def _tell(self) -> None:
+        """Have answers say that they end their connection: those too whose requests came before, if they have not
+        begun."""
+        self.is_leaving = True
+        for connection in self._connections:
+            if connection.request is not None:
+                connection.request.is_keep_alive = False
 
     def _make_protocol(self, peer: str) -> EdgeConnection:
         return EdgeConnection(self, asyncio.get_running_loop(), peer, is_tls=self._tls is not None)

@@ -61,12 +61,30 @@ async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> No
         with pytest.raises(ConnectionRefusedError):
             await line.connect()
         seen.answer()
-        assert (await busy.response()).endswith(b"ok")
+        answer = await busy.response()
+        assert answer.endswith(b"ok")
+        assert b"connection: close\r\n" in answer  # it came before the drain, and its client may have more to ask
         assert await busy.rest(5.0) == b""
         for client in (busy, idle):
             client.close()
         async with asyncio.timeout(30):
             await draining
+
+
+async def test_who_waits_for_an_answer_when_the_hub_leaves_is_told_with_it() -> None:
+    async with rig.line() as line:
+        agent = await line.add_agent()
+        agent.script = lambda seen: None
+        client = await line.connect()
+        await client.send(rig.get())
+        seen = await agent.next()
+        leaving = line.tasks.spawn(line.edge.leave(), name="leave")
+        await asyncio.sleep(0)
+        seen.answer()
+        assert b"connection: close\r\n" in await client.response()
+        assert await client.rest(5.0) == b""
+        await leaving
+        client.close()
 
 
 async def test_a_drain_without_any_time_lets_nobody_in_and_closes_what_is_idle() -> None:
