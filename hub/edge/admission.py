@@ -19,6 +19,11 @@ LEAST: Final = 16
 """Handshakes that may be under way, however long turns are: they may be long for another reason."""
 GROWTH: Final = 2
 SHRINKAGE: Final = 0.75
+FURTHER_S: Final = 0.001
+"""Of CPU time of the last turn, for each handshake that begins in the next one beside the first. Those that begin
+together are done in a row, a quarter of a millisecond each, and agents wait for what the hub has for them behind that.
+Where turns are long for another reason as many begin as make up for it."""
+PER_TURN_MAX: Final = 8
 
 
 PEEKED_BYTES: Final = 4096
@@ -51,10 +56,11 @@ class Window:
         self._least, self._most = min(LEAST, most), most
         self.size = self._least
 
-    def turned(self, cpu_s: float) -> None:
-        """A turn of the loop took so much CPU time."""
+    def turned(self, cpu_s: float) -> int:
+        """A turn of the loop took so much CPU time; how many handshakes may begin in the next one."""
         size = int(self.size * SHRINKAGE) if cpu_s > TURN_S else self.size + GROWTH
         self.size = min(max(size, self._least), self._most)
+        return min(1 + int(cpu_s / FURTHER_S), PER_TURN_MAX)
 
     def has_room(self, handshakes: int, greetings: int = 0) -> bool:
         """Whether a TLS handshake may begin beside so many. That of an agent counts those too that are past theirs and

@@ -78,8 +78,8 @@ class Request:
 
 
 def read_request(head: Head, received_at: float, peer: str, hosts: frozenset[bytes] | None = None) -> Request:
-    """Decide the framing. `hosts`: the `host_name`s that `Host` may carry, None for any; PROBES may carry any, and HTTP/1.0
-    need not have one there."""
+    """Decide the framing. `hosts`: the `host_name`s that `Host` may carry, None for any; PROBES may carry any, and
+    HTTP/1.0 need not have one there."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in head.fields:
         if name in _RELEVANT:

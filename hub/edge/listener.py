@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 _ACCEPTS_PER_TURN: Final = 512
 """Accepts in one turn of the loop, 10 ms, so that a storm does not starve the streams."""
-_GREETINGS_PER_TURN: Final = 8
-"""Handshakes begun in one turn."""
 
 _DESCRIPTOR_RESERVE: Final = 128
 """Left for the store, the metrics listener, log files and the standard streams."""
@@ -225,11 +223,12 @@ class Listener:
     def _greet_due(self) -> None:
         """Begin handshakes, once a turn for as long as somebody waits: what this thread has done since this was put on
         the loop's list is a turn."""
+        count = 1
         if self._due_since is not None:
-            self._window.turned(time.thread_time() - self._due_since)
+            count = self._window.turned(time.thread_time() - self._due_since)
             self._due_since = None
         self._waiting.sort()
-        for _ in range(_GREETINGS_PER_TURN):
+        for _ in range(count):
             if not self._window.has_room(self._handshakes):
                 break
             with_agents, with_silent = self._lanes()

@@ -57,6 +57,11 @@ def test_a_window_grows_behind_short_turns_and_shrinks_behind_long_ones() -> Non
     assert window.size == 200
 
 
+@pytest.mark.parametrize(("cpu_s", "count"), [(0.0, 1), (0.0009, 1), (0.0011, 2), (0.0042, 5), (0.02, 8), (1.0, 8)])
+def test_in_short_turns_handshakes_begin_one_by_one_and_in_long_ones_several(cpu_s: float, count: int) -> None:
+    assert Window(1_000).turned(cpu_s) == count
+
+
 def test_a_window_is_never_wider_than_the_setting() -> None:
     window = Window(2)
     assert window.size == 2

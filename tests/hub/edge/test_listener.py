@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -157,3 +158,24 @@ async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
     assert len(listener._waiting) == 1, "there was no room when its turn came"
     await listener.aclose()
     theirs.close()
+
+
+async def test_who_come_together_are_greeted_turn_by_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their handshakes would be done in a row, and whatever agents wait for behind them."""
+    begun: list[object] = []
+    listener = Listener(
+        [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0
+    )
+    monkeypatch.setattr(listener, "_begin", lambda sock, address: (sock.close(), begun.append(address)))
+    monkeypatch.setattr(time, "thread_time", lambda: 0.0)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for number, (ours, theirs) in enumerate(pairs):
+        theirs.sendall(b"hello")
+        listener._waiting.put(ours, number, 0.0)
+    listener._greet_due()
+    for count in (1, 2, 3):
+        assert len(begun) == count
+        await asyncio.sleep(0)
+    await listener.aclose()
+    for _, theirs in pairs:
+        theirs.close()
