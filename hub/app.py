@@ -226,8 +226,8 @@ class Hub:
         if self._settings.drain_delay_s:
             await asyncio.sleep(self._settings.drain_delay_s)
         await self._edge.leave()
-        self._relay.drain()
-        await self._edge.drain(self._settings.drain_grace_s)
+        # Watches end last: their clients begin them again at once, and one begun here would hold the drain to its end.
+        await self._edge.drain(self._settings.drain_grace_s, self._relay.drain)
 
     def drain_agents(self) -> None:
         """Send the agents away, each with its time to come back."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -97,8 +97,9 @@ class EdgeServer:
         if self._connections:
             await asyncio.sleep(LEAVE_S)
 
-    async def drain(self, deadline_s: float) -> None:
-        """Accept nothing more, close idle connections, wait at most `deadline_s` for the requests under way."""
+    async def drain(self, deadline_s: float, when_shut: Callable[[], None] = lambda: None) -> None:
+        """Accept nothing more, close idle connections, call `when_shut`, wait at most `deadline_s` for the requests
+        under way."""
         self.is_draining = True
         self._tell()
         with contextlib.suppress(TimeoutError):
@@ -109,6 +110,7 @@ class EdgeServer:
                 finally:
                     for connection in tuple(self._connections):
                         connection.drain()
+                    when_shut()
                 while self._connections:
                     self._all_idle.clear()
                     await self._all_idle.wait()

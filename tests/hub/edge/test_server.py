@@ -12,6 +12,7 @@ from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
+from proto.messages import HttpHead
 from tests.security import rig
 
 
@@ -85,6 +86,29 @@ async def test_who_waits_for_an_answer_when_the_hub_leaves_is_told_with_it() -> 
         assert await client.rest(5.0) == b""
         await leaving
         client.close()
+
+
+async def test_a_watch_that_a_drain_has_ended_begins_again_elsewhere() -> None:
+    """On another connection that its client has here it would hold the drain for all of its grace."""
+    async with rig.line() as line:
+        agent = await line.add_agent()
+        client, other = await line.connect(), await line.connect()
+        await other.send(rig.get())
+        assert (await other.response()).endswith(b"ok")
+        json = (b"content-type", b"application/json")
+        agent.script = lambda seen: seen.stream.head(HttpHead(status=200, headers=(json,)))
+        watch = rig.get(b"/k8s/clusters/c1/api/v1/pods?watch=1")
+        await client.send(watch)
+        assert b"transfer-encoding: chunked\r\n" in await client.head()
+        leaving = line.tasks.spawn(line.edge.drain(20.0, line.relay.drain), name="drain")
+        assert await client.exactly(5) == b"0\r\n\r\n"
+        await other.send(watch)
+        assert await other.rest(5.0) == await client.rest(5.0) == b""
+        assert len(agent.seen) == 2
+        for each in (client, other):
+            each.close()
+        async with asyncio.timeout(5):
+            await leaving
 
 
 async def test_a_drain_without_any_time_lets_nobody_in_and_closes_what_is_idle() -> None:
