@@ -101,7 +101,8 @@ async def test_errors_say_what_it_means_and_what_to_do(riata: Riata, hub: str, f
 
 
 _NO_RESOLVER = """
-import socket, sys, time
+import signal, socket, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 def silent(*asked, **how):
     print("asked", flush=True)
     time.sleep(60)

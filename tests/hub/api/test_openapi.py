@@ -8,6 +8,7 @@ from typing import Any
 from hub.api import openapi
 from hub.api.server import ROUTES
 from hub.edge.application import TUNNEL_PATH
+from hub.edge.framing import PROBES
 from tests.hub.api.hubworld import HubWorld
 
 DOCUMENT = openapi.document(ROUTES)
@@ -19,7 +20,8 @@ async def test_every_registered_route_is_described_and_no_other(world: HubWorld)
         (route.method, route.resource.canonical) for route in world.runner.app.router.routes() if route.resource
     }
     described = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
-    assert registered | {("GET", TUNNEL_PATH)} == described  # the edge serves the agents itself
+    heads = {("HEAD", path.decode()) for path in PROBES}  # every server knows HEAD (RFC 9110 §9.1)
+    assert registered | {("GET", TUNNEL_PATH)} == described | heads  # the edge serves the agents itself
 
 
 async def test_the_document_is_served(world: HubWorld) -> None:
