@@ -69,18 +69,13 @@ def safe_path(request: Request) -> str:
 
     The query is left out because it may carry secrets (`?token=…`, arguments of a command).
     """
-    return safe_text(request.target.partition(b"?")[0])
-
-
-def safe_text(sent: bytes) -> str:
-    """What a client has sent, the same way."""
-    return _shown(sent[: PATH_BYTES_MAX + 1])
+    return _shown(request.target.partition(b"?")[0][: PATH_BYTES_MAX + 1])
 
 
 @functools.lru_cache(maxsize=1024)
-def _shown(sent: bytes) -> str:
+def _shown(path: bytes) -> str:
     """Remembered, since clients ask for the same paths again and redaction costs as much as parsing the request."""
-    text = sent.decode("latin-1")
+    text = path.decode("latin-1")
     if len(text) > PATH_BYTES_MAX:
         text = text[:PATH_BYTES_MAX] + "..."
     if not text.isascii() or not text.isprintable() or "\\" in text:

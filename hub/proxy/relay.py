@@ -16,14 +16,14 @@ import msgspec
 from hub import errors, status
 from hub.auth.bearer import Bearer
 from hub.auth.grants import Access
-from hub.auth.impersonate import PREFIX, USER, identity
+from hub.auth.impersonate import USER, identity
 from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy import replay
-from hub.proxy.accesslog import AccessLog, safe_path, safe_text
+from hub.proxy.accesslog import AccessLog, safe_path
 from hub.proxy.classify import classify
 from hub.proxy.compressed import Turns
 from hub.proxy.exchange import Exchange
@@ -301,12 +301,7 @@ class Relay:
         exchange.kind = kind = classify(request.method, place.rest, is_upgrade=bool(request.upgrade))
         if kind.timeout_s:
             exchange.deadline = request.received_at + kind.timeout_s
-        try:
-            who = identity(principal, access, fields.claims, exchange.request_id)
-        except errors.HubError:
-            claimed = b", ".join([value for name, value in fields.claims if name == USER])
-            exchange.as_user = PREFIX + safe_text(claimed) if claimed else ""
-            raise
+        who = identity(principal, access, fields.claims, exchange.request_id)
         if fields.claims:
             exchange.as_user = who[0][1].decode("ascii") if who[0][0] == USER else ""
         headers = [*fields.forwarded, *who]

@@ -414,31 +414,6 @@ def test_cut_by_token_cluster_and_user() -> None:
     assert world.relay.cut() == 0
 
 
-@pytest.mark.parametrize(
-    ("claims", "status", "as_user"),
-    [
-        (["Impersonate-User: bob"], 403, "riata:bob"),
-        (["Impersonate-User: eve"], 403, "riata:eve"),
-        (["Impersonate-User: system:admin", "Impersonate-Group: system:masters"], 403, "riata:system:admin"),
-        (["Impersonate-User: bob", "Impersonate-User: eve"], 400, "riata:bob, eve"),
-        (["Impersonate-User: riata_abcdefghij_CANARY"], 403, "riata:riata_abcdefghij_[redacted]"),
-        (["Impersonate-User: \xe9va"], 403, "riata:\\xc3\\xa9va"),
-        (["Impersonate-Group: dev"], 400, None),
-        ([], 403, None),
-    ],
-)
-def test_as_whom_somebody_wanted_to_act_is_logged_when_they_may_not_too(
-    claims: list[str], status: int, as_user: str | None
-) -> None:
-    world = World(FakeLink())
-    world.access_given = Access("uid-c1", "c1", False, ("bob",), ())
-    with captured() as lines:
-        front, _ = world.begin(request("GET /k8s/clusters/c1/api HTTP/1.1", *claims))
-        world.relay.cut(cluster_uid="uid-c1")
-    assert front.status == status
-    assert [line.get("as_user") for line in lines] == [as_user]
-
-
 def test_recheck_compares_with_the_rights_it_was_begun_with() -> None:
     world = World(FakeLink())
     world.access_given = Access("uid-c1", "c1", True, ("bob",), ())
