@@ -238,7 +238,7 @@ class Hub:
         self._is_draining = True
         await self._relay.aclose()
         await self._edge.close()
-        await self._services.changes.aclose()
+        await self._services.finish()
         await self._metrics_server.close()
         await self._tasks.aclose()
         await self._store.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from hub.api.fetches import FetchLimit
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -25,6 +27,9 @@ from hub.config import ApiSettings
 from hub.route import Reason
 from proto.aio.tasks import TaskGroup
 from proto.facts import NodeFacts
+
+FINISH_S: Final = 2.0
+"""What changes something gets to come to its end when the hub stops: as long as a goodbye."""
 
 
 class TunnelStatus(Protocol):
@@ -126,7 +131,7 @@ class Services:
     tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
     changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))
-    """Requests that change something, which go on when their time is over. Ended by the owner of the services."""
+    """Requests that change something, which go on when their time is over. Ended by `finish`."""
     agent_tokens: AgentTokens
     join_tokens: JoinTokens
     agent_keys: AgentKeys
@@ -141,3 +146,11 @@ class Services:
     """Counts a request that was refused for this reason (hub.metrics)."""
     ca_rotation: Callable[[], Awaitable[Rotation]]
     """Where the replacement of the hub's CA is. Raises OSError, PinError."""
+
+    async def finish(self) -> None:
+        """Wait, FINISH_S at most, for what has begun to change something: the store writes what it has accepted, and
+        the audit event comes behind that. Then end it. Before the store is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await self.changes.wait()
+        await self.changes.aclose()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hub.edge.limits import EdgeLimits
+
+UNASKED_S: Final = 120.0
+"""How long a client may wait to be asked for its body, as long as others for an answer (`answer_timeout_s`): an agent
+that takes the request and never says so would hold connection and places for ever."""
 
 
 class BodyPace:
@@ -11,11 +17,11 @@ class BodyPace:
     The judgement is made over windows of `body_grace_s`, so that one slow start does not buy an endless trickle.
     """
 
-    __slots__ = ("_bytes", "_limits", "_paused_at", "_window_start")
+    __slots__ = ("_began", "_bytes", "_limits", "_paused_at", "_window_start")
 
     def __init__(self, limits: EdgeLimits, now: float) -> None:
         self._limits = limits
-        self._window_start = now
+        self._began = self._window_start = now
         self._bytes = 0
         self._paused_at: float | None = None
 
@@ -32,10 +38,10 @@ class BodyPace:
 
     def is_too_slow(self, now: float, *, is_due: bool = True) -> bool:
         """True when a whole window brought less than the minimal rate; begins the next window otherwise. `is_due`
-        False: its client waits to be asked for it (100-continue), and its time begins then."""
+        False: its client waits to be asked for it (100-continue), and its time begins then, or ends with UNASKED_S."""
         if not is_due:
             self._window_start = now
-            return False
+            return now - self._began >= UNASKED_S
         window = self._limits.body_grace_s
         if self._paused_at is not None or now - self._window_start < window:
             return False

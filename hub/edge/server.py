@@ -23,6 +23,9 @@ from proto.aio import tasks
 _TUNNEL_PATH: Final = TUNNEL_PATH.encode()
 
 
+SHUT_S: Final = 0.5
+"""Longer than who has knocked needs to be let in (`LAST_ACK_S` and a handshake from near): then watches end, whoever is
+silent at the door."""
 LEAVE_S: Final = 0.3
 """Longer than busy clients leave a connection idle."""
 
@@ -99,18 +102,17 @@ class EdgeServer:
 
     async def drain(self, deadline_s: float, when_shut: Callable[[], None] = lambda: None) -> None:
         """Accept nothing more, close idle connections, call `when_shut`, wait at most `deadline_s` for the requests
-        under way."""
+        under way. For who comes late by a handshake both are done again."""
         self.is_draining = True
         self._tell()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 try:
-                    if self._listener is not None:
-                        await self._listener.drain()
+                    await self._greet_last(SHUT_S)
                 finally:
-                    for connection in tuple(self._connections):
-                        connection.drain()
-                    when_shut()
+                    self._shut(when_shut)
+                await self._greet_last(deadline_s)
+                self._shut(when_shut)
                 while self._connections:
                     self._all_idle.clear()
                     await self._all_idle.wait()
@@ -170,6 +172,18 @@ class EdgeServer:
             self._handover.take(transport, connection.below, request.peer, received, self._has_room)
 
     # -- internals
+
+    async def _greet_last(self, limit_s: float) -> None:
+        """Let in who has knocked, for so long."""
+        if self._listener is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._listener.drain()
+
+    def _shut(self, when_shut: Callable[[], None]) -> None:
+        for connection in tuple(self._connections):
+            connection.drain()
+        when_shut()
 
     def _tell(self) -> None:
         """Have answers say that they end their connection: those too whose requests came before, if they have not

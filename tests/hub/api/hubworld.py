@@ -337,5 +337,5 @@ async def hub_world(directory: Path, **settings: float) -> AsyncIterator[HubWorl
             yield world
         finally:
             await world.runner.cleanup()
-            await world.services.changes.aclose()
+            await world.services.finish()
     await store.close()

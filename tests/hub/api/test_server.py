@@ -170,6 +170,24 @@ async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_ov
         ]
 
 
+async def test_a_hub_that_stops_audits_what_it_has_begun_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, stored = asyncio.Event(), SqliteStore.put
+
+    async def slow(store: SqliteStore, resource: Resource, *, lease: int = 0) -> Resource:
+        made = await stored(store, resource, lease=lease)
+        await disk.wait()
+        return made
+
+    with captured("riata.audit") as logged:
+        async with hub_world(tmp_path, request_timeout_s=0.05) as world:
+            monkeypatch.setattr(SqliteStore, "put", slow)
+            assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 504
+            asyncio.get_running_loop().call_later(0.05, disk.set)
+        assert [event["event"] for event in logged] == ["cluster-made"]
+
+
 async def test_changes_that_go_on_behind_their_time_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

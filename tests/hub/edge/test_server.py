@@ -14,6 +14,7 @@ from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
 from proto.messages import HttpHead
 from tests.security import rig
+from tests.security.test_desync import contexts
 
 
 def tunnels() -> TunnelEndpoint:
@@ -108,6 +109,27 @@ async def test_a_watch_that_a_drain_has_ended_begins_again_elsewhere() -> None:
         for each in (client, other):
             each.close()
         async with asyncio.timeout(5):
+            await leaving
+
+
+async def test_nobody_at_the_door_holds_the_end_of_watches() -> None:
+    """Neither a port scan nor a connection that a load balancer has made ahead: a handshake has five seconds."""
+    server, client_side = contexts()
+    async with rig.line(tls=server) as line:
+        agent = await line.add_agent()
+        json = (b"content-type", b"application/json")
+        agent.script = lambda seen: seen.stream.head(HttpHead(status=200, headers=(json,)))
+        client = await line.connect(client_side)
+        await client.send(rig.get(b"/k8s/clusters/c1/api/v1/pods?watch=1"))
+        assert b"transfer-encoding: chunked\r\n" in await client.head()
+        silent = await line.connect()
+        leaving = line.tasks.spawn(line.edge.drain(20.0, line.relay.drain), name="drain")
+        async with asyncio.timeout(2.5):
+            assert await client.exactly(5) == b"0\r\n\r\n"
+        assert not leaving.done()
+        for each in (client, silent):
+            each.close()
+        async with asyncio.timeout(10):
             await leaving
 
 
