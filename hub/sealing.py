@@ -53,8 +53,10 @@ class Keeper:
         self._store = store
         self._sleep = sleep
         self._content = b""
-        self._missed = 0
-        """Looks in a row at which the file could not be read."""
+        self._absent = 0
+        """Looks in a row at which the file was not there."""
+        self._said = ""
+        """What was said since it could be read last: that it is "closed", "gone", or nothing."""
         self._sealer: Sealer | None = None
 
     @property
@@ -99,7 +101,7 @@ class Keeper:
         """Take the keys of a changed file. One that does not fit is logged once, and the old keys stay."""
         try:
             content = _content(self._file)
-            self._missed = 0
+            self._absent, self._said = 0, ""
         except OSError as exc:
             self._miss(exc)
             return False
@@ -118,12 +120,14 @@ class Keeper:
         return True
 
     def _miss(self, fault: OSError) -> None:
-        """Told once: what is in memory goes on, but only until the next start. A file that is absent may be in the
-        middle of its replacement, so it is looked at again before."""
-        self._missed += 1
+        """Told when it is another fault: what is in memory goes on, but only until the next start. A file that is
+        absent may be in the middle of its replacement, so it is looked at again before."""
         is_closed = isinstance(fault, PermissionError)
-        if self._missed != (1 if is_closed else 2):
+        kind = "closed" if is_closed else "gone"
+        self._absent = 0 if is_closed else self._absent + 1
+        if kind == self._said or self._absent == 1:
             return
+        self._said = kind
         gone = f"{fault.strerror}; put your copy back while the hub runs, nothing else opens what is sealed"
         reason = f"{self._file}: {ownership.closed(self._file) if is_closed else gone}"
         logger.error("encryption keys cannot be read, the ones in memory stay", extra={"reason": reason})

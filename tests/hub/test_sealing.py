@@ -235,6 +235,47 @@ async def test_a_key_file_that_is_gone_is_said_once_while_the_hub_still_has_its_
     assert len(caplog.records) == 2
 
 
+@pytest.mark.parametrize(("absent", "told"), [(1, ["may not open it"]), (2, ["put your copy back", "may not open it"])])
+async def test_a_key_file_that_comes_back_closed_is_said_whatever_was_said_before(
+    tmp_path: Path,
+    store: SqliteStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    absent: int,
+    told: list[str],
+) -> None:
+    """Root puts it back with 0600: whoever did that believes that all is well."""
+    keeper, file = await unlocked(tmp_path, store), tmp_path / sealing.FILE_NAME
+    content = file.read_bytes()
+    file.unlink()
+    for _ in range(absent):
+        await kept(keeper, store)
+    file.write_bytes(content)
+    with monkeypatch.context() as patched:
+        patched.setattr(sealing, "_content", refuses)
+        for _ in range(3):
+            await kept(keeper, store)
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    reasons = [record.reason for record in errors]  # type: ignore[attr-defined]
+    assert len(reasons) == len(told)
+    assert all(text in reason for text, reason in zip(told, reasons, strict=True))
+
+
+async def test_a_closed_key_file_that_is_replaced_meanwhile_is_not_said_to_be_gone(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper, file = await unlocked(tmp_path, store), tmp_path / sealing.FILE_NAME
+    content = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(sealing, "_content", refuses)
+        await kept(keeper, store)
+    file.unlink()
+    await kept(keeper, store)
+    file.write_bytes(content)
+    await kept(keeper, store)
+    assert len(caplog.records) == 1
+
+
 async def test_a_start_that_may_not_read_the_key_file_names_the_cure(
     tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
