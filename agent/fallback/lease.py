@@ -41,9 +41,11 @@ class Lease:
         """Holder and time of the record, as last seen …"""
         self._seen_at = float("-inf")
         """… and since when it has been this one."""
+        self._is_new = False
+        """It was somebody else's, or nobody's, before the last write that may have been applied."""
         self.is_held = False
         self.is_taken = False
-        """The last `hold` took it: it was nobody's, or somebody else's, until then."""
+        """The last `hold` took it, or found that one before had: it was nobody's, or somebody else's, until then."""
 
     async def hold(self) -> bool:
         """Take it, or keep it. False: somebody else has it. Raises KubeError (it is not held then)."""
@@ -53,8 +55,10 @@ class Lease:
         holder = spec.get("holderIdentity") or ""
         if holder not in {"", self._identity} and not self._is_over(holder, spec):
             return False
+        self._is_new |= holder != self._identity
         self.is_held = await self._write(document, spec, holder)
-        self.is_taken = self.is_held and holder != self._identity
+        self.is_taken = self.is_held and self._is_new
+        self._is_new &= not self.is_held
         return self.is_held
 
     async def release(self) -> None:

@@ -82,6 +82,23 @@ async def test_who_cannot_ask_does_not_hold_it():
     assert await world.one.hold() is True
 
 
+async def test_one_that_was_taken_without_an_answer_is_taken_at_the_next_round():
+    """The write was applied, so that the record names this replica by then."""
+    world = World()
+    put = world.api.put
+
+    async def lost(path, document):
+        await put(path, document)
+        raise KubeError(0, "the connection broke")
+
+    world.api.put = lost
+    with pytest.raises(KubeError):
+        await world.one.hold()
+    world.api.put = put
+    assert (await world.one.hold(), world.one.is_taken) == (True, True)
+    assert (await world.one.hold(), world.one.is_taken) == (True, False)
+
+
 @pytest.mark.parametrize(
     "spec", [None, [], {"holderIdentity": "x", "leaseDurationSeconds": "soon"}, {"holderIdentity": 7}]
 )
