@@ -15,10 +15,13 @@ CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
 ZONE: Final = "topology.kubernetes.io/zone"
 OS: Final = "kubernetes.io/os"
+NOT_WINDOWS: Final = f"labelSelector={OS}%21%3Dwindows"
+"""Has nodes without the label, too."""
 PAGE: Final = 25
 """Nodes that are read at once: 350 KB of JSON take some 15 ms, in which nothing is relayed."""
 PAGES_MAX: Final = 12
-"""Of the nodes without a role, as many pages are looked at, in the API server's order."""
+"""Of the nodes without a role, as many pages are looked at, in the API server's order. Those that run Windows are not
+among them: a cluster may have more of them than that, and all of them first."""
 WIDE_INTERVAL_S: Final = 600.0
 AVOIDED_S: Final = 600.0
 """Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
@@ -60,7 +63,7 @@ class Nodes:
         fit = [name for name in chosen if not (_unfit(found[name])[0] or self._known.get(name, ("",))[0])]
         if len(fit) < NODES_MAX or now - self._wide_at >= WIDE_INTERVAL_S:
             self._wide_at = now
-            found |= {_name(each): each for each in await self._list("", pages=PAGES_MAX)}
+            found |= {_name(each): each for each in await self._list(NOT_WINDOWS, pages=PAGES_MAX)}
         agents = await self._agents() if chosen and self._looks_at_pods else chosen
         self._avoided = {
             name: (until, wait)
@@ -112,8 +115,7 @@ class Nodes:
         found: list[Document] = []
         more = ""
         for _ in range(pages):
-            selector = f"{query}&" if query else ""
-            listed = await self._api.get(f"/api/v1/nodes?{selector}limit={PAGE}{more}")
+            listed = await self._api.get(f"/api/v1/nodes?{query}&limit={PAGE}{more}")
             found += [item for item in _items(listed) if _name(item)]
             token = listed["metadata"].get("continue") if isinstance(listed.get("metadata"), dict) else ""
             if not isinstance(token, str) or not token:

@@ -51,8 +51,8 @@ class Api:
         return copy.deepcopy(self.objects[parts.path])
 
     def _page(self, query):
-        label = query.get("labelSelector", [""])[0]
-        found = [each for each in self.nodes.values() if not label or label in each["metadata"]["labels"]]
+        selector = query.get("labelSelector", [""])[0]
+        found = [each for each in self.nodes.values() if _selects(selector, each["metadata"].get("labels", {}))]
         at, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
         more = str(at + limit) if at + limit < len(found) else ""
         return {"metadata": {"continue": more}, "items": copy.deepcopy(found[at : at + limit])}
@@ -89,6 +89,11 @@ class Api:
 
     def chosen(self):
         return {name for name, each in self.nodes.items() if LABEL in each["metadata"]["labels"]}
+
+
+def _selects(selector, labels):
+    label, differs, value = selector.partition("!=")
+    return labels.get(label) != value if differs else not label or label in labels
 
 
 class Clock:

@@ -7,7 +7,7 @@ from agent.fallback.choose import GRACE_S, NO_AGENT
 from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
 from agent.fallback.labels import PUBLISH_ROUNDS, REMIND_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
-from agent.fallback.nodes import AVOIDED_S, PAGE, PAGES_MAX, REFUSED_S, WIDE_INTERVAL_S, Nodes
+from agent.fallback.nodes import AVOIDED_S, NOT_WINDOWS, PAGE, PAGES_MAX, REFUSED_S, WIDE_INTERVAL_S, Nodes
 from proto.aio.tasks import TaskGroup
 from tests.agent.fallback.kubeapi import Api, Clock, node, pod
 from tests.agent.fallback.test_endpoints import CONFIG_MAP, slice_of
@@ -133,15 +133,23 @@ async def test_without_an_account_pods_are_not_looked_at():
 async def test_a_large_cluster_is_not_listed_whole_nor_often():
     world = World(*(node(f"w{number:04}") for number in range(1000)))
     await world.round()
-    lists = [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+    lists = [path for path in world.api.asked if NOT_WINDOWS in path]
     assert len(lists) == PAGES_MAX
     assert f"limit={PAGE}" in lists[0]
     world.api.asked.clear()
     for _ in range(int(WIDE_INTERVAL_S / 15) - 1):
         await world.round()
-    assert not [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+    assert not [path for path in world.api.asked if NOT_WINDOWS in path]
     await world.round()
-    assert [path for path in world.api.asked if path.startswith("/api/v1/nodes?limit")]
+    assert [path for path in world.api.asked if NOT_WINDOWS in path]
+
+
+async def test_more_windows_nodes_than_are_looked_at_hide_no_other():
+    world = World(*(node(f"a{number:04}") for number in range(PAGE * PAGES_MAX + 10)), *(node(name) for name in "xyz"))
+    for name, each in world.api.nodes.items():
+        if name.startswith("a"):
+            each["metadata"]["labels"]["kubernetes.io/os"] = "windows"
+    assert await world.round() == {"x", "y", "z"}  # of which the label says nothing
 
 
 async def test_the_other_replica_waits(caplog):
