@@ -108,7 +108,7 @@ def test_a_hub_restored_by_the_page_is_known_by_its_name(tmp_path: Path, capsys:
 
 
 def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() -> None:
-    """Its volume, its user, its Pod Security: another would find no hub, or be refused."""
+    """Its volume, its user, its nodes, its Pod Security: another would find no hub, never run, or be refused."""
     found = re.findall(
         r"<<'END'\n(apiVersion: v1\nkind: Pod\n.*?)\nEND\n", (OPERATE / "rotate.md").read_text(), re.DOTALL
     )
@@ -119,6 +119,7 @@ def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() ->
     (init,), (made,) = spec["initContainers"], pod["spec"]["containers"]
     context = {key: value for key, value in spec["securityContext"].items() if key != "fsGroupChangePolicy"}
     assert pod["spec"]["securityContext"] == context
+    assert pod["spec"]["nodeSelector"] == spec["nodeSelector"]
     assert (made["securityContext"], made["volumeMounts"]) == (init["securityContext"], init["volumeMounts"])
     assert made["image"].endswith(f"/{init['image']}")
     (claim,) = hub["spec"]["volumeClaimTemplates"]
