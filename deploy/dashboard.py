@@ -213,7 +213,8 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Buffers",
-                "Bytes that wait for their readers. At 80 % of the bound slow readers are cut.",
+                "Bytes that wait for their readers. Slow readers are cut when they come near 0.8 of the bound"
+                " (with workers: 0.8 divided by their number, when one is full).",
                 (
                     (f"sum({_of('buffer_used_bytes')})", "used"),
                     (f"sum({_of('buffer_limit_bytes')})", "bound"),
