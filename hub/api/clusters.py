@@ -13,7 +13,7 @@ from hub.auth.agents import AgentToken
 from hub.auth.nodes import ROLE_NODE
 from hub.auth.principal import Principal
 from hub.clock import rfc3339
-from hub.clusters.cleanups import CleanUp
+from hub.clusters.cleanups import CleanUp, State
 from hub.clusters.records import Cluster
 from hub.errors import Conflict, NotFound, PermissionDenied
 
@@ -60,6 +60,8 @@ async def delete_cluster(call: Call) -> Reply:
 
     def tell() -> None:
         call.audit(Audit.CLUSTER_DELETED, cluster=name, cluster_uid=cluster.uid)
+        if clean_up is not None and clean_up.state is State.PENDING:  # nobody would tell of it later
+            call.audit(Audit.CLEAN_UP_PENDING, cluster=name, cluster_uid=cluster.uid, reason=clean_up.reason)
 
     revision = await services.clusters.delete(name, uid=cluster.uid, on_deleted=tell)
     if revision is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from hub.clusters.cleanups import NOT_CONNECTED
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
@@ -32,6 +33,17 @@ async def test_without_an_agent_it_is_pending_with_the_command(world: HubWorld) 
     assert (await world.call("DELETE", f"/v1/clean-ups/{uid}")).status == 204
     for method in ("GET", "DELETE"):
         assert (await world.call(method, f"/v1/clean-ups/{uid}")).status == 404
+
+
+async def test_what_nobody_is_there_to_remove_is_audited_as_pending_behind_the_deletion(world: HubWorld) -> None:
+    uid = await used(world)
+    with captured("riata.audit") as logged:
+        await world.call("DELETE", "/v1/clusters/a")
+    assert [(event["event"], event["cluster_uid"], event["user"]) for event in logged] == [
+        ("cluster-deleted", uid, "admin"),
+        ("clean-up-pending", uid, "admin"),
+    ]
+    assert logged[1]["reason"] == NOT_CONNECTED
 
 
 async def test_the_name_is_free_at_once_and_both_are_told_apart(world: HubWorld) -> None:

@@ -167,6 +167,7 @@ async def test_what_is_made_and_ended_is_audited_with_user_and_peer(world: HubWo
         ("agent-token-revoked", agent["id"]),
         ("join-token-revoked", join["id"]),
         ("cluster-deleted", None),
+        ("clean-up-pending", None),
         ("clean-up-forgotten", None),
     ]
     assert {(event["cluster"], event["user"], event["peer"]) for event in logged} == {("a", "admin", "192.0.2.1:4000")}
