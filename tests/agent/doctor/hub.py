@@ -20,9 +20,9 @@ def whole(pki, port, tmp_path, *, proxies=None, **more):
 class Hub:
     """What it was asked, and how it answers."""
 
-    def __init__(self, *, refuse=None, strips=False, date=NOW, status=None, tries=True):
+    def __init__(self, *, refuse=None, strips=False, date=NOW, status=None, tries=True, ca=b""):
         self.refuse, self.strips, self.date, self.status = refuse, strips, date, status
-        self.seen, self.tries = [], tries
+        self.seen, self.tries, self.ca = [], tries, ca
 
     async def serve(self, connection):
         await welcome(ServerTransport(connection), refuse=self.refuse, seen=self.seen, tries=self.tries)
@@ -33,7 +33,7 @@ class Hub:
         if is_tunnel and not self.strips and self.status is None:
             return None
         status = http.HTTPStatus.OK if not is_tunnel else self.status or http.HTTPStatus.BAD_REQUEST
-        response = connection.respond(status, "")
+        response = connection.respond(status, self.ca.decode() if request.path == "/v1/ca" else "")
         del response.headers["Date"]
         if self.date is not None:
             response.headers["Date"] = email.utils.formatdate(self.date, usegmt=True)

@@ -13,6 +13,7 @@ from proto.causes import Level
 from proto.errors import Code
 from tests.agent.apiserver import Pki, serving
 from tests.agent.doctor.hub import NOW, Hub, whole
+from tests.agent.uplink.renewed import RenewedCa
 
 ORDER = ["proxy", "dns", "tcp", "tls", "pin", "http", "websocket", "session", "clock", "credential"]
 
@@ -71,6 +72,19 @@ async def test_what_the_agent_has_learnt_of_the_hubs_ca_holds_here_too(tmp_path)
         (tmp_path / "agent.key.hub-ca").write_text("{")  # what cannot be read is as if it were not there
         found = {each.check: each for each in await way.examine(given, credential, NOW, store)}
         assert found["pin"].level is not Level.OK or found["tls"].level is not Level.OK
+
+
+async def test_a_ca_that_was_renewed_with_its_key_is_asked_for_as_the_agent_does(tmp_path):
+    """Its certificate in the manifest has ended, and the agent is connected."""
+    pki, ca, file = Pki(tmp_path), RenewedCa(tmp_path), tmp_path / "ended.crt"
+    file.write_bytes(ca.ended)
+    async with Hub(ca=ca.renewed).listening(ca) as port:
+        found = await examine(whole(pki, port, tmp_path, ca_file=file, ca_pins=(ca.pin,)))
+    assert {finding.level for finding in found.values()} == {Level.OK}, found
+    assert ca.pin in found["pin"].what
+    async with Hub(ca=pki.ca_file.read_bytes()).listening(ca) as port:
+        found = await examine(whole(pki, port, tmp_path, ca_file=file, ca_pins=(ca.pin,)))
+    assert Level.FAIL in {found["tls"].level, found["pin"].level}
 
 
 async def test_a_name_that_does_not_resolve(tmp_path):
