@@ -30,7 +30,7 @@ class AgentTrust:
     told: str = ""
     """Digest of the last lesson that it answered."""
     missed: str = ""
-    """Digest of the last lesson that it did not learn."""
+    """Digest of the last lesson that it did not learn; empty once it has learnt one."""
     again_at: float = 0.0
     """When it is asked the last one of both again, on the links' clock."""
 

@@ -99,6 +99,7 @@ class CaTeaching:
         else:
             assert isinstance(learnt, CaLearnt)
             trust.pins, trust.keeps, trust.problem, trust.told = learnt.pins, learnt.keeps, "", digest
+            trust.missed = ""  # `again_at` is of what it was told now; an older lesson may have to be told again
             is_settled = learnt.keeps or tunnel.identity.role == ROLE_NODE
             trust.again_at = math.inf if is_settled else self._clock() + UNKEPT_S
         finally:

@@ -115,6 +115,21 @@ async def test_a_rotation_asks_those_who_have_refused_at_once() -> None:
         assert [args.ca for args in school.asked] == ["ca one", "ca two"]
 
 
+async def test_a_ca_that_is_taken_back_is_forgotten_also_by_who_did_not_answer_once() -> None:
+    """Told of the one CA since the last rotation, it took two questions; its session lasts for months."""
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        school.rig.tunnel()
+        learnt, school.answer = school.answer, TimeoutError()
+        await school.turns(tasks)
+        school.answer = learnt
+        school.rig.now += AGAIN_S
+        for lesson in (FIRST, SECOND, FIRST):
+            school.lesson = lesson
+            await school.turns(tasks)
+        assert [args.ca for args in school.asked] == ["ca one", "ca one", "ca two", "ca one"]
+
+
 async def test_who_could_not_write_it_down_is_asked_again_unless_it_has_no_place() -> None:
     """Its API server restarted just then: it would not be ready for the last step until its session ended."""
     async with TaskGroup("test") as tasks:
