@@ -123,11 +123,13 @@ class CleanUps:
     async def begin(self, *, uid: str, cluster: str, user: str, groups: Sequence[str], instance: str) -> CleanUp:
         """The record of a cluster that is about to be deleted; `instance` empty: nobody is there to do it.
 
-        One that an unfinished deletion left is replaced; of two that begin at once the first one's holds.
+        One that an unfinished deletion left is replaced; of two that begin within LIMIT_S the first one's holds.
         Raises RevisionConflict if that is gone already.
         """
         now = self._clock()
         found = await self._store.get(Key(KIND, "", uid))
+        if (other := _begun(found, now)) is not None:
+            return other
         state = State.RUNNING if instance else State.PENDING
         reason = "" if instance else NOT_CONNECTED
         draft = CleanUp(uid, cluster, now, user, tuple(groups), state, now, reason, instance)
@@ -136,10 +138,10 @@ class CleanUps:
                 dataclasses.replace(draft, revision=found.revision if found else 0).resource()
             )
         except RevisionConflict:
-            other = await self._store.get(Key(KIND, "", uid))
-            if other is None:
+            found = await self._store.get(Key(KIND, "", uid))
+            if found is None:
                 raise
-            return CleanUp.of(other)
+            return CleanUp.of(found)
         return dataclasses.replace(draft, revision=stored.revision)
 
     def left_s(self, clean_up: CleanUp) -> float:
@@ -196,3 +198,15 @@ class CleanUps:
                 return
         elif found.state is State.RUNNING:
             await self.pending(found, INTERRUPTED)
+
+
+def _begun(found: Resource | None, now: float) -> CleanUp | None:
+    """The clean-up that runs under this record; None for a record that an unfinished deletion left."""
+    if found is None:
+        return None
+    try:
+        known = CleanUp.of(found)
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_fresh = 0 <= now - known.since < LIMIT_S
+    return known if known.state is State.RUNNING and is_fresh else None

@@ -12,12 +12,14 @@ from hub.clusters.cleanups import (
     ABANDONED_S,
     INTERRUPTED,
     LATE_S,
+    LIMIT_S,
     NOT_CONNECTED,
     CleanUp,
     CleanUpIndex,
     CleanUps,
     State,
 )
+from hub.store.model import Key, Resource
 from hub.store.sqlite import SqliteStore
 from tests.harness.records import captured
 from tests.hub.store.conformance import SettableClock
@@ -62,6 +64,30 @@ async def test_what_was_begun_and_not_done_may_begin_again(world: World) -> None
 async def test_of_two_that_begin_at_once_the_first_holds(world: World) -> None:
     one, other = await asyncio.gather(world.begin(), world.begin(instance=""))
     assert one == other == await world.now()
+
+
+async def test_of_two_that_begin_one_behind_the_other_the_first_holds(world: World) -> None:
+    """It runs already: replaced, its end were told to nobody, or with another reason."""
+    one = await world.begin()
+    world.clock.now += LIMIT_S / 2
+    assert await world.begin(instance="") == one
+    with captured("riata.audit") as logged:
+        await world.clean_ups.pending(one, "the cluster refused")
+    assert [event["reason"] for event in logged] == ["the cluster refused"]
+
+
+@pytest.mark.parametrize("since", [-3600.0, 3600.0])
+async def test_one_of_another_time_is_replaced_wherever_the_clock_was_set(world: World, since: float) -> None:
+    await world.begin()
+    world.clock.now += since
+    again = await world.begin(instance="")
+    assert await world.now() == again
+
+
+async def test_a_record_that_cannot_be_read_is_in_nobodys_way(world: World) -> None:
+    await world.store.put(Resource(Key("clean-up", "", "u1"), {}, {"state": "unheard of"}))
+    begun = await world.begin()
+    assert await world.now() == begun
 
 
 async def test_it_ends_once(world: World) -> None:
