@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final
 
 from hub import audit
 from hub.audit import Audit
@@ -25,7 +25,8 @@ from hub.clusters.manifest import OWNER_LABEL
 from hub.clusters.owned import BY_HAND
 from hub.clusters.removal import NODE_LABEL
 from hub.store.interface import Store
-from hub.store.model import Key, Resource, RevisionConflict
+from hub.store.model import Key, Resource, RevisionConflict, StoreError
+from proto.aio.tasks import TaskGroup
 
 KIND: Final = "clean-up"
 LIMIT_S: Final = 0.75
@@ -149,7 +150,10 @@ class CleanUps:
         return min(max(clean_up.deleted_at + LIMIT_S - self._clock(), 0.0), LIMIT_S)
 
     async def pending(self, clean_up: CleanUp, reason: str) -> None:
-        """It was not done, a person has to. Nothing, if somebody else has decided meanwhile."""
+        """It was not done, a person has to. Nothing, if somebody else has decided meanwhile. Raises StoreError."""
+        await _unbroken(self._pending(clean_up, reason))
+
+    async def _pending(self, clean_up: CleanUp, reason: str) -> None:
         changed = dataclasses.replace(clean_up, state=State.PENDING, since=self._clock(), reason=reason)
         try:
             await self._store.put(changed.resource())
@@ -161,6 +165,21 @@ class CleanUps:
             cluster_uid=clean_up.id,
             user=clean_up.deleted_by,
             reason=reason,
+        )
+
+    async def done(self, clean_up: CleanUp, removed: Sequence[str], kept: Sequence[str]) -> None:
+        """Everything is removed: nothing is left but the event. Raises StoreError."""
+        await _unbroken(self._done(clean_up, removed, kept))
+
+    async def _done(self, clean_up: CleanUp, removed: Sequence[str], kept: Sequence[str]) -> None:
+        await self.forget(clean_up.id)
+        audit.record(
+            Audit.CLEAN_UP_DONE,
+            cluster=clean_up.cluster,
+            cluster_uid=clean_up.id,
+            user=clean_up.deleted_by,
+            removed=removed,
+            kept=kept,
         )
 
     async def forget(self, uid: str) -> int | None:
@@ -210,3 +229,24 @@ def _begun(found: Resource | None, now: float) -> CleanUp | None:
         return None
     is_fresh = 0 <= now - known.since < LIMIT_S
     return known if known.state is State.RUNNING and is_fresh else None
+
+
+async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, also when whoever waits for it is cancelled, as the hub stops: a write that the store has
+    accepted is done all the same, and its event has to follow. Raises StoreError as `work` does."""
+
+    async def whole() -> StoreError | None:
+        try:
+            await work
+        except StoreError as exc:
+            return exc
+        return None
+
+    group = TaskGroup("end of a clean-up")
+    ending = group.spawn(whole(), name="end")
+    try:
+        await group.wait()
+    finally:
+        await group.wait()
+    if (failure := ending.result()) is not None:
+        raise failure

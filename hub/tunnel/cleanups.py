@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-from hub import audit
-from hub.audit import Audit
 from hub.auth import impersonate
 from hub.clusters.cleanups import LIMIT_S, CleanUp, CleanUpIndex, CleanUps, State
 from hub.clusters.records import Cluster
@@ -106,13 +104,11 @@ class Cleaner:
 
     async def _told(self, clean_up: CleanUp, reason: str, removed: list[str], kept: list[str]) -> None:
         removed, kept = ([each[:_REASON_MAX] for each in names[:_SHOWN]] for names in (removed, kept))
-        fields: dict[str, Any] = {"cluster": clean_up.cluster, "cluster_uid": clean_up.id, "user": clean_up.deleted_by}
         try:
             if reason:
                 await self._clean_ups.pending(clean_up, reason)
             else:
-                await self._clean_ups.forget(clean_up.id)
-                audit.record(Audit.CLEAN_UP_DONE, **fields, removed=removed, kept=kept)
+                await self._clean_ups.done(clean_up, removed, kept)
             await self._sweep()  # whatever the agent registered while its session was spared
         except StoreError:
             logger.exception("a clean-up's end could not be stored")

@@ -19,8 +19,9 @@ from hub.clusters.cleanups import (
     CleanUps,
     State,
 )
-from hub.store.model import Key, Resource
+from hub.store.model import Key, Resource, StoreError
 from hub.store.sqlite import SqliteStore
+from proto.aio.tasks import TaskGroup
 from tests.harness.records import captured
 from tests.hub.store.conformance import SettableClock
 
@@ -103,6 +104,30 @@ async def test_it_ends_once(world: World) -> None:
     await world.clean_ups.pending(found, "too late")
     assert await world.now() is None
     assert await world.clean_ups.forget("u1") is None
+
+
+async def test_an_end_that_is_being_written_down_is_told_though_the_hub_stops(world: World) -> None:
+    """The store does what it has accepted; the next start finds nothing that it would tell."""
+    refused, removed = await world.begin(), await world.begin("u2")
+    async with TaskGroup("hub") as tasks:
+        with captured("riata.audit") as logged:
+            tasks.spawn(world.clean_ups.pending(refused, "the cluster refused"), name="pending")
+            tasks.spawn(world.clean_ups.done(removed, ["Deployment x"], []), name="done")
+            await asyncio.sleep(0)
+            await tasks.aclose()
+    assert sorted(event["event"] for event in logged) == ["clean-up-done", "clean-up-pending"]
+    assert await world.now("u2") is None
+    found = await world.now()
+    assert found is not None
+    assert found.state is State.PENDING
+
+
+async def test_an_end_that_cannot_be_written_down_is_the_callers(world: World) -> None:
+    begun = await world.begin()
+    await world.store.close()
+    with captured("riata.audit") as logged, pytest.raises(StoreError):
+        await world.clean_ups.pending(begun, "the cluster refused")
+    assert logged == []
 
 
 async def test_one_that_nobody_works_on_any_more_is_pending(world: World) -> None:
