@@ -110,6 +110,8 @@ class RotationWatch:
         self._sessions = sessions
         self._clock = clock
         self._written: tuple[float, Rotation] | None = None
+        self._told: tuple[Phase, str] | None = None
+        """Phase and pin of which everything was told, also while the file cannot be written."""
 
     async def look(self) -> None:
         """Raises OSError, PinError."""
@@ -124,6 +126,7 @@ class RotationWatch:
                 tls.write_private(self._file.parent / GIVEN_UP, b"")
             for event in passed:
                 audit.record(event, pin=rotation.pin, unready=[each.agent for each in rotation.unready()][:20])
+        self._told = rotation.phase, rotation.pin
         if rotation.phase is Phase.STEADY:  # who is connected changes all the time and concerns nobody now
             rotation = dataclasses.replace(rotation, agents=())
         # A clock that was set back: the reader takes what lies in the future for old too.
@@ -134,8 +137,8 @@ class RotationWatch:
 
     def _known(self) -> tuple[Phase, str]:
         """Phase and pin at the last look, of an earlier process if need be; no pin if there was none."""
-        if self._written is not None:
-            return self._written[1].phase, self._written[1].pin
+        if self._told is not None:
+            return self._told
         document = read(self._file.parent)
         try:
             return Phase(str(document.get("phase"))), str(document.get("pin", ""))

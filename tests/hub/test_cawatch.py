@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import threading
 from pathlib import Path
@@ -265,3 +266,32 @@ async def test_certificates_of_ones_own_rotate_by_their_ca_file(
     file.unlink()
     assert world.view.lesson() is None
     assert World(tmp_path, plain_http=True).view.lesson() is None
+
+
+async def test_an_event_is_told_once_though_the_file_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator's CA lies on another disk than the hub's own files, which is full."""
+    tls.make_ca(tmp_path / "a", "h", NOW)
+    tls.make_ca(tmp_path / "b", "h", NOW)
+    one, two = ((tmp_path / name / tls.CA_CERT).read_bytes() for name in "ab")
+    file = tmp_path / "ca.pem"
+    file.write_bytes(one)
+    world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=file)
+    await world.watch.look()
+    caplog.set_level(logging.INFO, "riata.audit")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    file.write_bytes(one + two)
+    with monkeypatch.context() as patched:
+        patched.setattr(tls, "write_private", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                await world.watch.look()
+    await world.watch.look()
+    assert events(caplog) == ["ca-introduced"]
+    known = cawatch.of_document(cawatch.read(world.directory))
+    assert known is not None
+    assert known.phase is Phase.INTRODUCED
