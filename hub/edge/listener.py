@@ -69,9 +69,8 @@ def bind(host: str, port: int, backlog: int, *, is_shared: bool = False) -> list
     """
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):  # /etc/hosts may name one twice
             try:
                 sock = socket.socket(family, kind, protocol)
             except OSError as exc:

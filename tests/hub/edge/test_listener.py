@@ -57,6 +57,14 @@ def test_every_address_where_the_kernel_has_no_ipv6(monkeypatch: pytest.MonkeyPa
         bind("::1", 0, 16)
 
 
+def test_an_address_that_the_resolver_names_twice_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does where /etc/hosts has two lines for `localhost`."""
+    found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 2)
+    (sock,) = bind("localhost", 0, 16)
+    sock.close()
+
+
 async def test_a_stopped_listener_is_deaf() -> None:
     sockets = bind("127.0.0.1", 0, 16)
     address = sockets[0].getsockname()
