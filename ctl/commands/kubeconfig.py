@@ -1,6 +1,7 @@
 """`riata kubeconfig`: unmodified kubectl against clusters behind the hub."""
 
 import asyncio
+import concurrent.futures
 import functools
 import os
 import re
@@ -146,14 +147,15 @@ async def _merge(
     profile: str,
 ) -> None:
     merging = functools.partial(store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace)
-    work = asyncio.get_running_loop().run_in_executor(None, merging)
-    try:
-        merged = await asyncio.shield(work)
-    except BaseException:
-        await asyncio.wait([work])  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
-        if work.exception() is not None:
-            await _discard(hub, str(made.get("id")), profile)
-        raise
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # joined: it holds kubectl's lock
+        work = asyncio.get_running_loop().run_in_executor(thread, merging)
+        try:
+            merged = await asyncio.shield(work)
+        except BaseException:
+            await asyncio.wait([work])  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
+            if work.exception() is not None:
+                await _discard(hub, str(made.get("id")), profile)
+            raise
     written = ", ".join(str(path) for path in merged.files)
     terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
     for token_id in merged.replaced_tokens:

@@ -1,5 +1,6 @@
 """How a command line ends."""
 
+import asyncio
 import json
 import os
 import pathlib
@@ -123,3 +124,42 @@ def test_ctrl_c_does_not_wait_for_a_resolver(home: pathlib.Path) -> None:
             assert running.wait(timeout=20) == 130
         finally:
             running.kill()
+
+
+_SLOW_MERGE = """
+import asyncio, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as above
+from ctl import cli
+from ctl.kubeconfig import store
+merge, wait = store._merge_locked, asyncio.wait
+def slow(*texts, **how):
+    print("holds the lock", flush=True)
+    time.sleep(1)
+    return merge(*texts, **how)
+def waits(*works, **how):
+    print("waits for it", flush=True)
+    return wait(*works, **how)
+store._merge_locked, asyncio.wait = slow, waits
+cli.leave(cli.run(["kubeconfig", "a", "--merge"]))
+"""
+
+
+async def test_a_second_ctrl_c_waits_for_a_merge_that_holds_kubectls_lock(
+    hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    """Left behind, the lock would fail each later write of kubectl's and of ours."""
+    fake.clusters["a"] = {"name": "a"}
+    running = await asyncio.create_subprocess_exec(sys.executable, "-c", _SLOW_MERGE, stdout=subprocess.PIPE)
+    assert running.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            assert await running.stdout.readline() == b"holds the lock\n"
+            running.send_signal(signal.SIGINT)
+            assert await running.stdout.readline() == b"waits for it\n"
+            running.send_signal(signal.SIGINT)
+            assert await running.wait() == 130
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert [each.name for each in (home / ".kube").iterdir()] == ["config"]
