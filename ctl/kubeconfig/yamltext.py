@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:@+=-]+")
+_MARKED = re.compile("[\r\n\x85\u2028\u2029]---(?=[ \t\r\n\x85\u2028\u2029]|$)")
+"""Where a further document may begin: PyYAML's line ends, of which `^` knows one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ def apply(text: str, edits: Sequence[Edit]) -> str:
 
 def split(text: str) -> tuple[str, str]:
     """The document that `text` holds, and what follows it: empty ones (`---` at the end), which kubectl passes over.
-    ValueError when more follows."""
+    ValueError when more follows. What is plainly one document is not parsed for that: a big one takes seconds."""
+    if not _MARKED.search(text):
+        return text, ""
     try:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
         marks = [event.start_mark for event in events if isinstance(event, yaml.DocumentStartEvent)]

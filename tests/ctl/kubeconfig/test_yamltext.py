@@ -17,6 +17,16 @@ def test_texts_that_hold_nothing(text: str) -> None:
     assert yamltext.compose(text) is None
 
 
+@pytest.mark.parametrize("text", ["a: [", "---\na: [", "a: [\n---b", "a: [\n ---\n"])
+def test_what_is_plainly_one_document_is_not_parsed_to_learn_that(text: str) -> None:
+    assert yamltext.split(text) == (text, "")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x85", "\u2028", "\u2029"])
+def test_another_document_begins_behind_each_line_end_of_yaml(end: str) -> None:
+    assert yamltext.split(f"a: 1{end}---{end}") == (f"a: 1{end}", f"---{end}")
+
+
 @pytest.mark.parametrize("text", ["- a", "a", "{", "a: 1\n---\nb: 2\n", "\x00", "a: \t- b", "[" * 3000])
 def test_texts_that_hold_something_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"^it is not"):
