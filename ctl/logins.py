@@ -36,11 +36,6 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     token: str = ""
     """Bearer token. Never printed, logged or put into argv."""
 
-    def __post_init__(self) -> None:
-        """Raises ValueError, which `load` takes for a file that is not understood."""
-        if not files.is_token(self.token):
-            raise ValueError("a token is one line of ASCII, with nothing around it")
-
     def __repr__(self) -> str:
         return f"Login(hub={self.hub!r})"
 
@@ -155,7 +150,8 @@ def resolve(env: Mapping[str, str], profile: str = "") -> Login:
     A profile's CA and token belong to its hub: when RIATA_HUB names another one, they are not used, so that a token
     is never sent to a hub it was not made for.
 
-    UsageError where `profile`, which is typed, names another hub than RIATA_HUB: neither is silently the stronger one.
+    UsageError where `profile`, which is typed, names another hub than RIATA_HUB: neither is silently the stronger one;
+    and where no header can carry the token.
     """
     stored = _stored(env, profile)
     if env.get("RIATA_HUB"):
@@ -178,6 +174,18 @@ def resolve(env: Mapping[str, str], profile: str = "") -> Login:
         login = msgspec.structs.replace(login, ca=files.read_ca(env["RIATA_CA_FILE"]), ca_pin="")
     if env.get("RIATA_TOKEN_FILE"):
         login = msgspec.structs.replace(login, token=files.read_token(env["RIATA_TOKEN_FILE"]))
+    return sendable(login)
+
+
+def sendable(login: Login) -> Login:
+    """`login`, looked at where it is used, since a bad one must not stop the others of its file. UsageError where no
+    header can carry its token, as with the line end that `token: |` gives it."""
+    if not files.is_token(login.token):
+        raise errors.UsageError(
+            f"the stored token for {login.hub} is not one line of ASCII",
+            means="the line end of a block (`token: |`) in the configuration file counts",
+            cure="riata login again, with its --profile",
+        )
     return login
 
 

@@ -124,6 +124,6 @@ def _without(name: str, gone: logins.Login, stored: logins.LoginFile) -> logins.
 
 
 async def _revoke(login: logins.Login) -> None:
-    _, _, rest = login.token.partition("_")
-    async with client.HubClient(login) as hub:
+    async with client.HubClient(logins.sendable(login)) as hub:
+        _, _, rest = login.token.partition("_")
         await hub.delete(client.target("v1", "tokens", rest.partition("_")[0]))

@@ -32,10 +32,7 @@ def test_what_is_saved_is_loaded(tmp_path: pathlib.Path) -> None:
     assert "ca: |\n" in (tmp_path / "c.yaml").read_text()
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["[", "- a", "unknown: 1", "hubs: {a: {}}", "a: &a [*a]", 'hubs: {a: {hub: https://h, token: "riata_a_0\\n"}}'],
-)
+@pytest.mark.parametrize("text", ["[", "- a", "unknown: 1", "hubs: {a: {}}", "a: &a [*a]"])
 def test_a_file_that_is_not_ours_is_a_usage_error(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(errors.UsageError):
@@ -63,6 +60,18 @@ def test_files_of_the_environment_come_first(tmp_path: pathlib.Path) -> None:
     (tmp_path / "new-token").write_text("new-token\n")
     env |= {"RIATA_CA_FILE": str(tmp_path / "new-ca"), "RIATA_TOKEN_FILE": str(tmp_path / "new-token")}
     assert logins.resolve(env) == logins.Login(hub="https://h", ca=PEM, token="new-token")
+
+
+def test_a_token_that_no_header_can_carry_stops_its_own_login_only(tmp_path: pathlib.Path) -> None:
+    """The line end of a YAML block (`token: |`), written by hand."""
+    good, bad = logins.Login(hub="https://a", token=TOKEN), logins.Login(hub="https://b", token=TOKEN + "\n")
+    env = _store(tmp_path, a=good, b=bad)
+    assert logins.resolve(env, "a") == good
+    with pytest.raises(errors.UsageError, match=r"the stored token for https://b is not one line") as caught:
+        logins.resolve(env, "b")
+    assert TOKEN not in caught.value.render()
+    (tmp_path / "token").write_text(TOKEN)
+    assert logins.resolve({**env, "RIATA_TOKEN_FILE": str(tmp_path / "token")}, "b").token == TOKEN
 
 
 def test_no_login_is_unauthorised_and_an_unknown_profile_is_a_usage_error(tmp_path: pathlib.Path) -> None:

@@ -117,6 +117,19 @@ async def test_a_login_for_another_hub_is_not_replaced_unasked(
     assert {login.hub for login in logins.load(file).hubs.values()} == {tls}
 
 
+async def test_a_stored_token_that_no_header_can_carry_is_mended_by_a_login(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA
+) -> None:
+    file = home / ".config" / "riata" / "config.yaml"
+    good, bad = logins.Login(hub="https://a.test", token=ADMIN), logins.Login(hub=tls, token=ADMIN + "\n")
+    logins.save(file, logins.LoginFile(current="a", hubs={"a": good, "b": bad}))
+    for command in (("whoami",), ("logout", "--revoke")):
+        assert (await riata(*command, "--profile", "b")).code == 2
+    assert (await riata("login", "--hub", tls, *_files(home, ca), "--profile", "b")).code == 0
+    assert (await riata("whoami", "--profile", "b")).code == 0
+    assert logins.load(file).hubs["a"] == good
+
+
 async def test_a_login_made_while_logout_waits_for_the_hub_is_kept(
     riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
 ) -> None:
