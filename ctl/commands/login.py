@@ -43,11 +43,10 @@ async def login(
         ca_pin,
         token_file or os.environ.get("RIATA_TOKEN_FILE", ""),
     )
-    chosen = common.profile or os.environ.get("RIATA_PROFILE", "")
-    name = logins.profile_name(chosen or _DEFAULT)
+    name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or _DEFAULT)
     who = await _whoami(made)
     file = logins.path(os.environ)
-    logins.change(file, functools.partial(_with, name, made, may_replace=bool(chosen)))
+    logins.change(file, functools.partial(_with, name, made, may_replace=bool(common.profile)))
     _WHO.show_one(who, common.output)
     terminal.say(f"logged in to {made.hub} as {who.get('user')}; kept as profile {name} in {file}")
     terminal.say("next: riata clusters list")

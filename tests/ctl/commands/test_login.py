@@ -100,10 +100,13 @@ async def test_two_hubs_by_profile_and_logout_forgets_one(
     assert (await riata("whoami")).code == 3
 
 
+@pytest.mark.parametrize("variable", ["", "default"])
 async def test_a_login_for_another_hub_is_not_replaced_unasked(
-    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, hub: str
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, hub: str, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """Its token may be nowhere else: the first administrator's is deleted where it came from."""
+    """Its token may be nowhere else: the first administrator's is deleted where it came from. RIATA_PROFILE, which a
+    shell has for all its commands, does not ask for it."""
+    monkeypatch.setenv("RIATA_PROFILE", variable)
     assert (await riata("login", "--hub", hub, "--token-file", str(home / "token"))).code == 0
     kept = (file := home / ".config" / "riata" / "config.yaml").read_text()
     other = ("login", "--hub", tls, *_files(home, ca))
