@@ -108,7 +108,9 @@ def _kept(login: logins.Login, ca: str) -> str:
         is_kept = logins.keep_ca(os.environ, login, ca)
     except errors.CommandError as exc:
         return f"the login does not: {exc}"
-    return "the login too" if is_kept else "the CA file of the login does not: take the hub's anew (GET /v1/ca)"
+    if is_kept and not os.environ.get("RIATA_CA_FILE"):  # which the next command reads again
+        return "the login too"
+    return "the CA file of the login does not: take the hub's anew (GET /v1/ca)"
 
 
 async def _names(hub: client.HubClient, clusters: tuple[str, ...], all_: bool) -> list[str]:

@@ -187,10 +187,11 @@ async def test_a_login_that_cannot_be_written_costs_no_kubeconfig_while_the_hub_
     assert "the login does not: cannot write /dev/fd/" in made.err
 
 
+@pytest.mark.parametrize("note", ["", "# so that it is not the stored one\n"])
 async def test_a_ca_file_of_the_environment_is_not_said_to_follow(
-    riata: Riata, home: pathlib.Path, rotating: logins.Login, monkeypatch: pytest.MonkeyPatch
+    riata: Riata, home: pathlib.Path, rotating: logins.Login, monkeypatch: pytest.MonkeyPatch, note: str
 ) -> None:
-    (home / "ca.crt").write_text(rotating.ca + "# a note, so that it is not the stored one\n")
+    (home / "ca.crt").write_text(rotating.ca + note)
     monkeypatch.setenv("RIATA_CA_FILE", str(home / "ca.crt"))
     made = await riata("kubeconfig", "a")
     assert (made.code, _cas(made.out)) == (0, 2)
