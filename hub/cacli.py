@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +17,7 @@ from hub.carotation import Phase
 from hub.catrust import Rotation
 from hub.clock import wall_clock
 from hub.config import ConfigError, Settings, load
+from hub.printing import print_data, require_stdout, tell
 from proto import pins
 
 ca_app = App(name="ca", help="The CA that the hub has made for itself.")
@@ -64,19 +64,20 @@ def rotate(
         if carotation.phase(directory) is wanted and not force:
             _refuse_unready(directory, wanted, "--finish" if finish else "--retire")
         (carotation.switch if finish else carotation.retire)(directory)
-        _tell("the new CA signs now" if finish else "the old CA is accepted no longer")
+        tell("the new CA signs now" if finish else "the old CA is accepted no longer")
     elif abort:
         carotation.abort(directory)
-        _tell("the new CA was taken back")
+        tell("the new CA was taken back")
     else:
+        require_stdout()
         pin = carotation.begin(directory, datetime.datetime.now(datetime.UTC))
-        _tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
-        _print(pin)
+        tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
+        print_data(pin)
         if not carotation.convinces_go(directory):
-            _tell(
+            tell(
                 "kubeconfigs of today will not do for kubectl after --finish: have users run `riata kubeconfig` before"
             )
-    _tell(_NEXT[carotation.phase(directory)])
+    tell(_NEXT[carotation.phase(directory)])
     return 0
 
 
@@ -88,18 +89,18 @@ def status(*, data: Data = None, config: Config = None, output: Output = "text")
     found = cawatch.read(directory)
     known = _current(directory, found, phase)
     if output == "json":
-        _print(json.dumps({**_files(directory, phase), "agents": found.get("agents") if known else None}))
+        print_data(json.dumps({**_files(directory, phase), "agents": found.get("agents") if known else None}))
         return 0
     for name, value in _files(directory, phase).items():
-        _print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+        print_data(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
     if known is None:
-        _tell("the hub does not run, or has not looked yet: what its agents know is not known")
+        tell("the hub does not run, or has not looked yet: what its agents know is not known")
     elif phase is not Phase.STEADY:
         unready = known.unready()
-        _print(f"agents: {len(known.agents)}, not ready for the next step: {len(unready)}")
+        print_data(f"agents: {len(known.agents)}, not ready for the next step: {len(unready)}")
         for each in unready:
-            _print(f"  {each.text}")
-    _tell(_NEXT[phase])
+            print_data(f"  {each.text}")
+    tell(_NEXT[phase])
     return 0
 
 
@@ -147,11 +148,3 @@ def _directory(settings: Settings) -> Path:
             " certificate, then take the old CA out"
         )
     return settings.data / tls.DIRECTORY
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -31,6 +31,7 @@ from hub.clock import wall_clock
 from hub.config import FILE_NAME as CONFIG_NAME
 from hub.config import ConfigError, effective, load
 from hub.keyscli import keys_app
+from hub.printing import print_data, require_stdout, tell
 from hub.store import backup as backups
 from hub.store.model import StoreError
 from hub.store.sqlite import FILE_NAME, SqliteStore
@@ -71,8 +72,10 @@ def init(
     """Set up a new hub: directory, CA, database, and an administrator's token that is shown once."""
     settings = load({"data": data, "public_url": public_url}, os.environ, config)
     if if_needed and loop.run(is_initialised(settings.data)):
-        _tell(f"{settings.data} is initialised already")
+        tell(f"{settings.data} is initialised already")
         return 0
+    if output == "json" or admin_token_file is None:
+        require_stdout()
     if if_needed and admin_token_file is not None:
         admin_token_file.unlink(missing_ok=True)  # of an attempt that did not come to its end
     made = loop.run(
@@ -91,12 +94,12 @@ def init(
             "ca_pin": made.ca_pin,
         }
         shown |= _token_fields(made.admin_token, admin_token_file)
-        _print(json.dumps(shown))
+        print_data(json.dumps(shown))
         return 0
-    _tell(f"hub initialised in {made.data}; its CA is {made.ca_file}")
-    _tell(f"pin of the CA: {made.ca_pin}")
+    tell(f"hub initialised in {made.data}; its CA is {made.ca_file}")
+    tell(f"pin of the CA: {made.ca_pin}")
     _show_token(made.admin_token, admin_token_file)
-    _tell(f"next: riata-hub serve --data {made.data}")
+    tell(f"next: riata-hub serve --data {made.data}")
     return 0
 
 
@@ -162,11 +165,13 @@ def admin_token(
 ) -> int:
     """Make another administrator's token, when the first one is lost or has expired. The hub must be stopped."""
     settings = load({"data": data}, os.environ, config)
+    if output == "json" or admin_token_file is None:
+        require_stdout()
     refuse_existing(admin_token_file)
     require_hub(settings.data)
     token = loop.run(_make_admin_token(settings.data, admin_token_file))
     if output == "json":
-        _print(json.dumps(_token_fields(token, admin_token_file)))
+        print_data(json.dumps(_token_fields(token, admin_token_file)))
     else:
         _show_token(token, admin_token_file)
     return 0
@@ -184,7 +189,9 @@ def backup(
     settings = load({"data": data}, os.environ, config)
     require_hub(settings.data)
     is_stdout = str(to) == "-"
-    if not is_stdout and to.exists():
+    if is_stdout:
+        require_stdout()
+    elif to.exists():
         raise SetupError(f"{to} exists already: name a file that does not")
     image = backups.image(settings.data / FILE_NAME)
     if is_stdout:
@@ -192,8 +199,8 @@ def backup(
         sys.stdout.buffer.flush()
     else:
         write_private(to, image, is_new=True, is_hubs=False)
-        _tell(f"{len(image)} bytes written to {to}")
-    _tell(f"a whole backup has {CONFIG_NAME} and, apart from it, the encryption key file: what is sealed opens with it")
+        tell(f"{len(image)} bytes written to {to}")
+    tell(f"a whole backup has {CONFIG_NAME} and, apart from it, the encryption key file: what is sealed opens with it")
     return 0
 
 
@@ -201,7 +208,7 @@ def backup(
 def show(*, data: Data = None, config: Config = None) -> int:
     """Print the settings as they are in effect, as JSON. They hold no secrets, only paths of files with secrets."""
     settings = load({"data": data}, os.environ, config)
-    _print(json.dumps(effective(settings), indent=2))
+    print_data(json.dumps(effective(settings), indent=2))
     return 0
 
 
@@ -209,7 +216,7 @@ def show(*, data: Data = None, config: Config = None) -> int:
 def version(*, output: Output = "text") -> int:
     """Print the version."""
     shown = {"version": PRODUCT_VERSION, "wireVersion": WIRE_VERSION}
-    _print(json.dumps(shown) if output == "json" else f"riata-hub {PRODUCT_VERSION} (wire {WIRE_VERSION})")
+    print_data(json.dumps(shown) if output == "json" else f"riata-hub {PRODUCT_VERSION} (wire {WIRE_VERSION})")
     return 0
 
 
@@ -220,13 +227,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError:  # printed already
         return 2
     except (ConfigError, floors.TooOld) as exc:
-        _tell(f"riata-hub: {exc}")
+        tell(f"riata-hub: {exc}")
         return 2
     except (SetupError, StoreError, TlsError) as exc:
-        _tell(f"riata-hub: {exc}")
+        tell(f"riata-hub: {exc}")
         return 1
     except OSError as exc:
-        _tell(f"riata-hub: {_fault(exc)}")
+        tell(f"riata-hub: {_fault(exc)}")
         return 1
     return status if isinstance(status, int) else 0
 
@@ -252,15 +259,7 @@ def _token_fields(token: str, file: Path | None) -> dict[str, str]:
 
 def _show_token(token: str, file: Path | None) -> None:
     if file is not None:
-        _tell(f"administrator's token written to {file}")
+        tell(f"administrator's token written to {file}")
         return
-    _tell("administrator's token, shown only now:")
-    _print(token)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    tell("administrator's token, shown only now:")
+    print_data(token)

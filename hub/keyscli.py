@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from cyclopts import App, Parameter
 from hub import sealing
 from hub.bootstrap import require_hub
 from hub.config import Settings, load
+from hub.printing import print_data, tell
 from hub.store import sqlite
 from hub.store.model import Resource
 from hub.store.resealing import CHECK, FIELDS, keys_in_use
@@ -36,11 +36,11 @@ def list_keys(*, data: Data = None, config: Config = None, output: Output = "tex
     ]
     rows += [{"id": key_id, "role": "missing", "values": count} for key_id, count in used.items()]
     if output == "json":
-        _print(json.dumps({"file": str(file), "keys": rows}))
+        print_data(json.dumps({"file": str(file), "keys": rows}))
     else:
-        _print(f"{'ID':16}  {'ROLE':8}  VALUES")
+        print_data(f"{'ID':16}  {'ROLE':8}  VALUES")
         for row in rows:
-            _print(f"{row['id']:16}  {row['role']:8}  {row['values']}")
+            print_data(f"{row['id']:16}  {row['role']:8}  {row['values']}")
     return 0
 
 
@@ -49,8 +49,8 @@ def rotate(*, data: Data = None, config: Config = None) -> int:
     """Put a new key first in the key file. A running hub takes it within 30 s and seals everything anew."""
     _, file = _place(data, config)
     ring = sealing.rotate(file)
-    _tell(f"{file}: key {ring.current.id} encrypts from now on; keep a copy of the file apart from the database")
-    _tell("next: when `riata-hub keys list` shows no value under an older key, `riata-hub keys retire`")
+    tell(f"{file}: key {ring.current.id} encrypts from now on; keep a copy of the file apart from the database")
+    tell("next: when `riata-hub keys list` shows no value under an older key, `riata-hub keys retire`")
     return 0
 
 
@@ -59,7 +59,7 @@ def retire(*, data: Data = None, config: Config = None) -> int:
     """Remove the older keys from the key file, once nothing is sealed with them."""
     settings, file = _place(data, config)
     removed = sealing.retire(file, _stored(settings))
-    _tell(f"{file}: removed {', '.join(removed)}" if removed else f"{file} has one key: nothing to remove")
+    tell(f"{file}: removed {', '.join(removed)}" if removed else f"{file} has one key: nothing to remove")
     return 0
 
 
@@ -71,11 +71,3 @@ def _place(data: Path | None, config: Path | None) -> tuple[Settings, Path]:
 
 def _stored(settings: Settings) -> list[Resource]:
     return sqlite.peek(settings.data / sqlite.FILE_NAME, {*FIELDS, CHECK.kind})
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -6,6 +6,9 @@ import base64
 import errno
 import json
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,44 @@ def test_a_backup_is_a_new_file_or_goes_to_stdout(tmp_path: Path, capsysbinary: 
     assert b"exists already" in capsysbinary.readouterr().err
     assert cli.main(["backup", "-", "--data", data]) == 0
     assert capsysbinary.readouterr().out == copy.read_bytes()
+
+
+def test_init_makes_no_hub_whose_token_nobody_would_see(tmp_path: Path) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -m hub init --data made >&-"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1), done.stderr
+    assert b"standard output is closed" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("command", [["admin-token"], ["admin-token", "-o", "json"], ["backup", "-"], ["ca", "rotate"]])
+def test_without_stdout_nothing_is_made_that_only_it_would_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    data = tmp_path / "hub"
+    assert cli.main(["init", "--data", str(data)]) == 0
+    before = _files(data)
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdout", None)
+    assert cli.main([*command, "--data", str(data)]) == 1
+    assert capsys.readouterr().err.startswith("riata-hub: standard output is closed")
+    assert _files(data) == before
+    assert cli.main(["admin-token", "--data", str(data), "--admin-token-file", str(tmp_path / "token")]) == 0
+
+
+def _files(directory: Path) -> dict[Path, bytes]:
+    return {each: each.read_bytes() for each in directory.rglob("*") if each.is_file()}
+
+
+def test_without_stderr_a_command_does_its_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert cli.main(["init", "--data", str(tmp_path / "hub")]) == 0
+    assert capsys.readouterr().out.startswith("riata_")
 
 
 def test_a_file_that_may_not_be_opened_is_said_with_the_cure(
