@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable
@@ -11,6 +10,7 @@ from typing import Final, Protocol
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.carotation import Phase
 from hub.clusters.records import ClusterIndex
+from hub.slices import in_slices
 from proto import pins
 
 _SLICE: Final = 50
@@ -121,11 +121,9 @@ async def standings(
     named: Collection[str],
 ) -> list[Standing]:
     """Every connected agent, and every enrolled one that is not. `wanted`: pin of the CA that they need; `named`: pins
-    of terminators, good instead. Made in slices, as long lists are (hub.api.lists)."""
+    of terminators, good instead. Made in slices."""
     found: list[Standing] = []
-    for number, cluster in enumerate(clusters):
-        if number % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+    async for cluster in in_slices(clusters, _SLICE):
         here = list(sessions(cluster.uid))
         for each in here:
             knows = wanted in each.trusts or bool(set(each.trusts) & set(named))

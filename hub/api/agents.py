@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 from typing import Any, Final
 
 from hub.api import models, nodes
+from hub.api.lists import joined
 from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services, TunnelStatus
 from hub.audit import Audit
@@ -16,6 +16,7 @@ from hub.clock import rfc3339
 from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
 from hub.errors import ClusterUnavailable, Conflict, NotFound
+from hub.slices import in_slices
 
 _SLICE: Final = 16
 """Clusters between two turns of the loop: each has up to five cluster agents, and its node agents."""
@@ -27,11 +28,9 @@ async def list_agents(call: Call) -> Reply:
     services = call.services
     await services.tunnels.refresh()
     items: list[str] = []
-    for number, cluster in enumerate(services.cluster_index):
-        if number % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+    async for cluster in in_slices(services.cluster_index, _SLICE):
         items += [agent.model_dump_json(by_alias=True) for agent in await _of_cluster(services, cluster)]
-    return Reply(f'{{"items":[{",".join(items)}]}}\n'.encode())
+    return joined(items)
 
 
 async def _of_cluster(services: Services, cluster: Cluster) -> list[models.Agent]:

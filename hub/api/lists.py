@@ -1,14 +1,14 @@
-"""Long lists, made in slices: everybody's keystrokes would wait for one administrator's list."""
+"""Long lists, as the API answers with them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import pydantic
 
 from hub.api.routes import Reply
+from hub.slices import in_slices
 
 R = TypeVar("R")
 
@@ -18,9 +18,9 @@ SLICE: Final = 200
 
 async def listed(records: Iterable[R], shown: Callable[[R], pydantic.BaseModel]) -> Reply:
     """As a model whose one field is `items`, of what `shown` makes of each record."""
-    items = []
-    for number, record in enumerate(records):
-        if number % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
-        items.append(shown(record).model_dump_json(by_alias=True))
+    return joined([shown(record).model_dump_json(by_alias=True) async for record in in_slices(records, SLICE)])
+
+
+def joined(items: Iterable[str]) -> Reply:
+    """As a model whose one field is `items`, of these, each JSON."""
     return Reply(f'{{"items":[{",".join(items)}]}}\n'.encode())

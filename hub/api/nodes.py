@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 from typing import Final
 
@@ -15,6 +14,7 @@ from hub.clock import rfc3339
 from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
 from hub.errors import NotFound, PermissionDenied
+from hub.slices import in_slices
 from proto.nodetable import NodeRow
 
 _SLICE: Final = 50
@@ -33,9 +33,7 @@ async def list_nodes(call: Call) -> Reply:
     agents = _agents(services, cluster)
     rows = {} if table is None else table.rows
     items = []
-    for number, name in enumerate(sorted({*rows, *agents})):
-        if number % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+    async for name in in_slices(sorted({*rows, *agents}), _SLICE):
         node = models.ClusterNode(name=name, registered=shown(rows.get(name)), agent=agents.get(name))
         items.append(node.model_dump_json(by_alias=True))
     around = models.NodeList(

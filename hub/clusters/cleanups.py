@@ -159,13 +159,7 @@ class CleanUps:
             await self._store.put(changed.resource())
         except RevisionConflict:
             return
-        audit.record(
-            Audit.CLEAN_UP_PENDING,
-            cluster=clean_up.cluster,
-            cluster_uid=clean_up.id,
-            user=clean_up.deleted_by,
-            reason=reason,
-        )
+        _tell(Audit.CLEAN_UP_PENDING, clean_up, reason=reason)
 
     async def done(self, clean_up: CleanUp, removed: Sequence[str], kept: Sequence[str]) -> None:
         """Everything is removed: nothing is left but the event. Raises StoreError."""
@@ -173,14 +167,7 @@ class CleanUps:
 
     async def _done(self, clean_up: CleanUp, removed: Sequence[str], kept: Sequence[str]) -> None:
         await self.forget(clean_up.id)
-        audit.record(
-            Audit.CLEAN_UP_DONE,
-            cluster=clean_up.cluster,
-            cluster_uid=clean_up.id,
-            user=clean_up.deleted_by,
-            removed=removed,
-            kept=kept,
-        )
+        _tell(Audit.CLEAN_UP_DONE, clean_up, removed=removed, kept=kept)
 
     async def forget(self, uid: str) -> int | None:
         """The revision of the removal, None if there was none."""
@@ -217,6 +204,10 @@ class CleanUps:
                 return
         elif found.state is State.RUNNING:
             await self.pending(found, INTERRUPTED)
+
+
+def _tell(event: Audit, clean_up: CleanUp, **more: Any) -> None:
+    audit.record(event, cluster=clean_up.cluster, cluster_uid=clean_up.id, user=clean_up.deleted_by, **more)
 
 
 def _begun(found: Resource | None, now: float) -> CleanUp | None:

@@ -148,10 +148,8 @@ async def test_a_handler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyt
         assert "retry-after" not in answer.headers
 
 
-async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk is slow: the cluster is there, and the answer said that this is unknown."""
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on whoever writes hears of it when this is set; it is written all the same."""
     disk, stored = asyncio.Event(), SqliteStore.put
 
     async def slow(store: SqliteStore, resource: Resource, *, lease: int = 0) -> Resource:
@@ -159,8 +157,16 @@ async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_ov
         await disk.wait()
         return made
 
+    monkeypatch.setattr(SqliteStore, "put", slow)
+    return disk
+
+
+async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is slow: the cluster is there, and the answer said that this is unknown."""
     async with hub_world(tmp_path, request_timeout_s=0.05) as world:
-        monkeypatch.setattr(SqliteStore, "put", slow)
+        disk = slow_disk(monkeypatch)
         with captured("riata.audit") as logged:
             assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 504
             disk.set()
@@ -173,16 +179,9 @@ async def test_what_has_begun_to_change_something_is_audited_when_its_time_is_ov
 async def test_a_hub_that_stops_audits_what_it_has_begun_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, stored = asyncio.Event(), SqliteStore.put
-
-    async def slow(store: SqliteStore, resource: Resource, *, lease: int = 0) -> Resource:
-        made = await stored(store, resource, lease=lease)
-        await disk.wait()
-        return made
-
     with captured("riata.audit") as logged:
         async with hub_world(tmp_path, request_timeout_s=0.05) as world:
-            monkeypatch.setattr(SqliteStore, "put", slow)
+            disk = slow_disk(monkeypatch)
             assert (await world.call("POST", "/v1/clusters", {"name": "a"})).status == 504
             asyncio.get_running_loop().call_later(0.05, disk.set)
         assert [event["event"] for event in logged] == ["cluster-made"]
