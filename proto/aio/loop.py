@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,10 @@ mapped, which glibc does only where the end of its heap has no room for them."""
 _TRIM_THRESHOLD: Final = -1, 2 * 1024 * 1024
 """What may be free there. With less, a download gives back and takes again what its blocks need: every second page of
 what it moved was taken anew."""
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread at Python's work may keep the event loop waiting, in each of its turns; 5 ms by default. A scrape
+of a thousand clusters (33 ms in its thread) held up a request by 3 ms instead of 28, and was no slower."""
 
 
 def factory() -> asyncio.AbstractEventLoop:
@@ -52,10 +57,11 @@ def _occupy() -> None:
 
 def settle() -> None:
     """Call in a program that is about to run for long: what was imported lives as long as it, and the collector need
-    not look at it again."""
+    not look at it again; and other threads give way to the event loop sooner."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if mallopt is not None:
         mallopt(*_MMAP_THRESHOLD)

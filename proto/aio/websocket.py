@@ -6,6 +6,7 @@ the link in the same call that brought its last byte.
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from proto import websocket
@@ -26,9 +27,17 @@ _MASKS: Final = 1024
 
 
 class WebSocketTransport(asyncio.BufferedProtocol):
-    """Implements proto.aio.transport.Transport. `early`: bytes that came behind the opening handshake."""
+    """Implements proto.aio.transport.Transport. `early`: bytes that came behind the opening handshake. `notice` calls
+    what it is given now or in a later turn of the loop: the receiver hears then that the connection is lost."""
 
-    def __init__(self, transport: asyncio.Transport, *, is_server: bool, early: bytes = b"") -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        is_server: bool,
+        early: bytes = b"",
+        notice: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self.is_writable = True
         self.close_code: int | None = None
         """What the peer's CLOSE said."""
@@ -37,6 +46,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(is_server=is_server, message_max=HANDSHAKE_MAX_BYTES)
         self._inbox = Inbox()
+        self._notice = notice
         self._masks = b""
         self._mask_at = 0
         self._has_said_close = False
@@ -121,10 +131,16 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._is_over = self._has_said_close = True
         if not self._gone.done():
             self._gone.set_result(None)
-        self._inbox.lose(ConnectionResetError("the connection broke"))
         self._transport = GONE
+        if self._notice is None:
+            self._lose()
+        else:
+            self._notice(self._lose)
 
     # Internals
+
+    def _lose(self) -> None:
+        self._inbox.lose(ConnectionResetError("the connection broke"))
 
     def _resume(self) -> None:
         """Read on, unless messages of the handshake wait to be read."""

@@ -59,11 +59,11 @@ pathlib.Path("found").write_text(" ".join(found))
 
 def test_settling_changes_only_this_process_and_keeps_the_collector_on() -> None:
     code = (
-        "import gc; from proto.aio import loop; loop.settle(); "
-        "print(gc.isenabled(), gc.get_threshold()[0] > 700, gc.get_freeze_count() > 1000)"
+        "import gc, sys; from proto.aio import loop; loop.settle(); "
+        "print(gc.isenabled(), gc.get_threshold()[0] > 700, gc.get_freeze_count() > 1000, sys.getswitchinterval())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout.split() == ["True", "True", "True"]
+    assert done.stdout.split() == ["True", "True", "True", "0.0005"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt and mallinfo2 are glibc's")

@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -239,6 +240,23 @@ async def test_a_connection_that_breaks_is_no_orderly_end() -> None:
     line.raw.protocol.eof_received()
     line.raw.protocol.connection_lost(OSError())
     assert line.receiver.log == [ConnectionResetError]
+
+
+async def test_others_may_say_when_a_loss_is_noticed() -> None:
+    later: list[Callable[[], None]] = []
+    raw, receiver = FakeTransport(), Receiver()
+    transport = WebSocketTransport(cast(asyncio.Transport, raw), is_server=True, notice=later.append)
+    transport.bind(receiver)
+    await asyncio.sleep(0)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(transport.close(1000, ""))  # it does not wait for that
+        await asyncio.sleep(0)
+        transport.connection_lost(None)
+    transport.write(b"lost")
+    assert receiver.log == []
+    (tell,) = later
+    tell()
+    assert receiver.log == [ConnectionResetError]
 
 
 async def test_a_message_that_comes_slowly_is_heard_of() -> None:
