@@ -104,19 +104,9 @@ async def _whole(services: Services, route: Route, call: Call) -> Reply:
     over: that ends the answer. Raises HubError, StoreError."""
     if len(services.changes) >= UNFINISHED_MAX:
         raise errors.ClusterUnavailable("too many changes wait for the hub's disk")
-    outcome = await asyncio.shield(services.changes.spawn(_outcome(route, call), name=route.name))
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-async def _outcome(route: Route, call: Call) -> Reply | errors.HubError | StoreError:
-    """What went wrong is its result, for a task that fails is an error of ours."""
     assert route.handler is not None
-    try:
-        return await route.handler(call)
-    except (errors.HubError, StoreError) as exc:
-        return exc
+    change = route.handler(call)
+    return await services.changes.unbroken(change, (errors.HubError, StoreError), name=route.name)
 
 
 async def _later(_request: web.Request) -> None:

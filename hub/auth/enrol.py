@@ -6,7 +6,6 @@ role, at a time near ours. Only then is anything said that depends on the record
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection
@@ -160,10 +159,8 @@ class JoinScheme:
         self._check.signed(auth, challenge, proof, purpose=credentials.JOIN, token=proof.token)
         if self._index.by_key(token.cluster_uid, proof.key) is None:
             self._refuse_used(token, auth.role, challenge.peer)
-            enrolment = self._tasks.spawn(self._settle(token, proof.key, auth.role, challenge.peer), name="enrolment")
-            failure = await asyncio.shield(enrolment)
-            if failure is not None:
-                raise failure
+            enrolment = self._enrol(token, proof.key, auth.role, challenge.peer)
+            await self._tasks.unbroken(enrolment, (CredentialRefused, StoreError), name="enrolment")
         known = self._index.by_key(token.cluster_uid, proof.key)  # as it is in this turn of the loop
         if known is None:
             raise CredentialRefused
@@ -191,16 +188,6 @@ class JoinScheme:
         if token.is_expired(self._check.clock()):
             text = f"the join token expired at {rfc3339(token.expires_at)}: make a new one (riata join-tokens create)"
             raise CredentialRefused(text)
-
-    async def _settle(
-        self, token: JoinToken, key: bytes, role: str, peer: str
-    ) -> CredentialRefused | StoreError | None:
-        """The whole of an enrolment; what went wrong is its result, for a task that fails is an error of ours."""
-        try:
-            await self._enrol(token, key, role, peer)
-        except (CredentialRefused, StoreError) as exc:
-            return exc
-        return None
 
     async def _enrol(self, token: JoinToken, key: bytes, role: str, peer: str) -> None:
         """Make the record, so that the index has it; take it back if it may not be. Raises CredentialRefused,

@@ -225,19 +225,8 @@ def _begun(found: Resource | None, now: float) -> CleanUp | None:
 async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
     """Do it to its end, also when whoever waits for it is cancelled, as the hub stops: a write that the store has
     accepted is done all the same, and its event has to follow. Raises StoreError as `work` does."""
-
-    async def whole() -> StoreError | None:
-        try:
-            await work
-        except StoreError as exc:
-            return exc
-        return None
-
     group = TaskGroup("end of a clean-up")
-    ending = group.spawn(whole(), name="end")
     try:
-        await group.wait()
+        await group.unbroken(work, (StoreError,), name="end")
     finally:
         await group.wait()
-    if (failure := ending.result()) is not None:
-        raise failure

@@ -174,23 +174,20 @@ class AgentCommands:
         if self._unfinished[uid] >= UNFINISHED_MAX:
             raise StreamReset("too much that the agents of this cluster write is not written yet", Code.OVERLOADED)
         self._writes.take(tunnel)
-        writing = self._tasks.spawn(self._written(tunnel, work), name=f"write-{tunnel.session_id}")
         self._unfinished[uid] += 1
-        writing.add_done_callback(lambda _: self._finished(uid))
-        result = await asyncio.shield(writing)
-        if isinstance(result, StreamReset):
-            raise result
-        return result
+        return await self._tasks.unbroken(
+            self._written(tunnel, work), (StreamReset,), name=f"write-{tunnel.session_id}"
+        )
 
-    async def _written(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R | StreamReset:
-        """What went wrong is its result, for a task that fails is an error of ours."""
+    async def _written(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R:
+        """Raises StreamReset."""
         try:
             return await work()
-        except StreamReset as exc:
-            return exc
         except StoreError:
             logger.exception("an agent's word could not be stored", extra={"cluster": tunnel.identity.cluster_name})
-            return StreamReset("the hub's store does not work now", Code.OVERLOADED)
+            raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
+        finally:
+            self._finished(tunnel.identity.cluster_uid)
 
     def _finished(self, cluster_uid: str) -> None:
         self._unfinished[cluster_uid] -= 1

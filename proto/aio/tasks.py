@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 _T = TypeVar("_T")
 
@@ -51,6 +51,19 @@ class TaskGroup:
         task.add_done_callback(self._ended)
         return task
 
+    async def unbroken(self, coro: Coroutine[Any, Any, _T], expected: tuple[type[Exception], ...], *, name: str) -> _T:
+        """Await `coro` as a task of this group, which comes to its end though its waiter is cancelled. Raises what it
+        raises; what is not one of `expected` is logged besides, as of any task that fails. RuntimeError as `spawn`."""
+        try:
+            task = self.spawn(_outcome(coro, expected), name=name)
+        except RuntimeError:
+            coro.close()
+            raise
+        value, failure = await asyncio.shield(task)
+        if failure is not None:
+            raise failure
+        return cast(_T, value)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
         if task.cancelled():
@@ -90,3 +103,13 @@ class TaskGroup:
 def spawn(coro: Coroutine[Any, Any, _T], *, name: str, group: TaskGroup) -> asyncio.Task[_T]:
     """Start `coro` as a task named `name` that ends no later than `group`."""
     return group.spawn(coro, name=name)
+
+
+async def _outcome(
+    coro: Coroutine[Any, Any, _T], expected: tuple[type[Exception], ...]
+) -> tuple[_T | None, Exception | None]:
+    """Its result, or what went wrong as it was expected to."""
+    try:
+        return await coro, None
+    except expected as exc:
+        return None, exc

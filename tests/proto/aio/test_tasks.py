@@ -88,3 +88,42 @@ async def test_cancel_asks_without_waiting() -> None:
     group.cancel()
     await group.wait()
     assert task.cancelled()
+
+
+async def test_what_is_unbroken_comes_to_its_end_though_its_waiter_is_cancelled() -> None:
+    may_end = asyncio.Event()
+    ended: list[str] = []
+
+    async def work() -> None:
+        await may_end.wait()
+        ended.append("work")
+
+    async with TaskGroup("hub") as group:
+        waiter = group.spawn(group.unbroken(work(), (), name="write"), name="waiter")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.wait({waiter})
+        assert waiter.cancelled()
+        assert ended == []
+        may_end.set()
+        await group.wait()
+    assert ended == ["work"]
+
+
+async def test_what_is_unbroken_gives_its_result_or_what_it_raised(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(raised: Exception | None) -> int:
+        if raised is not None:
+            raise raised
+        return 7
+
+    async with TaskGroup("hub") as group:
+        assert await group.unbroken(work(None), (), name="work") == 7
+        with pytest.raises(KeyError):
+            await group.unbroken(work(KeyError()), (KeyError,), name="refused")
+        assert not caplog.records
+        with pytest.raises(ValueError, match="ours"):
+            await group.unbroken(work(ValueError("ours")), (KeyError,), name="failed")
+    assert [record.getMessage() for record in caplog.records] == ["task hub/failed failed"]
+    with pytest.raises(RuntimeError, match="hub has ended"):
+        await group.unbroken(work(None), (), name="late")
