@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from hub.auth.agentkeys import AgentKeyIndex
 from hub.carotation import Phase
 from hub.clusters.records import ClusterIndex
 from hub.slices import in_slices
 from proto import pins
-
-_SLICE: Final = 50
-"""Clusters that are looked at in one turn of the loop: a millisecond, with two agents each."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -123,7 +120,7 @@ async def standings(
     """Every connected agent, and every enrolled one that is not. `wanted`: pin of the CA that they need; `named`: pins
     of terminators, good instead. Made in slices."""
     found: list[Standing] = []
-    async for cluster in in_slices(clusters, _SLICE):
+    async for cluster in in_slices(clusters):
         here = list(sessions(cluster.uid))
         for each in here:
             knows = wanted in each.trusts or bool(set(each.trusts) & set(named))

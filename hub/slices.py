@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import TypeVar
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final, TypeVar
 
 R = TypeVar("R")
 
+SLICE_S: Final = 0.002
+"""Of work in one turn of the loop. By time, for a record may be large: a token names up to five thousand clusters."""
 
-async def in_slices(records: Iterable[R], size: int) -> AsyncIterator[R]:
-    """Each of `records`; others have the loop in front of every one that completes `size` more."""
-    for number, record in enumerate(records):
-        if number % size == size - 1:
+
+async def in_slices(records: Iterable[R], clock: Callable[[], float] = time.perf_counter) -> AsyncIterator[R]:
+    """Each of `records`; others have the loop in front of one where this turn's work has taken SLICE_S."""
+    began = clock()
+    for record in records:
+        if clock() - began >= SLICE_S:
             await asyncio.sleep(0)
+            began = clock()
         yield record

@@ -28,10 +28,10 @@ def merge(text: str, ours: Sequence[entries.Entry], current: str | None = None) 
 def _edited(text: str, root: yaml.MappingNode, ours: Sequence[entries.Entry], current: str | None) -> str:
     editor = yamltext.Editor(text, root)
     for section in entries.SECTIONS:
-        node = yamltext.value(root, section)
+        node, elements = yamltext.value(root, section), named(root, section)
         fresh = []
         for entry in (e for e in ours if e.section == section):
-            old = find(root, section, entry.name)
+            old = find(elements, section, entry.name)
             if old is None:
                 fresh.append(entry.element())
             else:
@@ -52,20 +52,29 @@ def _set_current(editor: yamltext.Editor, node: yaml.Node | None, current: str) 
         raise ValueError("its current-context is not a name")
 
 
-def find(root: yaml.MappingNode, section: str, name: str) -> yaml.MappingNode | None:
-    """The element of `section` called `name`. ValueError when it is no list or holds it twice (kubectl fails too)."""
+Named = dict[str, list[yaml.MappingNode]]
+
+
+def named(root: yaml.MappingNode, section: str) -> Named:
+    """The elements of `section` by their names. ValueError when it is no list of mappings."""
     node = yamltext.value(root, section)
     if node is None or yamltext.is_empty(node):
-        return None
+        return {}
     if not isinstance(node, yaml.SequenceNode):
         raise ValueError(f"its {section!r} is not a list")
-    found = []
+    found: Named = {}
     for element in node.value:
         if not isinstance(element, yaml.MappingNode):
             raise ValueError(f"its {section!r} holds something that is not a mapping")
         label = yamltext.value(element, "name")
-        if isinstance(label, yaml.ScalarNode) and label.value == name:
-            found.append(element)
+        if isinstance(label, yaml.ScalarNode):
+            found.setdefault(label.value, []).append(element)
+    return found
+
+
+def find(elements: Named, section: str, name: str) -> yaml.MappingNode | None:
+    """The element called `name`. ValueError when `section` holds it twice (kubectl fails too)."""
+    found = elements.get(name, [])
     if len(found) > 1:
         raise ValueError(f"its {section!r} holds {name!r} twice")
     return found[0] if found else None

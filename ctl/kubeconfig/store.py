@@ -82,8 +82,11 @@ def _targets(
     for path in reversed([p for p in paths if p in texts]):
         with _editing(path):
             root = yamltext.compose(texts[path])
-            for entry in ours if root is not None else ():
-                if merge.find(root, entry.section, entry.name) is not None:  # type: ignore[arg-type]  # checked above
+            if root is None:
+                continue
+            sections = {section: merge.named(root, section) for section in entries.SECTIONS}
+            for entry in ours:
+                if merge.find(sections[entry.section], entry.section, entry.name) is not None:
                     found[entry.section, entry.name] = path
     if use is not None or not _current(texts, paths):
         found[_CURRENT] = default

@@ -6,6 +6,7 @@ forms that the marks mislead about (aliases, a kept block scalar at the end of a
 """
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -55,8 +56,10 @@ def split(text: str) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
+@functools.lru_cache(4)
 def compose(text: str) -> yaml.MappingNode | None:
-    """The one mapping that `text` holds, None when it holds nothing. ValueError for everything else."""
+    """The one mapping that `text` holds, None when it holds nothing. ValueError for everything else. As of
+    `load`, the same for the same text, which nobody may change: thousands of clusters take seconds to read."""
     try:
         root = yaml.compose(split(text)[0], Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as exc:
@@ -68,6 +71,7 @@ def compose(text: str) -> yaml.MappingNode | None:
     return root
 
 
+@functools.lru_cache(4)
 def load(text: str) -> Any:
     """`text` as mappings, lists, strings and None: no scalar is interpreted, nothing is equal by accident."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Final
+from typing import Any
 
 from hub.api import models, nodes
 from hub.api.lists import joined
@@ -18,9 +18,6 @@ from hub.clusters.records import Cluster
 from hub.errors import ClusterUnavailable, Conflict, NotFound
 from hub.slices import in_slices
 
-_SLICE: Final = 16
-"""Clusters between two turns of the loop: each has up to five cluster agents, and its node agents."""
-
 
 async def list_agents(call: Call) -> Reply:
     """As `models.AgentList`: one entry for each live session, and one for each enrolled agent that has none. Made in
@@ -28,7 +25,7 @@ async def list_agents(call: Call) -> Reply:
     services = call.services
     await services.tunnels.refresh()
     items: list[str] = []
-    async for cluster in in_slices(services.cluster_index, _SLICE):
+    async for cluster in in_slices(services.cluster_index):
         items += [agent.model_dump_json(by_alias=True) for agent in await _of_cluster(services, cluster)]
     return joined(items)
 

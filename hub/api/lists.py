@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import pydantic
 
@@ -12,13 +12,10 @@ from hub.slices import in_slices
 
 R = TypeVar("R")
 
-SLICE: Final = 200
-"""Records that are made in one turn of the loop: a millisecond and a half."""
-
 
 async def listed(records: Iterable[R], shown: Callable[[R], pydantic.BaseModel]) -> Reply:
     """As a model whose one field is `items`, of what `shown` makes of each record."""
-    return joined([shown(record).model_dump_json(by_alias=True) async for record in in_slices(records, SLICE)])
+    return joined([shown(record).model_dump_json(by_alias=True) async for record in in_slices(records)])
 
 
 def joined(items: Iterable[str]) -> Reply:

@@ -17,7 +17,7 @@ from hub.route import Reason
 
 LABELS_MAX: Final = 64
 GROUPS_MAX: Final = 64
-CLUSTERS_MAX: Final = 1000
+CLUSTERS_MAX: Final = 5000
 IMPERSONATED_MAX: Final = 256
 
 _LABEL_KEY: Final = re.compile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from typing import Final
 
 from hub.api import models
 from hub.api.clusters import visible_cluster
@@ -16,9 +15,6 @@ from hub.clusters.records import Cluster
 from hub.errors import NotFound, PermissionDenied
 from hub.slices import in_slices
 from proto.nodetable import NodeRow
-
-_SLICE: Final = 50
-"""Nodes of a list that are made in one turn of the loop: a millisecond and a half."""
 
 
 async def list_nodes(call: Call) -> Reply:
@@ -33,7 +29,7 @@ async def list_nodes(call: Call) -> Reply:
     agents = _agents(services, cluster)
     rows = {} if table is None else table.rows
     items = []
-    async for name in in_slices(sorted({*rows, *agents}), _SLICE):
+    async for name in in_slices(sorted({*rows, *agents})):
         node = models.ClusterNode(name=name, registered=shown(rows.get(name)), agent=agents.get(name))
         items.append(node.model_dump_json(by_alias=True))
     around = models.NodeList(

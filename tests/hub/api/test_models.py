@@ -34,6 +34,13 @@ def test_requests_and_answers_write_camel_case() -> None:
     assert shown == '{"version":"1","wireVersion":1,"hubId":"h"}'
 
 
+def test_a_token_is_for_as_many_clusters_as_a_hub_has() -> None:
+    body = {"name": "x", "expiresInSeconds": 60, "clusters": [f"c{number}" for number in range(5000)]}
+    assert models.TokenRequest.model_validate(body).clusters == body["clusters"]
+    with pytest.raises(pydantic.ValidationError, match="at most 5000"):
+        models.TokenRequest.model_validate({**body, "clusters": [f"c{number}" for number in range(5001)]})
+
+
 def test_a_star_is_for_impersonation_only() -> None:
     assert models.Impersonation(users=["*"]).users == ["*"]
     with pytest.raises(pydantic.ValidationError):

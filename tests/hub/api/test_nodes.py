@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from hub import slices
 from proto.commands import RegisterNodes
 from proto.facts import NodeFacts
 from proto.nodetable import NodeRow, divide, to_args
@@ -81,7 +84,10 @@ async def test_nodes_are_shown_to_those_who_administer_the_cluster(world: HubWor
     assert (await world.call("GET", "/v1/clusters/a/nodes", token="")).status == 401
 
 
-async def test_thousands_of_nodes_are_listed_without_holding_up_the_loop(world: HubWorld) -> None:
+async def test_thousands_of_nodes_are_listed_without_holding_up_the_loop(
+    world: HubWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_S", 0.0)
     await known(world, *(NodeRow(f"n{number:04}", kubelet="v1") for number in range(2000)))
     turns = 0
 
@@ -96,4 +102,4 @@ async def test_thousands_of_nodes_are_listed_without_holding_up_the_loop(world: 
     task.cancel()
     await asyncio.wait([task])
     assert (len(listed["items"]), listed["total"]) == (2000 + 2, 2000)  # two with an agent are in no table
-    assert turns > 2000 / 50
+    assert turns > 2000

@@ -1,5 +1,6 @@
 """Token records survive the store, and the index tells of those that are gone."""
 
+import json
 import logging
 
 import pytest
@@ -14,6 +15,15 @@ def test_a_record_is_read_back(changes: dict[str, object]) -> None:
     record = token(**changes)
     assert TokenRecord.of(stored(record)) == record
     assert "d" * 32 not in repr(record)
+
+
+def test_tokens_for_the_same_clusters_share_their_uids() -> None:
+    """A token for five thousand clusters is half a megabyte otherwise, and a user may have five hundred."""
+    texts = [json.dumps({**stored(token()).spec, "clusterUids": ["uid-a"]}) for _ in range(2)]
+    one, two = (TokenRecord.of(Resource(Key("token", "", "t" * 10), json.loads(text))) for text in texts)
+    assert one.cluster_uids is not None
+    assert two.cluster_uids is not None
+    assert next(iter(one.cluster_uids)) is next(iter(two.cluster_uids))
 
 
 def test_expiry() -> None:
