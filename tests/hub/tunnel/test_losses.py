@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import itertools
+from typing import cast
 
 import pytest
 
+from hub.tunnel import losses
 from hub.tunnel.losses import TURN_S, Losses
+from proto.aio.websocket import WebSocketTransport
+from tests.hub.tunnel.test_accept import agent, greet, running
 
 
 class Told:
@@ -70,3 +76,22 @@ async def test_what_one_of_them_raises_holds_nobody_else() -> None:
     assert len(raised) == 1
     with pytest.raises(ValueError, match="-4"):
         told.lose(-4)
+
+
+async def test_a_crowd_of_lost_tunnels_is_noticed_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "TURN_S", 1e-9)  # one is too many for a turn
+    async with running() as hub, contextlib.AsyncExitStack() as agents:
+        for number in range(3):
+            socket = await agents.enter_async_context(hub.connect())
+            await greet(socket, agent(instance=bytes([number]) * 16))
+        links = [tunnel.link for tunnel in hub.registry]
+        for _ in range(10):  # they are welcomed before they are served
+            await asyncio.sleep(0)
+        assert all(link._ended for link in links)
+        for link in links:
+            cast(WebSocketTransport, link._transport)._transport.abort()
+        left = [len(list(hub.registry))]
+        while left[-1]:
+            await asyncio.sleep(0)
+            left.append(len(list(hub.registry)))
+    assert max(before - after for before, after in itertools.pairwise(left)) == 1
