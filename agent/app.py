@@ -149,6 +149,7 @@ def _uplink(
 ) -> Uplink:
     trust = HubTrust(settings.hub, store=proof.ca_store(settings, access, shutdown_with))
     credential, duties = proof.choose(settings, access, shutdown_with)
+    version = KubeVersion(access)
 
     def is_control_plane() -> bool:
         return bool(settings.host_ip) and addresses.has(settings.host_ip)
@@ -159,7 +160,7 @@ def _uplink(
         trust,
         credential,
         proxy_environment=settings.proxy_environment,
-        kubernetes=KubeVersion(access).get,
+        kubernetes=version.get,
         compresses=context.histories.is_on,
         is_control_plane=is_control_plane,
         facts=NodeView(settings.host_ip, is_control_plane).facts if settings.mode == "node" else NodeFacts,
@@ -170,7 +171,7 @@ def _uplink(
         credential,
         admission,
         context.counts,
-        duties=duties,
+        duties=duties if settings.mode == "node" else (*duties, version.tend),
         commands={LEARN_CA: trust.learn},
         busy_poll=busy_poll,
     )

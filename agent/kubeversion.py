@@ -3,26 +3,33 @@
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent.errors import TokenUnavailable
 from agent.kubeconfig import KubeAccess
 from agent.uplink import fetch
+from agent.uplink.credentials import Proven
+from proto.aio.commands import call
+from proto.aio.link import Link
+from proto.commands import TELL_VERSION, TellVersion
+from proto.errors import Code, RiataError, StreamReset
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT: Final = 2.0
 """Seconds that a session may wait for it."""
-REFRESH_INTERVAL: Final = 600.0
+REFRESH_INTERVAL: Final = 300.0
 """Seconds that an answer is good for."""
 TEXT_MAX: Final = 64
 
 
 class KubeVersion:
-    """`GET /version` with the agent's own token, kept for ten minutes."""
+    """`GET /version` with the agent's own token, kept for five minutes."""
 
-    def __init__(self, access: KubeAccess) -> None:
+    def __init__(self, access: KubeAccess, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._access = access
+        self._sleep = sleep
         self._text = ""
         self._asked_at = float("-inf")
 
@@ -38,6 +45,23 @@ class KubeVersion:
         except (OSError, ValueError, KeyError, TypeError, TokenUnavailable) as exc:
             logger.debug("API server's version unknown", extra={"error": str(exc)})
         return self._text
+
+    async def tend(self, link: Link, _proven: Proven) -> None:
+        """A duty of each session of a cluster agent: say it anew when it has changed, as when the cluster is upgraded.
+        Cancelled with the session."""
+        told = await self.get()  # what the session began with
+        while True:
+            await self._sleep(REFRESH_INTERVAL)
+            found = await self.get()
+            if found == told:
+                continue
+            try:
+                await call(link, TELL_VERSION, TellVersion(kubernetes=found))
+                told = found
+            except (RiataError, TimeoutError) as exc:
+                if isinstance(exc, StreamReset) and exc.code is Code.FORBIDDEN:
+                    return  # the hub is older than this agent
+                logger.debug("the hub does not know the API server's version", extra={"error": str(exc)})
 
     async def _ask(self, now: float) -> str:
         endpoint = self._access.endpoint

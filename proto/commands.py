@@ -145,6 +145,13 @@ class TellNodes(Fields, frozen=True):
     """It has the label of the fallback. For display: who may serve follows from tokens alone."""
 
 
+class TellVersion(Fields, frozen=True):
+    """Arguments of `tell-version`."""
+
+    kubernetes: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,64}$")]
+    """As the API server reports it; for display."""
+
+
 class PresentToken(Fields, frozen=True):
     """Arguments of `present-token`."""
 
@@ -239,6 +246,13 @@ TELL_NODES: Final = Verb(
     TellNodes,
     Nothing,
 )
+TELL_VERSION: Final = Verb(
+    "tell-version",
+    "agent",
+    "Role cluster: the API server has another version than this session began with, or than was said last.",
+    TellVersion,
+    Nothing,
+)
 LEARN_CA: Final = Verb(
     "learn-ca",
     "hub",
@@ -260,7 +274,7 @@ VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
     for verb in (
         REPLACE_KEY, PROVE_KEY, ROTATE_KEY, REGISTER_ISSUER, REGISTER_PODS, REGISTER_NODES, TELL_NODES, LEARN_CA,
-        PRESENT_TOKEN, RENEW_TOKEN,
+        PRESENT_TOKEN, RENEW_TOKEN, TELL_VERSION,
     )
 }  # fmt: skip
 """Every verb by its name."""

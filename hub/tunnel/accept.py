@@ -28,7 +28,7 @@ from hub.metrics import Metrics
 from hub.store.model import StoreError
 from hub.tunnel.greetings import Greeting, Greetings
 from hub.tunnel.losses import Losses
-from hub.tunnel.registry import Refusal, Registry, Tunnel
+from hub.tunnel.registry import ClusterFacts, Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import switching
 from proto import errors as wire
 from proto import facts
@@ -263,7 +263,7 @@ class TunnelEndpoint:
             link=link,
             address=transport.peer,
             version=auth.build,
-            kubernetes=auth.kubernetes,
+            cluster=ClusterFacts(auth.kubernetes),
             connected_at=self._wall(),
             session_id=secrets.token_hex(8),
             proven=ProvenSession(

@@ -34,6 +34,7 @@ from proto.commands import (
     REPLACE_KEY,
     ROTATE_KEY,
     TELL_NODES,
+    TELL_VERSION,
     NodesMissing,
     Nothing,
     PresentToken,
@@ -44,6 +45,7 @@ from proto.commands import (
     RenewToken,
     ReplaceKey,
     TellNodes,
+    TellVersion,
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
@@ -125,6 +127,12 @@ class AgentCommands:
             await self._write(tunnel, lambda: self._node_tables.tell(who.cluster_uid, who.credential_id, args))
             return Nothing()
 
+        async def tell_version(args: TellVersion) -> Nothing:
+            _only_its_agent(tunnel)
+            self._writes.take(tunnel)  # nothing is written, and nobody has to say it more often
+            tunnel.cluster.kubernetes = args.kubernetes
+            return Nothing()
+
         async def present_token(args: PresentToken) -> Nothing:
             self._count(checks)
             self._take_token(tunnel, args.token)
@@ -141,6 +149,7 @@ class AgentCommands:
             REGISTER_PODS: register_pods,
             REGISTER_NODES: register_nodes,
             TELL_NODES: tell_nodes,
+            TELL_VERSION: tell_version,
             PRESENT_TOKEN: present_token,
             RENEW_TOKEN: renew_token,
         }

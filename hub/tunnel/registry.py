@@ -36,6 +36,14 @@ DRAINING_MAX: Final = 2
 the peer ends a drain that it has announced, so that without a bound it could hold session after session."""
 
 
+@dataclasses.dataclass(slots=True)
+class ClusterFacts:
+    """What one session's agent says of its cluster, for display; it may say so anew."""
+
+    kubernetes: str
+    """The API server's version."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Tunnel:
     """One session of an agent instance, with what is known of the agent."""
@@ -47,7 +55,7 @@ class Tunnel:
     address: str
     version: str
     """The agent's build."""
-    kubernetes: str
+    cluster: ClusterFacts
     connected_at: datetime.datetime
     session_id: str
     proven: ProvenSession = dataclasses.field(default_factory=nothing_proven)
@@ -287,7 +295,7 @@ class Registry:
                 instance=tunnel.instance.hex(),
                 address=tunnel.address,
                 version=tunnel.version,
-                kubernetes=tunnel.kubernetes,
+                kubernetes=tunnel.cluster.kubernetes,
                 facts=tunnel.facts,
                 connected_since=tunnel.connected_at,
                 last_received_age_s=max(now - tunnel.link.last_received_at, 0.0),

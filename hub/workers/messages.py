@@ -163,6 +163,7 @@ class Live(Word, frozen=True):
     trusts: tuple[str, ...] = ()
     keeps_trust: bool = False
     trust_problem: str = ""
+    kubernetes: str = ""
 
 
 class Lives(Word, frozen=True):

@@ -117,7 +117,7 @@ class SharedRegistry(Registry):
                 epoch=tunnel.epoch,
                 address=tunnel.address,
                 version=tunnel.version,
-                kubernetes=tunnel.kubernetes,
+                kubernetes=tunnel.cluster.kubernetes,
                 connected_at=tunnel.connected_at.timestamp(),
                 compresses=tunnel.link.compresses,
                 credential_id=identity.credential_id,
@@ -167,6 +167,7 @@ class SharedRegistry(Registry):
                     each.trust.pins,
                     each.trust.keeps,
                     each.trust.problem,
+                    each.cluster.kubernetes,
                 )
                 for each in own
             )
@@ -225,7 +226,7 @@ class SharedRegistry(Registry):
                     instance=opened.instance.hex(),
                     address=opened.address,
                     version=opened.version,
-                    kubernetes=opened.kubernetes,
+                    kubernetes=opened.kubernetes if live is None else live.kubernetes,
                     facts=opened.facts,
                     connected_since=since,
                     last_received_age_s=max(age_s, 0.0),

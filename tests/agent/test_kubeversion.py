@@ -1,10 +1,17 @@
 """The API server's version."""
 
+import asyncio
+
 from agent.kubeconfig import KubeAccess
-from agent.kubeversion import KubeVersion
+from agent.kubeversion import REFRESH_INTERVAL, KubeVersion
 from agent.relay.credential import FixedToken
 from agent.relay.endpoint import Endpoint, KubeTrust
+from proto.aio.commands import CommandServer
+from proto.aio.tasks import TaskGroup
+from proto.commands import TELL_VERSION, Nothing
+from proto.errors import Code, StreamReset
 from tests.agent.apiserver import Pki, api_server, json_answer
+from tests.proto.aio.fakes import Wire
 
 
 async def version(tmp_path, answer):
@@ -43,3 +50,52 @@ async def test_whatever_goes_wrong_it_is_only_unknown(tmp_path):
     ):
         assert (await version(tmp_path, answer))[0] == ""
     assert (await version(tmp_path, json_answer(b"{}", b"403 Forbidden")))[0] == ""
+
+
+class Version(KubeVersion):
+    """What the API server says, at one look after the other; the last look ends the session."""
+
+    def __init__(self, *seen):
+        super().__init__(None, self.look_again)
+        self.left = list(seen)
+        self.done = asyncio.Event()
+
+    async def get(self):
+        return self.left[0]
+
+    async def look_again(self, seconds):
+        assert seconds == REFRESH_INTERVAL
+        self.left.pop(0)
+        if not self.left:
+            self.done.set()
+            await asyncio.Event().wait()
+
+
+async def tell(*seen, refusals=()):
+    """What the hub was asked to take, while the version is seen so; `refusals` its answers, then it agrees."""
+    asked, answers = [], list(refusals)
+
+    async def take(args):
+        asked.append(args.kubernetes)
+        if answers:
+            raise StreamReset("no", answers.pop(0))
+        return Nothing()
+
+    async with Wire() as wire, TaskGroup("agent") as group:
+        server = CommandServer({TELL_VERSION: take}, group)
+        wire.hub._delivery._on_open = lambda stream, kind, cls, message: server.on_open(stream, message)
+        version = Version(*seen)
+        duty = group.spawn(version.tend(wire.agent, None), name="tend")
+        done = group.spawn(version.done.wait(), name="done")
+        await asyncio.wait({duty, done}, return_when=asyncio.FIRST_COMPLETED)
+    return asked
+
+
+async def test_a_cluster_that_is_upgraded_tells_its_new_version_once():
+    assert await tell("v1.37.2", "v1.37.2", "v1.38.0", "v1.38.0") == ["v1.38.0"]
+    assert await tell("", "v1.37.2", "v1.37.2") == ["v1.37.2"]
+
+
+async def test_what_the_hub_did_not_take_is_told_again_and_not_to_an_older_hub():
+    assert await tell("v1", "v2", "v2", "v2", refusals=[Code.OVERLOADED]) == ["v2", "v2"]
+    assert await tell("v1", "v2", "v3", refusals=[Code.FORBIDDEN]) == ["v2"]

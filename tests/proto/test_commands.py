@@ -19,6 +19,7 @@ from proto.commands import (
     RenewToken,
     ReplaceKey,
     TellNodes,
+    TellVersion,
 )
 from proto.errors import Code, StreamReset
 from proto.messages import Command
@@ -37,6 +38,7 @@ EXAMPLES: list[Fields] = [
         architectures=("",), addresses=("",), zones=("",), ready=(True,), fallback=(False,),
     ),
     PresentToken(token="a.b.c"),
+    TellVersion(kubernetes="v1.37.2+k3s1"),
     RenewToken(at=(3,), texts=("b",), signature="c"),
     LearnCa(ca="-----BEGIN", pins=(PIN,)),
     CaLearnt(pins=(PIN, PIN), keeps=True),

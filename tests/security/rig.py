@@ -28,7 +28,7 @@ from hub.metrics import Metrics
 from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Relay
 from hub.tunnel.accept import TunnelEndpoint
-from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.registry import ClusterFacts, Registry, Tunnel
 from proto import frames
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
@@ -253,7 +253,7 @@ class Line:
             link=link,
             address="pipe",
             version="test",
-            kubernetes="v1.0",
+            cluster=ClusterFacts("v1.0"),
             connected_at=datetime.datetime.now(datetime.UTC),
             session_id="s",
             proven=ProvenSession(identity, Challenge("hub", b"", "pipe"), b"", 1, b""),

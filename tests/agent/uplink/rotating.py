@@ -18,7 +18,7 @@ from hub.auth.revocation import Revocation
 from hub.auth.rotation import KeyRotation as HubRotation
 from hub.auth.rotation import ProvenSession
 from hub.tunnel.commands import AgentCommands
-from hub.tunnel.registry import Registry, Tunnel
+from hub.tunnel.registry import ClusterFacts, Registry, Tunnel
 from proto.aio.commands import CommandServer
 from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
@@ -115,8 +115,8 @@ class Agent:
             Session(Role.AGENT, two), ours, name="agent", on_open=lambda s, k, c, m: agent_server.on_open(s, m)
         )
         self.tunnel = Tunnel(
-            identity=identity, instance=self.instance, epoch=1, link=hub_link, address="x", version="1", kubernetes="1",
-            connected_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), session_id="s",
+            identity=identity, instance=self.instance, epoch=1, link=hub_link, address="x", version="1",
+            cluster=ClusterFacts("1"), connected_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), session_id="s",
             proven=ProvenSession(identity, challenge, self.instance, 1, identity.key),
         )  # fmt: skip
         hub_server = CommandServer(self.hub.commands.handlers(self.tunnel), group)

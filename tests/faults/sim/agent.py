@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hub.auth.agents import AgentIdentity
-from hub.tunnel.registry import Refusal, Tunnel
+from hub.tunnel.registry import ClusterFacts, Refusal, Tunnel
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
@@ -236,7 +236,15 @@ class Agent:
             is_fallback=self.role == "node",
         )  # fmt: skip
         tunnel = Tunnel(
-            identity, self.instance, self.epoch, hub_link, "peer", "0", "v1", WALL, f"{self.name}-{self.epoch}"
+            identity,
+            self.instance,
+            self.epoch,
+            hub_link,
+            "peer",
+            "0",
+            ClusterFacts("v1"),
+            WALL,
+            f"{self.name}-{self.epoch}",
         )
         olds = [each.link for each in world.registry if each.instance == self.instance and not each.link.is_draining]
         try:

@@ -34,6 +34,7 @@ from proto.commands import (
     REGISTER_PODS,
     RENEW_TOKEN,
     REPLACE_KEY,
+    TELL_VERSION,
     VERBS,
     Fields,
     PresentToken,
@@ -41,6 +42,7 @@ from proto.commands import (
     RegisterNodes,
     RegisterPods,
     RenewToken,
+    TellVersion,
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
@@ -119,6 +121,7 @@ class Scene:
             "register-pods": RegisterPods(part=0, parts=1, pods=("pod-of-node-1 node-2",)),
             "register-nodes": RegisterNodes(total=0, tags=("0" * 16,)),
             "tell-nodes": to_args(0, Part(TABLE[0].tag, (NodeRow("forged", is_fallback=True),))),
+            "tell-version": TellVersion(kubernetes="v0.0.0-forged"),
             "present-token": PresentToken(token=later.decode()),
             "renew-token": _changes(self.node(self.a, "node-1").token, later.decode()),
         }
@@ -136,7 +139,7 @@ OTHERS = ["cluster agent of uid-b", "node agent of uid-b", "another cluster agen
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("verb", ASKED_BY_AGENTS, ids=lambda verb: verb.name)
 async def test_every_verb_with_every_other_identity_changes_nothing(tmp_path: Path, verb: Verb, other: str) -> None:
-    about_its_cluster = {"register-issuer", "register-pods", "register-nodes", "tell-nodes"}
+    about_its_cluster = {"register-issuer", "register-pods", "register-nodes", "tell-nodes", "tell-version"}
     if verb.name in about_its_cluster and other == "another cluster agent of uid-a":
         return  # every agent of role cluster speaks for its cluster
     async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
@@ -227,6 +230,21 @@ async def test_an_agent_that_is_not_connected_rotates_nothing() -> None:
     commands._keys = AgentKeyIndex()
     assert await commands.rotate_key("x") == "it is not connected"
     commands.rotated("x")
+
+
+async def test_the_version_that_an_agent_tells_is_that_of_its_own_session(tmp_path: Path) -> None:
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks)
+        await scene.register()
+        node = scene.tunnel(scene.node(scene.a, "node-1"))
+        mine, _ = scene.rig.tunnel(2)
+        twin, _ = scene.rig.tunnel(3)
+        await scene.commands.handlers(mine)[TELL_VERSION](TellVersion(kubernetes="v1.38.0"))
+        assert [each.kubernetes for each in scene.rig.registry.status("uid-c1")] == ["v1.37", "v1.38.0", "v1.37"]
+        with pytest.raises(StreamReset) as refused:
+            await scene.commands.handlers(node)[TELL_VERSION](TellVersion(kubernetes="v1.38.0"))
+        assert (refused.value.code, node.cluster.kubernetes) == (Code.FORBIDDEN, "v1.37")
+        assert twin.cluster.kubernetes == "v1.37"
 
 
 async def test_a_node_goes_on_with_a_token_of_its_clusters_next_signing_key(tmp_path: Path) -> None:

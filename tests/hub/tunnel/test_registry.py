@@ -13,7 +13,7 @@ from hub.auth.rotation import ProvenSession
 from hub.auth.standing import Fault
 from hub.route import Reason
 from hub.tunnel.lastseen import KEEP
-from hub.tunnel.registry import DRAINING_MAX, INSTANCES_MAX, Refusal, Registry, Tunnel, may_serve
+from hub.tunnel.registry import DRAINING_MAX, INSTANCES_MAX, ClusterFacts, Refusal, Registry, Tunnel, may_serve
 from proto.aio.link import Link
 from proto.errors import Code
 
@@ -71,7 +71,7 @@ class Rig:
             link=cast(Link, link),
             address="1.2.3.4:5",
             version="0.1",
-            kubernetes="v1.37",
+            cluster=ClusterFacts("v1.37"),
             connected_at=EPOCH,
             proven=ProvenSession(
                 AgentIdentity(f"uid-{cluster}", cluster, credential, "cluster"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from hub.auth.agents import AgentIdentity
-from hub.tunnel.registry import Tunnel
+from hub.tunnel.registry import ClusterFacts, Tunnel
 from proto.aio.link import Link
 from proto.aio.linkstream import LinkStream
 from proto.aio.owner import StreamOwner
@@ -120,7 +120,17 @@ class FakeLink:
 
 def tunnel(link: FakeLink, *, instance: int = 1, epoch: int = 1, session_id: str = "s1") -> Tunnel:
     identity = AgentIdentity("uid-alpha", "alpha", "k", "cluster")
-    return Tunnel(identity, bytes([instance]) * 16, epoch, cast(Link, link), "10.0.0.1:1", "v1", "k1", WALL, session_id)
+    return Tunnel(
+        identity,
+        bytes([instance]) * 16,
+        epoch,
+        cast(Link, link),
+        "10.0.0.1:1",
+        "v1",
+        ClusterFacts("k1"),
+        WALL,
+        session_id,
+    )
 
 
 class FakeOwner:

@@ -10,7 +10,7 @@ import msgspec
 
 from hub.auth.agents import AgentIdentity
 from hub.tunnel.lastseen import KEEP
-from hub.tunnel.registry import Tunnel
+from hub.tunnel.registry import ClusterFacts, Tunnel
 from hub.workers.directory import Directory, loses
 from hub.workers.messages import Opened
 from proto.aio.link import Link
@@ -112,7 +112,7 @@ def own(epoch: int, *, instance: int = 1, cluster: str = "c1", is_draining: bool
     link = FakeLink()
     link.is_draining = is_draining
     identity = AgentIdentity(f"uid-{cluster}", cluster, "k", "cluster")
-    return Tunnel(identity, bytes([instance]) * 16, epoch, cast(Link, link), "a:1", "v", "k", WALL, "own")
+    return Tunnel(identity, bytes([instance]) * 16, epoch, cast(Link, link), "a:1", "v", ClusterFacts("k"), WALL, "own")
 
 
 def test_the_higher_epoch_wins_whoever_hears_first() -> None:

@@ -221,8 +221,10 @@ async def test_a_worker_that_ends_takes_its_tunnels_along(rig: Rig) -> None:
 
 async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     rig.connect(1, instance=1)
-    _, other = rig.connect(2, instance=2)
+    made, other = rig.connect(2, instance=2)
     rig.deliver()
+    assert {each.kubernetes for each in rig.crew[1].status("uid-alpha")} == {"k1"}
+    made.cluster.kubernetes = "k2"  # it was upgraded
     rig.time += 1.0
     await rig.crew[1].refresh("uid-alpha")
     rig.time += 0.5
@@ -231,6 +233,7 @@ async def test_the_api_shows_the_tunnels_of_all(rig: Rig) -> None:
     assert (shown["02"].rtt_s, shown["02"].address, shown["02"].version) == (0.02, "10.0.0.1:1", "v1")
     assert shown["02"].last_received_age_s == pytest.approx(1.5)
     assert shown["02"].connected_since == WALL
+    assert (shown["01"].kubernetes, shown["02"].kubernetes) == ("k1", "k2")
     rig.mains[1].is_lost = True
     await rig.crew[1].refresh()
     assert len(rig.crew[1].status("uid-alpha")) == 2
