@@ -72,7 +72,8 @@ class StoreSettings:
     """The store."""
 
     log_keep: int = 10_000
-    """Changes kept for watchers that fell behind; a watcher further behind lists anew."""
+    """Changes kept for watchers that fell behind, and no more than 64 MiB of them; a watcher further behind lists
+    anew."""
 
     def __post_init__(self) -> None:
         _need(self.log_keep >= 100, "log_keep is at least 100")

@@ -39,8 +39,10 @@ WATCH_BATCH: Final = 256
 """Changes that a watcher reads at a time: a bound on its memory."""
 LOG_KEEP: Final = 10_000
 """Changes that the log keeps by default; a watcher further behind lists anew."""
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""Of documents that it keeps at most: the parts of a node table are 50 KiB, and change whenever a cluster grows."""
 _COMPACT_EVERY: Final = 1000
-"""Commits between two looks at the log's length, and changes that compaction waits for."""
+"""Commits between two looks at the log."""
 _BUSY_S: Final = 5.0
 _SWEEP_MIN_S: Final = 0.02
 _SWEEP_RETRY_S: Final = 5.0
@@ -57,6 +59,7 @@ class SqliteStore:
         self._changed = asyncio.Event()
         self._due = asyncio.Event()
         self._commits = 0
+        self._looked_at = -_COMPACT_EVERY
         self._tasks = TaskGroup("store")
         self._reader = _Reader(path, "store-reader")
         self._follower = _Reader(path, "store-follower")
@@ -122,7 +125,7 @@ class SqliteStore:
 
     async def compact(self, keep: int) -> int:
         """Forget all but the last `keep` changes now. Returns the revision up to which the log is forgotten."""
-        return await self._writer.submit(lambda db: statements.compact(db, keep))
+        return await self._writer.submit(lambda db: statements.compact(db, keep, LOG_BYTES))
 
     async def close(self) -> None:
         if self._closed:
@@ -175,8 +178,9 @@ class SqliteStore:
     def _sweep(self, connection: sqlite3.Connection) -> float | None:
         """In the writer's transaction. Returns when the next lease expires."""
         statements.expire_leases(connection, self._clock())
-        if statements.log_length(connection) > self._log_keep + _COMPACT_EVERY:
-            statements.compact(connection, self._log_keep)
+        if self._commits - self._looked_at >= _COMPACT_EVERY:  # not whenever a lease ends
+            self._looked_at = self._commits
+            statements.compact(connection, self._log_keep, LOG_BYTES)
         return statements.next_expiry(connection)
 
 

@@ -104,17 +104,27 @@ def changes(connection: sqlite3.Connection, since: int, limit: int) -> tuple[Eve
     return tuple(Event(_resource(row[:-1]), bool(row[-1])) for row in rows)
 
 
-def compact(connection: sqlite3.Connection, keep: int) -> int:
-    """Forget all but the last `keep` revisions of the log. Returns the revision up to which it is now forgotten."""
-    upto = counter(connection, "revision") - keep
+def compact(connection: sqlite3.Connection, keep: int, bytes_max: int) -> int:
+    """Forget all but the last `keep` revisions of the log, and of these what is over `bytes_max` of documents. Returns
+    the revision up to which it is now forgotten."""
+    upto = max(counter(connection, "revision") - keep, _last_over(connection, bytes_max))
     if upto > counter(connection, "compacted"):
         connection.execute("DELETE FROM changes WHERE revision <= ?", (upto,))
         connection.execute("UPDATE counters SET value = ? WHERE name = 'compacted'", (upto,))
     return counter(connection, "compacted")
 
 
-def log_length(connection: sqlite3.Connection) -> int:
-    return counter(connection, "revision") - counter(connection, "compacted")
+def _last_over(connection: sqlite3.Connection, bytes_max: int) -> int:
+    """The last revision of the log that is more than `bytes_max` together with all later ones, 0 without one. Reads no
+    further."""
+    size = "length(CAST(spec AS BLOB)) + length(CAST(status AS BLOB))"
+    rows = connection.execute(f"SELECT revision, {size} FROM changes ORDER BY revision DESC")  # noqa: S608 constants
+    total = 0
+    for revision, taken in rows:
+        total += taken
+        if total > bytes_max:
+            return int(revision)
+    return 0
 
 
 def grant_lease(connection: sqlite3.Connection, ttl_s: float, now: float) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.store import migrations
+from hub.store import migrations, sqlite
 from hub.store.model import Compacted, Key, Resource, StoreError, StoreUnavailable
 from hub.store.sqlite import SqliteStore
 from proto.aio.tasks import TaskGroup
@@ -120,6 +120,30 @@ async def test_a_compacted_log_says_so(store: SqliteStore) -> None:
         await anext(store.watch(6))
     assert (caught.value.wanted, caught.value.oldest) == (6, 7)
     assert (await store.list("thing")).revision == 10
+
+
+async def test_the_log_is_bounded_in_changes_and_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of node tables made half a gigabyte of ten thousand changes, which every backup took along."""
+    monkeypatch.setattr(sqlite, "_COMPACT_EVERY", 10)
+    monkeypatch.setattr(sqlite, "LOG_BYTES", 6_000)
+    store = await SqliteStore.open(tmp_path / "hub.db", log_keep=20)
+    revision = 0
+    for text, least, most in [("", 20, 30), ("é" * 500, 5, 16)]:
+        for _ in range(50):
+            revision = (await store.put(Resource(Key("thing", "", "a"), {"t": text}, revision=revision))).revision
+        for _ in range(50):
+            if least <= await _logged(store) <= most:
+                break
+        assert least <= await _logged(store) <= most
+    assert len(await take(store.watch(revision - 5), 5)) == 5
+    await store.close()
+
+
+async def _logged(store: SqliteStore) -> int:
+    """How many changes the log has, behind what the writer was asked until now."""
+    query = "SELECT count(*) FROM changes"
+    count: int = await store._writer.submit(lambda connection: connection.execute(query).fetchone()[0])
+    return count
 
 
 async def test_what_is_followed_does_not_wait_behind_what_is_listed(store: SqliteStore) -> None:
