@@ -34,10 +34,14 @@ _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
 UNFINISHED_MAX: Final = 1_000
 """Requests under way that change something, those whose time is over included: each waits for the disk."""
+UNDER_WAY_MAX: Final = 50
+"""Requests of one user until their answers are read: a list of five thousand clusters is 8 MB."""
 _REFUSALS: Final = {401: "unauthenticated", 403: "forbidden"}
 """What is counted as a refusal, by status."""
 
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
+_COUNTED: Final = web.RequestKey("counted", str)
+"""As whose it is counted."""
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,6 +89,8 @@ def _methods(route: Route) -> tuple[str, ...]:
 def _endpoint(services: Services, route: Route) -> Endpoint:
     async def serve(request: web.Request) -> web.StreamResponse:
         principal = _authenticate(services, route, request)
+        if principal is not None:
+            _count(services, request, principal.user)
         _continue(request)
         body = await _body(services, route, request)
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked
@@ -97,6 +103,25 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
         return _response(await _whole(services, route, call))
 
     return serve
+
+
+def _count(services: Services, request: web.Request, user: str) -> None:
+    """Raises TooManyRequests."""
+    if services.under_way[user] >= UNDER_WAY_MAX:
+        raise errors.TooManyRequests(
+            f"{UNDER_WAY_MAX} of your requests wait for their answers here, which is as many as may: read these first"
+        )
+    services.under_way[user] += 1
+    request[_COUNTED] = user
+
+
+def _discount(services: Services, request: web.Request) -> None:
+    """It is answered, or nobody reads the answer."""
+    user = request.get(_COUNTED)
+    if user is not None:
+        services.under_way[user] -= 1
+        if not services.under_way[user]:
+            del services.under_way[user]
 
 
 async def _whole(services: Services, route: Route, call: Call) -> Reply:
@@ -211,6 +236,12 @@ def _answer_everything(services: Services) -> Callable[..., Awaitable[web.Stream
 
     @web.middleware
     async def answer(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+        try:
+            return await answer_counted(request, handler)
+        finally:
+            _discount(services, request)
+
+    async def answer_counted(request: web.Request, handler: Endpoint) -> web.StreamResponse:
         started = time.monotonic()
         request_id = secrets.token_hex(8)
         try:

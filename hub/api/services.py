@@ -130,6 +130,8 @@ class Services:
     tokens: Tokens
     tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
+    under_way: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """By user: requests whose answers are not read yet (hub.api.server)."""
     changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))
     """Requests that change something, which go on when their time is over. Ended by `finish`."""
     agent_tokens: AgentTokens

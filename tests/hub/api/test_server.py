@@ -31,6 +31,32 @@ async def test_health_version_and_ca_need_no_token(world: HubWorld) -> None:
     assert (await world.call("GET", "/v1/ca", token="")).status == 404
 
 
+async def test_a_user_has_a_bound_of_requests_under_way(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each list of thousands of clusters is megabytes: one user with a few thousand would take the hub's memory."""
+    monkeypatch.setattr(server, "UNDER_WAY_MAX", 2)
+    goes_on, asked = asyncio.Event(), asyncio.Event()
+
+    async def refresh(_cluster_uid: str = "") -> None:
+        if world.services.under_way.total() == 2:
+            asked.set()
+        await goes_on.wait()
+
+    monkeypatch.setattr(world.tunnels, "refresh", refresh)
+    other = await world.mint("jane")
+    async with asyncio.TaskGroup() as group:
+        held = [group.create_task(world.call("GET", "/v1/clusters")) for _ in range(2)]
+        await asyncio.wait_for(asked.wait(), 10)
+        refused = await world.call("GET", "/v1/whoami")
+        assert (refused.status, refused.json["reason"]) == (429, "TooManyRequests")
+        assert "retry-after" in refused.headers
+        assert (await world.call("GET", "/v1/whoami", token=other)).status == 200
+        assert (await world.call("GET", "/livez", token="")).status == 200
+        goes_on.set()
+    assert [task.result().status for task in held] == [200, 200]
+    assert (await world.call("GET", "/v1/whoami")).status == 200
+    assert not world.services.under_way
+
+
 async def test_not_ready_names_the_checks(world: HubWorld) -> None:
     world.failing = ["draining"]
     answer = await world.call("GET", "/readyz", token="")
