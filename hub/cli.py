@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ from hub.printing import print_data, require_stdout, tell
 from hub.store import backup as backups
 from hub.store.model import StoreError
 from hub.store.sqlite import FILE_NAME, SqliteStore
-from hub.tls import TlsError, write_private
+from hub.tls import TlsError, making_private
 from proto import logs
 from proto.aio import loop
 from proto.versions import PRODUCT_VERSION, WIRE_VERSION
@@ -193,13 +194,15 @@ def backup(
         require_stdout()
     elif to.exists():
         raise SetupError(f"{to} exists already: name a file that does not")
-    image = backups.image(settings.data / FILE_NAME)
+    database = settings.data / FILE_NAME
     if is_stdout:
-        sys.stdout.buffer.write(image)
-        sys.stdout.buffer.flush()
+        with backups.nameless(database) as copied:
+            shutil.copyfileobj(copied, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
     else:
-        write_private(to, image, is_new=True, is_hubs=False)
-        tell(f"{len(image)} bytes written to {to}")
+        with making_private(to, is_new=True, is_hubs=False) as made:
+            backups.write(database, Path(made.name))
+        tell(f"{to.stat().st_size} bytes written to {to}")
     tell(f"a whole backup has {CONFIG_NAME} and, apart from it, the encryption key file: what is sealed opens with it")
     return 0
 

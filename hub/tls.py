@@ -14,9 +14,9 @@ import logging
 import os
 import secrets
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -220,22 +220,28 @@ def write_private(path: Path, content: bytes, *, is_new: bool = False, is_hubs: 
     same (hub.ownership); otherwise it stays whose it was made by, as the token of an administrator does, and a backup:
     the directory may be anybody's.
     """
+    with making_private(path, is_new=is_new, is_hubs=is_hubs) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def making_private(path: Path, *, is_new: bool = False, is_hubs: bool = True) -> Iterator[BinaryIO]:
+    """The same for whoever writes it bit by bit, or by its name: an empty file that is `path` behind the block."""
     if is_new and path.exists():
         raise FileExistsError(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+    with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        try:
+            yield file
             file.flush()
             if is_hubs:
                 ownership.give(file.fileno(), path)
             os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def sync_directory(path: Path) -> None:
