@@ -160,7 +160,7 @@ def _uplink(
         trust,
         credential,
         proxy_environment=settings.proxy_environment,
-        kubernetes=version.get,
+        kubernetes=version.begin,
         compresses=context.histories.is_on,
         is_control_plane=is_control_plane,
         facts=NodeView(settings.host_ip, is_control_plane).facts if settings.mode == "node" else NodeFacts,

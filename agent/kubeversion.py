@@ -31,7 +31,14 @@ class KubeVersion:
         self._access = access
         self._sleep = sleep
         self._text = ""
+        self._said = ""
+        """What the last session began with."""
         self._asked_at = float("-inf")
+
+    async def begin(self) -> str:
+        """As `get`, for a session that is about to be opened; they are opened one at a time."""
+        self._said = await self.get()
+        return self._said
 
     async def get(self) -> str:
         """`v1.37.2`, or what was known last, or "". Never raises for a network reason, takes at most TIMEOUT."""
@@ -47,21 +54,20 @@ class KubeVersion:
         return self._text
 
     async def tend(self, link: Link, _proven: Proven) -> None:
-        """A duty of each session of a cluster agent: say it anew when it has changed, as when the cluster is upgraded.
-        Cancelled with the session."""
-        told = await self.get()  # what the session began with
+        """A duty of each session of a cluster agent: say it when it is not what the session began with: the API server
+        did not answer then, or has another version since. Cancelled with the session."""
+        told = self._said
         while True:
-            await self._sleep(REFRESH_INTERVAL)
             found = await self.get()
-            if found == told:
-                continue
             try:
-                await call(link, TELL_VERSION, TellVersion(kubernetes=found))
-                told = found
+                if found != told:
+                    await call(link, TELL_VERSION, TellVersion(kubernetes=found))
+                    told = found
             except (RiataError, TimeoutError) as exc:
                 if isinstance(exc, StreamReset) and exc.code is Code.FORBIDDEN:
                     return  # the hub is older than this agent
                 logger.debug("the hub does not know the API server's version", extra={"error": str(exc)})
+            await self._sleep(REFRESH_INTERVAL)
 
     async def _ask(self, now: float) -> str:
         endpoint = self._access.endpoint

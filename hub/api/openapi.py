@@ -81,7 +81,9 @@ def errors_of(route: Route) -> list[type[errors.HubError]]:
     if route.who is not Who.ANYBODY:
         found.append(errors.Unauthenticated)
     if route.who in (Who.PRINCIPAL, Who.HUB_ADMIN):
-        found += [errors.PermissionDenied, errors.TooManyRequests]
+        found.append(errors.PermissionDenied)
+        if route.method != "DELETE":
+            found.append(errors.TooManyRequests)
     if route.request is not None:
         found += _WITH_BODY
     if route.method in ("POST", "DELETE"):

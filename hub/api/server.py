@@ -19,7 +19,7 @@ from aiohttp import web
 from hub import errors, health, status
 from hub.api import agents, ca, cleanups, clusters, grants, jointokens, manifests, nodes, openapi, registration, tokens
 from hub.api.routes import Call, Reply, Route, Who
-from hub.api.services import Services
+from hub.api.services import Holder, Services
 from hub.auth.bearer import Bearer
 from hub.auth.principal import Principal
 from hub.edge.application import TUNNEL_PATH
@@ -35,12 +35,12 @@ _CAUSES_MAX: Final = 16
 UNFINISHED_MAX: Final = 1_000
 """Requests under way that change something, those whose time is over included: each waits for the disk."""
 UNDER_WAY_MAX: Final = 50
-"""Requests of one user until their answers are read: a list of five thousand clusters is 8 MB."""
+"""Requests of one user in one worker until their answers are read: a list of five thousand clusters is 8 MB."""
 _REFUSALS: Final = {401: "unauthenticated", 403: "forbidden"}
 """What is counted as a refusal, by status."""
 
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
-_COUNTED: Final = web.RequestKey("counted", str)
+_COUNTED: Final = web.RequestKey("counted", Holder)
 """As whose it is counted."""
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -89,8 +89,8 @@ def _methods(route: Route) -> tuple[str, ...]:
 def _endpoint(services: Services, route: Route) -> Endpoint:
     async def serve(request: web.Request) -> web.StreamResponse:
         principal = _authenticate(services, route, request)
-        if principal is not None:
-            _count(services, request, principal.user)
+        if principal is not None and route.method != "DELETE":
+            _count(services, request, Holder(principal.user, principal.cluster_uids is not None))
         _continue(request)
         body = await _body(services, route, request)
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked
@@ -105,23 +105,24 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
     return serve
 
 
-def _count(services: Services, request: web.Request, user: str) -> None:
-    """Raises TooManyRequests."""
-    if services.under_way[user] >= UNDER_WAY_MAX:
+def _count(services: Services, request: web.Request, holder: Holder) -> None:
+    """Who has stolen a limited token keeps its user neither from looking nor, since that is not counted, from revoking
+    it. Raises TooManyRequests."""
+    if services.under_way[holder] >= UNDER_WAY_MAX:
         raise errors.TooManyRequests(
             f"{UNDER_WAY_MAX} of your requests wait for their answers here, which is as many as may: read these first"
         )
-    services.under_way[user] += 1
-    request[_COUNTED] = user
+    services.under_way[holder] += 1
+    request[_COUNTED] = holder
 
 
 def _discount(services: Services, request: web.Request) -> None:
     """It is answered, or nobody reads the answer."""
-    user = request.get(_COUNTED)
-    if user is not None:
-        services.under_way[user] -= 1
-        if not services.under_way[user]:
-            del services.under_way[user]
+    holder = request.get(_COUNTED)
+    if holder is not None:
+        services.under_way[holder] -= 1
+        if not services.under_way[holder]:
+            del services.under_way[holder]
 
 
 async def _whole(services: Services, route: Route, call: Call) -> Reply:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hub.api.fetches import FetchLimit
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
@@ -30,6 +30,14 @@ from proto.facts import NodeFacts
 
 FINISH_S: Final = 2.0
 """What changes something gets to come to its end when the hub stops: as long as a goodbye."""
+
+
+class Holder(NamedTuple):
+    """Whose requests are counted together."""
+
+    user: str
+    is_limited: bool
+    """By a token that is limited to clusters."""
 
 
 class TunnelStatus(Protocol):
@@ -130,8 +138,8 @@ class Services:
     tokens: Tokens
     tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
-    under_way: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """By user: requests whose answers are not read yet (hub.api.server)."""
+    under_way: collections.Counter[Holder] = dataclasses.field(default_factory=collections.Counter)
+    """Requests whose answers are not read yet (hub.api.server)."""
     changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))
     """Requests that change something, which go on when their time is over. Ended by `finish`."""
     agent_tokens: AgentTokens

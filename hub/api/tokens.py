@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from hub import audit
 from hub.api import models
@@ -13,9 +14,12 @@ from hub.api.routes import Call, Reply, Route, Who
 from hub.api.services import Services
 from hub.audit import Audit
 from hub.auth.principal import Principal
-from hub.auth.tokens import TokenRecord
+from hub.auth.tokens import TokenRecord, compact
 from hub.clock import rfc3339
 from hub.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
+
+NAMED_MAX: Final = 100_000
+"""Clusters that the tokens of one user name together: 52 bytes each in every worker, and a name in each list."""
 
 
 async def whoami(call: Call) -> Reply:
@@ -47,14 +51,15 @@ async def create_token(call: Call) -> Reply:
     assert isinstance(body, models.TokenRequest)
     caller, services = call.caller, call.services
     user = body.user if body.user is not None else caller.user
-    async with _room_for_one(services, caller):
+    cluster_uids = _scope(services, caller, body)
+    async with _room_for_one(services, caller, len(cluster_uids or ())):
         record, minted, revision = await services.tokens.create(
             name=body.name,
             user=user,
             groups=_groups(caller, user, body),
             lifetime_s=_lifetime(services, caller, body.expires_in_seconds),
             created_by=caller.user,
-            cluster_uids=_scope(services, caller, body),
+            cluster_uids=cluster_uids,
         )
         _tell(Audit.TOKEN_MADE, call, record)
         await services.follower.reached(revision)
@@ -77,8 +82,9 @@ async def revoke_token(call: Call) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def _room_for_one(services: Services, caller: Principal) -> AsyncIterator[None]:
-    """Keep the caller's records within the bound until the new one is in the index. Raises Conflict.
+async def _room_for_one(services: Services, caller: Principal, named: int) -> AsyncIterator[None]:
+    """Keep the caller's records within their bounds until the new one, with so many clusters, is in the index. Raises
+    Conflict.
 
     Those that have expired are records too, and the oldest make room: who makes many short ones is never locked out.
     """
@@ -87,19 +93,32 @@ async def _room_for_one(services: Services, caller: Principal) -> AsyncIterator[
         return
     user, making, limit = caller.user, services.tokens_in_the_making, services.settings.tokens_per_user_max
     own = [record for record in services.token_index if record.user == user]
-    expired = sorted((each.expires_at or 0.0, each.id) for each in own if each.is_expired(services.clock()))
-    excess = max(0, len(own) + making[user] + 1 - limit)
-    if excess > len(expired):
-        raise Conflict(f"you have {limit} valid tokens, which is as many as you may: revoke some first")
+    expired = [record for record in own if record.is_expired(services.clock())]
+    expired.sort(key=lambda record: (record.expires_at or 0.0, record.id), reverse=True)
+    excess = len(own) + making[user] + 1 - limit
+    excess_named = sum(map(_named, own)) + making[user] * models.CLUSTERS_MAX + named - NAMED_MAX
+    go: list[str] = []
+    while excess > 0 or (named and excess_named > 0):
+        if not expired and excess > 0:
+            raise Conflict(f"you have {limit} valid tokens, which is as many as you may: revoke some first")
+        if not expired:
+            raise Conflict(f"your valid tokens name {NAMED_MAX} clusters together at most: revoke some first")
+        oldest = expired.pop()
+        excess, excess_named = excess - 1, excess_named - _named(oldest)
+        go.append(oldest.id)
     making[user] += 1
     try:
-        for _, token_id in expired[:excess]:
+        for token_id in go:
             await services.tokens.revoke(token_id)
         yield
     finally:
         making[user] -= 1
         if not making[user]:
             del making[user]
+
+
+def _named(record: TokenRecord) -> int:
+    return len(record.cluster_uids or ())
 
 
 def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
@@ -153,7 +172,7 @@ def _lifetime(services: Services, caller: Principal, wanted_s: int) -> float:
 def _scope(services: Services, caller: Principal, body: models.TokenRequest) -> frozenset[str] | None:
     if body.clusters is None:
         return caller.cluster_uids
-    return frozenset(visible_cluster(services, caller, name).uid for name in body.clusters)
+    return compact(visible_cluster(services, caller, name).uid for name in body.clusters)
 
 
 def _shown(services: Services, record: TokenRecord) -> models.Token:

@@ -98,6 +98,10 @@ class Grant:
         )
 
 
+_Held = dict[str, dict[str, Grant]]
+"""The grants of one user or group by cluster uid and name."""
+
+
 class GrantIndex:
     """Every grant, found by user and by group. `on_change` hears of a grant that was removed or replaced."""
 
@@ -105,8 +109,8 @@ class GrantIndex:
 
     def __init__(self, on_change: Callable[[Grant], None] = lambda grant: None) -> None:
         self._by_name: dict[str, Grant] = {}
-        self._by_user: dict[str, dict[str, Grant]] = {}
-        self._by_group: dict[str, dict[str, Grant]] = {}
+        self._by_user: dict[str, _Held] = {}
+        self._by_group: dict[str, _Held] = {}
         self.on_change = on_change
         self.version = 0
         """Grows with every change, for those who keep what they derived from the grants."""
@@ -119,9 +123,20 @@ class GrantIndex:
 
     def of(self, user: str, groups: tuple[str, ...]) -> Iterator[Grant]:
         """The grants that concern a principal."""
-        yield from self._by_user.get(user, {}).values()
+        for held in self._held(user, groups):
+            for grants in held.values():
+                yield from grants.values()
+
+    def covering(self, cluster_uid: str, user: str, groups: tuple[str, ...]) -> Iterator[Grant]:
+        """Those of them that concern one cluster, found without the others: there may be thousands."""
+        for held in self._held(user, groups):
+            for uid in (EVERY_CLUSTER, cluster_uid):
+                yield from held.get(uid, {}).values()
+
+    def _held(self, user: str, groups: tuple[str, ...]) -> Iterator[_Held]:
+        yield self._by_user.get(user, {})
         for group in groups:
-            yield from self._by_group.get(group, {}).values()
+            yield self._by_group.get(group, {})
 
     def is_hub_admin(self, user: str, groups: tuple[str, ...]) -> bool:
         return any(grant.role is Role.HUB_ADMIN for grant in self.of(user, groups))
@@ -154,18 +169,22 @@ class GrantIndex:
             logger.exception("grant record unreadable", extra={"grant": resource.key.name})
             return
         self._by_name[grant.name] = grant
-        self._side(grant).setdefault(grant.user or grant.group, {})[grant.name] = grant
+        held = self._side(grant).setdefault(grant.user or grant.group, {})
+        held.setdefault(grant.cluster_uid, {})[grant.name] = grant
 
     def _remove(self, name: str) -> None:
         grant = self._by_name.pop(name, None)
         if grant is None:
             return
         side, subject = self._side(grant), grant.user or grant.group
-        side[subject].pop(name)
-        if not side[subject]:
+        held = side[subject]
+        held[grant.cluster_uid].pop(name)
+        if not held[grant.cluster_uid]:
+            del held[grant.cluster_uid]
+        if not held:
             del side[subject]
 
-    def _side(self, grant: Grant) -> dict[str, dict[str, Grant]]:
+    def _side(self, grant: Grant) -> dict[str, _Held]:
         return self._by_user if grant.user else self._by_group
 
 
@@ -203,9 +222,7 @@ class Authorizer:
         is_allowed = is_admin = False
         users: dict[str, None] = {}
         groups: dict[str, None] = {}
-        for grant in self._grants.of(principal.user, principal.groups):
-            if not grant.covers(uid):
-                continue
+        for grant in self._grants.covering(uid, principal.user, principal.groups):
             is_allowed = True
             is_admin = is_admin or grant.role is not Role.USE
             users.update(dict.fromkeys(grant.impersonate_users))

@@ -31,6 +31,7 @@ from proto.aio.tasks import TaskGroup
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Event | None)
 
 FILE_NAME: Final = "hub.db"
 LOCK_NAME: Final = f"{FILE_NAME}.lock"
@@ -42,7 +43,8 @@ LOG_KEEP: Final = 10_000
 LOG_BYTES: Final = 64 * 1024 * 1024
 """Of documents that it keeps at most: the parts of a node table are 50 KiB, and change whenever a cluster grows."""
 _COMPACT_EVERY: Final = 1000
-"""Commits between two looks at the log."""
+_COMPACT_BYTES: Final = 16 * 1024 * 1024
+"""Commits between two looks at the log, and bytes of documents that it has grown by."""
 _BUSY_S: Final = 5.0
 _SWEEP_MIN_S: Final = 0.02
 _SWEEP_RETRY_S: Final = 5.0
@@ -59,7 +61,10 @@ class SqliteStore:
         self._changed = asyncio.Event()
         self._due = asyncio.Event()
         self._commits = 0
-        self._looked_at = -_COMPACT_EVERY
+        self._logged = 0
+        """Bytes of documents. Only the writer's thread adds."""
+        self._looked_at = -_COMPACT_EVERY, 0
+        """The two as they were when the log was looked at last."""
         self._tasks = TaskGroup("store")
         self._reader = _Reader(path, "store-reader")
         self._follower = _Reader(path, "store-follower")
@@ -87,11 +92,15 @@ class SqliteStore:
 
     async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
         spec, status = statements.encode(resource.spec), statements.encode(resource.status)
-        event = await self._writer.submit(lambda connection: statements.put(connection, resource, spec, status, lease))
+        event = await self._writer.submit(
+            lambda connection: self._count(connection, statements.put(connection, resource, spec, status, lease))
+        )
         return event.resource
 
     async def delete(self, key: Key, *, revision: int | None = None) -> int | None:
-        event = await self._writer.submit(lambda connection: statements.delete(connection, key, revision))
+        event = await self._writer.submit(
+            lambda connection: self._count(connection, statements.delete(connection, key, revision))
+        )
         return None if event is None else event.revision
 
     async def watch(self, since: int, *, kinds: frozenset[str] | None = None) -> AsyncIterator[tuple[Event, ...]]:
@@ -155,8 +164,20 @@ class SqliteStore:
         """In the loop, after each commit."""
         self._wake_watchers()
         self._commits += 1
-        if self._commits % _COMPACT_EVERY == 0:
+        if self._is_long:
             self._due.set()
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether the log is to be looked at."""
+        commits, logged = self._looked_at
+        return self._commits - commits >= _COMPACT_EVERY or self._logged - logged >= _COMPACT_BYTES
+
+    def _count(self, connection: sqlite3.Connection, event: E) -> E:
+        """In the writer's transaction."""
+        if event is not None:
+            self._logged += statements.logged_bytes(connection, event.revision)
+        return event
 
     def _wake_watchers(self) -> None:
         self._changed.set()
@@ -166,8 +187,11 @@ class SqliteStore:
         """End expired leases when their time comes, and keep the change log short."""
         while True:
             self._due.clear()
+            is_long, seen = self._is_long, (self._commits, self._logged)
             try:
-                expiry = await self._writer.submit(self._sweep)
+                expiry = await self._writer.submit(functools.partial(self._sweep, is_long=is_long))
+                if is_long:
+                    self._looked_at = seen
                 delay = None if expiry is None else max(expiry - self._clock(), _SWEEP_MIN_S)
             except StoreUnavailable:
                 delay = _SWEEP_RETRY_S
@@ -175,11 +199,10 @@ class SqliteStore:
                 async with asyncio.timeout(delay):
                     await self._due.wait()
 
-    def _sweep(self, connection: sqlite3.Connection) -> float | None:
+    def _sweep(self, connection: sqlite3.Connection, *, is_long: bool) -> float | None:
         """In the writer's transaction. Returns when the next lease expires."""
         statements.expire_leases(connection, self._clock())
-        if self._commits - self._looked_at >= _COMPACT_EVERY:  # not whenever a lease ends
-            self._looked_at = self._commits
+        if is_long:  # not whenever a lease ends
             statements.compact(connection, self._log_keep, LOG_BYTES)
         return statements.next_expiry(connection)
 

@@ -24,6 +24,7 @@ from hub.store.model import (
 
 _COLUMNS: Final = "kind, cluster, name, uid, revision, spec, status"
 _LOG_COLUMNS: Final = f"{_COLUMNS}, is_deleted"
+_BYTES: Final = "length(CAST(spec AS BLOB)) + length(CAST(status AS BLOB))"
 _AT: Final = "WHERE kind = ? AND cluster = ? AND name = ?"
 
 
@@ -114,11 +115,16 @@ def compact(connection: sqlite3.Connection, keep: int, bytes_max: int) -> int:
     return counter(connection, "compacted")
 
 
+def logged_bytes(connection: sqlite3.Connection, revision: int) -> int:
+    """Of documents that one change has in the log."""
+    query = f"SELECT {_BYTES} FROM changes WHERE revision = ?"  # noqa: S608 constants
+    return int(connection.execute(query, (revision,)).fetchone()[0])
+
+
 def _last_over(connection: sqlite3.Connection, bytes_max: int) -> int:
     """The last revision of the log that is more than `bytes_max` together with all later ones, 0 without one. Reads no
     further."""
-    size = "length(CAST(spec AS BLOB)) + length(CAST(status AS BLOB))"
-    rows = connection.execute(f"SELECT revision, {size} FROM changes ORDER BY revision DESC")  # noqa: S608 constants
+    rows = connection.execute(f"SELECT revision, {_BYTES} FROM changes ORDER BY revision DESC")  # noqa: S608 constants
     total = 0
     for revision, taken in rows:
         total += taken

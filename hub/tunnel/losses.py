@@ -18,7 +18,8 @@ TURN_S: Final = 0.005
 
 class Losses:
     """Who comes while the turn has time left is told at once, the others in their order. A tunnel whose loss waits is
-    what it was a moment before, when the loop had not yet read it: what is sent on it is lost, and asked again."""
+    what it was a moment before, when the loop had not yet read it, but writes no more: what is asked on it meanwhile
+    was not sent, and is asked elsewhere."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock

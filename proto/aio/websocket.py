@@ -129,6 +129,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_over = self._has_said_close = True
+        self.is_writable = False  # what is asked until the loss is noticed stays here, and was never sent
         if not self._gone.done():
             self._gone.set_result(None)
         self._transport = GONE

@@ -52,6 +52,14 @@ async def test_whatever_goes_wrong_it_is_only_unknown(tmp_path):
     assert (await version(tmp_path, json_answer(b"{}", b"403 Forbidden")))[0] == ""
 
 
+async def test_a_session_that_began_without_it_tells_it():
+    """The API server did not answer in time, or not yet."""
+    version = Version("", "v1.37.2", "v1.37.2")
+    assert await version.begin() == ""
+    version.left.pop(0)
+    assert await told(version) == ["v1.37.2"]
+
+
 class Version(KubeVersion):
     """What the API server says, at one look after the other; the last look ends the session."""
 
@@ -73,6 +81,12 @@ class Version(KubeVersion):
 
 async def tell(*seen, refusals=()):
     """What the hub was asked to take, while the version is seen so; `refusals` its answers, then it agrees."""
+    version = Version(*seen)
+    assert await version.begin() == seen[0]
+    return await told(version, refusals)
+
+
+async def told(version, refusals=()):
     asked, answers = [], list(refusals)
 
     async def take(args):
@@ -84,7 +98,6 @@ async def tell(*seen, refusals=()):
     async with Wire() as wire, TaskGroup("agent") as group:
         server = CommandServer({TELL_VERSION: take}, group)
         wire.hub._delivery._on_open = lambda stream, kind, cls, message: server.on_open(stream, message)
-        version = Version(*seen)
         duty = group.spawn(version.tend(wire.agent, None), name="tend")
         done = group.spawn(version.done.wait(), name="done")
         await asyncio.wait({duty, done}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from hub.slices import SLICE_S, in_slices
 
 
 class Worker:
-    """A clock that goes on while it works."""
+    """A clock that goes on while it works, and what was done in each turn of the loop."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.done: list[float] = []
+        self.turns: list[list[float]] = [[]]
+        self.ended: list[int] = []
 
-    def work(self, cost: float) -> None:
-        self.now += cost * SLICE_S * 1.01
-        self.done.append(cost)
+    async def work(self, costs: list[float], name: int = 0) -> None:
+        async for cost in in_slices(costs, lambda: self.now):
+            self.now += cost * SLICE_S * 1.01
+            self.turns[-1].append(cost)
+        self.ended.append(name)
+
+    def beat(self) -> None:
+        """First in each turn."""
+        self.turns.append([])
+        asyncio.get_running_loop().call_soon(self.beat)
 
 
-@pytest.mark.parametrize(("costs", "turns"), [([], 0), ([1], 0), ([0.2] * 9, 1), ([1, 0, 0, 1, 3], 2), ([3, 3, 3], 2)])
-def test_the_loop_is_given_away_behind_each_slice_of_work(costs: list[float], turns: int) -> None:
+@pytest.mark.parametrize(
+    ("costs", "turns"),
+    [
+        ([], [[]]),
+        ([1], [[1]]),
+        ([0.2] * 9, [[0.2] * 5, [0.2] * 4]),
+        ([1, 0, 0, 1, 3], [[1], [0, 0, 1], [3]]),
+        ([3, 3, 3], [[3], [3], [3]]),
+    ],
+)
+async def test_the_loop_is_given_away_behind_each_slice_of_work(costs: list[float], turns: list[list[float]]) -> None:
     worker = Worker()
+    asyncio.get_running_loop().call_soon(worker.beat)
+    await worker.work(costs)
+    assert worker.turns == turns
 
-    async def all_of_them() -> None:
-        async for cost in in_slices(costs, lambda: worker.now):
-            worker.work(cost)
 
-    assert len(list(all_of_them().__await__())) == turns  # each is a turn given away
-    assert worker.done == costs
+async def test_many_lists_have_one_slice_together() -> None:
+    """One user with fifty requests would make each turn fifty times as long."""
+    worker = Worker()
+    asyncio.get_running_loop().call_soon(worker.beat)
+    async with asyncio.TaskGroup() as group:
+        for name in range(50):
+            group.create_task(worker.work([0.3] * 10, name))
+    assert max(map(len, worker.turns)) == 4
+    assert sum(map(len, worker.turns)) == 500
+    assert worker.ended == list(range(50))

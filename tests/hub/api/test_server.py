@@ -43,6 +43,7 @@ async def test_a_user_has_a_bound_of_requests_under_way(world: HubWorld, monkeyp
 
     monkeypatch.setattr(world.tunnels, "refresh", refresh)
     other = await world.mint("jane")
+    limited = await world.mint("admin", scope=("none",))
     async with asyncio.TaskGroup() as group:
         held = [group.create_task(world.call("GET", "/v1/clusters")) for _ in range(2)]
         await asyncio.wait_for(asked.wait(), 10)
@@ -50,6 +51,8 @@ async def test_a_user_has_a_bound_of_requests_under_way(world: HubWorld, monkeyp
         assert (refused.status, refused.json["reason"]) == (429, "TooManyRequests")
         assert "retry-after" in refused.headers
         assert (await world.call("GET", "/v1/whoami", token=other)).status == 200
+        assert (await world.call("GET", "/v1/whoami", token=limited)).status == 200  # stolen, it would hold up its user
+        assert (await world.call("DELETE", "/v1/tokens/none")).status == 404  # what is revoked is always
         assert (await world.call("GET", "/livez", token="")).status == 200
         goes_on.set()
     assert [task.result().status for task in held] == [200, 200]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.api import tokens
 from hub.config import ApiSettings
 from proto.logs import redact
 from tests.harness.records import captured
@@ -188,6 +189,25 @@ async def test_expired_tokens_fill_the_store_no_more_than_valid_ones(tmp_path: P
         stored = [item.key.name for item in (await world.store.list("token")).items]
         assert len(stored) == len(own) + len(["admin", "bob"])
         assert bob.split("_")[1] in stored  # somebody else's record is never what makes room
+
+
+async def test_nobody_fills_the_memory_with_names_of_clusters(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five hundred tokens of five thousand clusters each would be hundreds of megabytes in every worker."""
+    monkeypatch.setattr(tokens, "NAMED_MAX", 4)
+    for name in ("a", "b"):
+        await world.call("POST", "/v1/clusters", {"name": name})
+    await world.call("POST", "/v1/grants", {"name": "all", "user": "jane", "cluster": "*", "role": "use"})
+    jane = await world.mint("jane", lifetime_s=1000.0)
+    body = {"name": "x", "expiresInSeconds": 60, "clusters": ["a", "b"]}
+    made = [await world.call("POST", "/v1/tokens", body, token=jane) for _ in range(3)]
+    assert [answer.status for answer in made] == [201, 201, 409]
+    assert "name 4 clusters together" in made[-1].json["message"]
+    unlimited = {"name": "x", "expiresInSeconds": 60}
+    assert (await world.call("POST", "/v1/tokens", unlimited, token=jane)).status == 201
+    assert (await world.call("POST", "/v1/tokens", {**body, "user": "jane"})).status == 201  # by an administrator
+    world.clock.now += 61  # the oldest of those that have expired make room
+    assert (await world.call("POST", "/v1/tokens", {**body, "clusters": ["a"]}, token=jane)).status == 201
+    assert sum(len(record.cluster_uids or ()) for record in world.tokens if record.user == "jane") <= 4
 
 
 async def test_many_at_once_do_not_pass_the_bound_together(tmp_path: Path) -> None:

@@ -139,3 +139,20 @@ def test_decisions_are_kept_only_as_long_as_they_hold() -> None:
     assert authorizer.access(nobody, "a") is None
     index.reset([])
     assert authorizer.access(JANE, "a") is None
+
+
+def test_what_concerns_one_cluster_is_found_without_the_rest() -> None:
+    """A user with a grant for each of five thousand clusters makes a token for all of them: 25 million looks."""
+    index = GrantIndex()
+    for number in range(1000):
+        index.apply(made(grant(f"g{number}", cluster_uid=f"uid-{number}")))
+    index.apply(made(grant("every", user="", group="ops")))
+    assert [each.name for each in index.covering("uid-7", "jane", ("dev", "ops"))] == ["g7", "every"]
+    index.apply(made(grant("g7", cluster_uid="uid-8")))
+    assert [each.name for each in index.covering("uid-7", "jane", ())] == []
+    assert [each.name for each in index.covering("uid-8", "jane", ())] == ["g8", "g7"]
+    assert len(list(index.of("jane", ("ops",)))) == 1001
+    for each in index:
+        index.apply(gone(each))
+    assert list(index.of("jane", ("ops",))) == []
+    assert index._by_user == index._by_group == {}

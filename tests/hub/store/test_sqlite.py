@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.store import migrations, sqlite
+from hub.store import migrations, sqlite, statements
 from hub.store.model import Compacted, Key, Resource, StoreError, StoreUnavailable
 from hub.store.sqlite import SqliteStore
 from proto.aio.tasks import TaskGroup
@@ -125,10 +126,11 @@ async def test_a_compacted_log_says_so(store: SqliteStore) -> None:
 async def test_the_log_is_bounded_in_changes_and_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of node tables made half a gigabyte of ten thousand changes, which every backup took along."""
     monkeypatch.setattr(sqlite, "_COMPACT_EVERY", 10)
+    monkeypatch.setattr(sqlite, "_COMPACT_BYTES", 3_000)
     monkeypatch.setattr(sqlite, "LOG_BYTES", 6_000)
     store = await SqliteStore.open(tmp_path / "hub.db", log_keep=20)
     revision = 0
-    for text, least, most in [("", 20, 30), ("é" * 500, 5, 16)]:
+    for text, least, most in [("", 20, 30), ("é" * 500, 5, 10)]:
         for _ in range(50):
             revision = (await store.put(Resource(Key("thing", "", "a"), {"t": text}, revision=revision))).revision
         for _ in range(50):
@@ -136,6 +138,35 @@ async def test_the_log_is_bounded_in_changes_and_in_bytes(tmp_path: Path, monkey
                 break
         assert least <= await _logged(store) <= most
     assert len(await take(store.watch(revision - 5), 5)) == 5
+    await store.close()
+
+
+async def test_many_large_changes_in_few_commits_are_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet that comes back tells its node tables in groups of hundreds: a gigabyte in less than a thousand commits.
+    And a look that the disk refuses is one that has to be taken yet."""
+    monkeypatch.setattr(sqlite, "_COMPACT_BYTES", 10_000)
+    monkeypatch.setattr(sqlite, "LOG_BYTES", 20_000)
+    monkeypatch.setattr(sqlite, "_SWEEP_RETRY_S", 0.01)
+    compact, refused = statements.compact, []
+
+    def compacts_the_second_time(connection: sqlite3.Connection, keep: int, bytes_max: int) -> int:
+        if not refused:
+            refused.append(keep)
+            raise sqlite3.OperationalError("database or disk is full")
+        return compact(connection, keep, bytes_max)
+
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    await _logged(store)  # the look of the start is over
+    monkeypatch.setattr(statements, "compact", compacts_the_second_time)
+    for part in range(4):
+        await asyncio.gather(
+            *(store.put(Resource(Key("thing", "", f"{part}-{n}"), {"t": "x" * 1000})) for n in range(20))
+        )
+    async with asyncio.timeout(10):
+        while await _logged(store) > 20 or not refused:
+            pass
     await store.close()
 
 
