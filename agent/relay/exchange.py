@@ -308,10 +308,11 @@ class Exchange:
         return _PROXIED.match(unquote_to_bytes(self._request.path)) is not None
 
     def _settle(self, refusal: "_Refusal") -> None:
-        """A complete 401. The API server's own one concerns our token and never reaches the user (P10). What is no
-        Status may be of an aggregated API server, or of something in front of both: the API server is asked."""
+        """A complete 401. The API server's own one concerns our token and never reaches the user (P10). One that the
+        repetition got too, or that is no Status, may be of an aggregated API server, of a kubelet, or of something in
+        front of them all: the API server is asked."""
         may_be_own, is_proxied = refusal.may_be_own, self._is_proxied
-        if may_be_own and not is_proxied:
+        if may_be_own and not is_proxied and self._may_renew:
             self._refuse()
         elif may_be_own or not is_proxied or self._request.method == "HEAD":  # to which nobody says why
             self._check = TokenCheck(self._context, self._authorization, self._checked)
@@ -328,7 +329,7 @@ class Exchange:
             self._pass_on(refusal)
         elif is_good is None:
             self._give_up(Code.UPSTREAM, "a 401, and the API server does not say whether it takes the agent's token")
-        elif self._is_safe:
+        elif self._is_safe or (refusal.may_be_own and not self._is_proxied):
             self._refuse()
         else:
             # The program may have executed it, and the token have ended since: nobody asks it again.
@@ -347,11 +348,16 @@ class Exchange:
         self._refusal = None
         self._context.counts.unauthorized += 1
         self._context.credential.refresh()
-        if self._attempts == 0 and not self._sent_body:
+        if self._may_renew:
             self._attempts += 1
             self._context.pool.acquire(self, max_idle=MUTATION_IDLE_MAX)
         else:
             self._refuse_own_token()
+
+    @property
+    def _may_renew(self) -> bool:
+        """Whether it may be asked again with a token that was read anew."""
+        return self._attempts == 0 and not self._sent_body
 
     def _refuse_own_token(self) -> None:
         self._context.credential.refresh()

@@ -476,10 +476,10 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def _end(self, transport: asyncio.Transport, now: float) -> None:
         """Who is idle, or lingers, has had its time."""
-        is_lingering, is_closing = self.state is State.LINGER, transport.is_closing()
-        if is_lingering and (self.unsent_bytes or (is_closing and not has_left(transport, self.below))):
+        is_lingering, has_said_end = self.state is State.LINGER, transport.is_closing() or not self._is_tls
+        if is_lingering and (self.unsent_bytes or (has_said_end and not has_left(transport, self.below))):
             self.deadline = now + self._host.limits.linger_s  # the answer is still leaving
-        elif is_lingering and (is_closing or not self._is_tls):
+        elif is_lingering and has_said_end:
             self.deadline = math.inf
             transport.abort()
         else:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub import errors
+from hub.auth.impersonate import GROUP, PREFIX, Pair
 from hub.edge.framing import Request
 from proto.directlog import DirectLog
 from proto.rationing import RationedLog
@@ -16,6 +17,8 @@ from proto.redaction import redact_text
 
 NAME: Final = "riata.access"
 PATH_BYTES_MAX: Final = 512
+GROUPS_MAX: Final = 32
+"""Of whose names a line says: a head has room for 50 KiB of them."""
 
 
 class AccessLog:
@@ -62,6 +65,19 @@ class AccessLog:
             status=error.http_status,
             reason=error.message,
         )
+
+
+def acting(claims: Sequence[Pair], as_user: str) -> dict[str, object]:
+    """Of a request that impersonates: as whom, with which groups. Without `as_user` no grant covered it, and the names
+    that it asked for are left out: anybody could write lines with them."""
+    if not as_user:
+        return {"impersonates": True}
+    groups = [
+        PREFIX + value.decode("ascii") for value in dict.fromkeys(value for name, value in claims if name == GROUP)
+    ]
+    if len(groups) > GROUPS_MAX:
+        groups[GROUPS_MAX:] = [f"and {len(groups) - GROUPS_MAX} more"]
+    return {"impersonates": True, "as_user": as_user, "as_groups": groups}
 
 
 def safe_path(request: Request) -> str:

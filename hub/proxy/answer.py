@@ -1,16 +1,19 @@
 """Response heads from a cluster: cleaned, framed anew, marked as content that must not run in a browser (E13).
 
 Clusters are not trusted with the hub's origin: a cluster can neither set a cookie for it, nor send a client with its
-bearer token to another cluster (a `Location` would be followed by kubectl), nor have its HTML run there.
+bearer token to another cluster (a `Location` would be followed by kubectl), nor have its HTML run there, nor have an
+answer kept for others by a cache in front.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 from hub.edge.framing import Request
 from hub.edge.response import status_line
+from proto import target as targets
 from proto.headers import HOP_BY_HOP
 from proto.messages import Headers, HttpHead
 
@@ -49,6 +52,10 @@ _USUAL: Final = frozenset(
     ).split()
 )
 """What most answers carry and may pass, so that nobody looks for reasons to drop it."""
+_KUBES_OWN: Final = b"no-cache, private"
+"""What kube-apiserver says of nearly everything."""
+_ASKED: Final = re.compile(rb"(/k8s/clusters/[a-z][a-z0-9-]{0,62})(/openapi/v3/[\w./-]+)\?hash=")
+_DOCUMENT: Final = re.compile(rb"(/openapi/v3/[\w./-]+)\?hash=[0-9A-Fa-f]{1,256}")
 _LENGTH_DIGITS_MAX: Final = 18
 _HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\nriata-request-id: "
 
@@ -106,7 +113,11 @@ def answer_head(
                 raise BadAnswer("malformed content-length")
             length = value
         elif name in _USUAL or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES)):
+            if name == b"cache-control" and value != _KUBES_OWN:
+                value = _private(value)
             lines.extend((name, b": ", value, b"\r\n"))
+        elif name == b"location" and status == 301:
+            lines.append(_renamed(value, request))
     body = _body(status, request, length)
     if length is not None and (body is Body.LENGTH or request.method == b"HEAD" or status == 304):
         lines.extend((b"content-length: ", length, b"\r\n"))
@@ -114,6 +125,27 @@ def answer_head(
         lines.append(b"transfer-encoding: chunked\r\n")
     lines.extend((_HARMLESS, request_id, b"\r\n", route, b"connection: close\r\n\r\n" if close else b"\r\n"))
     return AnswerHead(b"".join(lines), body, int(length) if body is Body.LENGTH and length else 0)
+
+
+def _private(value: bytes) -> bytes:
+    """Without what would let a cache in front of the hub give one user's answer to another (RFC 9111 §3.5)."""
+    wanted = [each.strip(b" \t") for each in value.split(b",")]
+    if {b"private", b"no-store"} & {each.lower() for each in wanted}:
+        return value
+    kept = [each for each in wanted if each and each.lower().partition(b"=")[0] not in (b"public", b"s-maxage")]
+    return b", ".join((b"private", *kept))
+
+
+def _renamed(location: bytes, request: Request) -> bytes:
+    """The one redirect that is passed on: kube-openapi's, to another version of the document that was asked for
+    (k8s.io/kube-openapi, pkg/handler3/handler.go). It stays in the cluster that the request names."""
+    match = _DOCUMENT.fullmatch(location)
+    asked = _ASKED.match(request.target)
+    if match is None or asked is None or asked[2] != match[1] or request.method not in (b"GET", b"HEAD"):
+        return b""
+    if targets.fault(location) is not None:
+        return b""
+    return b"location: %b%b\r\n" % (asked[1], location)
 
 
 def _body(status: int, request: Request, length: bytes | None) -> Body:

@@ -23,7 +23,7 @@ from hub.edge.framing import Request
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy import replay
-from hub.proxy.accesslog import AccessLog, safe_path
+from hub.proxy.accesslog import AccessLog, acting, safe_path
 from hub.proxy.classify import classify
 from hub.proxy.compressed import Turns
 from hub.proxy.exchange import Exchange
@@ -449,8 +449,8 @@ class Relay:
             "route_reason": exchange.decision.why if exchange.decision is not None else "",
             "attempts": exchange.attempts,
         }
-        if exchange.as_user:
-            fields["as_user"] = exchange.as_user
+        if exchange.claims:
+            fields.update(acting(exchange.claims, exchange.as_user))
         self._log.request(fields)
 
     async def _sweep(self) -> None:

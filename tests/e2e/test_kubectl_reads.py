@@ -48,6 +48,12 @@ async def test_explain_reads_openapi_v3(light: Entry) -> None:
     assert "maxUnavailable" in recursive
 
 
+async def test_another_version_of_an_openapi_document_is_found_by_its_redirect(light: Entry) -> None:
+    """The index was another API server's, or is older than a CRD: the hash is not that of the document now."""
+    found = await light.kubectl("get", "--raw", "/openapi/v3/apis/apps/v1?hash=00")
+    assert json.loads(found.stdout)["openapi"].startswith("3.")
+
+
 async def test_get_in_every_form(light: Entry) -> None:
     kubectl = light.kubectl
     await kubectl("create", "-f", "-", stdin=config_maps(3))

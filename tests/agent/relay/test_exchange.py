@@ -282,19 +282,43 @@ async def test_a_second_401_is_no_401_for_the_user():
     talk.exchange.end()
     talk.answer(UNAUTHORIZED)
     talk.pool.waiters.pop().on_connection(talk.pool.connect())
+    talk.pool.idle.clear()
     talk.answer(UNAUTHORIZED)
+    talk.pool.waiters.pop().on_connection(talk.pool.connect())
+    assert talk.written.startswith(b"HEAD /version ")
+    talk.answer(BAD)
     assert talk.stream.log == [("reset", "KUBE_UNAUTHORIZED")]
     assert talk.stream.body == b""
-    assert talk.counts.active == 0
+    assert (talk.counts.active, talk.counts.unauthorized) == (0, 2)
+
+
+@pytest.mark.parametrize("path", [b"/apis/metrics.k8s.io/v1beta1/nodes", b"/api/v1/namespaces/n/pods/p/log"])
+async def test_a_401_of_what_stands_behind_the_api_server_is_not_the_tokens(path: bytes):
+    """An extension API server that does not take the front proxy's certificate says it word for word; a kubelet too."""
+    talk = Conversation(path=path)
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    talk.pool.waiters.pop().on_connection(talk.pool.connect())
+    talk.pool.idle.clear()
+    talk.answer(UNAUTHORIZED)
+    talk.pool.waiters.pop().on_connection(talk.pool.connect())
+    assert talk.written.startswith(b"HEAD /version ")
+    assert talk.written.endswith(b"authorization: Bearer t1\r\n\r\n")
+    talk.answer(GOOD)
+    assert talk.stream.log == [("head", 401, False), "end"]
+    assert talk.stream.body == UNAUTHORIZED_BODY
+    assert (talk.pool.waiters, talk.counts.active) == ([], 0)
 
 
 async def test_a_401_behind_a_sent_body_is_not_repeated():
-    talk = Conversation("POST", headers=((b"content-length", b"1"),))
-    talk.data(b"x")
-    talk.exchange.end()
-    talk.answer(UNAUTHORIZED)
-    assert talk.stream.log == ["accept", ("reset", "KUBE_UNAUTHORIZED")]
-    assert talk.pool.waiters == []
+    for verdict, log in ((BAD, [("reset", "KUBE_UNAUTHORIZED")]), (GOOD, [("head", 401, False), "end"])):
+        talk = Conversation("POST", headers=((b"content-length", b"1"),), ready=2)
+        talk.data(b"x")
+        talk.exchange.end()
+        talk.answer(UNAUTHORIZED)
+        talk.answer(verdict)
+        assert talk.stream.log == ["accept", *log]
+        assert talk.pool.waiters == []
 
 
 async def test_a_401_of_a_proxied_program_is_its_own_business():

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from hub import errors
+from hub.edge import goodbye
 from hub.edge.connection import YOUNG_LEAVE_S
 from hub.edge.state import State
 from proto.aio.transport import CLIENT_BUFFER
@@ -166,6 +167,21 @@ async def test_a_closing_connection_lingers_until_its_answer_has_left(is_tls: bo
     wire.transport.unsent = 0
     wire.connection.check(wire.connection.deadline)
     assert (wire.transport.is_closed, wire.transport.is_aborted) == (is_tls, not is_tls)
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_what_the_kernel_has_yet_is_waited_for(is_tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P11: a paused reader's next ping would meet a socket that nobody has, and the reset eat the end of an exec."""
+    left = [5]
+    monkeypatch.setattr(goodbye, "_unacknowledged", lambda _socket: left[0])
+    wire = Wire(is_tls=is_tls)
+    wire.feed(GET).front.finish(is_reusable=False)
+    for _ in range(3):
+        wire.connection.check(wire.connection.deadline)
+        assert not wire.transport.is_aborted
+    left[0] = 0
+    wire.connection.check(wire.connection.deadline)
+    assert wire.transport.is_aborted
 
 
 @pytest.mark.parametrize("is_idle", [False, True])

@@ -11,7 +11,7 @@ import pytest
 from hub import errors
 from hub.edge.framing import read_request
 from hub.edge.head import parse_head
-from hub.proxy.accesslog import AccessLog, safe_path
+from hub.proxy.accesslog import GROUPS_MAX, AccessLog, acting, safe_path
 from proto.directlog import DirectLog
 from tests.harness.records import captured
 
@@ -55,3 +55,12 @@ async def test_requests_of_one_turn_are_written_together() -> None:
     log.request({"path": "/c"})
     log.flush()
     assert stream.getvalue().count("\n") == 3
+
+
+def test_a_line_names_some_groups_and_how_many_more() -> None:
+    claims = [(b"impersonate-user", b"bob"), *((b"impersonate-group", b"g%d" % number) for number in range(100))]
+    fields = acting(claims, "riata:bob")
+    groups = fields["as_groups"]
+    assert isinstance(groups, list)
+    assert groups[0] == "riata:g0"
+    assert groups[GROUPS_MAX:] == ["and 68 more"]

@@ -109,3 +109,51 @@ def test_switching_names_the_protocol_that_was_asked_for() -> None:
 def test_a_subprotocol_that_was_not_offered() -> None:
     with pytest.raises(BadAnswer):
         switching_head(head(101, (b"sec-websocket-protocol", b"evil")), request(lines=WS), (b"v5",), b"r")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (b"no-cache, private", b"no-cache, private"),
+        (b"no-store", b"no-store"),
+        (b"public, immutable", b"private, immutable"),
+        (b"PUBLIC,max-age=600", b"private, max-age=600"),
+        (b"s-maxage=60, max-age=5", b"private, max-age=5"),
+        (b"max-age=5, must-revalidate", b"private, max-age=5, must-revalidate"),
+        (b"", b"private"),
+    ],
+)
+def test_no_cache_in_front_keeps_one_users_answer_for_another(value: bytes, kept: bytes) -> None:
+    """RFC 9111 §3.5: these let a shared cache answer a request with `Authorization` by what it has."""
+    data = answer_head(head(200, (b"cache-control", value)), request(), b"r", close=False).data
+    assert [line for line in lines_of(data) if line.startswith(b"cache-control")] == [b"cache-control: " + kept]
+
+
+APPS = b"/openapi/v3/apis/apps/v1"
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "asked", "location", "is_passed"),
+    [
+        (301, b"GET", b"/k8s/clusters/a%b?hash=1" % APPS, b"%b?hash=AB" % APPS, True),
+        (301, b"HEAD", b"/k8s/clusters/a%b?hash=1" % APPS, b"%b?hash=AB" % APPS, True),
+        (302, b"GET", b"/k8s/clusters/a%b?hash=1" % APPS, b"%b?hash=AB" % APPS, False),
+        (301, b"POST", b"/k8s/clusters/a%b?hash=1" % APPS, b"%b?hash=AB" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a%b" % APPS, b"%b?hash=AB" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a/openapi/v3/api/v1?hash=1", b"%b?hash=AB" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a%b?hash=1" % APPS, b"/k8s/clusters/b%b?hash=AB" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a%b?hash=1" % APPS, b"//evil.example%b?hash=AB" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a%b?hash=1" % APPS, b"%b?hash=AB&x=y" % APPS, False),
+        (301, b"GET", b"/k8s/clusters/a/openapi/v3/../b?hash=1", b"/openapi/v3/../b?hash=AB", False),
+        (301, b"GET", b"/k8s/clusters/a/api/v1/nodes/n/proxy%b?hash=1" % APPS, b"%b?hash=AB" % APPS, False),
+    ],
+)
+def test_the_one_redirect_of_an_api_server_stays_in_its_cluster(
+    status: int, method: bytes, asked: bytes, location: bytes, is_passed: bool
+) -> None:
+    """kubectl explain and Helm ask for a document by the hash of its version, which another API server may not have."""
+    of = request(method)
+    of.target = asked
+    data = answer_head(head(status, (b"location", location)), of, b"r", close=False).data
+    expected = [b"location: /k8s/clusters/a" + location] if is_passed else []
+    assert [line for line in lines_of(data) if line.startswith(b"location")] == expected

@@ -143,6 +143,23 @@ def test_one_line_and_one_count_a_request() -> None:
     assert {name: entry[name] for name in expected} == expected
 
 
+def test_a_line_says_as_whom_it_was() -> None:
+    """The rights of a request that impersonates come from the groups; that one was refused is to be seen as well."""
+    asked = ("Impersonate-User: bob", "Impersonate-Group: ops", "Impersonate-Group: dev", "Impersonate-Group: ops")
+    with captured() as lines:
+        world = World(FakeLink())
+        world.access_given = Access("uid-c1", "c1", False, ("bob",), ("ops", "dev"))
+        finish(world.begin(request("GET /k8s/clusters/c1/api HTTP/1.1", *asked))[1])
+        world.begin(request("GET /k8s/clusters/c1/api HTTP/1.1", "Impersonate-User: root"))
+        finish(world.begin()[1])
+    seen = [{name: line.get(name) for name in ("impersonates", "as_user", "as_groups")} for line in lines]
+    assert seen == [
+        {"impersonates": True, "as_user": "riata:bob", "as_groups": ["riata:ops", "riata:dev"]},
+        {"impersonates": True, "as_user": None, "as_groups": None},
+        {"impersonates": None, "as_user": None, "as_groups": None},
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "reason"),
     [
