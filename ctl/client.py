@@ -7,7 +7,7 @@ import ssl
 import types
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import yarl
@@ -164,14 +164,16 @@ def _parsed(hub: str, method: str, response: aiohttp.ClientResponse, body: bytes
     return answer
 
 
+_BUSY: Final = {429, 502, 503, 504}
+
+
 def _refused(hub: str, method: str, status: int, answer: Any) -> errors.CommandError:
     """The error of a Status answer. 503 and 504 are the hub's own trouble, so it was reached."""
     message = answer.get("message") if isinstance(answer, dict) else None
     what = terminal.clean(str(message)) if message else f"{hub} answers HTTP {status}"
     means = f"HTTP {status} for a {method} at {hub}"
-    return errors.CommandError(
-        what, means=means, cure=_CURE.get(status, ""), exit_code=_EXIT.get(status, errors.Exit.FAILURE)
-    )
+    kind = errors.BusyError if status in _BUSY else errors.CommandError
+    return kind(what, means=means, cure=_CURE.get(status, ""), exit_code=_EXIT.get(status, errors.Exit.FAILURE))
 
 
 def _nonsense(hub: str, why: str) -> errors.CommandError:

@@ -44,6 +44,10 @@ class CommandError(Exception):
         return "\n".join(lines)
 
 
+class BusyError(CommandError):
+    """The hub, or what stands in front of it, cannot answer now, and may in a moment."""
+
+
 class UsageError(CommandError):
     """The command line or the configuration is wrong; nothing was done."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from ctl import errors, terminal
+from proto import pins
 
 MAX_BYTES = 16 * 1024 * 1024
 """Largest file we read. A kubeconfig of a thousand clusters is about 3 MB."""
@@ -65,18 +66,29 @@ def _unreadable(path: str, what: str, exc: OSError) -> errors.UsageError:
     )
 
 
-def read_ca(path: str) -> str:
-    """The PEM text of the CA file `path`. One without a certificate must never come to mean "the system's CAs".
+def check_size(text: str) -> None:
+    """Raises ValueError for what could not be read again."""
+    if len(text.encode()) > MAX_BYTES:
+        raise ValueError(
+            f"it would be larger than {MAX_BYTES} bytes: name fewer clusters, or a smaller CA file at login"
+        )
 
-    Certificates are ASCII; notes around them may be in any encoding, which OpenSSL refuses in a text, and are dropped.
+
+def read_ca(path: str) -> str:
+    """The certificates of the CA file `path`, as PEM. One without any must never come to mean "the system's CAs".
+
+    Nothing else of it: what is around them may be notes in any encoding, which OpenSSL refuses in a text, or the
+    private key, and what is returned goes into kubeconfigs for others.
     """
-    text = _read(path, what="CA file").decode("ascii", "ignore")
-    if "-----BEGIN CERTIFICATE-----" not in text:
+    content = _read(path, what="CA file")
+    try:
+        return pins.pem_of(pins.certificates_of_pem(content)).decode("ascii")
+    except pins.PinError as exc:
         raise errors.UsageError(
             f"the CA file {path} holds no certificate in PEM form",
+            means=str(exc),
             cure="use the hub's ca.crt (GET /v1/ca gives it too)",
-        )
-    return text
+        ) from exc
 
 
 def read_token(path: str) -> str:

@@ -77,7 +77,7 @@ def init(
         return 0
     if output == "json" or admin_token_file is None:
         require_stdout()
-    if if_needed and admin_token_file is not None:
+    if if_needed and admin_token_file is not None and (settings.data / FILE_NAME).exists():
         admin_token_file.unlink(missing_ok=True)  # of an attempt that did not come to its end
     made = loop.run(
         initialise(

@@ -294,6 +294,7 @@ def _check_public_url(url: str, *, is_plain: bool) -> None:
     schemes = ("http", "https") if is_plain else ("https",)
     _need(parts.scheme in schemes and bool(host), f"public_url has the form {schemes[-1]}://HOST[:PORT]")
     _need(url.isascii(), "public_url is ASCII: write the host as xn--…")
+    _need(url.isprintable() and not set(' "<>\\^`{|}') & set(url), "public_url has a character that a URL may not have")
     _need(not parts.username and not parts.password, "public_url holds no user and no password")
     _need(not parts.query and not parts.fragment, "public_url has no query and no fragment")
 

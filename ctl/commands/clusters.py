@@ -1,6 +1,7 @@
 """`riata clusters`: the clusters a hub knows."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -209,6 +210,18 @@ async def forget(
     terminal.say(f"{len(left)} clean-up of {name} forgotten" if len(left) == 1 else f"{len(left)} clean-ups forgotten")
 
 
+async def _looked_at(hub: client.HubClient, name: str, *, may_fail: bool) -> Mapping[str, Any]:
+    """The cluster; nothing of it where the hub is busy or away for a moment, if it may be."""
+    try:
+        found: Mapping[str, Any] = await hub.get(client.target("v1", "clusters", name))
+    except errors.CommandError as exc:
+        is_passing = isinstance(exc, errors.BusyError) or exc.exit_code is errors.Exit.UNREACHABLE
+        if not (may_fail and is_passing):
+            raise
+        return {}
+    return found
+
+
 @app.command
 async def wait(
     name: Name,
@@ -221,7 +234,7 @@ async def wait(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + durations.parse(within)
     async with common.hub() as hub:
-        while not (found := await hub.get(client.target("v1", "clusters", name))).get("connected"):
+        while not (found := await _looked_at(hub, name, may_fail=loop.time() < deadline)).get("connected"):
             if loop.time() >= deadline:
                 raise errors.CommandError(
                     f"no agent of cluster {name} has connected within {within}",

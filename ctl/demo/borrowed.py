@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ctl import client, files
-from ctl.demo import children, progress, records, running, yours
+from ctl.demo import children, leftovers, progress, records, running, yours
 
 _CONNECTED_S = 30.0
 
@@ -62,8 +62,8 @@ async def _cluster(
     started: running.Running,
 ) -> None:
     binding = f"riata-demo-{secrets.token_hex(4)}"
-    _note(started.directory, binding, kubeconfig, each.context)
-    if await stack.enter_async_context(yours.administrators(each, binding)):
+    noted = _note(started.directory, binding, kubeconfig, each.context)
+    if await stack.enter_async_context(yours.administrators(each, binding, lambda: leftovers.tell(noted))):
         steps.note(f"{each.name}: ClusterRoleBinding {binding} made; it is removed when the demo ends")
     else:
         steps.note(f"{each.name}: you may not bind the hub's administrators there; expect 403 until somebody does")
@@ -76,10 +76,11 @@ async def _cluster(
     await _connected(api, each, agent)
 
 
-def _note(directory: pathlib.Path, name: str, kubeconfig: pathlib.Path, context: str) -> None:
+def _note(directory: pathlib.Path, name: str, kubeconfig: pathlib.Path, context: str) -> records.Binding:
     """Write the binding down before it is made: a demo that is killed cannot say what it left."""
     binding = records.Binding(name, str(kubeconfig.resolve()), context)
     records.change(directory, lambda own: msgspec.structs.replace(own, bindings=(*own.bindings, binding)))
+    return binding
 
 
 def _agent(

@@ -22,10 +22,13 @@ def sweep(root: pathlib.Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         terminal.say(f"removed what a killed demo left: {directory}")
         for binding in record.bindings:
-            terminal.say(
-                f"it may have left ClusterRoleBinding {binding.name} in your cluster; to remove it:\n"
-                f"  {removal(binding)}"
-            )
+            tell(binding)
+
+
+def tell(binding: records.Binding) -> None:
+    terminal.say(
+        f"the demo may have left ClusterRoleBinding {binding.name} in your cluster; to remove it:\n  {removal(binding)}"
+    )
 
 
 def removal(binding: records.Binding) -> str:

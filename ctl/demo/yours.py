@@ -8,7 +8,7 @@ import pathlib
 import re
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -79,14 +79,22 @@ def cluster_name(context: str, taken: set[str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def administrators(yours: Yours, binding: str) -> AsyncIterator[bool]:
+async def administrators(yours: Yours, binding: str, left: Callable[[], None]) -> AsyncIterator[bool]:
     """A ClusterRoleBinding `binding` for the hub's administrators, removed when the block ends.
 
     It is what the agent's manifests have (deploy/agent/20-cluster-admins.yaml). False, and nothing was made, when the
-    user of the kubeconfig may not; CommandError when the API server cannot be used at all.
+    user of the kubeconfig may not; CommandError when the API server cannot be used at all. `left` is called where the
+    binding may be there still when the block has ended.
     """
     async with _session(yours) as session:
-        status = await _ask(session, yours, "POST", _BINDINGS, _binding(binding))
+        try:
+            status = await _ask(session, yours, "POST", _BINDINGS, _binding(binding))
+        except BaseException as exc:
+            if not isinstance(exc.__cause__, aiohttp.ClientConnectorError):
+                left()  # it may have been asked, and carried out
+            raise
+    if status >= 500:
+        left()
     if status not in {201, 401, 403}:
         raise errors.CommandError(f"the API server of context {yours.context!r} answers HTTP {status}")
     if status == 401:
@@ -97,12 +105,16 @@ async def administrators(yours: Yours, binding: str) -> AsyncIterator[bool]:
     try:
         yield status == 201
     finally:
-        if status == 201:
-            async with _session(yours) as session:
-                with contextlib.suppress(
-                    errors.CommandError
-                ):  # the cluster may be gone; there is nothing to remove then
-                    await _ask(session, yours, "DELETE", f"{_BINDINGS}/{binding}", None)
+        if status == 201 and not await _removed(yours, binding):
+            left()
+
+
+async def _removed(yours: Yours, binding: str) -> bool:
+    try:
+        async with _session(yours) as session:
+            return await _ask(session, yours, "DELETE", f"{_BINDINGS}/{binding}", None) in {200, 202, 404}
+    except errors.CommandError:
+        return False
 
 
 def _binding(name: str) -> dict[str, Any]:

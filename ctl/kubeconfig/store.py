@@ -138,6 +138,9 @@ def _merge_locked(
             mine = [e for e in ours if targets[e.section, e.name] == path]
             changed[path] = merge.merge(texts.get(path, ""), mine, current if targets.get(_CURRENT) == path else None)
     for path, text in changed.items():
+        with _editing(path):
+            files.check_size(text)
+    for path, text in changed.items():
         try:
             files.write_secret(path, text)
         except OSError as exc:

@@ -31,6 +31,8 @@ class FakeHub:
     clean_up: dict[str, Any] | None = None
     """What the deletion of a cluster answers with."""
     clean_up_ends: bool = True
+    busy: list[str] = dataclasses.field(default_factory=list)
+    """Paths, each for one 503."""
     calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
     answer: web.Response | None = None
     """When set, every request gets this."""
@@ -96,6 +98,9 @@ class FakeHub:
             await meanwhile()
         if self.answer is not None:
             return self.answer
+        if request.path in self.busy:
+            self.busy.remove(request.path)
+            return status(503, "busy")
         if request.path not in {"/version", "/v1/tunnel"} and request.headers.get("Authorization") != f"Bearer {ADMIN}":
             return status(401, "the token is not valid")
         response: web.StreamResponse = await handler(request)

@@ -98,6 +98,14 @@ def test_a_ca_file_may_have_notes_in_any_encoding(tmp_path: pathlib.Path, encodi
     assert len(trust.context(logins.Login(hub="https://h", ca=ca)).get_ca_certs()) == 1
 
 
+def test_a_private_key_beside_the_certificate_goes_no_further(tmp_path: pathlib.Path) -> None:
+    """One file for both is usual in front of a hub, and what is read goes into kubeconfigs for others."""
+    certificate = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+    key = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "hub.pem").write_text(f"{key}subject=CN=a\n{certificate}{key}{certificate}")
+    assert files.read_ca(str(tmp_path / "hub.pem")) == certificate * 2
+
+
 def test_a_file_that_is_missing_binary_or_too_large(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 4)
     (tmp_path / "binary").write_bytes(b"\xff")

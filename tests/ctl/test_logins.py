@@ -9,7 +9,7 @@ from ctl import errors, files, logins
 TOKEN = "riata_abcdefghij_" + "0" * 64
 
 
-PEM = "-----BEGIN CERTIFICATE-----\n"
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 
 
 def _store(tmp_path: pathlib.Path, **hubs: logins.Login) -> dict[str, str]:

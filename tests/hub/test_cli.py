@@ -70,6 +70,19 @@ def test_init_if_needed_goes_on_where_an_attempt_ended(tmp_path: Path, monkeypat
     assert token.read_text() != interrupted
 
 
+def test_init_if_needed_removes_no_file_of_another_hub(tmp_path: Path) -> None:
+    """A wrong `--data`, and the only copy of a token would be gone."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    token = tmp_path / "token"
+    token.write_text("precious")
+    for data in ("other", "new"):
+        arguments = ["init", "--if-needed", "--data", str(tmp_path / data), "--admin-token-file", str(token)]
+        assert cli.main(arguments) == 1
+        assert token.read_text() == "precious"
+    assert not (tmp_path / "new").exists()
+
+
 def test_init_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["init", "--data", str(tmp_path / "hub"), "-o", "json", "--admin-token-file", str(tmp_path / "t")]
     assert cli.main(arguments) == 0

@@ -102,6 +102,8 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({"public_url": "https://user:secret@hub"}, {}, "", "no user and no password"),
         ({"public_url": "https://hub/?token=x"}, {}, "", "no query"),
         ({"public_url": "https://hub:99999"}, {}, "", "is no URL"),
+        ({"public_url": 'https://h"x'}, {}, "", "a character that a URL may not have"),
+        ({"public_url": "https://hub/a\\b"}, {}, "", "a character that a URL may not have"),
         ({}, {"RIATA_HUB_TUNNEL_DATA_BYTES": "99999"}, "", "^tunnel: data frames"),
         ({}, {"RIATA_HUB_TUNNEL_FAR_RTT_S": "0.0001"}, "", "^tunnel: need 0 <= near_rtt_s <= far_rtt_s"),
     ],

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from ctl import logins
+from ctl import cleanups, logins
 from ctl.commands import clusters
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, CREATED, FakeHub, dumps
@@ -151,6 +151,23 @@ async def test_delete_tells_what_became_of_what_riata_made_there(riata: Riata, h
     assert "riata clusters forget u1" in left.err
 
 
+async def test_a_hub_that_is_busy_meanwhile_changes_nothing_about_a_deletion(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To repeat the command, as it used to advise, would have said 404."""
+    monkeypatch.setattr(cleanups, "_WAIT_S", 0.3)
+    monkeypatch.setattr(cleanups, "_POLL_S", 0.01)
+    _two(fake)
+    fake.clean_up = CLEAN_UP
+    fake.busy = ["/v1/clean-ups/u1"]
+    done = await riata("clusters", "delete", "beta", "--yes")
+    assert (done.code, "is removed" in done.err) == (0, True)
+    fake.busy = ["/v1/clean-ups/u1"] * 100
+    left = await riata("clusters", "delete", "alpha", "--yes")
+    assert left.code == 0
+    assert "riata clusters forget u1" in left.err
+
+
 async def test_what_is_left_is_listed_shown_and_forgotten(riata: Riata, hub: str, fake: FakeHub) -> None:
     fake.clean_ups["u1"] = {**CLEAN_UP, "state": "pending", "reason": "no agent was connected"}
     assert (await riata("clusters", "list")).out.splitlines()[1:] == []
@@ -180,6 +197,11 @@ async def test_wait_ends_when_an_agent_is_there_or_the_time_is_up(
     assert (late.code, late.out) == (1, "")
     assert "has connected within 1s" in late.err
     assert (await riata("clusters", "wait", "gone")).code == 4
+    fake.busy = ["/v1/clusters/alpha"]  # a hub that is started anew
+    assert (await riata("clusters", "wait", "alpha", "-o", "name")).out == "alpha\n"
+    fake.busy = ["/v1/clusters/alpha"] * 1000
+    busy = await riata("clusters", "wait", "alpha")
+    assert (busy.code, "busy" in busy.err) == (1, True)
 
 
 async def test_what_an_agent_reports_cannot_drive_the_terminal(riata: Riata, hub: str, fake: FakeHub) -> None:

@@ -42,7 +42,7 @@ def demo_of(directory: pathlib.Path, hub: str = "http://127.0.0.1:1") -> running
 async def test_the_kubeconfig_is_private_and_contexts_are_in_the_namespace(
     hub: str, fake: FakeHub, tmp_path: pathlib.Path
 ) -> None:
-    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
     (tmp_path / "admin.token").write_text(ADMIN)
     demo = dataclasses.replace(demo_of(tmp_path, hub))
     path = await handout.kubeconfig(demo)

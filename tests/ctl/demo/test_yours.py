@@ -82,6 +82,9 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.status = 201
+        """0: the connection ends without an answer."""
+        self.refusal: int | None = None
+        """Of what is to be deleted."""
         self.bindings: dict[str, Any] = {}
         self.peers: list[object] = []
 
@@ -97,11 +100,19 @@ class ApiServer:
         if self.status == 201:
             body = await request.json()
             self.bindings[body["metadata"]["name"]] = body
-        return web.json_response({}, status=self.status)
+        if not self.status:
+            request.transport.abort()
+        return web.json_response({}, status=self.status or 201)
 
     async def _delete(self, request: web.Request) -> web.Response:
+        if self.refusal is not None:
+            return web.json_response({}, status=self.refusal)
         del self.bindings[request.match_info["name"]]
         return web.json_response({})
+
+
+def nothing() -> None:
+    raise AssertionError("nothing is left")
 
 
 @pytest.fixture
@@ -132,7 +143,7 @@ def _yours(server: str, ca: trustme.CA, user: dict[str, Any], base: pathlib.Path
 
 
 async def test_the_binding_lives_as_long_as_the_block(api: ApiServer, server: str, ca: trustme.CA) -> None:
-    async with yours.administrators(_yours(server, ca, {"token": "secret"}), "riata-demo-1") as made:
+    async with yours.administrators(_yours(server, ca, {"token": "secret"}), "riata-demo-1", nothing) as made:
         assert made
         assert api.bindings["riata-demo-1"]["subjects"][0]["name"] == "riata:hub:cluster-admins"
     assert api.bindings == {}
@@ -147,7 +158,7 @@ async def test_tokens_and_certificates_from_files_beside_the_kubeconfig(
     pair.private_key_pem.write_to_path(tmp_path / "key")
     pair.cert_chain_pems[0].write_to_path(tmp_path / "crt")
     user = {"tokenFile": "t", "client-certificate": "crt", "client-key": "key"}
-    async with yours.administrators(_yours(server, ca, user, tmp_path), "b"):
+    async with yours.administrators(_yours(server, ca, user, tmp_path), "b", nothing):
         pass
     assert api.peers == [("Bearer from-file", True)]
 
@@ -159,7 +170,7 @@ async def test_the_token_of_an_exec_plugin_beside_the_kubeconfig(
     script.write_text("""#!/bin/sh\necho '{"status": {"token": "of-the-plugin"}}'\n""")
     script.chmod(0o700)
     user = {"exec": {"command": "./plugin"}, "token": "older"}
-    async with yours.administrators(_yours(server, ca, user, tmp_path), "b"):
+    async with yours.administrators(_yours(server, ca, user, tmp_path), "b", nothing):
         pass
     assert api.peers == [("Bearer of-the-plugin", False)]
     assert api.bindings == {}
@@ -169,7 +180,7 @@ async def test_a_token_file_wins_over_a_token(
     api: ApiServer, server: str, ca: trustme.CA, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "t").write_text("from-file\n")
-    async with yours.administrators(_yours(server, ca, {"tokenFile": "t", "token": "older"}, tmp_path), "b"):
+    async with yours.administrators(_yours(server, ca, {"tokenFile": "t", "token": "older"}, tmp_path), "b", nothing):
         pass
     assert api.peers == [("Bearer from-file", False)]
 
@@ -181,17 +192,17 @@ async def test_the_name_in_the_certificate_may_be_another(api: ApiServer, ca: tr
     await server.start_server(ssl=context)
     each = _yours(f"https://127.0.0.1:{server.port}", ca, {"token": "t"})
     with pytest.raises(errors.CommandError, match="cannot reach"):
-        async with yours.administrators(each, "b"):
+        async with yours.administrators(each, "b", nothing):
             pass
     each.cluster["tls-server-name"] = "kubernetes.test"
-    async with yours.administrators(each, "b") as made:
+    async with yours.administrators(each, "b", nothing) as made:
         assert made
     await server.close()
 
 
 async def test_who_may_not_bind_gets_no_binding(api: ApiServer, server: str, ca: trustme.CA) -> None:
     api.status = 403
-    async with yours.administrators(_yours(server, ca, {"token": "t"}), "b") as made:
+    async with yours.administrators(_yours(server, ca, {"token": "t"}), "b", nothing) as made:
         assert not made
 
 
@@ -200,14 +211,45 @@ async def test_an_api_server_that_cannot_be_used(
     api: ApiServer, server: str, ca: trustme.CA, status: int, words: str
 ) -> None:
     api.status = status
+    left: list[str] = []
     with pytest.raises(errors.CommandError, match=words):
-        async with yours.administrators(_yours(server, ca, {"token": "t"}), "b"):
+        async with yours.administrators(_yours(server, ca, {"token": "t"}), "b", lambda: left.append("b")):
             pass
+    assert left == (["b"] if status >= 500 else [])  # it may have made it all the same
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 429, 500, None])
+async def test_a_binding_that_may_be_left_is_told(
+    api: ApiServer, server: str, ca: trustme.CA, tmp_path: pathlib.Path, refusal: int | None
+) -> None:
+    """Whoever is told that it is removed does not look; None: the plugin's session has ended meanwhile."""
+    script = tmp_path / "plugin"
+    script.write_text("""#!/bin/sh\necho '{"status": {"token": "t"}}'\n""")
+    script.chmod(0o700)
+    left: list[str] = []
+    each = _yours(server, ca, {"exec": {"command": "./plugin"}}, tmp_path)
+    async with yours.administrators(each, "b", lambda: left.append("b")):
+        api.refusal = refusal
+        if refusal is None:
+            script.unlink()
+    assert left == ["b"]
+    assert list(api.bindings) == ["b"]
+
+
+async def test_a_creation_that_is_not_answered_may_have_been_carried_out(
+    api: ApiServer, server: str, ca: trustme.CA
+) -> None:
+    api.status = 0
+    left: list[str] = []
+    with pytest.raises(errors.CommandError, match="cannot reach"):
+        async with yours.administrators(_yours(server, ca, {"token": "t"}), "b", lambda: left.append("b")):
+            pass
+    assert left == ["b"]
 
 
 async def test_an_api_server_of_another_ca_gets_no_token(api: ApiServer, server: str) -> None:
     with pytest.raises(errors.CommandError, match="cannot reach"):
-        async with yours.administrators(_yours(server, trustme.CA(), {"token": "t"}), "b"):
+        async with yours.administrators(_yours(server, trustme.CA(), {"token": "t"}), "b", nothing):
             pass
     assert api.peers == []
 

@@ -69,6 +69,18 @@ def test_a_large_file_is_read_few_times_and_gone_through_once(
     assert len(looks) < 20 * len(names)
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five thousand clusters with all CAs of a system each: the next merge would not have read it."""
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, _ours(OLD, "a"))
+    before = (tmp_path / "c").read_text()
+    monkeypatch.setattr(files, "MAX_BYTES", len(before) + 100)
+    with pytest.raises(errors.CommandError, match="fewer clusters") as caught:
+        _merge(env, _ours(NEW, "a", "b"))
+    assert caught.value.means == "nothing was written"
+    assert (tmp_path / "c").read_text() == before
+
+
 def test_the_current_context_changes_only_when_asked(tmp_path: pathlib.Path) -> None:
     env = {"KUBECONFIG": str(tmp_path / "c")}
     _merge(env, _ours(NEW, "a"))
