@@ -365,7 +365,7 @@ class Hub:
             agent_keys=self._admission.keys,
             grants=Grants(self._store),
             tunnels=self._registry,
-            fetches=FetchLimit(wall_clock),
+            fetches=FetchLimit(time.monotonic),
             rotate_key=self._commands.rotate_key,
             joining_pins=self._ca.joining_pins,
             ca_rotation=lambda: self._ca.rotation(self._registry.status),

@@ -42,7 +42,7 @@ async def in_slices(records: Iterable[R], clock: Callable[[], float] = time.perf
     come to their ends in the order in which they began."""
     turn = _turn()
     for record in records:
-        while turn.spent_s >= SLICE_S:  # noqa: ASYNC110 who waits has its turn in each, to keep the order
+        while turn.spent_s > SLICE_S:  # noqa: ASYNC110 who waits has its turn in each, to keep the order
             await asyncio.sleep(0)
         began = clock()
         yield record

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -52,14 +52,17 @@ class NodeTables:
         self._is_live = is_live
         self._clock = clock
 
-    async def register(self, cluster_uid: str, by: str, args: RegisterNodes) -> NodesMissing:
-        """The agent with credential `by` has this table from now on. Raises StoreError."""
+    async def register(self, cluster_uid: str, by: str, args: RegisterNodes) -> tuple[NodesMissing, int]:
+        """The agent with credential `by` has this table from now on; what it has to tell, and how many parts were read
+        to see that. Raises StoreError."""
         await self._put_head(cluster_uid, by, args)
-        parts = await _parts(self._store, cluster_uid, by)
+        read = (await self._store.list(PART_KIND, cluster=cluster_uid)).items
+        parts = _by_number(read, by)
         for number in [number for number in parts if number >= len(args.tags)]:
             await self._store.delete(parts[number].key)
         tags = {number: part.spec.get("tag") for number, part in parts.items()}
-        return NodesMissing(parts=tuple(number for number, tag in enumerate(args.tags) if tags.get(number) != tag))
+        missing = NodesMissing(parts=tuple(number for number, tag in enumerate(args.tags) if tags.get(number) != tag))
+        return missing, len(read)
 
     async def _put_head(self, cluster_uid: str, by: str, args: RegisterNodes) -> None:
         """Write nothing where it is the newest already: sessions begin more often than nodes change."""
@@ -126,8 +129,11 @@ async def purge(store: Store, is_known: Callable[[str], bool]) -> int:
 
 async def _parts(store: Store, cluster_uid: str, by: str) -> dict[int, Resource]:
     """Of one agent's table, by number."""
-    listed = (await store.list(PART_KIND, cluster=cluster_uid)).items
-    named = ((part.key.name.rpartition("."), part) for part in listed)
+    return _by_number((await store.list(PART_KIND, cluster=cluster_uid)).items, by)
+
+
+def _by_number(parts: Iterable[Resource], by: str) -> dict[int, Resource]:
+    named = ((part.key.name.rpartition("."), part) for part in parts)
     return {int(number): part for (registrant, _, number), part in named if registrant == by}
 
 

@@ -118,9 +118,7 @@ class AgentCommands:
 
         async def register_nodes(args: RegisterNodes) -> NodesMissing:
             _only_its_agent(tunnel)
-            return await self._write(
-                tunnel, lambda: self._node_tables.register(who.cluster_uid, who.credential_id, args)
-            )
+            return await self._write(tunnel, lambda: self._register_nodes(tunnel, args))
 
         async def tell_nodes(args: TellNodes) -> Nothing:
             _only_its_agent(tunnel)
@@ -175,6 +173,12 @@ class AgentCommands:
         if _without_token(fresh) != _without_token(tunnel.identity):
             raise StreamReset("the token is another agent's", Code.FORBIDDEN)
         proven.expires_at, proven.rests_on, proven.token = fresh.expires_at, fresh.rests_on, signed_part(token)
+
+    async def _register_nodes(self, tunnel: Tunnel, args: RegisterNodes) -> NodesMissing:
+        who = tunnel.identity
+        missing, parts = await self._node_tables.register(who.cluster_uid, who.credential_id, args)
+        self._writes.charge(tunnel, parts)
+        return missing
 
     async def _write(self, tunnel: Tunnel, work: Callable[[], Awaitable[_R]]) -> _R:
         """Count it, and do it to its end: what an agent has begun to write is written, and audited, though it takes its

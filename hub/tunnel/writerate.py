@@ -14,6 +14,8 @@ BURST: Final = 600.0
 """A whole pod map and a whole table of nodes, of 256 parts each, and what else begins with a session."""
 PER_S: Final = 4.0
 """In the long run: a map of 60 parts, over ten thousand nodes, each 15 s as an agent looks."""
+PARTS_A_COMMAND: Final = 4
+"""To read so many costs as much as a command that writes: 200 KiB, which pass the main process and a worker."""
 CLUSTERS_MAX: Final = 1_000
 """Clusters whose buckets are kept though they may be full."""
 
@@ -27,6 +29,11 @@ class WriteRate:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+    def charge(self, tunnel: Tunnel, parts: int) -> None:
+        """It made the hub read so many parts of a table besides."""
+        if (bucket := self._buckets.get(tunnel.identity.cluster_uid)) is not None:
+            bucket.level -= parts / PARTS_A_COMMAND
 
     def take(self, tunnel: Tunnel) -> None:
         """Count a command that writes. Raises StreamReset OVERLOADED when there were too many."""

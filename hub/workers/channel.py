@@ -139,10 +139,11 @@ class Channel:
             logger.error("channel not read, closed", extra={"channel": self.name})
             self._socket.close()
             self._lose()
-        while len(data) > _PIECE_BYTES:
-            self._socket.send(_MORE + data[:_PIECE_BYTES])
-            data = data[_PIECE_BYTES:]
-        self._socket.send(_LAST + data, sockets)
+        whole, at = memoryview(data), 0  # a piece off the front of bytes would copy the rest each time
+        while len(data) - at > _PIECE_BYTES:
+            self._socket.send(b"".join((_MORE, whole[at : at + _PIECE_BYTES])))
+            at += _PIECE_BYTES
+        self._socket.send(b"".join((_LAST, whole[at:])), sockets)
 
     def _packet(self, packet: bytes, sockets: list[socket.socket]) -> None:
         self._pieces.append(packet[1:])

@@ -29,7 +29,8 @@ async def known(world: HubWorld, *rows: NodeRow) -> str:
     await enrol(world, "a", "one")
     parts = divide(rows)
     args = RegisterNodes(total=len(rows), tags=tuple(part.tag for part in parts))
-    for number in (await world.services.node_tables.register(uid, "one", args)).parts:
+    missing, _ = await world.services.node_tables.register(uid, "one", args)
+    for number in missing.parts:
         await world.services.node_tables.tell(uid, "one", to_args(number, parts[number]))
     facts = NodeFacts(boot_id="b", architecture="x86_64")
     world.tunnels.live[uid] = [

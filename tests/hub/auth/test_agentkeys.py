@@ -45,6 +45,7 @@ def test_which_key_counts_when() -> None:
     record = agent_key(keys=(PublicKey(OLD, 1.0, 60.0), PublicKey(NEW, 2.0)))
     assert (record.is_valid(OLD, 59.9), record.is_valid(OLD, 60.0)) == (True, False)
     assert (record.is_valid(NEW, 1e9), record.is_valid(b"x", 0.0)) == (True, False)
+    assert not record.is_valid(OLD, 60.0 - 7200)  # the clock was set back: a key that may have leaked ends all the same
     assert record.current.value == NEW
     assert not dataclasses.replace(record, revoked_at=1.0).is_valid(NEW, 0.0)
     assert AgentKey.of(stored(record)) == record

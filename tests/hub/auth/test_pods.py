@@ -8,7 +8,7 @@ import pytest
 
 from hub.auth.pods import KIND, PodIndex, Pods
 from hub.store.index import Follower
-from hub.store.model import Event, Key, Resource
+from hub.store.model import Event, Key, Resource, StoreUnavailable
 from hub.store.sqlite import SqliteStore
 from proto.commands import RegisterPods
 from proto.errors import Code, StreamReset
@@ -39,6 +39,33 @@ async def test_parts_come_change_and_go(tmp_path: Path) -> None:
     assert index.node_of("u", "pod-8", lambda uid, who: who == "one") == ""
     assert index.registrants() == {("u", "one"), ("u", "two"), ("v", "one")}
     assert node_of(index, "v", "pod-0") == "elsewhere"
+    await store.close()
+
+
+async def test_the_same_map_again_is_not_read_and_one_that_was_half_forgotten_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that says its last part again and again would have the hub read megabytes each time."""
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    pods, listed = Pods(store), []
+    for number in range(6):
+        await pods.register("u", "one", RegisterPods(part=number, parts=6, pods=(f"pod-{number} node",)))
+    listing, delete = store.list, store.delete
+    monkeypatch.setattr(store, "list", lambda *args, **more: (listed.append(args), listing(*args, **more))[1])
+    await pods.register("u", "one", RegisterPods(part=5, parts=6, pods=("pod-5 node",)))
+    assert listed == []
+
+    async def fails_at_the_third(key: Key, *, revision: int | None = None) -> int | None:
+        if len((await listing(KIND)).items) == 4:
+            raise StoreUnavailable("the disk is full")
+        return await delete(key, revision=revision)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "delete", fails_at_the_third)
+        with pytest.raises(StoreUnavailable):
+            await pods.register("u", "one", RegisterPods(part=1, parts=2, pods=("pod-1 node",)))
+    await pods.register("u", "one", RegisterPods(part=1, parts=2, pods=("pod-1 node",)))
+    assert [item.key.name for item in (await listing(KIND)).items] == ["one.0", "one.1"]
     await store.close()
 
 

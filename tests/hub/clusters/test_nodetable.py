@@ -23,6 +23,8 @@ class World:
     def __init__(self, store: SqliteStore) -> None:
         self.store, self.clock = store, SettableClock()
         self.revoked: set[str] = set()
+        self.read = 0
+        """Parts that the last registration made the hub read."""
         self.tables = NodeTables(store, lambda uid, who: who not in self.revoked, self.clock)
 
     async def tell(self, by: str, *rows: NodeRow, uid: str = "u", only: int | None = None) -> list[int]:
@@ -30,7 +32,8 @@ class World:
         self.clock.now += 1
         parts = divide(rows)
         args = RegisterNodes(total=len(rows), tags=tuple(part.tag for part in parts))
-        missing = (await self.tables.register(uid, by, args)).parts
+        answer, self.read = await self.tables.register(uid, by, args)
+        missing = answer.parts
         for number in missing[:only]:
             await self.tables.tell(uid, by, to_args(number, parts[number]))
         return list(missing)
@@ -58,6 +61,7 @@ async def test_only_what_differs_is_asked_for(world: World) -> None:
     revision = (await world.store.list(KIND)).revision
     assert await world.tell("one", *rows) == []  # another session, or the other replica
     assert (await world.store.list(KIND)).revision == revision
+    assert world.read == 2  # which is charged: it was read for nothing
     assert len(await world.tell("one", *rows[:-1], NodeRow("n029", kubelet="v2"))) == 1
     table = await world.shown()
     assert (table.total, table.is_whole, list(table.rows)) == (30, True, [row.name for row in rows])

@@ -8,7 +8,7 @@ import pytest
 
 from hub.tunnel import writerate
 from hub.tunnel.registry import Tunnel
-from hub.tunnel.writerate import BURST, CLUSTERS_MAX, PER_S, WriteRate
+from hub.tunnel.writerate import BURST, CLUSTERS_MAX, PARTS_A_COMMAND, PER_S, WriteRate
 from proto.errors import Code, StreamReset
 from tests.hub.tunnel.test_registry import Rig
 
@@ -40,6 +40,18 @@ def test_a_whole_map_fits_and_a_flood_does_not() -> None:
     assert taken(rate, of("b")) == BURST  # another cluster's are its own
     now[0] += 10
     assert taken(rate, of("a")) == 10 * PER_S
+
+
+def test_what_has_to_be_read_costs_too() -> None:
+    """Whoever registers the same full table again and again writes nothing, and has 13 MB read each time."""
+    now = [100.0]
+    rate = WriteRate(lambda: now[0])
+    for _ in range(10):
+        rate.take(of("a"))
+        rate.charge(of("a"), PARTS_MAX)
+    assert taken(rate, of("a")) == 0
+    now[0] += PARTS_MAX / PARTS_A_COMMAND / PER_S + 1
+    rate.take(of("a"))
 
 
 def test_buckets_of_quiet_clusters_go(monkeypatch: pytest.MonkeyPatch) -> None:
