@@ -182,7 +182,7 @@ class Registry:
         same = [tunnel for tunnel in peers if tunnel.instance == instance]
         if any(tunnel.epoch >= epoch for tunnel in same):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
-        if not same and not self._has_room(identity):
+        if not self._has(identity, instance) and not self._has_room(identity):
             raise Refusal(
                 Code.OVERLOADED,
                 "too-many-nodes",
@@ -220,6 +220,10 @@ class Registry:
         draining = [old for old in same if old.link.is_draining]
         spared = draining[-DRAINING_MAX:] if self._has_room(identity) else []
         return [old for old in same if old not in spared]
+
+    def _has(self, identity: AgentIdentity, instance: bytes) -> bool:
+        """Whether this instance has a tunnel, which a newer one takes the place of."""
+        return any(tunnel.instance == instance for tunnel in self.mates_of(identity))
 
     def _has_room(self, identity: AgentIdentity) -> bool:
         """For one more tunnel of a node agent; those of role cluster are bounded by their instances."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from hub.metrics import Metrics
+from hub.status import RECENTLY_LOST_S
 from hub.store.interface import Store
 from hub.store.model import StoreUnavailable
 from hub.workers import messages, storeview
@@ -43,6 +44,8 @@ STEADY_S: Final = 30.0
 """A worker that served and lived for so long is started again at once; the next failure counts as the first."""
 BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STOP_S: Final = 10.0
+LOST_MAX: Final = 10_000
+"""Clusters of which it is known that they lost a tunnel."""
 
 
 class Member:
@@ -109,6 +112,8 @@ class Crew:
         self._is_stopping = False
         self._has_started = False
         self._changed = asyncio.Event()
+        self._lost: dict[str, tuple[float, Opened]] = {}
+        """By cluster, the oldest first: the last tunnel that took requests and has ended, and when."""
         self._tasks = TaskGroup("crew")
         self.sums = Sums()
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -262,6 +267,8 @@ class Crew:
     def _ended(self, member: Member) -> None:
         member.channel = member.process = None
         member.is_greeted = member.is_serving = False
+        for opened in member.tunnels.values():
+            self._lose(opened)
         member.tunnels.clear()
         member.draining.clear()
         self.sums.ended(member.number)
@@ -303,7 +310,8 @@ class Crew:
             elif isinstance(news, messages.Draining):
                 member.draining.add(news.session_id)
             elif isinstance(news, messages.Closed):
-                member.tunnels.pop(news.session_id, None)
+                if (ended := member.tunnels.pop(news.session_id, None)) is not None:
+                    self._lose(ended)
                 member.draining.discard(news.session_id)
             for other in self._others(member):
                 if other.channel is not None and other.is_greeted:
@@ -316,12 +324,29 @@ class Crew:
         assert member.channel is not None
         start = messages.Start(member.number, self._hub_id, self._settings, len(member.sockets))
         member.channel.tell(start, *(sock.dup() for sock in member.sockets))
+        self._tell_losses(member.channel)
         for other in self._others(member):
             for opened in other.tunnels.values():
                 member.channel.tell(opened)
             for session_id in other.draining:
                 member.channel.tell(messages.Draining(session_id))
         member.is_greeted = True
+
+    def _lose(self, opened: Opened) -> None:
+        if opened.is_eligible:
+            self._lost.pop(opened.cluster_uid, None)
+            self._lost[opened.cluster_uid] = asyncio.get_running_loop().time(), opened
+            if len(self._lost) > LOST_MAX:
+                del self._lost[next(iter(self._lost))]
+
+    def _tell_losses(self, channel: Channel) -> None:
+        """What was lost lately was there and has ended: else a worker that begins would call a cluster unconnected
+        where the others have clients wait for it, of agents that come back from the same failure."""
+        since = asyncio.get_running_loop().time() - RECENTLY_LOST_S
+        for at, opened in self._lost.values():
+            if at >= since:
+                channel.tell(opened)
+                channel.tell(messages.Closed(opened.session_id))
 
     async def _admit(self, member: Member) -> None:
         """Let a worker serve once it has everything that was ever answered as done."""

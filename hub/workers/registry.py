@@ -85,11 +85,7 @@ class SharedRegistry(Registry):
     # -- own tunnels
 
     def check(self, identity: AgentIdentity, instance: bytes, epoch: int) -> None:
-        if identity.role == ROLE_NODE:
-            remote = [each.opened for each in self.directory.nodes_of(identity.cluster_uid)]
-            remote = [each for each in remote if each.node == identity.node]
-        else:
-            remote = [each.opened for each in self.directory.of_cluster(identity.cluster_uid)]
+        remote = self._mates_elsewhere(identity)
         if any(each.instance == instance and each.epoch >= epoch for each in remote):
             raise Refusal(Code.SUPERSEDED, "superseded", "a newer session of this instance is open")
         own = {each.instance for each in self.mates_of(identity)}
@@ -98,6 +94,16 @@ class SharedRegistry(Registry):
             what = "node" if identity.role == ROLE_NODE else "cluster"
             raise Refusal(Code.OVERLOADED, "too-many-instances", f"the {what} has {INSTANCES_MAX} agents of this role")
         super().check(identity, instance, epoch)
+
+    def _mates_elsewhere(self, identity: AgentIdentity) -> list[Opened]:
+        if identity.role != ROLE_NODE:
+            return [each.opened for each in self.directory.of_cluster(identity.cluster_uid)]
+        nodes = [each.opened for each in self.directory.nodes_of(identity.cluster_uid)]
+        return [each for each in nodes if each.node == identity.node]
+
+    def _has(self, identity: AgentIdentity, instance: bytes) -> bool:
+        elsewhere = self._mates_elsewhere(identity)
+        return super()._has(identity, instance) or any(each.instance == instance for each in elsewhere)
 
     def node_tunnels(self, cluster_uid: str) -> int:
         return super().node_tunnels(cluster_uid) + len(self.directory.nodes_of(cluster_uid))

@@ -216,6 +216,37 @@ async def test_a_new_worker_hears_which_tunnels_drain(rig: Rig) -> None:
     assert again.heard(messages.Draining) == [messages.Draining("s3")]
 
 
+async def test_a_new_worker_hears_what_was_lost_lately(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients are to wait for those agents as the others' are, which come back from the same failure."""
+    monkeypatch.setattr(crews, "LOST_MAX", 2)
+    one, two = await rig.serving()
+
+    def serves(session: str, uid: str) -> Opened:
+        return msgspec.structs.replace(opened(session), cluster_uid=uid, is_eligible=True)
+
+    for each in (serves("s0", "a"), serves("s1", "b")):
+        one.channel.tell(each)
+        one.channel.tell(messages.Closed(each.session_id))
+    two.channel.tell(serves("s2", "c"))
+    await one.channel.ask(messages.Look(""))
+    await two.channel.ask(messages.Look(""))
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    again = rig.started[2]
+    again.hello()
+    await until(lambda: len(again.heard(messages.Closed)) == 2)
+    assert again.news[1:] == [
+        serves("s1", "b"), messages.Closed("s1"), serves("s2", "c"), messages.Closed("s2"),
+    ]  # fmt: skip
+    monkeypatch.setattr(crews, "RECENTLY_LOST_S", -1.0)
+    again.kill()
+    await until(lambda: len(rig.started) == 4)
+    rig.started[3].hello()
+    await until(lambda: rig.started[3].heard(messages.Start))
+    await one.channel.ask(messages.Look(""))
+    assert not rig.started[3].heard(messages.Closed)
+
+
 async def test_a_visitor_of_a_process_that_has_ended_does_not_wait_for_the_next(rig: Rig) -> None:
     one, two = await rig.serving()
     two.kill()

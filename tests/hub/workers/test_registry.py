@@ -311,6 +311,18 @@ async def test_the_node_tunnels_of_a_cluster_are_counted_over_all_workers(rig: R
         rig.crew[1].add(as_node(made, 3))
 
 
+async def test_a_node_agent_takes_the_place_of_its_session_at_another_worker(rig: Rig) -> None:
+    """A silent cut leaves sessions that nobody knows to be dead, and a cluster at its bound has no room for others."""
+    made, _ = rig.connect(1, instance=1)
+    for number in (1, 2):
+        rig.crew[2].add(dataclasses.replace(as_node(made, number), session_id=f"before-{number}"))
+    rig.deliver()
+    rig.crew[1]._node_tunnels_max = 2
+    rig.crew[1].add(dataclasses.replace(as_node(made, 1), epoch=2, session_id="again"))
+    with pytest.raises(Refusal, match="node_tunnels_max"):
+        rig.crew[1].add(as_node(made, 3))
+
+
 def as_node(made: Tunnel, number: int) -> Tunnel:
     identity = AgentIdentity("uid-alpha", "alpha", f"alpha:n{number}", "node", node=f"n{number}")
     return dataclasses.replace(made, identity=identity, session_id=f"node-{made.session_id}")
