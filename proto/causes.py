@@ -293,6 +293,12 @@ SESSION_CLOSED = Cause(
     "the hub closed the connection during the handshake",
     "See the hub's log for the reason",
 )
+ATTEMPT_BROKEN = Cause(
+    "attempt-broken",
+    Step.SESSION,
+    "the attempt ended in an error that nobody foresaw ({said})",
+    "Please report it, with the traceback that was logged; it may come of what stands in front of the hub",
+)
 
 CREDENTIAL_NOT_JOINED = Cause(
     "credential-not-joined",

@@ -5,6 +5,7 @@ The attempt is the agent's own code, so what it meets is what the agent meets, a
 not verify the hub. Where it ends names the check that failed; those before it are good, those behind it were not run.
 """
 
+import dataclasses
 import email.utils
 import secrets
 from collections.abc import Mapping
@@ -15,7 +16,14 @@ from agent.doctor.credential import Trial
 from agent.hubca import CaStore, CaUnusable, HubCa
 from agent.uplink import fetch, proxies
 from agent.uplink.credentials import HubCredential
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network_error, presented_certificate
+from agent.uplink.diagnose import (
+    ConnectFailed,
+    Diagnosis,
+    of_cause,
+    of_network_error,
+    of_unforeseen,
+    presented_certificate,
+)
 from agent.uplink.proxies import Proxy
 from agent.uplink.session import Identity, Opened, Opener
 from agent.uplink.trust import HubTrust
@@ -122,6 +130,9 @@ async def _attempt(settings: Settings, trust: HubTrust, trial: Trial) -> tuple[O
         opened = await _opened(opener)
     except ConnectFailed as failure:
         return None, failure.diagnosis
+    except Exception as exc:  # as the agent survives it
+        # How far the attempt came is not known: nothing behind the connection is called good.
+        return None, dataclasses.replace(of_unforeseen(exc), step=Step.TLS)
     opened.transport.abort()
     return opened, None
 

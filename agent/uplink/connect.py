@@ -16,7 +16,7 @@ from typing import Any, Final
 from agent.counts import Counts
 from agent.relay.admission import Admission, SessionStreams
 from agent.uplink.credentials import HubCredential, Proven
-from agent.uplink.diagnose import ConnectFailed, Diagnosis
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_unforeseen
 from agent.uplink.session import Opened, Opener
 from proto.aio.busypoll import BusyPoll
 from proto.aio.commands import CommandServer, Handler
@@ -117,19 +117,25 @@ class Uplink:
             try:
                 opened = await self._opener.open()
             except ConnectFailed as failure:
-                diagnosis, now = failure.diagnosis, self._clock()
-                if diagnosis.retry_s:
-                    self._backoff.retry_after(diagnosis.retry_s, now)
-                delay = self._backoff.delay(now)
-                if diagnosis.is_slow:
-                    delay = max(delay, self._random.uniform(*SLOW_DELAY))
-                self._report(diagnosis, delay, now)
-                await self._pause(delay, is_slow=diagnosis.is_slow)
+                await self._back_off(failure.diagnosis)
+            except Exception as exc:  # of what a hub, a proxy or a library made of it: the next attempt may go well
+                await self._back_off(of_unforeseen(exc))
             else:
                 if not self._leaving.is_set():
                     return opened
                 opened.transport.abort()
         return None
+
+    async def _back_off(self, diagnosis: Diagnosis) -> None:
+        """Report a failed attempt, and wait."""
+        now = self._clock()
+        if diagnosis.retry_s:
+            self._backoff.retry_after(diagnosis.retry_s, now)
+        delay = self._backoff.delay(now)
+        if diagnosis.is_slow:
+            delay = max(delay, self._random.uniform(*SLOW_DELAY))
+        self._report(diagnosis, delay, now)
+        await self._pause(delay, is_slow=diagnosis.is_slow)
 
     async def _pause(self, delay: float, *, is_slow: bool) -> None:
         """Wait; a slow wait ends early when the credential has changed."""

@@ -5,6 +5,7 @@ The agent never exits for such a reason: it says what failed (log, `/readyz`, me
 
 import asyncio
 import dataclasses
+import logging
 import ssl
 from typing import Final
 
@@ -16,6 +17,8 @@ from proto.causes import Diagnosis as Diagnosis
 from proto.causes import Step as Step
 from proto.errors import Code, code_of
 from proto.messages import Refused
+
+logger = logging.getLogger(__name__)
 
 LOOK_TIMEOUT: Final = 5.0
 """Seconds for a second look at the certificate that did not verify."""
@@ -79,6 +82,13 @@ def of_refusal(refused: Refused, *, has_more: bool = False) -> Diagnosis:
 def of_versions(text: str, retry_s: float = 0.0) -> Diagnosis:
     """Explain that hub and agent speak no common version, whichever of them noticed."""
     return of_cause(causes.SESSION_VERSION, retry_s=retry_s, said=text)
+
+
+def of_unforeseen(error: Exception) -> Diagnosis:
+    """Explain what nobody foresaw, and log where it came from: an agent that ended of it would only say less. Its text
+    stays in the log, since nobody knows what is in it."""
+    logger.error("an attempt to reach the hub ended in an unforeseen error", exc_info=error)
+    return of_cause(causes.ATTEMPT_BROKEN, said=type(error).__name__)
 
 
 async def presented_certificate(host: str, port: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from websockets import exceptions
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
+from websockets.datastructures import Headers
 from websockets.typing import Subprotocol
 
 from agent.config import HubSettings
@@ -106,7 +107,7 @@ def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis
     if isinstance(error, exceptions.InvalidStatus):
         headers = error.response.headers
         return of_status(
-            error.response.status_code, retry_after(headers.get("Retry-After", "")), headers.get("Location", "")
+            error.response.status_code, retry_after(_first(headers, "Retry-After")), _first(headers, "Location")
         )
     if isinstance(error, exceptions.ProxyError | exceptions.InvalidProxy):
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -115,6 +116,12 @@ def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis
     if isinstance(error, exceptions.NegotiationError):
         return of_cause(causes.WEBSOCKET_OTHER, subprotocol=SUBPROTOCOL)
     return of_cause(causes.WEBSOCKET_BROKEN)
+
+
+def _first(headers: Headers, name: str) -> str:
+    """A header's value, or nothing. Something in front of the hub may add another of the same name, for which
+    `headers.get` raises."""
+    return next(iter(headers.get_all(name)), "")
 
 
 def retry_after(value: str, now: float | None = None) -> float:

@@ -233,6 +233,23 @@ async def test_a_hub_of_the_version_before_is_told_nothing(tmp_path):
     assert {found[check].level for check in ORDER[:-1]} == {Level.OK}
 
 
+class Broken:
+    """A credential with an error that nobody foresaw."""
+
+    async def prepare(self):
+        raise LookupError("with a s3cret")
+
+
+async def test_what_nobody_foresaw_is_a_finding(tmp_path, caplog):
+    """Nothing is said of TLS then, nor of what is behind it: how far the attempt came is not known."""
+    pki = Pki(tmp_path)
+    async with Hub().listening(pki) as port:
+        found = {each.check: each for each in await way.examine(whole(pki, port, tmp_path), Broken(), NOW)}
+    assert "LookupError" in failed(found, "tls", "attempt-broken", "report").what
+    assert "s3cret" not in found["tls"].what
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
+
+
 async def test_no_token_hides_nothing_else(tmp_path):
     pki = Pki(tmp_path)
     async with Hub().listening(pki) as port:

@@ -85,6 +85,8 @@ class Opener:
             step = self.plan.pop(0)
             if isinstance(step, Diagnosis):
                 raise ConnectFailed(step)
+            if isinstance(step, Exception):
+                raise step
             await step
         agreed = Negotiated(1, limits.Limits().offer())
         ours, theirs = pipe()
@@ -258,6 +260,19 @@ async def test_an_unchanged_diagnosis_is_logged_once_a_minute(caplog):
     said = [record for record in caplog.records if record.message == "cannot connect to the hub"]
     assert len(said) == 1
     assert said[0].cure == "start it"
+
+
+async def test_what_nobody_foresaw_is_told_and_tried_again(caplog):
+    """The agent's end would be a crash loop that says nothing at the hub."""
+    unforeseen = LookupError("with a s3cret")
+    async with scene(unforeseen, unforeseen) as it:
+        await it.sessions(1)
+        assert (it.opener.attempts, it.counts.by_failed_step["session"]) == (3, 2)
+        assert all(delay > 0 for delay in it.clock.slept)
+    tracebacks = [record for record in caplog.records if record.exc_info]
+    assert [record.exc_info[1] for record in tracebacks] == [unforeseen, unforeseen]
+    said = [record.what for record in caplog.records if record.message == "cannot connect to the hub"]
+    assert ["LookupError" in what and "s3cret" not in what for what in said] == [True]
 
 
 async def test_draining_says_goodbye_to_the_hub():

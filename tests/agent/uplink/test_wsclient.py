@@ -126,6 +126,29 @@ async def test_http_answers(tmp_path, status, headers, step, retry_s, is_slow):
         assert (diagnosis.step, diagnosis.retry_s, diagnosis.is_slow) == (step, retry_s, is_slow)
 
 
+@pytest.mark.parametrize(
+    ("status", "name", "values", "retry_s"),
+    [
+        (http.HTTPStatus.SERVICE_UNAVAILABLE, "Retry-After", ("7", "5"), 7.0),
+        (http.HTTPStatus.FOUND, "Location", ("https://first.test/", "https://second.test/"), 0.0),
+    ],
+)
+async def test_of_two_headers_of_a_name_the_first_counts(tmp_path, status, name, values, retry_s):
+    """What stands in front of the hub adds its own to the hub's."""
+    pki = Pki(tmp_path)
+
+    def answer(connection, request):
+        response = connection.respond(status, "no\n")
+        for value in values:
+            response.headers[name] = value
+        return response
+
+    async with websocket_hub(pki, echo, process_request=answer) as port:
+        diagnosis = await failure(settings(pki, port, tmp_path))
+        assert (diagnosis.step, diagnosis.retry_s) == (Step.HTTP, retry_s)
+        assert "second" not in diagnosis.what
+
+
 async def test_another_subprotocol(tmp_path):
     pki = Pki(tmp_path)
     async with websocket_hub(pki, echo, subprotocols=()) as port:
