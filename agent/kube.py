@@ -91,7 +91,8 @@ class KubeApi:
                 if status == 401:
                     self._access.credential.refresh()
                     status, body = await self._once(method, path, document)
-        except (OSError, aiohttp.ClientError, TokenUnavailable) as exc:
+        # UnicodeError for a host with a label that IDNA cannot encode.
+        except (OSError, UnicodeError, aiohttp.ClientError, TokenUnavailable) as exc:
             raise KubeError(0, f"the API server cannot be asked ({type(exc).__name__})") from exc
         if status >= 300:
             raise KubeError(status, f"the API server answered {status} to {method} {path}")

@@ -61,7 +61,8 @@ async def ask(
     authorization: bytes = b"",
     proxy: Proxy | None = None,
 ) -> Answer:
-    """GET. Raises OSError (TLS errors and time-outs are OSErrors too). Redirects are not followed."""
+    """GET. Raises OSError (TLS errors and time-outs are OSErrors too), and UnicodeError for a name that is none.
+    Redirects are not followed."""
     async with asyncio.timeout(TIMEOUT):
         sock = await _through(proxy, host, port) if proxy is not None else None
         if sock is None:
@@ -108,7 +109,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, _Callbacks]:
 
 
 async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
-    """A socket to `host`:`port` that the proxy has opened. Raises OSError."""
+    """A socket to `host`:`port` that the proxy has opened. Raises OSError, UnicodeError."""
     if proxy.scheme == "https":
         raise ConnectionError("fetching the CA through an https:// proxy is not supported: give --hub-ca-file")
     from python_socks import ProxyError, ProxyType  # here, because most agents have no proxy
@@ -128,3 +129,8 @@ async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
         return await connector.connect(dest_host=host, dest_port=port)
     except ProxyError as exc:
         raise ProxyRefused(f"refused: {exc}") from exc
+    except ValueError as exc:
+        if isinstance(exc, UnicodeError) and getattr(exc, "encoding", "") != "ascii":
+            raise  # a name that IDNA cannot encode, the proxy's or the hub's
+        why = "they are not ASCII" if isinstance(exc, UnicodeError) else str(exc)  # which quotes a password otherwise
+        raise ProxyRefused(f"cannot be shown this user and password: {why}") from exc

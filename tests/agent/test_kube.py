@@ -142,6 +142,14 @@ async def test_no_proxy_of_the_environment_and_no_other_ca(tmp_path, monkeypatch
         await api.close()
 
 
+async def test_a_name_that_no_resolver_can_be_asked_for(tmp_path):
+    found = dataclasses.replace(access(tmp_path, Pki(tmp_path), 1), endpoint=Endpoint.from_url("https://a..b:6443"))
+    api = KubeApi(found)
+    with pytest.raises(KubeError, match="cannot be asked"):
+        await api.get("/x")
+    await api.close()
+
+
 def test_loading_is_light_and_late():
     """A process of its own: nothing of it before it is used, and then not its 700 models."""
     code = (

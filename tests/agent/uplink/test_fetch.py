@@ -4,6 +4,7 @@ import pytest
 
 from agent.relay.endpoint import KubeTrust
 from agent.uplink import fetch
+from agent.uplink.diagnose import ProxyRefused
 from agent.uplink.proxies import Proxy
 from tests.agent.apiserver import Pki, api_server, json_answer, serving
 from tests.agent.uplink.test_wsclient import connect_proxy, socks_proxy
@@ -38,11 +39,31 @@ async def test_through_a_proxy(tmp_path, kind, url):
         assert f"localhost:{port}".encode() in seen[0]
 
 
+async def asking_for_a_password(reader, writer):
+    """As much of SOCKS5 (RFC 1928)."""
+    _, count = await reader.readexactly(2)
+    await reader.readexactly(count)
+    writer.write(b"\x05\x02")
+    await reader.read()
+
+
 async def test_proxies_that_refuse_or_cannot(tmp_path):
     pki = Pki(tmp_path)
     async with serving(lambda r, w: connect_proxy(r, w, [])) as proxy_port:
         address = f"http://127.0.0.1:{proxy_port}"
         with pytest.raises(ConnectionError, match="refused"):
             await get(pki, 1, proxy=Proxy(address, "http", address))
+    async with serving(lambda r, w: connect_proxy(r, w, [])) as proxy_port:
+        address = f"127.0.0.1:{proxy_port}"
+        with pytest.raises(ProxyRefused, match="cannot be shown this user") as caught:
+            await get(pki, 1, proxy=Proxy(f"http://us%3Aer:s3cret@{address}", "http", f"http://{address}"))
+        assert "s3cret" not in str(caught.value)
+    async with serving(asking_for_a_password) as proxy_port:
+        address = f"127.0.0.1:{proxy_port}"
+        with pytest.raises(ProxyRefused, match="not ASCII") as caught:
+            await get(pki, 1, proxy=Proxy(f"socks5h://u:s%C3%A9cret@{address}", "socks5h", f"socks5h://{address}"))
+        assert "\xe9" not in str(caught.value)
+    with pytest.raises(UnicodeError):
+        await get(pki, 1, proxy=Proxy("http://a..b:1", "http", "http://a..b:1"))
     with pytest.raises(ConnectionError, match="--hub-ca-file"):
         await get(pki, 1, proxy=Proxy("https://p.test:1", "https", "https://p.test:1"))
