@@ -109,6 +109,13 @@ PROXY_REFUSED = Cause(
     "the proxy {through} {said}",
     "Check HTTPS_PROXY with its user and password, and that it allows CONNECT to the hub; or add the hub to NO_PROXY",
 )
+PROXY_UNFIT = Cause(
+    "proxy-unfit",
+    Step.PROXY,
+    "fetching the hub's CA through an https:// proxy ({through}) is not supported",
+    "Give the CA with {ca}, or name an http:// or socks5h:// proxy in HTTPS_PROXY",
+    is_slow=True,
+)
 DNS_UNRESOLVED = Cause(
     "dns-unresolved",
     Step.DNS,
@@ -200,6 +207,12 @@ HTTP_NO_CA = Cause(
     Step.HTTP,
     "the hub answered {status} to the request for its CA",
     "Check {url}, or give the CA with {ca}",
+)
+HTTP_BROKEN = Cause(
+    "http-broken",
+    Step.HTTP,
+    "what answers at the hub's address gives no whole answer of HTTP: {said}",
+    "Check host and port of {url}; if they are the hub's, look at what stands in front of it",
 )
 HTTP_OTHER = Cause(
     "http-other",

@@ -37,15 +37,27 @@ class ProxyRefused(ConnectionError):
     """A proxy said no."""
 
 
+class ProxyUnfit(ConnectionError):
+    """A proxy of a kind that this connection cannot take."""
+
+
+class AnswerBroken(ConnectionError):
+    """What came back is no whole answer of HTTP."""
+
+
 def of_cause(cause: Cause, *, retry_s: float = 0.0, **facts: object) -> Diagnosis:
     """A row of the table, with the agent's names for its settings."""
     return cause.found(causes.AGENT, retry_s=retry_s, **facts)
 
 
 def of_network_error(error: OSError | UnicodeError, host: str, port: int, *, through: str = "") -> Diagnosis:
-    """Explain what name lookup, TCP or TLS raised. `through`: the proxy's address without its password."""
+    """Explain what name lookup, TCP, TLS or a small GET raised. `through`: the proxy's address without its password."""
     if isinstance(error, ProxyRefused):
         return of_cause(causes.PROXY_REFUSED, through=through, said=str(error))
+    if isinstance(error, ProxyUnfit):
+        return of_cause(causes.PROXY_UNFIT, through=through)
+    if isinstance(error, AnswerBroken):
+        return of_cause(causes.HTTP_BROKEN, said=str(error))
     return reach.diagnose(error, host, port, through=through, names=causes.AGENT)
 
 

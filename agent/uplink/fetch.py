@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from agent.uplink.diagnose import ProxyRefused
+from agent.uplink.diagnose import AnswerBroken, ProxyRefused, ProxyUnfit
 from agent.uplink.proxies import Proxy
 
 TIMEOUT: Final = 10.0
@@ -99,19 +99,19 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, _Callbacks]:
             data = await reader.read(64 * 1024)
             seen += len(data)
             if not data:
-                raise ConnectionError("the answer ended early")
+                raise AnswerBroken("the answer ended early")
             if seen > _HEAD_BYTES_MAX + BODY_BYTES_MAX:
-                raise ConnectionError("the answer is too big")
+                raise AnswerBroken("the answer is too big")
             parser.feed_data(data)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:  # the latter is no error of its family
-        raise ConnectionError("the answer is not HTTP/1.1") from exc
+        raise AnswerBroken("the answer is not HTTP/1.1") from exc
     return parser.get_status_code(), answer
 
 
 async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
     """A socket to `host`:`port` that the proxy has opened. Raises OSError, UnicodeError."""
     if proxy.scheme == "https":
-        raise ConnectionError("fetching the CA through an https:// proxy is not supported: give --hub-ca-file")
+        raise ProxyUnfit("fetching the CA through an https:// proxy is not supported: give --hub-ca-file")
     from python_socks import ProxyError, ProxyType  # here, because most agents have no proxy
     from python_socks.async_.asyncio import Proxy as Connector
 

@@ -45,7 +45,7 @@ def cause_of(error: OSError | UnicodeError) -> tuple[Cause, str]:
         return causes.TCP_SILENT, "no answer"
     if isinstance(error, ConnectionRefusedError):
         return causes.TCP_REFUSED, "connection refused"
-    return causes.TCP_UNREACHABLE, error.strerror or type(error).__name__
+    return causes.TCP_UNREACHABLE, error.strerror or str(error) or type(error).__name__
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError) -> tuple[Cause, str]:

@@ -196,6 +196,20 @@ async def test_other_answers(tmp_path, status, check, cause):
         failed(await examine(whole(pki, port, tmp_path)), check, cause, "")
 
 
+async def test_while_there_is_no_ca_nothing_is_called_verified(tmp_path):
+    async def no_http(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-x\r\n\r\n")
+        await writer.drain()
+
+    pki = Pki(tmp_path)
+    async with serving(no_http, pki.server_context()) as port:
+        found = await examine(whole(pki, port, tmp_path, ca_file=None))
+    failed(found, "http", "http-broken", "--hub-url")
+    assert (found["tls"].level, "not verified" in found["tls"].what) == (Level.OK, True)
+    assert found["pin"].level is Level.NOT_RUN
+
+
 async def test_another_program(tmp_path):
     pki = Pki(tmp_path)
     async with Hub().listening(pki, subprotocols=()) as port:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from agent.uplink.diagnose import ConnectFailed, Step
+from agent.uplink.proxies import Proxy
 from agent.uplink.trust import HubTrust
 from proto.pins import pins_of_pem
 from tests.agent.apiserver import Pki, api_server
@@ -120,6 +121,32 @@ async def test_a_hub_that_shows_another_ca_is_not_trusted(pki, other, tmp_path):
             await HubTrust(settings(pki, port, tmp_path, ca_file=None)).context(None)
         assert caught.value.diagnosis.step is Step.PIN
         assert caught.value.diagnosis.is_slow
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(b"SSH-2.0-x\r\n\r\n", "not HTTP/1.1"), (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello", "ended early")],
+)
+async def test_an_answer_that_is_none_is_told_as_one(pki, tmp_path, answer, words):
+    """The hub's address was reached: there is nothing to look for at the route to it."""
+
+    async def script(head, reader, writer):
+        writer.write(answer)
+        writer.close()
+
+    async with api_server(pki, script) as (_, port):
+        with pytest.raises(ConnectFailed, match=words) as caught:
+            await HubTrust(settings(pki, port, tmp_path, ca_file=None)).context(None)
+    assert (caught.value.diagnosis.step, caught.value.diagnosis.cause) == (Step.HTTP, "http-broken")
+
+
+async def test_a_proxy_through_which_no_ca_can_be_fetched_is_told_with_its_cure(pki, tmp_path):
+    proxy = Proxy("https://u:s3cret@p.test:1", "https", "https://p.test:1")
+    with pytest.raises(ConnectFailed) as caught:
+        await HubTrust(settings(pki, 1, tmp_path, ca_file=None)).context(proxy)
+    diagnosis = caught.value.diagnosis
+    assert (diagnosis.step, diagnosis.cause, "--hub-ca-file" in diagnosis.cure) == (Step.PROXY, "proxy-unfit", True)
+    assert "https://p.test:1" in diagnosis.what
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,18 @@ def test_each_error_has_its_row(error: OSError | UnicodeError, cause: causes.Cau
         assert "hub.test:443 through the proxy http://p.test:1" in found.what
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(113, "No route to host"), "No route to host"),
+        (OSError("Multiple exceptions: [Errno 101], [Errno 113]"), "Multiple exceptions: [Errno 101], [Errno 113]"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_what_an_error_has_to_say_is_said(error: OSError, said: str) -> None:
+    assert reach.cause_of(error) == (causes.TCP_UNREACHABLE, said)
+
+
 async def test_a_name_and_a_connection() -> None:
     assert await reach.resolve("127.0.0.1", 80) == ["127.0.0.1"]
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
