@@ -154,7 +154,8 @@ class Enrolment:
     async def tend(self, link: Link, proven: Proven) -> None:
         while self._unkept is not None:
             await asyncio.sleep(KEEP_INTERVAL_S)
-            await self._keep(self._unkept)
+            if (unkept := self._unkept) is not None:  # a session that drains tends beside its replacement
+                await self._keep(unkept)
         await self._rotation.tend(link, proven)
 
     def handlers(self, link: Link, proven: Proven) -> Mapping[Verb, Handler]:

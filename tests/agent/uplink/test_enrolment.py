@@ -248,6 +248,22 @@ async def test_what_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
     assert (await Agent(tmp_path, agent.store, token=b"").show())[0] == "signature"
 
 
+async def test_two_sessions_that_keep_it_at_once_are_not_in_each_others_way(tmp_path, monkeypatch):
+    """One drains while its replacement is open: what one of them has kept is nothing to keep for the other."""
+    monkeypatch.setattr(module, "KEEP_INTERVAL_S", 0.0)
+    agent = Agent(tmp_path)
+    await agent.show()
+    agent.store.fail = KeyUnusable("the API server is down")
+    await agent.enrolment.welcomed(WELCOME)
+    agent.store.fail = None
+    async with TaskGroup("test") as group:
+        tends = [group.spawn(agent.enrolment.tend(None, None), name=f"tend-{number}") for number in range(2)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert [tend.done() and tend.exception() for tend in tends] == [False, False]
+    assert agent.store.state.cluster_uid == "uid-a"
+
+
 async def test_nobody_waits_for_a_second_look(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     agent = Agent(tmp_path)
