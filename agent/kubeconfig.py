@@ -6,10 +6,6 @@ k8s.io/client-go/tools/clientcmd/api/v1.
 
 import base64
 import binascii
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +14,7 @@ from agent.config import KubeSettings
 from agent.errors import ConfigError, TokenUnavailable
 from agent.relay.addresses import Addresses
 from agent.relay.credential import CertificateOnly, FixedToken, KubeCredential, TokenFile
-from agent.relay.endpoint import Endpoint, KubeTrust
+from agent.relay.endpoint import Endpoint, KubeTrust, Part
 from agent.relay.plugin import ExecPlugin
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -120,50 +116,32 @@ def _endpoint(cluster: dict[str, Any], path: Path) -> Endpoint:
 def _trust(cluster: dict[str, Any], user: dict[str, Any], path: Path, *, allow_legacy_ca: bool) -> KubeTrust:
     ca_data = _data(cluster, "certificate-authority-data", path)
     ca_file = None if ca_data else _file(cluster, "certificate-authority", path)
-    with _client_certificate(user, path) as pair:
-        trust = KubeTrust(
-            ca_file=ca_file, ca_data=ca_data or None, client_certificate=pair, allow_legacy_ca=allow_legacy_ca
-        )
-        if pair is not None:
-            _load_now(trust, path)
+    pair = _client_certificate(user, path)
+    trust = KubeTrust(
+        ca_file=ca_file, ca_data=ca_data or None, client_certificate=pair, allow_legacy_ca=allow_legacy_ca
+    )
+    if pair is not None:
+        _load_now(trust, path)
     return trust
 
 
 def _load_now(trust: KubeTrust, path: Path) -> None:
-    """The certificate's files may be temporary: read them while they are there."""
+    """Say at once what cannot be used."""
     try:
         trust.context()
     except OSError as exc:
         raise ConfigError(f"--kubeconfig {path}: CA or client certificate unusable: {exc}") from exc
 
 
-@contextmanager
-def _client_certificate(user: dict[str, Any], path: Path) -> Iterator[tuple[Path, Path] | None]:
-    """Files with certificate and key; `ssl` reads from files only, so inline data goes through a private directory."""
-    certificate = _data(user, "client-certificate-data", path)
-    key = _data(user, "client-key-data", path)
-    certificate_file = _file(user, "client-certificate", path)
-    key_file = _file(user, "client-key", path)
-    if not (certificate or certificate_file):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="riata-agent-") as directory:  # 0700
-        pair = (
-            _stored(Path(directory) / "crt", certificate) or certificate_file,
-            _stored(Path(directory) / "key", key) or key_file,
-        )
-        if pair[0] is None or pair[1] is None:
-            raise ConfigError(f"--kubeconfig {path}: a client certificate needs its key")
-        yield pair[0], pair[1]
-
-
-def _stored(path: Path, content: bytes) -> Path | None:
-    if not content:
+def _client_certificate(user: dict[str, Any], path: Path) -> tuple[Part, Part] | None:
+    """Certificate and key; data wins over a file, as for client-go."""
+    certificate = _data(user, "client-certificate-data", path) or _file(user, "client-certificate", path)
+    key = _data(user, "client-key-data", path) or _file(user, "client-key", path)
+    if not certificate:
         return None
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    return path
+    if not key:
+        raise ConfigError(f"--kubeconfig {path}: a client certificate needs its key")
+    return certificate, key
 
 
 def _credential(user: dict[str, Any], path: Path) -> KubeCredential:

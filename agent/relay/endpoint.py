@@ -4,6 +4,9 @@ import errno
 import logging
 import os
 import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,6 +54,10 @@ class Endpoint:
         )
 
 
+Part = Path | bytes
+"""A file that may be replaced, or what stands in a kubeconfig."""
+
+
 class KubeTrust:
     """The TLS context for the API server; made anew when the CA file changes (a context cannot forget a CA), or the
     client certificate."""
@@ -60,15 +67,16 @@ class KubeTrust:
         *,
         ca_file: Path | None,
         ca_data: bytes | None = None,
-        client_certificate: tuple[Path, Path] | None = None,
+        client_certificate: tuple[Part, Part] | None = None,
         allow_legacy_ca: bool = False,
     ) -> None:
-        """`ca_file` wins over `ca_data` (PEM); with neither, the system's store is used."""
+        """`ca_file` wins over `ca_data` (PEM); with neither, the system's store is used. `client_certificate`: with its
+        chain, and its key, in PEM."""
         self._ca_file = ca_file
         self._ca_data = ca_data
         self._client_certificate = client_certificate
         self._allow_legacy_ca = allow_legacy_ca
-        self._files = (ca_file, *(client_certificate or ()))
+        self._files = (ca_file, *(part for part in client_certificate or () if isinstance(part, Path)))
         self._mark: list[Mark] = []
         self._content: list[bytes | None] = []
         """What the files held when the context was made."""
@@ -103,7 +111,7 @@ class KubeTrust:
         return self._context
 
     def _read(self) -> list[bytes | None]:
-        """Raises OSError, but for a client certificate that is gone: one given as data was a file for a moment only."""
+        """Raises OSError, but for a client certificate that is gone: it is being replaced."""
         content: list[bytes | None] = []
         for at, path in enumerate(self._files):
             try:
@@ -124,9 +132,23 @@ class KubeTrust:
         # Without ALPN an API server may still choose HTTP/1.1, but a load balancer in front need not.
         context.set_alpn_protocols(["http/1.1"])
         if self._client_certificate is not None:
-            context.load_cert_chain(*self._client_certificate)
+            certificate, key = self._client_certificate
+            with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
+                context.load_cert_chain(certificate_file, key_file)
         resumption.attach(context)
         return context
+
+
+@contextmanager
+def _as_file(part: Part) -> Iterator[Path]:
+    """`ssl` reads from files only: data is one for a moment, in a private directory."""
+    if isinstance(part, Path):
+        yield part
+        return
+    with tempfile.TemporaryDirectory(prefix="riata-agent-") as directory:  # 0700
+        path = Path(directory) / "pem"
+        path.write_bytes(part)
+        yield path
 
 
 Mark = tuple[int, int, int] | None

@@ -88,6 +88,20 @@ def test_a_client_certificate(write, tmp_path, pki, inline):
     assert left == []
 
 
+def test_a_client_certificate_in_the_kubeconfig_follows_a_ca_file(write, tmp_path, pki, caplog):
+    leaf, other = pki.ca.issue_cert("client"), Pki(tmp_path, "other")
+    user = {
+        "client-certificate-data": b64(leaf.cert_chain_pems[0].bytes()),
+        "client-key-data": b64(leaf.private_key_pem.bytes()),
+    }
+    trust = access(write(user, {"server": "https://k", "certificate-authority": pki.ca_file.name})).trust
+    first = trust.context()
+    pki.ca_file.write_bytes(other.ca_file.read_bytes())
+    assert trust.context() is not first
+    assert trust.context().get_ca_certs() != first.get_ca_certs()
+    assert "unusable" not in caplog.text
+
+
 def test_an_exec_plugin(write, tmp_path):
     plugin = tmp_path / "plugin"
     answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "made"}}

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import ssl
+import tempfile
 import weakref
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_nothing_is_left_of_a_former_trust(tmp_path):
 
 
 def test_a_renewed_client_certificate_makes_another_context(tmp_path, caplog):
-    """cert-manager writes all three files anew, with the same CA. One given as data is gone when it has been read."""
+    """cert-manager writes all three files anew, with the same CA."""
     pki = Pki(tmp_path)
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
 
@@ -117,6 +118,26 @@ def test_a_renewed_client_certificate_makes_another_context(tmp_path, caplog):
         file.unlink()
     assert trust.context() is second
     assert "unusable" not in caplog.text
+
+
+def test_a_client_certificate_that_is_data_follows_the_ca_too(tmp_path, caplog, monkeypatch):
+    """`ssl` reads files only: those of the first context are gone when the second is made."""
+    private = tmp_path / "private"
+    private.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    pki, other = Pki(tmp_path), Pki(tmp_path, "other")
+    leaf = pki.ca.issue_cert("agent")
+    pair = leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes()
+    live = tmp_path / "ca.crt"
+    shutil.copy(pki.ca_file, live)
+    trust = KubeTrust(ca_file=live, client_certificate=pair)
+    first = trust.context()
+    shutil.copy(other.ca_file, live)
+    second = trust.context()
+    assert second is not first
+    assert second.get_ca_certs() != first.get_ca_certs()
+    assert "unusable" not in caplog.text
+    assert list(private.iterdir()) == []
 
 
 def test_no_context_at_all(tmp_path):
