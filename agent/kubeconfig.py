@@ -5,7 +5,6 @@ k8s.io/client-go/tools/clientcmd/api/v1.
 """
 
 import base64
-import binascii
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -163,9 +162,10 @@ def _credential(user: dict[str, Any], path: Path) -> KubeCredential:
 
 
 def _data(table: dict[str, Any], key: str, path: Path) -> bytes:
+    text = _text(table, key, path).replace("\r", "").replace("\n", "")  # kubectl skips line breaks, and nothing else
     try:
-        return base64.b64decode(_text(table, key, path), validate=True)
-    except binascii.Error as exc:
+        return base64.b64decode(text, validate=True)
+    except ValueError as exc:  # also of what is not ASCII
         raise ConfigError(f"--kubeconfig {path}: {key} is not base64") from exc
 
 

@@ -102,6 +102,15 @@ def test_a_client_certificate_in_the_kubeconfig_follows_a_ca_file(write, tmp_pat
     assert "unusable" not in caplog.text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_base64_may_have_line_breaks(write, pki, end):
+    """As `base64` writes it, in a block of YAML; kubectl reads it."""
+    lines = base64.encodebytes(pki.ca_file.read_bytes()).decode().replace("\n", end)
+    assert lines.count(end) > 5
+    result = access(write({"token": "abc"}, {"server": "https://k", "certificate-authority-data": lines}))
+    assert len(result.trust.context().get_ca_certs()) == 1
+
+
 def test_an_exec_plugin(write, tmp_path):
     plugin = tmp_path / "plugin"
     answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "made"}}
@@ -122,6 +131,8 @@ def test_an_exec_plugin(write, tmp_path):
         ({"token": 5}, "no text"),
         ({"client-certificate-data": b64(b"x")}, "needs its key"),
         ({"client-certificate-data": "%%%", "client-key-data": b64(b"x")}, "not base64"),
+        ({"client-certificate-data": "é", "client-key-data": b64(b"x")}, "client-certificate-data is not base64"),
+        ({"client-certificate-data": b64(b"x"), "client-key-data": "eA= ="}, "client-key-data is not base64"),
         ({"client-certificate-data": b64(b"x"), "client-key-data": b64(b"x")}, "unusable"),
         ({"exec": {"command": "/no/such/plugin", "apiVersion": "client.authentication.k8s.io/v1"}}, "cannot be run"),
         ({"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1alpha1"}}, "v1alpha1"),
