@@ -123,7 +123,12 @@ class KubeTrust:
         return content
 
     def _build(self) -> ssl.SSLContext:
-        ca = self._ca_data.decode("ascii") if self._ca_data is not None and self._ca_file is None else None
+        # What is not ASCII is a comment between certificates. Never let it become nothing: that is the system's store.
+        ca = (
+            self._ca_data.decode("ascii", "backslashreplace")
+            if self._ca_data is not None and self._ca_file is None
+            else None
+        )
         context = ssl.create_default_context(cafile=self._ca_file, cadata=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._allow_legacy_ca:

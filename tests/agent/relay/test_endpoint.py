@@ -154,6 +154,15 @@ def test_data_instead_of_a_file_and_old_fashioned_cas(tmp_path):
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
+def test_comments_between_cas_may_be_in_any_language(tmp_path):
+    """`openssl s_client -showcerts` writes the subject beside each; a UnicodeError would be taken for one of a name."""
+    pem = Pki(tmp_path).ca_file.read_bytes()
+    context = KubeTrust(ca_file=None, ca_data="s:O = Société\n".encode() + pem).context()
+    assert len(context.get_ca_certs()) == 1
+    with pytest.raises(ssl.SSLError):
+        KubeTrust(ca_file=None, ca_data=b"\xff\xff").context()  # and not the system's CAs
+
+
 def test_a_ca_file_that_could_not_be_read_for_a_moment_is_read_again(tmp_path, monkeypatch):
     """At the limit of open files, say: the kubelet writes it again 48 minutes later."""
     pki, other = Pki(tmp_path), Pki(tmp_path, "other")
