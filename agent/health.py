@@ -4,13 +4,16 @@
 wrong.
 """
 
+import io
 import logging
 import socket
 import socketserver
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from agent.config import EVERYWHERE, split_listen
@@ -18,12 +21,15 @@ from agent.errors import ConfigError
 from proto.aio.transport import address_text
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT: Final = 5.0
-"""Seconds that a scraper may take to send its request."""
+"""Seconds that a scraper may take to send its request, all of it; and as many to take each part of the answer."""
+THREADS_MAX: Final = 32
+"""Requests at a time of one listener; who comes beyond them is closed."""
 Page = Callable[[], tuple[bool, bytes]]
 """Returns whether all is well (200, else 503) and the body."""
 
@@ -52,6 +58,32 @@ class Site:
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = THREADS_MAX
+    """With the library's five the kernel drops the sixth of a burst, whose client tries again after a second."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._room = threading.BoundedSemaphore(THREADS_MAX)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except Exception:  # no thread came of it
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or sent nothing in time; the library's own prints it where the log goes."""
+        logger.debug("probe ended early", exc_info=sys.exception())
 
 
 class _Server6(_Server):
@@ -66,10 +98,36 @@ class _ServerOfAll(_Server6):
         super().server_bind()
 
 
+class _Sent(io.RawIOBase):
+    """What a client sends until `until`: a socket's own time-out begins anew with each byte."""
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self._sock = sock
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not come in time")
+        self._sock.settimeout(left)
+        try:
+            return self._sock.recv_into(buffer)
+        finally:
+            self._sock.settimeout(REQUEST_TIMEOUT)  # for the answer
+
+
 class _Quiet(WSGIRequestHandler):
     """No reverse lookups, no line on stderr for each probe, no reader that holds a thread for ever."""
 
     timeout = REQUEST_TIMEOUT
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Sent(self.connection, time.monotonic() + REQUEST_TIMEOUT))
 
     def address_string(self) -> str:
         return str(self.client_address[0])

@@ -1,10 +1,13 @@
 """Probes over real listeners on loopback."""
 
+import contextlib
 import http.client
+import logging
 import socket
 
 import pytest
 
+from agent import health
 from agent.errors import ConfigError
 from agent.health import Listener, Site
 
@@ -47,6 +50,51 @@ def test_a_silent_client_does_not_block_the_others(listener):
     host, _, port = listener.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))):
         assert ask(listener, "/good")[0] == 200
+
+
+def connect(listener):
+    host, _, port = listener.url.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def is_closed_behind(sock, byte):
+    """Whether the far end has closed, a moment after one byte more."""
+    try:
+        sock.send(byte)
+        return sock.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_closed(listener, monkeypatch):
+    """Each byte is in time; the request is not."""
+    monkeypatch.setattr(health, "REQUEST_TIMEOUT", 0.2)
+    with connect(listener) as slow:
+        slow.settimeout(0.05)
+        assert any(is_closed_behind(slow, b"G") for _ in range(40))
+
+
+def test_what_is_beyond_the_bound_is_closed_and_makes_room_again(listener):
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(connect(listener)) for _ in range(health.THREADS_MAX)]
+        assert stack.enter_context(connect(listener)).recv(1) == b""
+        for sock in held:
+            sock.sendall(b"GET /good HTTP/1.0\r\n\r\n")
+            while sock.recv(4096):
+                pass
+    assert ask(listener, "/good")[0] == 200
+
+
+def test_a_client_that_says_nothing_leaves_no_traceback(listener, capfd, caplog, monkeypatch):
+    """Standard error is the log, a JSON document a line."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(health, "REQUEST_TIMEOUT", 0.05)
+    with connect(listener) as idle:
+        assert idle.recv(1) == b""
+    assert capfd.readouterr().err == ""
+    assert "probe ended early" in caplog.text
 
 
 def test_a_taken_port_is_named(listener):
