@@ -43,6 +43,14 @@ KUBE_OTHER_CA = Cause(
     "Give its CA in --kube-ca-file (in a pod: the ConfigMap kube-root-ca.crt), and a name that is in its certificate;"
     " for a CA of an old form --kube-legacy-ca",
 )
+KUBE_AROUND = Cause(
+    "kube-around",
+    "kube",
+    "the API server answers at {at}, an endpoint of --kube-endpoints-file, and not by its Service: {said}",
+    "The agent goes on by the endpoint; look why the Service is no way to it: kube-proxy, or what does its work on this"
+    " node, and NetworkPolicies",
+    level=Level.WARN,
+)
 KUBE_ANSWER = Cause(
     "kube-answer",
     "kube",

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,9 +13,11 @@ from agent.errors import TokenUnavailable
 from agent.issuer import SUFFIXES, own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
+from agent.relay.addresses import Address, Addresses
 from agent.uplink import fetch
 from proto import findings
 from proto.aio import reach
+from proto.causes import Level
 from proto.findings import Finding, good
 
 KUBE: Final = "kube"
@@ -30,7 +33,7 @@ SHOWN: Final = 5
 async def examine(settings: Settings, access: KubeAccess, api: KubeApi) -> list[Finding]:
     """Findings for KUBE, TOKEN and RBAC, in this order."""
     server, status = await _reach(access)
-    if server.cause:
+    if server.level is Level.FAIL:
         return [server, findings.not_run(TOKEN, KUBE), findings.not_run(RBAC, KUBE)]
     token = _token(access, status)
     if token.cause:
@@ -39,17 +42,29 @@ async def examine(settings: Settings, access: KubeAccess, api: KubeApi) -> list[
 
 
 async def _reach(access: KubeAccess) -> tuple[Finding, int]:
-    """`GET /version`, as whoever we are; the status."""
-    endpoint = access.endpoint
-    at = f"{endpoint.host}:{endpoint.port}"
+    """`GET /version`, as whoever we are; the status. By the Service first, then by the endpoints, as the agent does."""
     try:
         authorization = access.credential.authorization(asyncio.get_running_loop().time())
     except TokenUnavailable:
         authorization = b""
+    addresses = access.addresses or Addresses(access.endpoint, None, clock=time.monotonic)
+    service, *endpoints = addresses.candidates()
+    server, status = await _ask(access, service, authorization)
+    if status or not endpoints:
+        return server, status
+    answers = await asyncio.gather(*(_ask(access, each, authorization) for each in endpoints))
+    for address, (answer, its_status) in zip(endpoints, answers, strict=True):
+        if not answer.cause:
+            return findings.bad(causes.KUBE_AROUND, causes.NAMES, at=_text(address), said=server.what), its_status
+    return server, status
+
+
+async def _ask(access: KubeAccess, address: Address, authorization: bytes) -> tuple[Finding, int]:
+    """The same of one address; the status is 0 where nobody answers who may."""
+    endpoint, at = access.endpoint, _text(address)
     try:
         answer = await fetch.ask(
-            endpoint.host,
-            endpoint.port,
+            *address,
             f"{endpoint.base_path.decode()}/version",
             context=access.trust.context(),
             server_name=endpoint.server_name,
@@ -64,6 +79,11 @@ async def _reach(access: KubeAccess) -> tuple[Finding, int]:
     if answer.status not in {200, 401, 403}:
         return findings.bad(causes.KUBE_ANSWER, causes.NAMES, status=answer.status), answer.status
     return good(KUBE, f"{at} answers, {answer.tls}, its CA is the right one"), answer.status
+
+
+def _text(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _token(access: KubeAccess, status: int) -> Finding:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from agent.config import HubSettings, KubeSettings, Settings
 from agent.doctor import cluster, rights
 from agent.kube import KubeApi
 from agent.kubeconfig import KubeAccess
+from agent.relay.addresses import Addresses
 from agent.relay.credential import TokenFile
 from agent.relay.endpoint import Endpoint, KubeTrust
 from proto.causes import Level
@@ -53,7 +55,10 @@ class Api:
         return str(right) in self.granted
 
 
-async def examine(tmp_path, pki, port, *, name="riata-agent", mode="cluster", ca_file=None, has_token=True):
+async def examine(
+    tmp_path, pki, port, *, name="riata-agent", mode="cluster", ca_file=None, has_token=True, host="localhost",
+    endpoints_file=None,
+):  # fmt: skip
     file = tmp_path / "kube-token"
     if has_token:
         file.write_text(token(f"system:serviceaccount:{NAMESPACE}:{name}"))
@@ -65,8 +70,12 @@ async def examine(tmp_path, pki, port, *, name="riata-agent", mode="cluster", ca
     settings = Settings(
         hub=hub, kube=KubeSettings(url="https://x.test", ca_file=pki.ca_file, token_file=file), mode=mode
     )
+    endpoint = Endpoint.from_url(f"https://{host}:{port}", server_name="localhost")
     access = KubeAccess(
-        Endpoint.from_url(f"https://localhost:{port}"), KubeTrust(ca_file=ca_file or pki.ca_file), TokenFile(file)
+        endpoint,
+        KubeTrust(ca_file=ca_file or pki.ca_file),
+        TokenFile(file),
+        Addresses(endpoint, endpoints_file, clock=time.monotonic),
     )
     api = KubeApi(access)
     found = await cluster.examine(settings, access, api)
@@ -136,6 +145,41 @@ async def test_an_api_server_that_is_not_there(tmp_path):
     assert (server.cause, "--kube-url" in server.cure) == ("kube-unreachable", True)
     assert [token_.level, rbac_.level] == [Level.NOT_RUN, Level.NOT_RUN]
     assert "kube failed" in rbac_.what
+
+
+def endpoints(tmp_path, *ports):
+    """The file of the control plane's endpoints."""
+    file = tmp_path / "endpoints"
+    file.write_text("".join(f"127.0.0.1:{port}\n" for port in ports))
+    return file
+
+
+async def test_an_endpoint_that_answers_for_a_service_that_does_not_is_a_warning(tmp_path):
+    """As where kube-proxy has not come up: the agent serves, and the other checks go by the same way."""
+    pki, granted = Pki(tmp_path), [*rights.PROFILES["impersonate"], *KEY]
+    async with api_server(pki, Api(granted)) as (_, port):
+        file = endpoints(tmp_path, free_port(), port)
+        server, token_, rbac_ = await examine(tmp_path, pki, free_port(), host="127.0.0.1", endpoints_file=file)
+    assert (server.level, server.cause) == (Level.WARN, "kube-around")
+    assert f"127.0.0.1:{port}" in server.what
+    assert "connection refused" in server.what
+    assert (token_.level, rbac_.level) == (Level.OK, Level.OK), rbac_
+
+
+async def test_a_service_that_answers_is_no_matter_of_the_endpoints(tmp_path):
+    pki = Pki(tmp_path)
+    async with api_server(pki, Api()) as (_, port):
+        server, *_ = await examine(tmp_path, pki, port, endpoints_file=endpoints(tmp_path, free_port()))
+    assert server.level is Level.OK
+
+
+async def test_endpoints_that_do_not_answer_either_leave_what_is_said_of_the_service(tmp_path):
+    pki, stranger, service = Pki(tmp_path), Pki(tmp_path, "other"), free_port()
+    async with api_server(stranger, Api()) as (other, port):
+        server, token_, _ = await examine(tmp_path, pki, service, endpoints_file=endpoints(tmp_path, free_port(), port))
+        assert other.heads == []
+    assert (server.cause, f"localhost:{service}" in server.what) == ("kube-unreachable", True)
+    assert token_.level is Level.NOT_RUN
 
 
 async def test_an_api_server_of_another_ca(tmp_path):

@@ -11,6 +11,7 @@ from proto.causes import Level
 from tests.agent.apiserver import Pki, api_server
 from tests.agent.doctor import test_cluster
 from tests.agent.doctor.hub import Hub
+from tests.agent.doctor.test_way import free_port
 from tests.agent.uplink.hub import settings as hub_settings
 
 CHECKS = [
@@ -53,6 +54,23 @@ def test_it_reads_the_agents_own_variables(mode):
     values = vars(cli.parser().parse_args(["doctor", "--mode", mode]))
     settings = cli._settings(values, environ)
     assert (settings.mode, settings.hub.url) == (mode, "https://env.test")
+
+
+async def test_the_api_servers_endpoints_are_known_here_too(tmp_path):
+    pki, file = Pki(tmp_path), tmp_path / "endpoints"
+    (tmp_path / "kube-token").write_text(test_cluster.token("system:serviceaccount:ns:agent"))
+    async with api_server(pki, test_cluster.Api()) as (_, port):
+        file.write_text(f"127.0.0.1:{port}\n")
+        kube = KubeSettings(
+            url=f"https://localhost:{free_port()}",
+            ca_file=pki.ca_file,
+            token_file=tmp_path / "kube-token",
+            endpoints_file=file,
+        )
+        hub = hub_settings(pki, free_port(), tmp_path)
+        settings = Settings(hub=hub, kube=kube, serve=ServeSettings(health_listen=""))
+        found = {finding.check: finding for finding in await report.examine(lambda: settings)}
+    assert (found["kube"].cause, found["kube-token"].level) == ("kube-around", Level.OK)
 
 
 async def test_a_cluster_that_is_well(tmp_path):
