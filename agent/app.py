@@ -24,6 +24,7 @@ from agent.nodefacts import NodeView
 from agent.relay.addresses import Addresses
 from agent.relay.admission import Admission
 from agent.relay.context import RelayContext
+from agent.relay.plugin import ExecPlugin
 from agent.relay.policy import Policy
 from agent.relay.pool import Pool, PoolLimits
 from agent.uplink.connect import Uplink
@@ -121,6 +122,8 @@ async def _serve_until(
 
         looking_after = labels.serving(settings.fallback_lease, access, counts, instance, group)
         await shutdown_with.enter_async_context(looking_after)
+    if isinstance(access.credential, ExecPlugin):
+        group.spawn(access.credential.tend(), name="credential plugin")
     pulse = Pulse(time.monotonic())
     with _listeners(settings, context, uplink, pulse) as urls:
         group.spawn(pulse.run(), name="pulse")

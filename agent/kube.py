@@ -25,6 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from agent.errors import AgentError, TokenUnavailable
 from agent.kubeconfig import KubeAccess
 from agent.relay.addresses import Addresses
+from agent.relay.renewal import renewed
 from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class KubeApi:
             async with asyncio.timeout(TIMEOUT):
                 status, body = await self._once(method, path, document)
                 if status == 401:
-                    self._access.credential.refresh()
+                    await renewed(self._access.credential)
                     status, body = await self._once(method, path, document)
         # UnicodeError for a host with a label that IDNA cannot encode.
         except (OSError, UnicodeError, aiohttp.ClientError, TokenUnavailable) as exc:

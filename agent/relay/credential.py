@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,8 +26,9 @@ class KubeCredential(Protocol):
         Raises TokenUnavailable.
         """
 
-    def refresh(self) -> None:
-        """The API server refused the last value: look for a newer one at the next request."""
+    def refresh(self) -> Future[None] | None:
+        """The API server refused the last value: look for a newer one at the next request. Where that takes longer:
+        what ends, in another thread, when the newer one is here or will not come (agent.relay.renewal waits for it)."""
 
 
 class CertificateOnly:

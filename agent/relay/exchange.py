@@ -16,6 +16,7 @@ from agent.relay import request as requests
 from agent.relay.connection import KubeConnection
 from agent.relay.context import RelayContext
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX
+from agent.relay.renewal import Renewal
 from agent.relay.tokencheck import TokenCheck
 from proto.aio import link
 from proto.compression import OFFER
@@ -77,7 +78,7 @@ class Exchange:
         self._attempts = 0
         self._authorization = b""
         self._refusal: _Refusal | None = None
-        self._check: TokenCheck | None = None
+        self._check: TokenCheck | Renewal | None = None
         self._compressor: Compressor | None = None
 
     def begin(self) -> None:
@@ -347,10 +348,10 @@ class Exchange:
     def _refuse(self) -> None:
         self._refusal = None
         self._context.counts.unauthorized += 1
-        self._context.credential.refresh()
         if self._may_renew:
             self._attempts += 1
-            self._context.pool.acquire(self, max_idle=MUTATION_IDLE_MAX)
+            self._check = renewal = Renewal(self._repeat)
+            renewal.begin(self._context.credential)
         else:
             self._refuse_own_token()
 
@@ -358,6 +359,11 @@ class Exchange:
     def _may_renew(self) -> bool:
         """Whether it may be asked again with a token that was read anew."""
         return self._attempts == 0 and not self._sent_body
+
+    def _repeat(self) -> None:
+        """With the token that is there now."""
+        self._check = None
+        self._context.pool.acquire(self, max_idle=MUTATION_IDLE_MAX)
 
     def _refuse_own_token(self) -> None:
         self._context.credential.refresh()

@@ -3,12 +3,15 @@
 The command comes from the user's own kubeconfig and runs without a shell and without a terminal.
 """
 
+import asyncio
 import json
 import logging
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,25 +27,37 @@ RENEW_BEFORE: Final = 120.0
 """Seconds before its expiry that a token is renewed."""
 RETRY_INTERVAL: Final = 10.0
 """Seconds between two runs that fail."""
+LOOK_INTERVAL: Final = 30.0
+"""Seconds between two looks at a token that nobody asks for; a few of them fit into RENEW_BEFORE."""
 _VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
 class ExecPlugin:
     """A token that a command prints; renewed in a thread so that the event loop never waits for it."""
 
-    def __init__(self, command: list[str], environ: Mapping[str, str], api_version: str) -> None:
-        """Runs the command once. Raises TokenUnavailable."""
+    def __init__(
+        self,
+        command: list[str],
+        environ: Mapping[str, str],
+        api_version: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Runs the command once. `clock`: that of event loops. Raises TokenUnavailable."""
         self._command = command
         self._environ = environ
         self._api_version = api_version
+        self._clock = clock
         self._lock = threading.Lock()
-        self._is_running = False
+        self._renewal: Future[None] | None = None
         self._retry_at = float("-inf")
-        self._token, self._life = self._run()
-        self._renew_at: float | None = None
+        self._token, life = self._run()
+        self._renew_at = clock() + life  # from here: it may be long until somebody asks
 
     @classmethod
-    def from_kubeconfig(cls, section: Any, directory: Path) -> "ExecPlugin":
+    def from_kubeconfig(
+        cls, section: Any, directory: Path, *, clock: Callable[[], float] = time.monotonic
+    ) -> "ExecPlugin":
         """`users[].user.exec`. A relative command with a slash is beside the kubeconfig. Raises TokenUnavailable."""
         try:
             api_version = section.get("apiVersion", _VERSIONS[0])
@@ -54,36 +69,48 @@ class ExecPlugin:
             raise TokenUnavailable(f"the exec plugin wants {api_version}, the agent speaks {_VERSIONS[0]}")
         if os.sep in command[0]:
             command[0] = str(directory / command[0])
-        return cls(command, {**os.environ, **extra}, api_version)
+        return cls(command, {**os.environ, **extra}, api_version, clock=clock)
 
     def authorization(self, now: float) -> bytes:
         """`Bearer <token>`; starts a renewal when the token's time is nearly up. `now`: the loop's time."""
-        if self._renew_at is None:
-            self._renew_at = now + self._life
-        if now >= self._renew_at and now >= self._retry_at:
+        if now >= self._renew_at:
             self._renew(now)
         return self._token.authorization(now)
 
-    def refresh(self) -> None:
-        """The token was refused: renew at the next request."""
+    def refresh(self) -> Future[None] | None:
+        """The token was refused: renew it, unless that was tried a moment ago."""
         self._renew_at = float("-inf")
+        return self._renew(self._clock())
 
-    def _renew(self, now: float) -> None:
+    async def tend(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Until cancelled: have the token renewed in time though nobody asks for it. The first request after a quiet
+        hour would be refused otherwise, and a change with a body cannot be repeated."""
+        while True:
+            await sleep(LOOK_INTERVAL)
+            self.authorization(self._clock())
+
+    def _renew(self, now: float) -> Future[None] | None:
+        """The renewal under way, or None where it is too early for another."""
         with self._lock:
-            if self._is_running:
-                return
-            self._is_running = True
-        self._retry_at = now + RETRY_INTERVAL
-        threading.Thread(target=self._renew_in_thread, name="credential plugin", daemon=True).start()
+            if self._renewal is None and now >= self._retry_at:
+                self._retry_at = now + RETRY_INTERVAL
+                renewal: Future[None] = Future()
+                threading.Thread(
+                    target=self._renew_in_thread, args=(renewal,), name="credential plugin", daemon=True
+                ).start()
+                self._renewal = renewal
+            return self._renewal
 
-    def _renew_in_thread(self) -> None:
+    def _renew_in_thread(self, renewal: Future[None]) -> None:
         try:
-            self._token, self._life = self._run()
-            self._renew_at = None
+            self._token, life = self._run()
+            self._renew_at = self._clock() + life
         except TokenUnavailable as exc:
             logger.error("credential plugin failed", extra={"error": str(exc)})
         finally:
-            self._is_running = False
+            with self._lock:
+                self._renewal = None
+            renewal.set_result(None)
 
     def _run(self) -> tuple[FixedToken, float]:
         """The token and the seconds until it should be renewed."""

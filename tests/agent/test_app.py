@@ -111,6 +111,29 @@ async def test_without_a_hub_it_lives_and_says_why_it_is_not_ready(tmp_path):
         assert await running == app.EXIT_OK
 
 
+async def test_a_plugins_token_is_looked_after(tmp_path):
+    pki, kubeconfig = Pki(tmp_path), tmp_path / "config"
+    printed = json.dumps({"status": {"token": "made"}})
+    plugin = {"command": sys.executable, "args": ["-c", f"print({printed!r})"]}
+    document = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://localhost:1"}}],
+        "users": [{"name": "u", "user": {"exec": plugin}}],
+    }
+    kubeconfig.write_text(json.dumps(document))
+    given = flags(tmp_path, 1, 1, pki)
+    at = given.index("--kube-url")
+    given[at : at + 6] = ["--kubeconfig", str(kubeconfig)]
+    async with TaskGroup("test") as group, TaskGroup("agent") as agent_group:
+        settings = cli.settings(["cluster", *given], {})
+        shutdown = Shutdown()
+        running = group.spawn(app._serve(settings, agent_group, shutdown), name="agent")
+        await until(lambda: "agent/credential plugin" in {task.get_name() for task in asyncio.all_tasks()})
+        shutdown.request()
+        assert await running == app.EXIT_OK
+
+
 async def test_a_wrong_pin_is_said_and_the_agent_stays(tmp_path):
     """CA file or pin may be mended while it runs; a crash loop would only hide the reason."""
     pki = Pki(tmp_path)

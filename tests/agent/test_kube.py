@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -59,6 +60,34 @@ async def test_a_call_carries_the_agents_own_token_and_a_new_one_after_401(tmp_p
     assert b"PUT /x HTTP/1.1" in script.heads[2]
     assert b"Content-Type: application/json\r\n" in script.heads[2]
     assert b"User-Agent: riata-agent/" in script.heads[2]
+
+
+class Renewing:
+    """A credential that is renewed elsewhere, a moment after it was refused."""
+
+    def __init__(self):
+        self.token = b"one"
+
+    def authorization(self, now):
+        return b"Bearer " + self.token
+
+    def refresh(self):
+        renewal = Future()
+        asyncio.get_running_loop().call_soon(self._renew, renewal)
+        return renewal
+
+    def _renew(self, renewal):
+        self.token = b"two"
+        renewal.set_result(None)
+
+
+async def test_a_refused_call_waits_for_the_token_that_is_being_fetched(tmp_path):
+    pki, script = Pki(tmp_path), Api(UNAUTHORIZED, json_answer(b'{"a":1}'))
+    async with api_server(pki, script) as (_, port):
+        api = KubeApi(dataclasses.replace(access(tmp_path, pki, port), credential=Renewing()))
+        assert await api.get("/x") == {"a": 1}
+        await api.close()
+    assert [b"Bearer one" in script.heads[0], b"Bearer two" in script.heads[1]] == [True, True]
 
 
 async def test_a_patch_is_a_merge_patch_and_null_takes_away(tmp_path):

@@ -135,12 +135,15 @@ class FakeCredential:
 
     def __init__(self):
         self.reads = 0
+        self.renewal = None
+        """What `refresh` has to wait for."""
 
     def authorization(self, now):
         return b"Bearer t%d" % self.reads
 
     def refresh(self):
         self.reads += 1
+        return self.renewal
 
 
 def context(pool, counts, credential, policy=None, histories=None):

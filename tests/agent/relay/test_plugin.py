@@ -1,5 +1,6 @@
 """Credential plugins."""
 
+import asyncio
 import json
 import sys
 import threading
@@ -22,7 +23,17 @@ print(json.dumps({"status": status}))
 """
 
 
-def plugin(tmp_path, expiry=""):
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def plugin(tmp_path, expiry="", clock=None):
     (tmp_path / "count").write_text("0")
     section = {
         "apiVersion": V1,
@@ -30,7 +41,12 @@ def plugin(tmp_path, expiry=""):
         "args": ["-c", COUNTER, str(tmp_path / "count"), expiry],
         "env": [{"name": "EXTRA", "value": "x"}],
     }
-    return ExecPlugin.from_kubeconfig(section, tmp_path)
+    return ExecPlugin.from_kubeconfig(section, tmp_path, clock=clock or Clock())
+
+
+def soon(seconds=100):
+    """An expiry that asks for a renewal after so many seconds."""
+    return (datetime.now(UTC) + timedelta(seconds=RENEW_BEFORE + seconds)).isoformat()
 
 
 def joined():
@@ -45,8 +61,7 @@ def test_a_token_without_an_end_is_fetched_once(tmp_path):
 
 
 def test_a_token_is_renewed_before_its_end_without_waiting(tmp_path):
-    soon = (datetime.now(UTC) + timedelta(seconds=RENEW_BEFORE + 100)).isoformat()
-    it = plugin(tmp_path, soon)
+    it = plugin(tmp_path, soon())
     assert it.authorization(0.0) == b"Bearer token-1-x"
     it.authorization(50.0)
     joined()
@@ -54,6 +69,45 @@ def test_a_token_is_renewed_before_its_end_without_waiting(tmp_path):
     it.authorization(110.0)
     joined()
     assert it.authorization(111.0) == b"Bearer token-2-x"
+
+
+def test_a_tokens_life_begins_when_it_was_fetched(tmp_path):
+    """Not when somebody asks for it first, which may be when it has ended: of the first one, and of each other."""
+    clock = Clock()
+    it = plugin(tmp_path, soon(), clock)
+    for number in (2, 3):
+        clock.now += 1000.0
+        it.authorization(clock.now)
+        joined()
+        assert it._token.authorization(clock.now) == b"Bearer token-%d-x" % number
+
+
+async def test_a_token_that_nobody_asks_for_is_renewed_in_time(tmp_path):
+    """A change behind a quiet hour would be refused, and cannot be repeated with its body."""
+    clock = Clock()
+    it = plugin(tmp_path, soon(), clock)
+
+    async def sleep(seconds):
+        joined()
+        clock.now += seconds
+        if clock.now > 160.0:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await it.tend(sleep)
+    assert it._token.authorization(clock.now) == b"Bearer token-2-x"
+
+
+def test_who_waits_for_a_renewal_is_told_of_its_end(tmp_path):
+    clock = Clock()
+    it = plugin(tmp_path, clock=clock)
+    it.refresh().result(timeout=30)
+    assert it.authorization(clock.now) == b"Bearer token-2-x"
+    assert it.refresh() is None, "it was renewed a moment ago"
+    clock.now += RETRY_INTERVAL
+    (tmp_path / "count").write_text("nonsense")
+    it.refresh().result(timeout=30)
+    assert it.authorization(clock.now) == b"Bearer token-2-x"
 
 
 def test_a_plugin_that_hangs_is_named_without_its_arguments(tmp_path, monkeypatch):
@@ -69,15 +123,15 @@ def test_a_plugin_that_hangs_is_named_without_its_arguments(tmp_path, monkeypatc
 
 
 def test_a_refused_token_is_renewed_but_not_in_a_storm(tmp_path):
-    it = plugin(tmp_path)
-    it.authorization(0.0)
-    for second in range(1, 5):
+    clock = Clock()
+    it = plugin(tmp_path, clock=clock)
+    for _ in range(4):
+        clock.now += 1.0
         it.refresh()
-        it.authorization(float(second))
         joined()
     assert it.authorization(5.0) == b"Bearer token-2-x"
+    clock.now = 1.0 + RETRY_INTERVAL
     it.refresh()
-    it.authorization(2 + RETRY_INTERVAL)
     joined()
     assert it.authorization(20.0) == b"Bearer token-3-x"
 
