@@ -107,6 +107,6 @@ def nodes(namespace: str, agent: str) -> tuple[Right, ...]:
         *(Right(verb, "coordination.k8s.io", "leases", agent, namespace) for verb in ("get", "update")),
         *(Right(verb, "", "configmaps", f"{agent}-endpoints", namespace) for verb in ("get", "update")),
         Right("get", "discovery.k8s.io", "endpointslices", "kubernetes", "default"),
-        *_each(("get", "list", "patch"), "", ("nodes",)),
+        *_each(("list", "patch"), "", ("nodes",)),
         *(Right("get", url=url) for url in ("/.well-known/openid-configuration", "/openid/v1/jwks")),
     )
