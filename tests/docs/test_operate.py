@@ -107,12 +107,25 @@ def test_a_hub_restored_by_the_page_is_known_by_its_name(tmp_path: Path, capsys:
     assert "hub.toml" in said
 
 
+PODS = [
+    yaml.safe_load(found)
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for found in re.findall(r"<<'END'\n(apiVersion: v1\nkind: Pod\n.*?)\nEND\n", page.read_text(), re.DOTALL)
+]
+
+
+def test_no_pod_of_the_pages_is_given_settings_by_the_kubelet() -> None:
+    """For the Service `riata-hub` it makes variables that begin as those of the hub's settings do, and are none."""
+    texts = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
+    assert len(PODS) == sum(len(re.findall(r"^\s*kind: Pod$", text, re.MULTILINE)) for text in texts) > 0
+    assert [each["metadata"]["name"] for each in PODS if each["spec"].get("enableServiceLinks") is not False] == []
+    with pytest.raises(config.ConfigError, match="RIATA_HUB_SERVICE_HOST"):
+        config.load({"data": Path("/x")}, {"RIATA_HUB_SERVICE_HOST": "10.0.0.1"}, None)
+
+
 def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() -> None:
     """Its volume, its user, its nodes, its Pod Security: another would find no hub, never run, or be refused."""
-    found = re.findall(
-        r"<<'END'\n(apiVersion: v1\nkind: Pod\n.*?)\nEND\n", (OPERATE / "rotate.md").read_text(), re.DOTALL
-    )
-    (pod,) = (yaml.safe_load(each) for each in found)
+    (pod,) = (each for each in PODS if each["metadata"]["name"] == "riata-hub-admin-token")
     documents = list(yaml.safe_load_all((ROOT / "deploy" / "hub" / "40-hub.yaml").read_text()))
     (hub,) = (each for each in documents if each["kind"] == "StatefulSet")
     spec = hub["spec"]["template"]["spec"]
