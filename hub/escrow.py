@@ -25,13 +25,13 @@ FIELD: Final = "value"
 
 async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
     """Bring the copy up to the files in `directory`; whether it changed. Nothing is done while they are absent or do
-    not belong together, as in the middle of their replacement. Raises StoreError."""
+    not belong together, as in the middle of their replacement, nor for those of another hub. Raises StoreError."""
     files = await asyncio.to_thread(_read, directory)
     if files is None:
         return False
     certificate, key = files
     found = await store.get(PLACE)
-    if found is not None and _is_copy(found, certificate, key, sealer):
+    if found is not None and (_is_other_hubs(found, certificate) or _is_copy(found, certificate, key, sealer)):
         return False
     spec = {"certificate": certificate.decode("ascii"), FIELD: sealer.seal(PLACE, FIELD, key)}
     try:
@@ -39,6 +39,16 @@ async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
     except RevisionConflict:  # sealed anew this moment; the next look comes
         return False
     return True
+
+
+async def is_foreign(directory: Path, store: Store) -> bool:
+    """Whether the CA in `directory` was made for another hub than the copy's, as a database is restored behind the
+    `init` of a new hub: to follow it would lose the only CA that the agents trust. Raises StoreError."""
+    found = await store.get(PLACE)
+    try:
+        return found is not None and _is_other_hubs(found, (directory / tls.CA_CERT).read_bytes())
+    except OSError:
+        return False
 
 
 async def restore(directory: Path, store: Store, sealer: Sealer) -> bool:
@@ -78,6 +88,15 @@ def _read(directory: Path) -> tuple[bytes, bytes] | None:
         return (certificate, key) if load_pem_private_key(key, None).public_key() == public else None
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _is_other_hubs(found: Resource, certificate: bytes) -> bool:
+    """A CA of the operator's own making is nobody's: it may take the place of any."""
+    try:
+        hub = tls.hub_of(certificate)
+        return bool(hub) and hub != tls.hub_of(str(found.spec.get("certificate")).encode())
+    except ValueError:
+        return False
 
 
 def _is_copy(found: Resource, certificate: bytes, key: bytes, sealer: Sealer) -> bool:

@@ -33,7 +33,8 @@ by then."""
 
 
 class KeysUnusable(StoreError):
-    """The encryption keys are not there, are no keys, or are another store's. The text names the file and the cure."""
+    """The encryption keys are not there, are no keys, or are another store's; or the CA is another hub's, or gone. The
+    text names the file and the cure."""
 
 
 class Keeper:
@@ -92,6 +93,11 @@ class Keeper:
 
     async def _restore_ca(self) -> None:
         """Raises KeysUnusable, StoreError."""
+        if await escrow.is_foreign(self._tls, self._store):
+            raise KeysUnusable(
+                f"{self._tls} holds the CA of another hub, as `riata-hub init` makes one: agents would refuse this hub."
+                " Remove that directory, and the hub writes its own CA from the database"
+            )
         try:
             await escrow.restore(self._tls, self._store, self.sealer)
         except Unsealable as exc:

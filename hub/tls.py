@@ -12,6 +12,7 @@ import datetime
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,7 @@ LEAF_RENEWAL: Final = datetime.timedelta(days=60)
 """A leaf with less than this left is made anew, at start and once a day."""
 _BACKDATE: Final = datetime.timedelta(hours=1)
 """Clocks of agents may be behind ours."""
+_CA_NAME: Final = "riata hub {} CA"
 
 
 class TlsError(Exception):
@@ -69,10 +71,19 @@ def make_ca(directory: Path, hub_id: str, now: datetime.datetime) -> None:
     ownership.make_directory(directory)
     if (directory / CA_CERT).exists():
         raise FileExistsError(directory / CA_CERT)
-    key, made = new_ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"riata hub {hub_id} CA")]), now)
+    key, made = new_ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _CA_NAME.format(hub_id))]), now)
     (directory / CA_KEY).unlink(missing_ok=True)  # of an attempt that ended between the two; it has signed nothing
     write_private(directory / CA_KEY, key_pem(key), is_new=True)
     write_private(directory / CA_CERT, made.public_bytes(Encoding.PEM), is_new=True)
+
+
+def hub_of(certificate: bytes) -> str:
+    """Id of the hub for which a CA (PEM) was made, a rotation keeps it; empty for one of other making. Raises
+    ValueError."""
+    for each in x509.load_pem_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        if found := re.fullmatch(_CA_NAME.format("(.+)"), str(each.value)):
+            return found[1]
+    return ""
 
 
 def new_ca(subject: x509.Name, now: datetime.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

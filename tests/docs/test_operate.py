@@ -1,8 +1,10 @@
 """What the pages for operators tell to type is understood: each command is there, with each of its options."""
 
 import itertools
+import os
 import re
 import shlex
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import yaml
 from agent import cli as agent_cli
 from ctl import cli
 from deploy.helm import render
-from hub import certificate, config
+from hub import app, certificate, config
 from hub import cli as hub_cli
+from hub.bootstrap import initialise
 from proto.aio import loop
 
 loop.factory().close()
@@ -82,7 +85,9 @@ def test_the_sizes_are_those_of_the_charts(chart: str) -> None:
 
 
 def test_what_is_secret_is_written_for_its_owner_alone_and_stands_in_no_argument() -> None:
-    written = re.compile(r">\s*\"?(?:\S*/)?(\S*\.token|hub\.db\.backup|values\.yaml|agent\.yaml|kubeconfig)\b")
+    written = re.compile(
+        r">\s*\"?(?:\S*/)?(\S*\.token|hub\.db\.backup|encryption\.key|values\.yaml|agent\.yaml|kubeconfig)\b"
+    )
     for page in PAGES:
         text = page.read_text()
         assert "--from-literal" not in text, page
@@ -123,9 +128,10 @@ def test_no_pod_of_the_pages_is_given_settings_by_the_kubelet() -> None:
         config.load({"data": Path("/x")}, {"RIATA_HUB_SERVICE_HOST": "10.0.0.1"}, None)
 
 
-def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() -> None:
+@pytest.mark.parametrize("name", ["riata-hub-admin-token", "riata-hub-restore"])
+def test_a_pod_on_the_hubs_volume_is_as_the_hubs_own(name: str) -> None:
     """Its volume, its user, its nodes, its Pod Security: another would find no hub, never run, or be refused."""
-    (pod,) = (each for each in PODS if each["metadata"]["name"] == "riata-hub-admin-token")
+    (pod,) = (each for each in PODS if each["metadata"]["name"] == name)
     documents = list(yaml.safe_load_all((ROOT / "deploy" / "hub" / "40-hub.yaml").read_text()))
     (hub,) = (each for each in documents if each["kind"] == "StatefulSet")
     spec = hub["spec"]["template"]["spec"]
@@ -138,9 +144,47 @@ def test_the_pod_that_makes_another_administrators_token_is_as_the_hubs_own() ->
     (claim,) = hub["spec"]["volumeClaimTemplates"]
     (volume,) = pod["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == f"{claim['metadata']['name']}-{hub['metadata']['name']}-0"
-    (data,) = (each["value"] for each in init["env"] if each["name"] == "RIATA_HUB_DATA")
-    assert made["args"] == ["admin-token", "--data", data, *init["args"][-2:]]
+    if "args" in made:
+        (data,) = (each["value"] for each in init["env"] if each["name"] == "RIATA_HUB_DATA")
+        assert made["args"] == ["admin-token", "--data", data, *init["args"][-2:]]
     kubernetes_validate.validate(pod, "1.37", strict=True)
+
+
+KUBECTL = """#!/bin/sh
+case $* in
+  *" exec -i riata-hub-restore -- "*) ;;
+  *) exit 1 ;;
+esac
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+
+
+async def test_a_hub_restored_in_kubernetes_by_the_page_is_the_old_one(tmp_path: Path) -> None:
+    """On the volume on which the init container has made another hub."""
+    old, new = await initialise(tmp_path / "old"), await initialise(tmp_path / "volume" / "hub")
+    (tmp_path / "volume" / "admin.token").write_text("of the new one")
+    (new.data / "hub.db-wal").write_text("of the new one")
+    for name, kept in (("hub.db", "hub.db.backup"), ("encryption.key", "encryption.key")):
+        (tmp_path / kept).write_bytes((old.data / name).read_bytes())
+        (tmp_path / kept).chmod(0o644)
+    (command,) = re.findall(r"^```sh\n(tar .*?)^```$", (OPERATE / "backup.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = command.replace("/var/lib/riata", str(tmp_path / "volume"))
+    cut = script.replace("encryption.key |", "encryption.key | head -c 20000 |", 1)
+    before = (new.data / "hub.db").read_bytes()
+    assert subprocess.run(["sh", "-eu", "-c", cut], cwd=tmp_path, env=path, check=False, timeout=20).returncode != 0
+    assert ((new.data / "hub.db").read_bytes(), new.ca_file.exists()) == (before, True), "cut off, nothing is replaced"
+    subprocess.run(["sh", "-eu", "-c", script], cwd=tmp_path, env=path, check=True, timeout=20)
+    assert {each.name for each in (tmp_path / "volume").iterdir()} == {"hub"}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in new.data.glob("[eh]*")} == {0o600}
+    store, hub_id, _ = await app.open_data(config.Settings(data=new.data))
+    await store.close()
+    assert hub_id == old.hub_id
+    assert (new.data / "tls" / "ca.crt").read_bytes() == old.ca_file.read_bytes()
 
 
 def test_a_hub_installed_by_the_page_gives_out_agents_of_the_same_registry() -> None:

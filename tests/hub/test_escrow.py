@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from hub import bootstrap, escrow, tls
+from hub import bootstrap, carotation, escrow, tls
 from hub.escrow import PLACE, keep_copy, restore
 from hub.sealing import Keeper, KeysUnusable
 from hub.store.keyfile import EncryptionKey, KeyRing
@@ -81,6 +84,42 @@ async def test_the_copy_follows_the_files_and_never_a_mixture(tmp_path: Path, st
     found = await store.get(PLACE)
     assert found is not None
     assert sealer.open(PLACE, escrow.FIELD, found.spec[escrow.FIELD]) == (directory / tls.CA_KEY).read_bytes()
+
+
+async def test_the_ca_of_another_hub_is_never_followed(tmp_path: Path) -> None:
+    """A database that is restored behind the `init` of a new hub, as the chart's init container runs it."""
+    made, new = await bootstrap.initialise(tmp_path / "hub"), await bootstrap.initialise(tmp_path / "new")
+    carotation.begin(made.data / tls.DIRECTORY, NOW)
+    carotation.switch(made.data / tls.DIRECTORY)  # the next CA is this hub's too
+    store = await SqliteStore.open(made.data / FILE_NAME)
+    await Keeper(made.data, None, store).unlock()
+    await store.close()
+    ca = files(made.data / tls.DIRECTORY)
+    for name in (FILE_NAME, "encryption.key"):
+        shutil.copy(made.data / name, new.data / name)
+    store = await SqliteStore.open(new.data / FILE_NAME)
+    keeper = Keeper(new.data, None, store)
+    for _ in range(2):
+        with pytest.raises(KeysUnusable, match=f"{new.data / tls.DIRECTORY} holds the CA of another hub.* Remove"):
+            await keeper.unlock()
+    assert not await keep_copy(new.data / tls.DIRECTORY, store, keeper.sealer)  # of a hub that ran already
+    shutil.rmtree(new.data / tls.DIRECTORY)
+    await keeper.unlock()
+    assert files(new.data / tls.DIRECTORY) == ca
+    await store.close()
+
+
+async def test_a_ca_of_the_operators_own_making_is_followed(tmp_path: Path, store: SqliteStore) -> None:
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    tls.make_ca(directory, "hub-1", NOW)
+    await keep_copy(directory, store, sealer)
+    key, own = tls.new_ca(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ours")]), NOW)
+    (directory / tls.CA_KEY).write_bytes(tls.key_pem(key))
+    (directory / tls.CA_CERT).write_bytes(own.public_bytes(Encoding.PEM))
+    assert not await escrow.is_foreign(directory, store)
+    assert await keep_copy(directory, store, sealer)
+    (directory / tls.CA_CERT).write_bytes(b"damaged")
+    assert not await escrow.is_foreign(directory, store)  # for others to say
 
 
 async def test_the_database_and_the_key_file_are_a_whole_backup(tmp_path: Path) -> None:

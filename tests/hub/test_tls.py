@@ -130,6 +130,13 @@ def test_a_ca_is_never_replaced(directory: Path) -> None:
     assert (directory / tls.CA_CERT).read_bytes() == before
 
 
+def test_a_ca_says_for_which_hub_it_was_made(directory: Path) -> None:
+    assert tls.hub_of((directory / tls.CA_CERT).read_bytes()) == "h1"
+    assert tls.hub_of((directory / tls.LEAF_CERT).read_bytes()) == ""
+    with pytest.raises(ValueError, match="PEM"):
+        tls.hub_of(b"")
+
+
 def test_a_ca_whose_making_was_cut_off_is_made_anew(directory: Path) -> None:
     (directory / tls.CA_CERT).unlink()
     key = (directory / tls.CA_KEY).read_bytes()
