@@ -340,7 +340,7 @@ class Hub:
             settings=self._settings.api,
             clock=wall_clock,
             hub_id=self._hub_id,
-            ca_pem=lambda: tls.read_ca(self._server_context.files) if self._server_context else b"",
+            ca_pem=self._ca.given_out,
             hub_url=lambda: str(self.ready()["url"]),
             agent_pins=self._pins,
             failing_checks=self.failing_checks,
@@ -368,6 +368,7 @@ class Hub:
             fetches=FetchLimit(time.monotonic),
             rotate_key=self._commands.rotate_key,
             joining_pins=self._ca.joining_pins,
+            joining_ca=self._ca.joining_ca,
             ca_rotation=lambda: self._ca.rotation(self._registry.status),
             refused=self._metrics.refused,
         )
@@ -432,6 +433,7 @@ async def open_data(settings: Settings) -> tuple[SqliteStore, str, Keeper]:
         keeper = Keeper(settings.data, settings.encryption_key_file, store)
         await keeper.unlock()
         certificate.ensure(settings)
+        certificate.check_agent_ca(settings)
     except BaseException:
         await store.close()
         raise

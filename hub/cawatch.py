@@ -60,7 +60,7 @@ class CaView:
         if self._settings.plain_http:
             return None
         try:
-            ca = tls.read_ca(certificate.tls_files(self._settings))
+            ca = self._own()
             is_over = any((self._directory / name).exists() for name in (carotation.RETIRED, GIVEN_UP))
             return lesson(ca, self._named, is_over=is_over)
         except (OSError, pins.PinError):
@@ -68,8 +68,7 @@ class CaView:
 
     async def rotation(self, sessions: Sessions | None) -> Rotation:
         """`sessions` None: without the agents. Raises OSError, PinError."""
-        settings = self._settings
-        own = [] if settings.plain_http else _pins(tls.read_ca(certificate.tls_files(settings)))
+        own = _pins(self._own())
         if self._is_self_made:
             phase = carotation.phase(self._directory)
         else:
@@ -83,10 +82,26 @@ class CaView:
     def joining_pins(self) -> tuple[str, ...]:
         """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.
         Raises OSError, PinError."""
-        own = [] if self._settings.plain_http else _pins(tls.read_ca(certificate.tls_files(self._settings)))
+        own = _pins(self._own())
         if self._is_self_made and carotation.phase(self._directory) is Phase.SWITCHED:
             own = own[:1]
         return (*self._named, *own)[:2]
+
+    def joining_ca(self) -> bytes:
+        """PEM of the CAs by which new agents may verify the hub: a terminator's, or its own. Raises OSError."""
+        file = self._settings.agent_ca
+        return self._own() if file is None else file.read_bytes()
+
+    def given_out(self) -> bytes:
+        """PEM of every CA that is met in front of the hub or at it, for /v1/ca. Raises OSError, PinError."""
+        own = self._own()
+        if self._settings.agent_ca is None:
+            return own
+        bundles = [self.joining_ca(), *([own] if own else [])]
+        return pins.pem_of(dict.fromkeys(each for bundle in bundles for each in pins.certificates_of_pem(bundle)))
+
+    def _own(self) -> bytes:
+        return b"" if self._settings.plain_http else tls.read_ca(certificate.tls_files(self._settings))
 
     @property
     def _is_self_made(self) -> bool:

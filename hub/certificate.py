@@ -14,6 +14,7 @@ from typing import Final
 
 from hub import carotation, ownership, tls
 from hub.config import Settings, host_and_port
+from proto import pins
 from proto.pins import PinError
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,23 @@ def ensure(settings: Settings) -> None:
     directory, now = settings.data / tls.DIRECTORY, datetime.datetime.now(datetime.UTC)
     with carotation.locked(directory):
         tls.ensure_leaf(directory, hosts(settings), now, carotation.chain(directory))
+
+
+def check_agent_ca(settings: Settings) -> None:
+    """Raises TlsError when nobody could verify the hub by the CA that agents are to be given."""
+    file = settings.agent_ca
+    if file is None:
+        return
+    try:
+        found = pins.pins_of_pem(file.read_bytes())
+    except PermissionError as exc:
+        raise tls.TlsError(f"{file}: {ownership.closed(file)}") from exc
+    except OSError as exc:
+        raise tls.TlsError(f"{file}, the file of agent_ca, cannot be read: {exc.strerror}") from exc
+    except PinError as exc:
+        raise tls.TlsError(f"{file}, the file of agent_ca: {exc}") from exc
+    if pins.parse_pin(settings.agent_pins[0]) not in found:
+        raise tls.TlsError(f"{file}, the file of agent_ca, has {', '.join(found)}: agent_pins has to name it first")
 
 
 def hosts(settings: Settings) -> list[str]:

@@ -115,6 +115,9 @@ class Settings:
     agent_pins: tuple[str, ...] = ()
     """Pins (sha256:<64 hex digits>) under which agents know this hub, beside those of its own CA: those of a TLS
     terminator in front of it."""
+    agent_ca: Path | None = None
+    """PEM file with the CA of the first pin of `agent_pins`, read anew at each question: part of all by which agents
+    join, and given out at /v1/ca. None: the hub's own is, and no manifest is made while another pin is the first."""
     node_tunnels_max: int = NODE_TUNNELS_MAX
     """Tunnels that the node agents of one cluster may have together, over all workers: the bound of what a cluster that
     invents nodes costs, about 40 KiB each."""
@@ -165,6 +168,7 @@ class Settings:
         _need(not (self.plain_http and self.tls_cert), "plain_http and tls_cert exclude each other")
         for pin in self.agent_pins:
             pins.parse_pin(pin)
+        _need(self.agent_ca is None or bool(self.agent_pins), "agent_ca belongs to agent_pins: name the CA's pin there")
         if self.plain_http:
             for address in self.listen:
                 _need(

@@ -97,7 +97,7 @@ async def _current_ca(hub: client.HubClient) -> str:
         return ""
     ca = trust.follow(login.ca, await hub.text("/v1/ca"))
     if ca != login.ca:
-        terminal.say(f"the hub replaces its CA: this kubeconfig follows, {_kept(login, ca)}")
+        terminal.say(f"the hub gives out other CAs than the login has: this kubeconfig follows, {_kept(login, ca)}")
     return ca
 
 

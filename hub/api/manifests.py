@@ -44,7 +44,7 @@ async def made(call: Call, cluster: Cluster, body: models.ManifestRequest) -> mo
         join_token=record.id,
         expires_at=rfc3339(record.expires_at),
         manifest=manifest.dump(manifest.documents(values)),
-        shell=forms.shell(values) if values.ca_pem else None,
+        shell=forms.shell(values),
         values=forms.helm(values),
     )
 
@@ -72,17 +72,24 @@ def values_of(services: Services, cluster: Cluster, body: models.ManifestRequest
     """Raises Conflict: the hub's own settings do not allow a manifest."""
     known = list(services.joining_pins())
     if not known:
-        raise Conflict("the hub serves no TLS and knows no pin for its agents: set agent_pins, and public_url")
-    ca = services.ca_pem()
+        raise Conflict(
+            "the hub knows no CA by which its agents could verify it: set tls_ca, or agent_ca and agent_pins;"
+            " and public_url"
+        )
+    ca = services.joining_ca()
     try:
-        is_ours = bool(ca) and bool(set(pins.pins_of_pem(ca)) & set(known[:2]))
+        if not ca or known[0] not in pins.pins_of_pem(ca):  # they would meet a certificate of another one for ever
+            raise Conflict(
+                f"the hub does not have the CA that its agents meet ({known[0]}): name the file of it in agent_ca, or"
+                " first in agent_pins the one that they do meet"
+            )
         return ManifestValues(
             hub_url=services.hub_url(),
             ca_pins=tuple(known[:2]),
             token=_NO_TOKEN,
             image=body.image or services.settings.agent_image,
             cluster_uid=cluster.uid,
-            ca_pem=pins.keep_pinned(ca, known[:2]).decode("ascii") if is_ours else "",
+            ca_pem=pins.keep_pinned(ca, known[:2]).decode("ascii"),
             audience=audience(services.hub_id, cluster.uid),
             node_agents=body.node_agents,
             profile=body.profile,

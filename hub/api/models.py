@@ -315,9 +315,7 @@ class NewManifest(Answer):
     join_token: str = Field(description="Id of the join token inside, not the token.")
     expires_at: Time
     manifest: str = Field(description="YAML for `kubectl apply -f -`. It holds the token: shown this once.")
-    shell: str | None = Field(
-        description="The same, to paste into a shell that has curl and kubectl; null: the hub does not have the CA."
-    )
+    shell: str = Field(description="The same, to paste into a shell that has curl and kubectl.")
     values: str = Field(description="The same as a values file of the chart riata-agent.")
 
 

@@ -115,6 +115,7 @@ class Services:
     clock: Clock
     hub_id: str
     ca_pem: Callable[[], bytes]
+    """What /v1/ca gives out. Raises OSError, PinError."""
     hub_url: Callable[[], str]
     """Under which URL agents reach this hub."""
     agent_pins: Callable[[], Collection[str]]
@@ -152,6 +153,8 @@ class Services:
     """Has an enrolled agent replace its key; why it did not, or nothing."""
     joining_pins: Callable[[], Sequence[str]]
     """Pins that new agents are given. Raises OSError, PinError."""
+    joining_ca: Callable[[], bytes]
+    """The CAs behind the first of them; empty if the hub has none. Raises OSError."""
     refused: Callable[[str], None]
     """Counts a request that was refused for this reason (hub.metrics)."""
     ca_rotation: Callable[[], Awaitable[Rotation]]

@@ -1,5 +1,6 @@
 """What the pages for operators tell to type is understood: each command is there, with each of its options."""
 
+import dataclasses
 import itertools
 import os
 import re
@@ -11,11 +12,13 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import trustme
 import yaml
 
 from agent import cli as agent_cli
 from ctl import cli
 from deploy.helm import render
+from deploy.render import hub_values
 from hub import app, certificate, config
 from hub import cli as hub_cli
 from hub.bootstrap import initialise
@@ -185,6 +188,25 @@ async def test_a_hub_restored_in_kubernetes_by_the_page_is_the_old_one(tmp_path:
     await store.close()
     assert hub_id == old.hub_id
     assert (new.data / "tls" / "ca.crt").read_bytes() == old.ca_file.read_bytes()
+
+
+def test_a_hub_behind_a_front_is_told_its_ca_by_the_page(tmp_path: Path) -> None:
+    page = (OPERATE / "install.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(settings:\n  agent_pins: .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (hub,) = (each for each in render("riata-hub", hub_values(**yaml.safe_load(text))) if each["kind"] == "StatefulSet")
+    pod = hub["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    found = config.load({}, {each["name"]: each["value"] for each in container["env"]}, None)
+    assert found.agent_ca is not None
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == str(found.agent_ca.parent))
+    (volume,) = (each["configMap"] for each in pod["volumes"] if each["name"] == mount["name"])
+    assert f"create configmap {volume['name']} --from-file={found.agent_ca.name}=front-ca.crt\n" in page
+    front = tmp_path / "front-ca.crt"
+    trustme.CA().cert_pem.write_to_path(str(front))
+    (command,) = re.findall(r"^openssl x509 .*$", page, re.MULTILINE)
+    done = subprocess.run(["sh", "-eu", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=20)
+    pin = f"sha256:{done.stdout.decode().split()[0]}"
+    certificate.check_agent_ca(dataclasses.replace(found, agent_pins=(pin,), agent_ca=front))
 
 
 def test_a_hub_installed_by_the_page_gives_out_agents_of_the_same_registry() -> None:

@@ -224,6 +224,24 @@ def test_what_new_agents_are_given(tmp_path: Path) -> None:
     assert World(tmp_path, agent_pins=(NAMED,)).view.joining_pins() == (NAMED, new)
 
 
+def test_the_ca_of_a_terminator_is_given_out_beside_the_hubs_own(tmp_path: Path) -> None:
+    world, file = World(tmp_path), tmp_path / "front.crt"
+    own = (world.directory / tls.CA_CERT).read_bytes()
+    assert world.view.joining_ca() == world.view.given_out() == own
+    tls.make_ca(tmp_path / "front", "f", NOW)
+    made = tmp_path / "front" / tls.CA_CERT
+    file.write_bytes(b"Caf\xe9, whose line does not end\n" + made.read_bytes().strip())
+    (pin,) = pins_of_pem(made.read_bytes())
+    front = World(tmp_path, agent_pins=(pin,), agent_ca=file)
+    assert front.view.joining_pins() == (pin, *pins_of_pem(own))
+    assert pins_of_pem(front.view.joining_ca()) == [pin]
+    assert front.view.given_out() == made.read_bytes() + own
+    plain = World(tmp_path, agent_pins=(pin,), agent_ca=file, plain_http=True)
+    assert plain.view.given_out() == made.read_bytes()
+    file.write_bytes(own)  # the front's is now the hub's own
+    assert front.view.given_out() == own
+
+
 async def test_a_ca_that_was_taken_back_is_forgotten_by_those_who_were_told(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.watch.look()

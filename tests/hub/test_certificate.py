@@ -13,6 +13,7 @@ import pytest
 
 from hub import carotation, certificate, config, tls
 from hub.certificate import hosts
+from proto import pins
 
 
 def settings(data: Path, **more: object) -> config.Settings:
@@ -38,6 +39,32 @@ def test_files_of_ones_own_have_to_cover_the_public_name_unless_a_terminator_doe
     certificate.ensure(settings(tmp_path, **own))
     certificate.ensure(settings(tmp_path, plain_http=True))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ca_for_agents_that_is_not_the_pinned_one_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls.make_ca(tmp_path / tls.DIRECTORY, "h", datetime.datetime.now(datetime.UTC))
+    file = tmp_path / tls.DIRECTORY / tls.CA_CERT
+    (pin,) = pins.pins_of_pem(file.read_bytes())
+    other = "sha256:" + "a" * 64
+    certificate.check_agent_ca(settings(tmp_path))
+    certificate.check_agent_ca(settings(tmp_path, agent_ca=file, agent_pins=(pin.upper(), other)))
+    with pytest.raises(tls.TlsError, match=f"{file}, the file of agent_ca, has {pin}: agent_pins has to name it first"):
+        certificate.check_agent_ca(settings(tmp_path, agent_ca=file, agent_pins=(other, pin)))
+    with pytest.raises(tls.TlsError, match="none, the file of agent_ca, cannot be read: No such file"):
+        certificate.check_agent_ca(settings(tmp_path, agent_ca=tmp_path / "none", agent_pins=(pin,)))
+    (tmp_path / "empty").touch()
+    with pytest.raises(tls.TlsError, match="empty, the file of agent_ca: the CA file holds no PEM certificate"):
+        certificate.check_agent_ca(settings(tmp_path, agent_ca=tmp_path / "empty", agent_pins=(pin,)))
+
+    def closed(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", closed)
+        with pytest.raises(tls.TlsError, match=f"{file}: .* may not open it"):
+            certificate.check_agent_ca(settings(tmp_path, agent_ca=file, agent_pins=(pin,)))
 
 
 async def test_a_bad_moment_does_not_end_the_care(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

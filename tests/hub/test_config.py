@@ -93,6 +93,7 @@ def test_every_field_of_every_group_can_be_set(tmp_path: Path) -> None:
         ({"metrics_listen": "x"}, {}, "", "no HOST:PORT"),
         ({"log_format": "xml"}, {}, "", "--log-format: .*'json'"),
         ({"tls_cert": "/x"}, {}, "", "belong together"),
+        ({}, {"RIATA_HUB_AGENT_CA": "/x"}, "", "agent_ca belongs to agent_pins"),
         ({"plain_http": True, "listen": ("0.0.0.0:80",)}, {}, "", "only allowed on loopback.*0.0.0.0:80"),
         ({"plain_http": True, "listen": ("*:80",)}, {}, "", "only allowed on loopback"),
         ({"plain_http": True, "listen": ("hub.example.org:80",)}, {}, "", "only allowed on loopback"),

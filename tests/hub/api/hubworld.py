@@ -191,6 +191,8 @@ class HubWorld:
         self.rotation = Rotation(Phase.STEADY, "sha256:" + "a" * 64, ("sha256:" + "a" * 64,), ())
         self.hub_url = "https://hub.test"
         self.pins: set[str] = {"sha256:" + "a" * 64}
+        self.joining_pins: list[str] = []
+        """Other than `pins`, in their order; empty: those."""
         self.ca = b"PEM"
         self.token_writer = Tokens(store, clock)
         authenticator = Authenticator(self.tokens, self.grants, clock)
@@ -225,7 +227,8 @@ class HubWorld:
             tunnels=self.tunnels,
             fetches=FetchLimit(clock),
             rotate_key=self._rotate_key,
-            joining_pins=lambda: sorted(self.pins),
+            joining_pins=lambda: self.joining_pins or sorted(self.pins),
+            joining_ca=lambda: self.ca,
             ca_rotation=self._ca_rotation,
             refused=self.refusals.append,
         )

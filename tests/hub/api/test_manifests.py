@@ -37,6 +37,7 @@ async def test_a_manifest_holds_url_pin_ca_and_a_token_of_its_own(world: HubWorl
     ],
 )  # fmt: skip
 async def test_bad_values_make_no_token(world: HubWorld, body: dict[str, object]) -> None:
+    await pinned(world)
     await world.call("POST", "/v1/clusters", {"name": "a"})
     assert (await world.call("POST", "/v1/clusters/a/manifest", body)).status in {409, 422}
     assert (await world.call("GET", "/v1/clusters/a/join-tokens")).json == {"items": []}
@@ -46,7 +47,8 @@ async def test_a_hub_that_cannot_be_pinned_or_reached_says_what_to_set(world: Hu
     await world.call("POST", "/v1/clusters", {"name": "a"})
     world.pins = set()
     assert "agent_pins" in (await world.call("POST", "/v1/clusters/a/manifest", {})).json["message"]
-    world.pins, world.hub_url = {"sha256:" + "a" * 64}, "http://127.0.0.1:1"
+    await pinned(world)
+    world.hub_url = "http://127.0.0.1:1"
     assert "public_url" in (await world.call("POST", "/v1/clusters/a/manifest", {})).json["message"]
     assert (await world.call("GET", "/v1/clusters/a/join-tokens")).json == {"items": []}
     jane = await world.mint("jane")
@@ -75,10 +77,26 @@ async def test_the_token_fetches_its_own_clusters_manifest_and_is_not_used_up(wo
     assert listed["usedAt"] is None
 
 
-async def test_without_the_cas_certificate_there_is_nothing_to_paste(world: HubWorld) -> None:
-    world.ca = b""
+@pytest.mark.parametrize("ca", [b"", CA], ids=["none", "the hub's own"])
+async def test_without_the_ca_that_agents_meet_there_is_no_manifest(world: HubWorld, ca: bytes) -> None:
+    """With the hub's own they would refuse the front for ever; with none /v1/ca would have nothing for them."""
+    front = trustme.CA().cert_pem.bytes()
+    world.ca = ca
+    world.joining_pins = [*pins.pins_of_pem(front), *pins.pins_of_pem(CA)]
     await world.call("POST", "/v1/clusters", {"name": "a"})
-    assert (await world.call("POST", "/v1/clusters/a/manifest", {})).json["shell"] is None
+    refused = await world.call("POST", "/v1/clusters/a/manifest", {})
+    assert refused.status == 409
+    assert f"({world.joining_pins[0]}): name the file of it in agent_ca" in refused.json["message"]
+    assert (await world.call("GET", "/v1/clusters/a/join-tokens")).json == {"items": []}
+    world.ca = front
+    made = await world.call("POST", "/v1/clusters/a/manifest", {})
+    assert made.status == 201
+    text = front.decode().strip()
+    assert text in made.json["shell"]
+    (settings,) = yaml.safe_load_all(made.json["values"])
+    assert (settings["hub"]["ca"].strip(), settings["hub"]["caPins"]) == (text, world.joining_pins)
+    maps = [each for each in yaml.safe_load_all(made.json["manifest"]) if each["kind"] == "ConfigMap"]
+    assert text in [value.strip() for each in maps for value in each.get("data", {}).values()]
 
 
 async def test_a_token_that_is_none_or_over_fetches_nothing(world: HubWorld) -> None:
