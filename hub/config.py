@@ -93,7 +93,8 @@ class Settings:
     """HOST:PORT of the main listener, repeatable; `*:PORT` is every address of IPv4 and IPv6, port 0 takes a free one.
     Loopback until an operator says otherwise."""
     metrics_listen: str = "127.0.0.1:9443"
-    """HOST:PORT of /metrics, on its own socket without authentication: keep it away from the public. Empty: off."""
+    """HOST:PORT of /metrics and /livez, on its own socket without authentication: keep it away from the public. Empty:
+    off."""
     public_url: str = ""
     """URL under which users and agents reach the hub, for kubeconfigs and manifests. Empty: the first listener's."""
     tls_cert: Path | None = None

@@ -144,7 +144,8 @@ def metrics_page() -> str:
         "Served at `/metrics` of `metrics_listen`, without authentication: keep that address on loopback or in a",
         "network of its own. Labels come from closed sets; `cluster` names only clusters that exist. With them come",
         "the `process_*` metrics of Prometheus' clients (CPU, memory, open files), of all processes where there are",
-        "workers.\n",
+        "workers. `/livez` beside it answers while the process works, also when the main listener has all the",
+        "connections that it takes.\n",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]

@@ -199,6 +199,20 @@ def test_the_hub_understands_what_it_is_given(case: str) -> None:
     assert config.load({}, {each["name"]: each["value"] for each in init["env"]}, None).data == found.data
 
 
+def test_what_ends_the_hub_asks_where_no_client_is_in_the_way() -> None:
+    """A hub with all its connections taken lets nobody else in at its own port, and is not to be ended for that."""
+    (pod,) = pods(render("riata-hub", hub_values()))
+    (container,) = pod["containers"]
+    for kind in ("startupProbe", "livenessProbe"):
+        assert container[kind]["httpGet"] == {"path": "/livez", "port": "metrics", "scheme": "HTTP"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "https", "scheme": "HTTPS"}
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert environ["RIATA_HUB_METRICS_LISTEN"] == f"*:{ports['metrics']}"
+    with pytest.raises(Refused, match="/settings/metrics_listen"):
+        render("riata-hub", hub_values(settings={"metrics_listen": ""}))
+
+
 @pytest.mark.parametrize(("chart", "monitor"), [("riata-agent", "podMonitor"), ("riata-hub", "serviceMonitor")])
 def test_the_notes_say_when_a_monitor_can_read_nothing(chart: str, monitor: str) -> None:
     """By default the NetworkPolicy lets nobody reach the metrics, and a monitor alone changes nothing of that."""

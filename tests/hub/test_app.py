@@ -207,6 +207,29 @@ def test_only_configured_host_names_are_answered(directory: Path) -> None:
         running.stop()
 
 
+def test_a_hub_with_all_its_connections_taken_is_alive(directory: Path) -> None:
+    """Who knocks waits then, a kubelet too: its probe of the main port would end a hub that does its work."""
+    running = Running(directory, "--listen", "127.0.0.1:0", environment={"RIATA_HUB_EDGE_CONNECTIONS_MAX": "16"})
+    try:
+        host, port = running.ready["urls"][0].split("//")[1].rsplit(":", 1)
+        context = ssl.create_default_context(cafile=running.ready["ca_file"])
+        with contextlib.ExitStack() as stack:
+            for _ in range(16):
+                below = stack.enter_context(socket.create_connection((host, int(port)), 20))
+                held = stack.enter_context(context.wrap_socket(below, server_hostname=host))
+                held.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert held.recv(65_536).startswith(b"HTTP/1.1 200")
+            late = stack.enter_context(socket.create_connection((host, int(port)), 0.5))
+            with pytest.raises(TimeoutError):
+                context.wrap_socket(late, server_hostname=host)
+            alive = http.client.HTTPConnection(running.ready["metrics_url"].split("/")[2], timeout=20)
+            with contextlib.closing(alive):
+                alive.request("GET", "/livez")
+                assert alive.getresponse().read() == b"ok\n"
+    finally:
+        running.stop()
+
+
 def test_a_second_hub_on_the_same_data_is_refused(running: Running) -> None:
     answer = hub("serve", "--data", running.data, "--listen", "127.0.0.1:0", check=False)
     assert answer.returncode == 1
