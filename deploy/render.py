@@ -1,12 +1,14 @@
 """`make manifests`: what is made from the charts. `python -m deploy.render [--check]`.
 
 The manifests for kubectl (deploy/agent, deploy/hub), the hub's own copy of the agent's manifest
-(hub/clusters/manifest.json), the charts' reference (docs/reference/charts.md) and the hub's dashboard. With `--check`
-nothing is written, and the exit code is 1 when a file differs.
+(hub/clusters/manifest.json), the charts' reference (docs/reference/charts.md), the hub's dashboard, and in the schema
+of the hub's values the names of its settings. With `--check` nothing is written, and the exit code is 1 when a file
+differs.
 """
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, Final
 
 from deploy import dashboard, reference
 from deploy.helm import ROOT, Document, plain, render
+from hub import config
 from hub.clusters import manifest
 
 REPOSITORY: Final = ROOT.parent
@@ -21,6 +24,7 @@ EXAMPLE_URL: Final = "https://hub.example.org:8443"
 EXAMPLE_PIN: Final = "sha256:" + "0" * 64
 EXAMPLE_AUDIENCE: Final = "riata:HUB-ID:CLUSTER-UID"
 
+_SCHEMA: Final = ROOT / "charts" / "riata-hub" / "values.schema.json"
 _HEAD: Final = "# Made from deploy/charts/{chart} by `make manifests`; a test compares. {advice}\n"
 _AGENT_FILES: Final = {
     "00-namespace.yaml": "",
@@ -64,7 +68,19 @@ def files() -> dict[Path, str]:
     found[REPOSITORY / "hub" / "clusters" / manifest.FILE_NAME] = json.dumps(_variants(), indent=1) + "\n"
     found[REPOSITORY / "docs" / "reference" / "charts.md"] = reference.page()
     found[ROOT / dashboard.FILE] = dashboard.text()
+    found[_SCHEMA] = _schema()
     return found
+
+
+def _schema() -> str:
+    """The schema of the hub's values, which is written by hand, with the names of the settings that the hub has and the
+    chart does not set itself."""
+    schema: dict[str, Any] = json.loads(_SCHEMA.read_text())
+    settings = schema["properties"]["settings"]
+    (own, nothing), (_, value) = settings["patternProperties"].items()
+    names = "|".join(re.escape(name) for name, _ in config.fields() if not re.search(own, name))
+    settings["patternProperties"] = {own: nothing, f"^({names})$": value}
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def _agent_file(document: Document) -> str:

@@ -1,5 +1,6 @@
 """The charts over a matrix of values: valid for Kubernetes, hardened, and what the programs understand."""
 
+import json
 import re
 from typing import Any
 
@@ -115,6 +116,33 @@ CHARTS_OWN = [
 def test_what_the_chart_sets_is_no_setting(name: str) -> None:
     with pytest.raises(Refused, match=f"/settings/{name}"):
         render("riata-hub", hub_values(settings={name: "x"}))
+
+
+@pytest.mark.parametrize("name", ["agent_pin", "edge.connection_max", "api", "api_request_timeout_s"])
+def test_a_setting_that_the_hub_does_not_have_is_refused(name: str) -> None:
+    """By Helm: the pod that replaces the one that works would end with status 2 again and again."""
+    with pytest.raises(Refused, match=f"/settings': additional properties '{name}' not allowed"):
+        render("riata-hub", hub_values(settings={name: "1"}))
+
+
+def test_every_setting_can_be_given_in_one_way() -> None:
+    schema = json.loads((ROOT / "charts" / "riata-hub" / "values.schema.json").read_text())
+    settings = schema["properties"]["settings"]
+    own, others = settings["patternProperties"]
+    by_values, by_settings = (
+        {name for name, _ in config.fields() if re.search(pattern, name)} for pattern in (own, others)
+    )
+    assert by_settings | by_values == {name for name, _ in config.fields()}
+    assert not by_settings & by_values
+    environ = {each["name"] for each in containers(render("riata-hub", matrix.HUB["own certificate"]))[1]["env"]}
+    elsewhere = {"encryption_key_file", "tls_names", "plain_http"}  # of another case; never
+    assert {config.environment_name(name) for name in by_values - elsewhere} <= environ
+
+
+def test_a_hub_that_does_not_start_is_replaced_by_the_next_one() -> None:
+    """In order, a StatefulSet takes no pod away that is not ready: after `helm rollback` it waits for ever."""
+    (hub,) = (each for each in render("riata-hub", hub_values()) if each["kind"] == "StatefulSet")
+    assert hub["spec"]["podManagementPolicy"] == "Parallel"
 
 
 def test_two_hubs_on_one_database_are_refused() -> None:
