@@ -28,6 +28,7 @@ from proto.pins import PinError, parse_pin
 from proto.versions import PRODUCT_VERSION
 
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 PREFIX: Final = "RIATA_AGENT_"
 
 FLAGS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -236,7 +237,7 @@ def _hub(given: Mapping[str, str], *, allow_legacy_ca: bool) -> HubSettings:
 
 
 def _kube(given: Mapping[str, str], environ: Mapping[str, str], *, allow_legacy_ca: bool) -> KubeSettings:
-    if "--kubeconfig" in given:
+    if given.get("--kubeconfig"):
         return KubeSettings(
             kubeconfig=_path(given, "--kubeconfig"),
             context=given.get("--context", ""),
@@ -334,3 +335,5 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except ConfigError as exc:
         print(f"riata-agent: {exc}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:  # of who will not wait for the doctor; a running agent takes it as SIGTERM
+        return EXIT_INTERRUPTED

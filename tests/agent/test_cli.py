@@ -3,6 +3,7 @@
 import pytest
 
 from agent import cli
+from agent.doctor import report
 from agent.errors import ConfigError
 
 PIN = "sha256:" + "a" * 64
@@ -25,6 +26,19 @@ def test_a_pod_needs_only_url_and_pin():
     assert (result.serve.health_listen, result.serve.metrics_listen) == ("127.0.0.1:8081", "127.0.0.1:9081")
     assert not result.hub.allow_legacy_ca
     assert not result.kube.allow_legacy_ca
+
+
+def test_an_empty_variable_is_none():
+    assert settings(*HUB, **POD, RIATA_AGENT_KUBECONFIG="").kube.url == "https://10.0.0.1:6443"
+
+
+def test_a_doctor_that_is_not_waited_for_ends_without_a_traceback(monkeypatch, capsys):
+    def interrupted(read, output):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "run", interrupted)
+    assert cli.main(["doctor", *HUB], POD) == cli.EXIT_INTERRUPTED == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_ipv6_pods():
