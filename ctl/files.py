@@ -85,8 +85,7 @@ def read_ca(path: str) -> str:
         return pins.pem_of(pins.certificates_of_pem(content)).decode("ascii")
     except pins.PinError as exc:
         raise errors.UsageError(
-            f"the CA file {path} holds no certificate in PEM form",
-            means=str(exc),
+            f"the CA file {path} cannot be used: {exc}",
             cure="use the hub's ca.crt (GET /v1/ca gives it too)",
         ) from exc
 

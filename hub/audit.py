@@ -24,7 +24,7 @@ class Audit(enum.StrEnum):
     JOIN_TOKEN_MADE = "join-token-made"  # noqa: S105 a name
     """A join token was made for a cluster."""
     JOIN_TOKEN_REVOKED = "join-token-revoked"  # noqa: S105 a name
-    """A join token was taken back before it was used."""
+    """A join token was taken back; `was_used`: an agent has joined with it, and stays."""
     JOIN_TOKEN_REUSED = "join-token-reused"  # noqa: S105 a name
     """A join token that had been used was shown again, with another key: somebody has a copy of it."""
     MANIFEST_FETCHED = "manifest-fetched"
@@ -33,6 +33,8 @@ class Audit(enum.StrEnum):
     """An agent enrolled its key with a join token."""
     AGENT_KEY_REPLACED = "agent-key-replaced"
     """An agent replaced its key over a session that the old one had proven."""
+    AGENT_KEY_ROTATION_ASKED = "agent-key-rotation-asked"
+    """An operator had the hub ask an agent to replace its key; `agent-key-replaced` says that it did."""
     AGENT_REVOKED = "agent-revoked"
     """An agent was revoked: an enrolled key, or the agent of a node."""
     AGENT_READMITTED = "agent-readmitted"

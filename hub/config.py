@@ -46,7 +46,7 @@ class ConfigError(Exception):
 class ApiSettings:
     """Bounds of the management API. Durations in seconds, sizes in bytes."""
 
-    body_bytes_max: int = 1024 * 1024
+    body_bytes_max: int = 512 * 1024
     """A request body above this is 413; management requests are a few KiB (facts/security.md K5)."""
     request_timeout_s: float = 30.0
     """From the head of a request to its answer, body included; then 504."""

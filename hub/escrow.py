@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 PLACE: Final = Key("hub-secret", "", "ca")
 FIELD: Final = "value"
+_HUB: Final = Key("hub", "", "self")
+"""As hub.bootstrap has it."""
 
 
 async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
@@ -31,7 +33,7 @@ async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
         return False
     certificate, key = files
     found = await store.get(PLACE)
-    if found is not None and (_is_other_hubs(found, certificate) or _is_copy(found, certificate, key, sealer)):
+    if found is not None and (_is_copy(found, certificate, key, sealer) or await _is_other_hubs(store, certificate)):
         return False
     spec = {"certificate": certificate.decode("ascii"), FIELD: sealer.seal(PLACE, FIELD, key)}
     try:
@@ -42,13 +44,13 @@ async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
 
 
 async def is_foreign(directory: Path, store: Store) -> bool:
-    """Whether the CA in `directory` was made for another hub than the copy's, as a database is restored behind the
+    """Whether the CA in `directory` was made for another hub than the store's, as a database is restored behind the
     `init` of a new hub: to follow it would lose the only CA that the agents trust. Raises StoreError."""
-    found = await store.get(PLACE)
     try:
-        return found is not None and _is_other_hubs(found, (directory / tls.CA_CERT).read_bytes())
+        certificate = (directory / tls.CA_CERT).read_bytes()
     except OSError:
         return False
+    return await store.get(PLACE) is not None and await _is_other_hubs(store, certificate)
 
 
 async def restore(directory: Path, store: Store, sealer: Sealer) -> bool:
@@ -90,13 +92,14 @@ def _read(directory: Path) -> tuple[bytes, bytes] | None:
         return None
 
 
-def _is_other_hubs(found: Resource, certificate: bytes) -> bool:
-    """A CA of the operator's own making is nobody's: it may take the place of any."""
+async def _is_other_hubs(store: Store, certificate: bytes) -> bool:
+    """A CA of the operator's own making is nobody's: it may take the place of any. Raises StoreError."""
     try:
         hub = tls.hub_of(certificate)
-        return bool(hub) and hub != tls.hub_of(str(found.spec.get("certificate")).encode())
     except ValueError:
         return False
+    this = await store.get(_HUB)
+    return bool(hub) and this is not None and hub != this.spec.get("id")
 
 
 def _is_copy(found: Resource, certificate: bytes, key: bytes, sealer: Sealer) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import collections
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, TypeVar
@@ -15,22 +15,45 @@ SLICE_S: Final = 0.002
 thousand clusters."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class _Turn:
-    """What was worked in the present turn of a loop."""
+    """What was worked in the present turn of a loop, and who waits for one of the next."""
 
-    loop: asyncio.AbstractEventLoop
-    spent_s: float = 0.0
-    is_due: bool = False
+    __slots__ = ("_is_due", "_waiting", "loop", "spent_s")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.spent_s = 0.0
+        self._is_due = False
+        self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
 
     def spend(self, seconds: float) -> None:
         self.spent_s += seconds
-        if not self.is_due:
-            self.is_due = True
+        self._arm()
+
+    async def next(self, *, is_new: bool = False) -> None:
+        """Return when the turn has time for one more; who comes anew goes behind those who wait."""
+        while self.spent_s > SLICE_S or (is_new and self._waiting):
+            is_new = False
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.append(waiter)
+            self._arm()
+            await waiter
+
+    def _arm(self) -> None:
+        if not self._is_due:
+            self._is_due = True
             self.loop.call_soon(self._over)
 
     def _over(self) -> None:
-        self.spent_s, self.is_due = 0.0, False
+        """A new turn: it is the next one's."""
+        self.spent_s, self._is_due = 0.0, False
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():  # cancelled
+                waiter.set_result(None)
+                break
+        if self._waiting:
+            self._arm()
 
 
 _turns: list[_Turn] = []
@@ -39,11 +62,11 @@ _turns: list[_Turn] = []
 
 async def in_slices(records: Iterable[R], clock: Callable[[], float] = time.perf_counter) -> AsyncIterator[R]:
     """Each of `records`; others have the loop in front of one where this turn's work has taken SLICE_S. Several lists
-    come to their ends in the order in which they began."""
+    have one turn after the other: a short one does not wait for the end of the long ones."""
     turn = _turn()
+    await turn.next(is_new=True)
     for record in records:
-        while turn.spent_s > SLICE_S:  # noqa: ASYNC110 who waits has its turn in each, to keep the order
-            await asyncio.sleep(0)
+        await turn.next()
         began = clock()
         yield record
         turn.spend(clock() - began)

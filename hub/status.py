@@ -16,6 +16,8 @@ from proto.errors import UNEXECUTED, Code
 from proto.redaction import redact_text
 
 CONTENT_TYPE: Final = "application/json"
+NAME_MAX: Final = 253
+"""Characters of a name in an answer: no object has more."""
 RECENTLY_LOST_S: Final = 30.0
 """P2: only a tunnel lost less than this ago is worth an automatic repetition by client-go."""
 
@@ -67,7 +69,8 @@ def answer(error: errors.HubError, *, request_id: str = "") -> Answer:
 def _details(error: errors.HubError) -> dict[str, object]:
     details: dict[str, object] = {}
     if error.name:
-        details["name"] = redact_text(error.name)  # it came in the path, where a token may stand for its id
+        # It came in the path, where a token may stand for its id, and as long as a head may be.
+        details["name"] = redact_text(error.name[:NAME_MAX])
     if error.kind:
         details["kind"] = error.kind
     if error.causes:

@@ -23,13 +23,14 @@ _SECRET_FIELDS: Final = frozenset(
 _SECRET_FIELD_PREFIXES: Final = ("impersonate-", "x-remote-", "x-forwarded-user", "x-auth-")
 
 _HEADER_NAMES: Final = (
-    r"(?:proxy-)?authorization|(?:set-)?cookie|sec-websocket-protocol|x-api-key|x-auth-[\w-]+"
-    r"|impersonate[-_][\w%.-]+|x-remote-[\w%.-]+"
+    r"(?:proxy-)?authorization|(?:set-)?cookie|sec-websocket-protocol|x-api-key|x-auth-[\w-]{1,256}"
+    r"|impersonate[-_][\w%.-]{1,256}|x-remote-[\w%.-]{1,256}"
 )
+"""With bounds: a stranger's `x-auth-x-auth-…` begins one at every hyphen, and each would be read to the end."""
 _RULES: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), REDACTED),
     (re.compile(r"\b(riata(?:agent|join)?_[a-z0-9]{10})_\w+"), rf"\1_{REDACTED}"),
-    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*"), REDACTED),
+    (re.compile(r"\beyJ[\w-]{4,4096}+\.[\w-]+(?:\.[\w-]*)*"), REDACTED),
     (re.compile(r"(base64url\.bearer\.authorization\.k8s\.io\.)[\w=+/-]+", re.I), rf"\1{REDACTED}"),
     (re.compile(rf"""\b({_HEADER_NAMES})(["']?\s*[:=,]\s*b?["']?)[^\r\n"'\\]+""", re.I), rf"\1\2{REDACTED}"),
     (re.compile(r"\b(bearer|basic)(\s+)(?!\[redacted\])[\w.~+/=%-]{6,}", re.I), rf"\1\2{REDACTED}"),

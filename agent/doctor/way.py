@@ -7,6 +7,7 @@ not verify the hub. Where it ends names the check that failed; those before it a
 
 import dataclasses
 import email.utils
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -32,6 +33,8 @@ from proto.aio import reach
 from proto.causes import Step
 from proto.findings import Finding, good
 from proto.versions import SUBPROTOCOL
+
+logger = logging.getLogger(__name__)
 
 CHECKS: Final = (
     Step.PROXY, Step.DNS, Step.TCP, Step.TLS, Step.PIN, Step.HTTP, Step.WEBSOCKET, Step.SESSION, Step.CREDENTIAL,
@@ -131,6 +134,7 @@ async def _attempt(settings: Settings, trust: HubTrust, trial: Trial) -> tuple[O
     except ConnectFailed as failure:
         return None, failure.diagnosis
     except Exception as exc:  # as the agent survives it
+        logger.error("the attempt ended in an unforeseen error", exc_info=exc)
         # How far the attempt came is not known: nothing behind the connection is called good.
         return None, dataclasses.replace(of_unforeseen(exc), step=Step.TLS)
     opened.transport.abort()

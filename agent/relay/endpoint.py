@@ -158,7 +158,7 @@ def _as_file(part: Part) -> Iterator[Path]:
 
 Mark = tuple[int, int, int] | None
 
-_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT})
 
 
 def mark_of(path: Path | None) -> Mark:

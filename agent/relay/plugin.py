@@ -95,9 +95,14 @@ class ExecPlugin:
             if self._renewal is None and now >= self._retry_at:
                 self._retry_at = now + RETRY_INTERVAL
                 renewal: Future[None] = Future()
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._renew_in_thread, args=(renewal,), name="credential plugin", daemon=True
-                ).start()
+                )
+                try:
+                    thread.start()
+                except RuntimeError as exc:  # as many as the machine lets us have
+                    logger.error("credential plugin not run", extra={"error": str(exc)})
+                    return None
                 self._renewal = renewal
             return self._renewal
 

@@ -119,22 +119,22 @@ class Uplink:
             except ConnectFailed as failure:
                 await self._back_off(failure.diagnosis)
             except Exception as exc:  # of what a hub, a proxy or a library made of it: the next attempt may go well
-                await self._back_off(of_unforeseen(exc))
+                await self._back_off(of_unforeseen(exc), exc)
             else:
                 if not self._leaving.is_set():
                     return opened
                 opened.transport.abort()
         return None
 
-    async def _back_off(self, diagnosis: Diagnosis) -> None:
-        """Report a failed attempt, and wait."""
+    async def _back_off(self, diagnosis: Diagnosis, unforeseen: Exception | None = None) -> None:
+        """Report a failed attempt, with where it came from if nobody foresaw it, and wait."""
         now = self._clock()
         if diagnosis.retry_s:
             self._backoff.retry_after(diagnosis.retry_s, now)
         delay = self._backoff.delay(now)
         if diagnosis.is_slow:
             delay = max(delay, self._random.uniform(*SLOW_DELAY))
-        self._report(diagnosis, delay, now)
+        self._report(diagnosis, delay, now, unforeseen)
         await self._pause(delay, is_slow=diagnosis.is_slow)
 
     async def _pause(self, delay: float, *, is_slow: bool) -> None:
@@ -147,7 +147,7 @@ class Uplink:
             await self._sleep(min(LOOK_INTERVAL, delay))
             delay -= LOOK_INTERVAL
 
-    def _report(self, diagnosis: Diagnosis, delay: float, now: float) -> None:
+    def _report(self, diagnosis: Diagnosis, delay: float, now: float, unforeseen: Exception | None) -> None:
         """Say it when it is new, and again once a minute."""
         self._counts.by_failed_step[diagnosis.step.value] += 1
         if not self.state.is_connected:
@@ -159,6 +159,7 @@ class Uplink:
         self._logged = (diagnosis, now)
         logger.warning(
             "cannot connect to the hub",
+            exc_info=unforeseen,
             extra={
                 "step": diagnosis.step.value,
                 "what": diagnosis.what,

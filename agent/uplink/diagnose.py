@@ -5,7 +5,6 @@ The agent never exits for such a reason: it says what failed (log, `/readyz`, me
 
 import asyncio
 import dataclasses
-import logging
 import ssl
 from typing import Final
 
@@ -17,8 +16,6 @@ from proto.causes import Diagnosis as Diagnosis
 from proto.causes import Step as Step
 from proto.errors import Code, code_of
 from proto.messages import Refused
-
-logger = logging.getLogger(__name__)
 
 LOOK_TIMEOUT: Final = 5.0
 """Seconds for a second look at the certificate that did not verify."""
@@ -97,9 +94,7 @@ def of_versions(text: str, retry_s: float = 0.0) -> Diagnosis:
 
 
 def of_unforeseen(error: Exception) -> Diagnosis:
-    """Explain what nobody foresaw, and log where it came from: an agent that ended of it would only say less. Its text
-    stays in the log, since nobody knows what is in it."""
-    logger.error("an attempt to reach the hub ended in an unforeseen error", exc_info=error)
+    """What nobody foresaw, without its text, since nobody knows what is in it."""
     return of_cause(causes.ATTEMPT_BROKEN, said=type(error).__name__)
 
 

@@ -210,13 +210,13 @@ async def forget(
     terminal.say(f"{len(left)} clean-up of {name} forgotten" if len(left) == 1 else f"{len(left)} clean-ups forgotten")
 
 
-async def _looked_at(hub: client.HubClient, name: str, *, may_fail: bool) -> Mapping[str, Any]:
-    """The cluster; nothing of it where the hub is busy or away for a moment, if it may be."""
+async def _looked_at(hub: client.HubClient, name: str, deadline: float) -> Mapping[str, Any]:
+    """The cluster; nothing of it where the hub is busy or away for a moment, until the deadline (of the loop)."""
     try:
         found: Mapping[str, Any] = await hub.get(client.target("v1", "clusters", name))
     except errors.CommandError as exc:
         is_passing = isinstance(exc, errors.BusyError) or exc.exit_code is errors.Exit.UNREACHABLE
-        if not (may_fail and is_passing):
+        if not is_passing or asyncio.get_running_loop().time() >= deadline:
             raise
         return {}
     return found
@@ -234,7 +234,7 @@ async def wait(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + durations.parse(within)
     async with common.hub() as hub:
-        while not (found := await _looked_at(hub, name, may_fail=loop.time() < deadline)).get("connected"):
+        while not (found := await _looked_at(hub, name, deadline)).get("connected"):
             if loop.time() >= deadline:
                 raise errors.CommandError(
                     f"no agent of cluster {name} has connected within {within}",

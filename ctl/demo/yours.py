@@ -1,7 +1,5 @@
 """A kubeconfig of the user's, read as far as the demo needs it: contexts, and a client for one small object."""
 
-import base64
-import binascii
 import contextlib
 import dataclasses
 import pathlib
@@ -16,6 +14,7 @@ import yaml
 
 from ctl import errors, files
 from ctl.demo import plugin
+from ctl.kubeconfig import entries
 
 _NAME_CHARACTERS = re.compile(r"[^a-z0-9-]+")
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -90,7 +89,7 @@ async def administrators(yours: Yours, binding: str, left: Callable[[], None]) -
         try:
             status = await _ask(session, yours, "POST", _BINDINGS, _binding(binding))
         except BaseException as exc:
-            if not isinstance(exc.__cause__, aiohttp.ClientConnectorError):
+            if not isinstance(exc.__cause__, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
                 left()  # it may have been asked, and carried out
             raise
     if status >= 500:
@@ -165,13 +164,14 @@ def _trust(yours: Yours) -> ssl.SSLContext:
     certificate = _content(yours, yours.user, "client-certificate-data", "client-certificate")
     key = _content(yours, yours.user, "client-key-data", "client-key")
     try:
-        context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+        # What is not ASCII is a comment between certificates.
+        context = ssl.create_default_context(cadata=ca.decode("ascii", "backslashreplace") if ca else None)
         if certificate and key:
             with tempfile.NamedTemporaryFile() as pair:  # 0600; the ssl module takes files only
                 pair.write(certificate + b"\n" + key)
                 pair.flush()
                 context.load_cert_chain(pair.name)
-    except (ssl.SSLError, UnicodeDecodeError, ValueError) as exc:
+    except (ssl.SSLError, ValueError) as exc:
         raise errors.CommandError(f"the certificates of context {yours.context!r} are not valid") from exc
     return context
 
@@ -180,8 +180,8 @@ def _content(yours: Yours, body: dict[str, Any], data: str, path: str, *, plain:
     """What `data` holds (base64 unless `plain`), else the file that `path` names; empty when neither is set."""
     if body.get(data):
         try:
-            return str(body[data]).encode() if plain else base64.b64decode(str(body[data]), validate=True)
-        except binascii.Error as exc:
+            return str(body[data]).encode() if plain else entries.decoded(str(body[data]))
+        except ValueError as exc:
             raise errors.UsageError(f"{data} of context {yours.context!r} is not base64") from exc
     if body.get(path):
         return files.read_text(str(yours.base / str(body[path])), what=path).encode()

@@ -1,8 +1,6 @@
 """What lies behind the hub: is each cluster connected, does it answer, and does kubectl's own file lead there?"""
 
 import asyncio
-import base64
-import binascii
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -196,8 +194,8 @@ def _token(path: pathlib.Path, user: Mapping[str, Any]) -> str:
 def _ca(path: pathlib.Path, cluster: Mapping[str, Any]) -> str:
     if cluster.get("certificate-authority-data"):
         try:
-            return base64.b64decode(str(cluster["certificate-authority-data"]), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as exc:
+            return entries.decoded(str(cluster["certificate-authority-data"])).decode("ascii", "backslashreplace")
+        except ValueError as exc:
             raise ValueError(
                 f"the kubeconfig {path} has a certificate-authority-data that is no base64 of PEM"
             ) from exc

@@ -68,6 +68,8 @@ async def rotate_agent_key(call: Call) -> Reply:
     record = _agent(call)
     if record.is_revoked:
         raise Conflict("this agent was revoked", kind="agents", name=record.id)
+    name = call.services.cluster_index.name_of(record.cluster_uid)
+    call.audit(Audit.AGENT_KEY_ROTATION_ASKED, agent=record.id, cluster=name)
     why = await call.services.rotate_key(record.id)
     if why:
         raise ClusterUnavailable(f"the agent's key was not replaced: {why}")
@@ -176,6 +178,7 @@ ROUTES = (
     Route(
         method="GET", path="/v1/agents", name="listAgents", who=Who.HUB_ADMIN, handler=list_agents,
         summary="Every agent session, and every enrolled agent without one.", replies={200: models.AgentList},
+        errors=(ClusterUnavailable,),
     ),
     Route(
         method="DELETE", path="/v1/agents/{id}", name="revokeAgent", who=Who.HUB_ADMIN, handler=revoke_agent,

@@ -12,7 +12,7 @@ from hub.auth.nodes import ROLE_NODE
 from hub.clock import rfc3339
 from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
-from hub.errors import NotFound, PermissionDenied
+from hub.errors import ClusterUnavailable, NotFound, PermissionDenied
 from hub.slices import in_slices
 from proto.nodetable import NodeRow
 
@@ -101,6 +101,6 @@ ROUTES = (
     Route(
         method="GET", path="/v1/clusters/{cluster}/nodes", name="listNodes", who=Who.PRINCIPAL, handler=list_nodes,
         summary="The nodes of a cluster and their agents, for those who administer it.",
-        replies={200: models.NodeList}, errors=(NotFound,),
+        replies={200: models.NodeList}, errors=(NotFound, ClusterUnavailable),
     ),
 )  # fmt: skip

@@ -26,12 +26,16 @@ from hub.edge.application import TUNNEL_PATH
 from hub.edge.framing import PROBES
 from hub.edge.handover import HandedOver
 from hub.store.model import RevisionConflict, StoreError
+from proto.redaction import redact_text
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("riata.access")
 
 _PATH_MAX: Final = 512
 _CAUSES_MAX: Final = 16
+_ERRORS_MAX: Final = 100
+"""A body of a hundred thousand fields that there are not is 100 MiB of explanations."""
+_FIELD_MAX: Final = 64
 UNFINISHED_MAX: Final = 1_000
 """Requests under way that change something, those whose time is over included: each waits for the disk."""
 UNDER_WAY_MAX: Final = 50
@@ -203,15 +207,22 @@ async def _body(services: Services, route: Route, request: web.Request) -> pydan
 
 def _invalid(exc: pydantic.ValidationError) -> errors.HubError:
     """The fields that are wrong, without repeating what was sent: it may be a secret."""
+    if exc.error_count() > _ERRORS_MAX:
+        return errors.Invalid(f"more than {_ERRORS_MAX} things are wrong with the body")
     found = exc.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in found):
         return errors.BadRequest("the body is no JSON")
     causes = [
-        errors.Cause(".".join(str(part) for part in item["loc"]), _plain(item["type"], item["msg"]))
+        errors.Cause(".".join(_field(part) for part in item["loc"]), _plain(item["type"], item["msg"]))
         for item in found[:_CAUSES_MAX]
     ]
     text = "; ".join(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes)
     return errors.Invalid(text, causes=causes)
+
+
+def _field(part: str | int) -> str:
+    """Of a field that there is not its name is what was sent."""
+    return redact_text(str(part)[:_FIELD_MAX])
 
 
 def _plain(kind: str, text: str) -> str:

@@ -139,6 +139,8 @@ class Services:
     tokens: Tokens
     tokens_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """By user: tokens that the index may not know yet. The bound on a user's tokens counts them."""
+    clusters_in_the_making: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """By user: clusters that those tokens name."""
     under_way: collections.Counter[Holder] = dataclasses.field(default_factory=collections.Counter)
     """Requests whose answers are not read yet (hub.api.server)."""
     changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))

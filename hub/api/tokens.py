@@ -92,11 +92,12 @@ async def _room_for_one(services: Services, caller: Principal, named: int) -> As
         yield
         return
     user, making, limit = caller.user, services.tokens_in_the_making, services.settings.tokens_per_user_max
+    naming = services.clusters_in_the_making
     own = [record for record in services.token_index if record.user == user]
     expired = [record for record in own if record.is_expired(services.clock())]
     expired.sort(key=lambda record: (record.expires_at or 0.0, record.id), reverse=True)
     excess = len(own) + making[user] + 1 - limit
-    excess_named = sum(map(_named, own)) + making[user] * models.CLUSTERS_MAX + named - NAMED_MAX
+    excess_named = sum(map(_named, own)) + naming[user] + named - NAMED_MAX
     go: list[str] = []
     while excess > 0 or (named and excess_named > 0):
         if not expired and excess > 0:
@@ -107,14 +108,16 @@ async def _room_for_one(services: Services, caller: Principal, named: int) -> As
         excess, excess_named = excess - 1, excess_named - _named(oldest)
         go.append(oldest.id)
     making[user] += 1
+    naming[user] += named
     try:
         for token_id in go:
             await services.tokens.revoke(token_id)
         yield
     finally:
         making[user] -= 1
+        naming[user] -= named
         if not making[user]:
-            del making[user]
+            del making[user], naming[user]
 
 
 def _named(record: TokenRecord) -> int:
@@ -135,7 +138,7 @@ def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
 
 def _is_own(caller: Principal, record: TokenRecord) -> bool:
     """The caller's own, and not wider than what the caller holds."""
-    if record.user != caller.user:
+    if record.user != caller.user or not set(record.groups) <= set(caller.groups):
         return False
     if caller.cluster_uids is None:
         return True

@@ -13,7 +13,6 @@ from typing import Final
 
 from hub.edge.framing import Request
 from hub.edge.response import status_line
-from proto import target as targets
 from proto.headers import HOP_BY_HOP
 from proto.messages import Headers, HttpHead
 
@@ -36,6 +35,7 @@ _DROPPED: Final = HOP_BY_HOP | {
     b"set-cookie2",
     b"sourcemap",
     b"strict-transport-security",
+    b"surrogate-control",
     b"www-authenticate",
     b"x-content-type-options",
     b"x-frame-options",
@@ -44,6 +44,8 @@ _DROPPED_PREFIXES: Final = (
     b"access-control-", b"impersonate-", b"x-remote-", b"proxy-", b"sec-",
     b"x-accel-", b"x-sendfile", b"x-lighttpd-send",  # orders to a reverse proxy in front of the hub
 )  # fmt: skip
+_DROPPED_SUFFIX: Final = b"-cache-control"
+"""RFC 9213: what one kind of cache obeys instead of `Cache-Control`."""
 _ON_UPGRADE: Final = frozenset({b"sec-websocket-accept", b"sec-websocket-protocol", b"x-stream-protocol-version"})
 _USUAL: Final = frozenset(
     (
@@ -54,8 +56,8 @@ _USUAL: Final = frozenset(
 """What most answers carry and may pass, so that nobody looks for reasons to drop it."""
 _KUBES_OWN: Final = b"no-cache, private"
 """What kube-apiserver says of nearly everything."""
-_ASKED: Final = re.compile(rb"(/k8s/clusters/[a-z][a-z0-9-]{0,62})(/openapi/v3/[\w./-]+)\?hash=")
-_DOCUMENT: Final = re.compile(rb"(/openapi/v3/[\w./-]+)\?hash=[0-9A-Fa-f]{1,256}")
+_ASKED: Final = re.compile(rb"/k8s/clusters/[a-z][a-z0-9-]{0,62}(/openapi/v3/[\w./-]+)\?hash=")
+_DOCUMENT: Final = re.compile(rb"(/openapi/v3/[\w./-]+)\?(hash=[0-9A-Fa-f]{1,256})")
 _LENGTH_DIGITS_MAX: Final = 18
 _HARMLESS: Final = b"x-content-type-options: nosniff\r\ncontent-security-policy: sandbox\r\nriata-request-id: "
 
@@ -112,7 +114,9 @@ def answer_head(
             if length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
                 raise BadAnswer("malformed content-length")
             length = value
-        elif name in _USUAL or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES)):
+        elif name in _USUAL or not (
+            name in _DROPPED or name.startswith(_DROPPED_PREFIXES) or name.endswith(_DROPPED_SUFFIX)
+        ):
             if name == b"cache-control" and value != _KUBES_OWN:
                 value = _private(value)
             lines.extend((name, b": ", value, b"\r\n"))
@@ -138,14 +142,13 @@ def _private(value: bytes) -> bytes:
 
 def _renamed(location: bytes, request: Request) -> bytes:
     """The one redirect that is passed on: kube-openapi's, to another version of the document that was asked for
-    (k8s.io/kube-openapi, pkg/handler3/handler.go). It stays in the cluster that the request names."""
+    (k8s.io/kube-openapi, pkg/handler3/handler.go). Only its query: it stays at the path that was asked for, whatever
+    prefix a front has for the hub."""
     match = _DOCUMENT.fullmatch(location)
     asked = _ASKED.match(request.target)
-    if match is None or asked is None or asked[2] != match[1] or request.method not in (b"GET", b"HEAD"):
+    if match is None or asked is None or asked[1] != match[1] or request.method not in (b"GET", b"HEAD"):
         return b""
-    if targets.fault(location) is not None:
-        return b""
-    return b"location: %b%b\r\n" % (asked[1], location)
+    return b"location: ?%b\r\n" % match[2]
 
 
 def _body(status: int, request: Request, length: bytes | None) -> Body:

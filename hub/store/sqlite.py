@@ -194,7 +194,8 @@ class SqliteStore:
                     self._looked_at = seen
                 delay = None if expiry is None else max(expiry - self._clock(), _SWEEP_MIN_S)
             except StoreUnavailable:
-                delay = _SWEEP_RETRY_S
+                await asyncio.sleep(_SWEEP_RETRY_S)  # whatever is due: each write that fails would have it tried again
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._due.wait()

@@ -126,9 +126,21 @@ class Directory:
 def loses(own: Tunnel, worker: int, other: Opened) -> bool:
     """Whether `own`, a tunnel of `worker`, is superseded by another worker's: the higher epoch wins (P7); equal ones,
     which no honest agent has, are decided by the worker's number. One that drains keeps the streams it has."""
-    mine = own.identity
-    if (mine.cluster_uid, mine.role, mine.node) != (other.cluster_uid, other.role, other.node):
-        return False
-    if own.instance != other.instance or own.link.is_draining:
+    if own.link.is_draining or not _is_same_instance(own, other):
         return False
     return (own.epoch, -worker) < (other.epoch, -other.worker)
+
+
+def replaces(own: Tunnel, other: Opened) -> bool:
+    """Whether another worker's is a later session of the same agent."""
+    return _is_same_instance(own, other) and own.epoch < other.epoch
+
+
+def _is_same_instance(own: Tunnel, other: Opened) -> bool:
+    mine = own.identity
+    return (mine.cluster_uid, mine.role, mine.node, own.instance) == (
+        other.cluster_uid,
+        other.role,
+        other.node,
+        other.instance,
+    )

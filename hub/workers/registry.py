@@ -22,7 +22,7 @@ from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, Tunnel
 from hub.tunnel.route import QUESTION, decide
 from hub.workers import messages
 from hub.workers.channel import Channel, ChannelLost
-from hub.workers.directory import Directory, Remote, loses
+from hub.workers.directory import Directory, Remote, loses, replaces
 from hub.workers.hop import Hop
 from hub.workers.host import Host
 from hub.workers.messages import Live, Lives, Opened, Outcome
@@ -185,7 +185,9 @@ class SharedRegistry(Registry):
         """Another worker's new tunnel; ours of an earlier epoch of the same instance ends (P7)."""
         self.directory.opened(opened)
         for own in tuple(self):
-            if loses(own, self._worker, opened):
+            if loses(own, self._worker, opened) or (
+                own.link.is_draining and replaces(own, opened) and not self._has_room(own.identity)
+            ):
                 own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
     def closed(self, session_id: str) -> None:

@@ -18,6 +18,7 @@ from hub import bootstrap, carotation, escrow, tls
 from hub.escrow import PLACE, keep_copy, restore
 from hub.sealing import Keeper, KeysUnusable
 from hub.store.keyfile import EncryptionKey, KeyRing
+from hub.store.model import Key, Resource
 from hub.store.sealed import Sealer, Unsealable
 from hub.store.sqlite import FILE_NAME, SqliteStore
 
@@ -118,6 +119,12 @@ async def test_a_ca_of_the_operators_own_making_is_followed(tmp_path: Path, stor
     (directory / tls.CA_CERT).write_bytes(own.public_bytes(Encoding.PEM))
     assert not await escrow.is_foreign(directory, store)
     assert await keep_copy(directory, store, sealer)
+    await store.put(Resource(Key("hub", "", "self"), {"id": "hub-1"}))
+    for number in range(2):
+        shutil.rmtree(directory)
+        tls.make_ca(directory, f"hub-{number + 1}", NOW)
+        assert await escrow.is_foreign(directory, store) == (number > 0)  # its own may be put back, another's not
+        assert await keep_copy(directory, store, sealer) == (number == 0)
     (directory / tls.CA_CERT).write_bytes(b"damaged")
     assert not await escrow.is_foreign(directory, store)  # for others to say
 

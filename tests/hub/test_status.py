@@ -109,3 +109,9 @@ def test_unknown_outcome_says_so() -> None:
 @pytest.mark.parametrize(("recent", "expected"), [(True, 1), (False, None)])
 def test_a_disconnected_cluster_is_worth_a_retry_only_for_a_while(recent: bool, expected: int | None) -> None:
     assert status.no_tunnel("a", is_recent_loss=recent).retry_after_s == expected
+
+
+def test_a_name_is_cut_before_it_is_looked_through() -> None:
+    """It comes in the path, of 56 KiB, and looking for secrets in it would hold the loop."""
+    error = errors.NotFound("there is none", kind="tokens", name="x-auth-" * 8_000)
+    assert len(json.loads(status.answer(error).body)["details"]["name"]) == status.NAME_MAX

@@ -159,3 +159,19 @@ def test_a_plugin_that_fails_is_not_quoted(tmp_path):
     with pytest.raises(TokenUnavailable, match="exit code 3") as caught:
         ExecPlugin.from_kubeconfig(section, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_a_thread_that_cannot_be_had_is_tried_again(tmp_path, monkeypatch):
+    """What looks after the token must not end of it."""
+    clock = Clock()
+    it = plugin(tmp_path, clock=clock)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert it.refresh() is None
+    clock.now += RETRY_INTERVAL
+    it.refresh().result(timeout=30)
+    assert it.authorization(clock.now) == b"Bearer token-2-x"

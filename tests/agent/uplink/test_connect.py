@@ -270,7 +270,7 @@ async def test_what_nobody_foresaw_is_told_and_tried_again(caplog):
         assert (it.opener.attempts, it.counts.by_failed_step["session"]) == (3, 2)
         assert all(delay > 0 for delay in it.clock.slept)
     tracebacks = [record for record in caplog.records if record.exc_info]
-    assert [record.exc_info[1] for record in tracebacks] == [unforeseen, unforeseen]
+    assert [record.exc_info[1] for record in tracebacks] == [unforeseen]  # not with each attempt, for hours
     said = [record.what for record in caplog.records if record.message == "cannot connect to the hub"]
     assert ["LookupError" in what and "s3cret" not in what for what in said] == [True]
 

@@ -200,6 +200,20 @@ async def test_the_name_in_the_certificate_may_be_another(api: ApiServer, ca: tr
     await server.close()
 
 
+async def test_a_ca_with_comments_in_lines(api: ApiServer, server: str, ca: trustme.CA) -> None:
+    each = _yours(server, ca, {"token": "t"})
+    noted = base64.encodebytes("# Prüfstelle\n".encode() + ca.cert_pem.bytes()).decode()
+    each.cluster["certificate-authority-data"] = noted
+    async with yours.administrators(each, "b", nothing) as made:
+        assert made
+
+
+async def test_an_address_that_is_none_is_asked_for_nothing(ca: trustme.CA) -> None:
+    with pytest.raises(errors.CommandError, match="cannot reach"):
+        async with yours.administrators(_yours("nowhere", ca, {"token": "t"}), "b", nothing):
+            pass
+
+
 async def test_who_may_not_bind_gets_no_binding(api: ApiServer, server: str, ca: trustme.CA) -> None:
     api.status = 403
     async with yours.administrators(_yours(server, ca, {"token": "t"}), "b", nothing) as made:

@@ -75,8 +75,12 @@ async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:
 async def test_a_rotation_is_asked_of_the_agent(world: HubWorld) -> None:
     await world.call("POST", "/v1/clusters", {"name": "a"})
     await enrol(world, "a", "one")
-    assert (await world.call("POST", "/v1/agents/one/rotate-key", {})).status == 204
+    with captured("riata.audit") as logged:
+        assert (await world.call("POST", "/v1/agents/one/rotate-key", {})).status == 204
     assert ("rotation of", "one") in world.tunnels.cuts
+    assert [(line["event"], line["agent"], line["cluster"], line["user"]) for line in logged] == [
+        ("agent-key-rotation-asked", "one", "a", "admin")
+    ]
     world.rotation_fails = "it is not connected"
     answer = await world.call("POST", "/v1/agents/one/rotate-key")
     assert answer.status == 503

@@ -36,6 +36,9 @@ async def test_a_used_token_says_when(world: HubWorld) -> None:
     await world.follower.reached(record.revision)
     (listed,) = (await world.call("GET", "/v1/clusters/a/join-tokens")).json["items"]
     assert listed["usedAt"] == "1970-01-12T13:46:40Z"
+    with captured("riata.audit") as logged:
+        assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{made['id']}")).status == 204
+    assert [(line["event"], line["was_used"]) for line in logged] == [("join-token-revoked", True)]
 
 
 @pytest.mark.parametrize("seconds", [0, 59, 86_401, "900", 900.5, True])

@@ -148,6 +148,20 @@ async def test_what_was_sent_is_not_repeated(world: HubWorld) -> None:
     answer = await world.call("POST", "/v1/clusters", {"name": "CANARY-1", "labels": {"x": ["CANARY-2"]}})
     assert answer.status == 422
     assert b"CANARY" not in answer.body
+    secret = "riata_abcdefghij_" + "a" * 64
+    answer = await world.call("POST", "/v1/clusters", {"name": "a", secret: 1, "x" * 10_000: 1})
+    assert answer.status == 422
+    assert secret.encode() not in answer.body
+    assert len(answer.body) < 2_000
+
+
+async def test_a_body_of_nothing_but_mistakes_is_not_explained(
+    world: HubWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be an object: a hundred megabytes for one of a megabyte, and a quarter of a second of the loop."""
+    monkeypatch.setattr(server, "_field", lambda part: pytest.fail("explained"))
+    answer = await world.call("POST", "/v1/clusters", {f"x{number}": 0 for number in range(101)})
+    assert (answer.status, answer.json["message"]) == (422, "more than 100 things are wrong with the body")
 
 
 async def test_big_bodies_are_refused(tmp_path: Path) -> None:

@@ -145,6 +145,16 @@ async def test_others_tokens_are_neither_seen_nor_revoked(world: HubWorld) -> No
     assert (await world.call("DELETE", f"/v1/tokens/{jane.split('_')[1]}", token=jane)).status == 204
 
 
+async def test_a_token_with_fewer_groups_neither_sees_nor_revokes_those_with_more(world: HubWorld) -> None:
+    """Whoever steals a program's token would lock its user out."""
+    whole, narrow = await world.mint("jane", "ops"), await world.mint("jane")
+    listed = (await world.call("GET", "/v1/tokens", token=narrow)).json["items"]
+    assert [item["id"] for item in listed] == [narrow.split("_")[1]]
+    assert (await world.call("DELETE", f"/v1/tokens/{whole.split('_')[1]}", token=narrow)).status == 403
+    assert len((await world.call("GET", "/v1/tokens", token=whole)).json["items"]) == 2
+    assert (await world.call("DELETE", f"/v1/tokens/{narrow.split('_')[1]}", token=whole)).status == 204
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -205,6 +215,7 @@ async def test_nobody_fills_the_memory_with_names_of_clusters(world: HubWorld, m
     unlimited = {"name": "x", "expiresInSeconds": 60}
     assert (await world.call("POST", "/v1/tokens", unlimited, token=jane)).status == 201
     assert (await world.call("POST", "/v1/tokens", {**body, "user": "jane"})).status == 201  # by an administrator
+    assert not world.services.clusters_in_the_making
     world.clock.now += 61  # the oldest of those that have expired make room
     assert (await world.call("POST", "/v1/tokens", {**body, "clusters": ["a"]}, token=jane)).status == 201
     assert sum(len(record.cluster_uids or ()) for record in world.tokens if record.user == "jane") <= 4

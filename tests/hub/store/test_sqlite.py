@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -162,12 +163,34 @@ async def test_many_large_changes_in_few_commits_are_looked_at_too(
     monkeypatch.setattr(statements, "compact", compacts_the_second_time)
     for part in range(4):
         await asyncio.gather(
-            *(store.put(Resource(Key("thing", "", f"{part}-{n}"), {"t": "x" * 1000})) for n in range(20))
+            *(store.put(Resource(Key("thing", "", f"{part}-{n}"), {"t": "x" * 1000})) for n in range(20)),
+            return_exceptions=True,  # of those that share the transaction of the look that fails
         )
+    logged = 80
     async with asyncio.timeout(10):
-        while await _logged(store) > 20 or not refused:
-            pass
+        while logged > 20 or not refused:
+            with contextlib.suppress(StoreUnavailable):  # it shares its transaction with the look that fails
+                logged = await _logged(store)
     await store.close()
+
+
+async def test_a_disk_that_refuses_is_not_asked_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each failure is written to the log, which is on the same disk: thousands a second filled it."""
+    asked: list[int] = []
+
+    def refuses(connection: sqlite3.Connection, keep: int, bytes_max: int) -> int:
+        asked.append(keep)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(statements, "compact", refuses)
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    for _ in range(20):
+        with contextlib.suppress(StoreUnavailable):
+            await _logged(store)
+    await store.close()
+    assert len(asked) == 1
 
 
 async def _logged(store: SqliteStore) -> int:

@@ -328,6 +328,24 @@ def as_node(made: Tunnel, number: int) -> Tunnel:
     return dataclasses.replace(made, identity=identity, session_id=f"node-{made.session_id}")
 
 
+async def test_a_full_cluster_keeps_no_session_that_drains_beside_its_successor_elsewhere(rig: Rig) -> None:
+    """Else a cluster would have its bound in each worker: every agent announces a drain, and comes back elsewhere."""
+    made, link = rig.connect(1, instance=1)
+    rig.crew[1].remove(made)
+    rig.crew[1].add(as_node(made, 1))
+    link.is_draining = True
+    rig.deliver()
+    other, _ = rig.connect(2, instance=2)
+    for epoch, bound, ends in ((2, 3, None), (3, 2, Code.SUPERSEDED)):
+        rig.mail.clear()
+        later = dataclasses.replace(as_node(other, 1), instance=made.instance, epoch=epoch, session_id=f"later-{epoch}")
+        rig.crew[2].add(later)
+        (news,) = [each for _, each in rig.mail if isinstance(each, Opened)]
+        rig.crew[1]._node_tunnels_max = bound
+        rig.crew[1].opened(news)
+        assert link.closed_with is ends
+
+
 async def test_node_tunnels_of_other_workers_are_listed_bounded_and_never_hopped_to(rig: Rig) -> None:
     for instance in range(1, INSTANCES_MAX + 1):
         made, _ = rig.connect(2, instance=instance)
