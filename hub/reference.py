@@ -94,7 +94,8 @@ def api_page() -> str:
         "# Management API\n",
         _NOTE,
         "JSON over HTTPS with `Authorization: Bearer riata_…`. The same as an OpenAPI document: `/v1/openapi.json`.",
-        "Errors are Kubernetes Status objects ([errors.md](errors.md)). A body has at most 1 MiB",
+        "Errors are Kubernetes Status objects ([errors.md](errors.md)). A body has at most"
+        f" {config.ApiSettings().body_bytes_max // 1024} KiB",
         "(`api.body_bytes_max`); unknown fields are errors. Every answer ends its connection. Requests to clusters are",
         "not part of this API: `/k8s/clusters/{cluster}/…` takes whatever the cluster's own API server takes.\n",
         "| method | path | for | what |",

@@ -58,8 +58,8 @@ async def revoke_join_token(call: Call) -> Reply:
     if record is None or record.cluster_uid != cluster.uid:
         raise NotFound("the cluster has no such join token", kind="join-tokens", name=token_id)
     # First its use, then the token: a join that is on its way to the store must not come after this answer.
-    barred, is_ours = await services.agent_keys.bar(cluster.uid, token_id, by=call.caller.user)
-    call.audit(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id, was_used=not is_ours)
+    barred, _ = await services.agent_keys.bar(cluster.uid, token_id, by=call.caller.user)
+    call.audit(Audit.JOIN_TOKEN_REVOKED, cluster=cluster.name, token_id=token_id, was_used=not barred.is_barred)
     revision = await services.join_tokens.revoke(cluster.uid, token_id)
     await services.follower.reached(max(barred.revision, revision or 0))
     return Reply(None, 204)

@@ -165,7 +165,9 @@ def last_chunk(trailers: Headers) -> bytes:
     fields = [
         b"%b: %b\r\n" % (name, value)
         for name, value in trailers
-        if name not in _NOT_IN_TRAILERS and not name.startswith(_DROPPED_PREFIXES)
+        if name not in _NOT_IN_TRAILERS
+        and not name.startswith(_DROPPED_PREFIXES)
+        and not name.endswith(_DROPPED_SUFFIX)
     ]
     return b"".join((b"0\r\n", *fields, b"\r\n"))
 

@@ -129,6 +129,18 @@ async def test_a_ca_of_the_operators_own_making_is_followed(tmp_path: Path, stor
     assert not await escrow.is_foreign(directory, store)  # for others to say
 
 
+async def test_what_the_copy_is_of_is_never_another_hubs(tmp_path: Path, store: SqliteStore) -> None:
+    """A database from before there was a copy took the one of the CA that it met: its agents know that one now."""
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    await store.put(Resource(Key("hub", "", "self"), {"id": "hub-1"}))
+    tls.make_ca(directory, "hub-2", NOW)
+    assert await keep_copy(directory, store, sealer)
+    assert not await escrow.is_foreign(directory, store)
+    shutil.rmtree(directory)
+    assert await restore(directory, store, sealer)
+    assert not await escrow.is_foreign(directory, store)
+
+
 async def test_the_database_and_the_key_file_are_a_whole_backup(tmp_path: Path) -> None:
     made = await bootstrap.initialise(tmp_path / "hub")
     ca, copy = files(made.data / tls.DIRECTORY), tmp_path / "restored"

@@ -39,6 +39,11 @@ async def test_a_used_token_says_when(world: HubWorld) -> None:
     with captured("riata.audit") as logged:
         assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{made['id']}")).status == 204
     assert [(line["event"], line["was_used"]) for line in logged] == [("join-token-revoked", True)]
+    again = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json
+    await world.services.agent_keys.bar(uid, again["id"], by="admin")  # the same, whose token the disk did not take
+    with captured("riata.audit") as logged:
+        assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{again['id']}")).status == 204
+    assert [(line["event"], line["was_used"]) for line in logged] == [("join-token-revoked", False)]
 
 
 @pytest.mark.parametrize("seconds", [0, 59, 86_401, "900", 900.5, True])

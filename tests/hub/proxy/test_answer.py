@@ -6,7 +6,7 @@ import pytest
 
 from hub.edge.framing import Request, read_request
 from hub.edge.head import parse_head
-from hub.proxy.answer import BadAnswer, Body, answer_head, switching_head
+from hub.proxy.answer import BadAnswer, Body, answer_head, last_chunk, switching_head
 from proto.messages import HttpHead
 
 
@@ -156,3 +156,13 @@ def test_the_one_redirect_of_an_api_server_stays_in_its_cluster(
     data = answer_head(head(status, (b"location", location)), of, b"r", close=False).data
     expected = [b"location: ?hash=AB"] if is_passed else []
     assert [line for line in lines_of(data) if line.startswith(b"location")] == expected
+
+
+def test_caches_are_not_told_behind_the_body_either() -> None:
+    fields = (
+        (b"cdn-cache-control", b"public"),
+        (b"surrogate-control", b"x"),
+        (b"cache-control", b"public"),
+        (b"a", b"b"),
+    )
+    assert last_chunk(fields) == b"0\r\na: b\r\n\r\n"

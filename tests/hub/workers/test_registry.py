@@ -336,7 +336,7 @@ async def test_a_full_cluster_keeps_no_session_that_drains_beside_its_successor_
     link.is_draining = True
     rig.deliver()
     other, _ = rig.connect(2, instance=2)
-    for epoch, bound, ends in ((2, 3, None), (3, 2, Code.SUPERSEDED)):
+    for epoch, bound, ends in ((2, 2, None), (3, 2, Code.SUPERSEDED)):
         rig.mail.clear()
         later = dataclasses.replace(as_node(other, 1), instance=made.instance, epoch=epoch, session_id=f"later-{epoch}")
         rig.crew[2].add(later)
