@@ -85,7 +85,7 @@ def test_what_is_no_token(tmp_path: pathlib.Path, text: str) -> None:
 
 def test_an_empty_ca_file_never_means_the_systems_cas(tmp_path: pathlib.Path) -> None:
     (tmp_path / "ca").write_text("\n")
-    with pytest.raises(errors.UsageError, match="no certificate"):
+    with pytest.raises(errors.UsageError, match="holds no PEM certificate"):
         files.read_ca(str(tmp_path / "ca"))
 
 
