@@ -9,7 +9,7 @@ import resource
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -102,8 +102,8 @@ async def _serve_until(
     counts = Counts()
     access = kubeconfig.access(settings.kube)
     policy = Policy(settings.policy_file)
-    addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
-    access = replace(access, addresses=addresses)
+    addresses = access.addresses
+    assert addresses is not None  # agent.kubeconfig.access makes them
     busy_poll = BusyPoll(share_here(settings.busy_poll_share), spent=counts.stayed_awake)
     pool = Pool(
         access.endpoint,

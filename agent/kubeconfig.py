@@ -4,8 +4,8 @@ Only what can be used safely and wholly is accepted; everything else is refused 
 k8s.io/client-go/tools/clientcmd/api/v1.
 """
 
-import base64
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from agent.relay.addresses import Addresses
 from agent.relay.credential import CertificateOnly, FixedToken, KubeCredential, TokenFile
 from agent.relay.endpoint import Endpoint, KubeTrust, Part
 from agent.relay.plugin import ExecPlugin
+from proto import kubeconfig
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 _UNUSABLE: Final = {
@@ -37,8 +38,11 @@ class KubeAccess:
 
 def access(settings: KubeSettings) -> KubeAccess:
     """What the settings name, piece by piece or by a kubeconfig. Raises ConfigError."""
-    if settings.kubeconfig is not None:
-        return load(settings)
+    found = _given(settings) if settings.kubeconfig is None else load(settings)
+    return replace(found, addresses=Addresses(found.endpoint, settings.endpoints_file, clock=time.monotonic))
+
+
+def _given(settings: KubeSettings) -> KubeAccess:
     assert settings.token_file is not None  # KubeSettings has checked it
     return KubeAccess(
         endpoint=Endpoint.from_url(settings.url),
@@ -162,10 +166,9 @@ def _credential(user: dict[str, Any], path: Path) -> KubeCredential:
 
 
 def _data(table: dict[str, Any], key: str, path: Path) -> bytes:
-    text = _text(table, key, path).replace("\r", "").replace("\n", "")  # kubectl skips line breaks, and nothing else
     try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as exc:  # also of what is not ASCII
+        return kubeconfig.decoded(_text(table, key, path))
+    except ValueError as exc:
         raise ConfigError(f"--kubeconfig {path}: {key} is not base64") from exc
 
 

@@ -17,6 +17,7 @@ from agent.relay.addresses import Address, Addresses
 from agent.uplink import fetch
 from proto import findings
 from proto.aio import reach
+from proto.aio.transport import address_text
 from proto.causes import Level
 from proto.findings import Finding, good
 
@@ -55,13 +56,15 @@ async def _reach(access: KubeAccess) -> tuple[Finding, int]:
     answers = await asyncio.gather(*(_ask(access, each, authorization) for each in endpoints))
     for address, (answer, its_status) in zip(endpoints, answers, strict=True):
         if not answer.cause:
-            return findings.bad(causes.KUBE_AROUND, causes.NAMES, at=_text(address), said=server.what), its_status
+            return findings.bad(
+                causes.KUBE_AROUND, causes.NAMES, at=address_text(address), said=server.what
+            ), its_status
     return server, status
 
 
 async def _ask(access: KubeAccess, address: Address, authorization: bytes) -> tuple[Finding, int]:
     """The same of one address; the status is 0 where nobody answers who may."""
-    endpoint, at = access.endpoint, _text(address)
+    endpoint, at = access.endpoint, address_text(address)
     try:
         answer = await fetch.ask(
             *address,
@@ -79,11 +82,6 @@ async def _ask(access: KubeAccess, address: Address, authorization: bytes) -> tu
     if answer.status not in {200, 401, 403}:
         return findings.bad(causes.KUBE_ANSWER, causes.NAMES, status=answer.status), answer.status
     return good(KUBE, f"{at} answers, {answer.tls}, its CA is the right one"), answer.status
-
-
-def _text(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _token(access: KubeAccess, status: int) -> Finding:

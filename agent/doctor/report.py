@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, Literal
 
 from agent import kubeconfig, proof
@@ -14,7 +12,6 @@ from agent.config import Settings
 from agent.doctor import causes, cluster, running, way
 from agent.errors import ConfigError
 from agent.kube import KubeApi
-from agent.relay.addresses import Addresses
 from proto import findings
 from proto.findings import Finding, good
 
@@ -37,8 +34,6 @@ async def examine(read: Callable[[], Settings]) -> list[Finding]:
     try:
         settings = read()
         access = kubeconfig.access(settings.kube)
-        addresses = Addresses(access.endpoint, settings.kube.endpoints_file, clock=time.monotonic)
-        access = replace(access, addresses=addresses)
     except ConfigError as exc:
         cause = causes.SETTINGS_PIN if "--hub-ca-pin" in str(exc) else causes.SETTINGS_WRONG
         others = (running.CHECK, *way.CHECKS[:-1], way.CLOCK, way.CHECKS[-1], cluster.KUBE, cluster.TOKEN, cluster.RBAC)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
 from agent.relay import resumption
+from proto.aio.transport import address_text
+from proto.kubeconfig import ca_text
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Endpoint:
             host=host,
             port=port,
             server_name=server_name or host,
-            authority=(f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode(),
+            authority=address_text((host, port)).encode(),
             base_path=parts.path.rstrip("/").encode(),
         )
 
@@ -123,12 +125,7 @@ class KubeTrust:
         return content
 
     def _build(self) -> ssl.SSLContext:
-        # What is not ASCII is a comment between certificates. Never let it become nothing: that is the system's store.
-        ca = (
-            self._ca_data.decode("ascii", "backslashreplace")
-            if self._ca_data is not None and self._ca_file is None
-            else None
-        )
+        ca = ca_text(self._ca_data) if self._ca_data is not None and self._ca_file is None else None
         context = ssl.create_default_context(cafile=self._ca_file, cadata=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._allow_legacy_ca:

@@ -11,6 +11,7 @@ import httptools
 
 from agent.uplink.diagnose import AnswerBroken, ProxyRefused, ProxyUnfit
 from agent.uplink.proxies import Proxy
+from proto.aio.transport import address_text
 
 TIMEOUT: Final = 10.0
 """Seconds for everything together."""
@@ -70,8 +71,7 @@ async def ask(
         else:
             reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name or host)
         try:
-            authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            lines = [f"GET {path} HTTP/1.1", f"host: {authority}", "connection: close", "accept: */*"]
+            lines = [f"GET {path} HTTP/1.1", f"host: {address_text((host, port))}", "connection: close", "accept: */*"]
             request = "\r\n".join(lines).encode()
             if authorization:
                 request += b"\r\nauthorization: " + authorization

@@ -14,7 +14,7 @@ import yaml
 
 from ctl import errors, files
 from ctl.demo import plugin
-from ctl.kubeconfig import entries
+from proto import kubeconfig
 
 _NAME_CHARACTERS = re.compile(r"[^a-z0-9-]+")
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -164,8 +164,7 @@ def _trust(yours: Yours) -> ssl.SSLContext:
     certificate = _content(yours, yours.user, "client-certificate-data", "client-certificate")
     key = _content(yours, yours.user, "client-key-data", "client-key")
     try:
-        # What is not ASCII is a comment between certificates.
-        context = ssl.create_default_context(cadata=ca.decode("ascii", "backslashreplace") if ca else None)
+        context = ssl.create_default_context(cadata=kubeconfig.ca_text(ca) if ca else None)
         if certificate and key:
             with tempfile.NamedTemporaryFile() as pair:  # 0600; the ssl module takes files only
                 pair.write(certificate + b"\n" + key)
@@ -180,7 +179,7 @@ def _content(yours: Yours, body: dict[str, Any], data: str, path: str, *, plain:
     """What `data` holds (base64 unless `plain`), else the file that `path` names; empty when neither is set."""
     if body.get(data):
         try:
-            return str(body[data]).encode() if plain else entries.decoded(str(body[data]))
+            return str(body[data]).encode() if plain else kubeconfig.decoded(str(body[data]))
         except ValueError as exc:
             raise errors.UsageError(f"{data} of context {yours.context!r} is not base64") from exc
     if body.get(path):

@@ -11,7 +11,7 @@ import msgspec
 from ctl import client, errors, files, logins
 from ctl.doctor import causes
 from ctl.kubeconfig import entries, location, yamltext
-from proto import findings, pins
+from proto import findings, kubeconfig, pins
 from proto.findings import Finding, good
 
 AT_ONCE: Final = 8
@@ -194,7 +194,7 @@ def _token(path: pathlib.Path, user: Mapping[str, Any]) -> str:
 def _ca(path: pathlib.Path, cluster: Mapping[str, Any]) -> str:
     if cluster.get("certificate-authority-data"):
         try:
-            return entries.decoded(str(cluster["certificate-authority-data"])).decode("ascii", "backslashreplace")
+            return kubeconfig.ca_text(kubeconfig.decoded(str(cluster["certificate-authority-data"])))
         except ValueError as exc:
             raise ValueError(
                 f"the kubeconfig {path} has a certificate-authority-data that is no base64 of PEM"

@@ -36,11 +36,6 @@ class Entry:
         return {SECTIONS[self.section]: self.body, "name": self.name}
 
 
-def decoded(data: str) -> bytes:
-    """A field with base64, whose line breaks are skipped as kubectl's are. Raises ValueError."""
-    return base64.b64decode(data.replace("\r", "").replace("\n", ""), validate=True)
-
-
 def context_name(prefix: str, cluster: str) -> str:
     """The stable name: two runs for one cluster name the same entry."""
     return f"{prefix}-{cluster}"

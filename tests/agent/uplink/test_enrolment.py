@@ -228,13 +228,19 @@ async def test_a_store_that_hangs_does_not_keep_the_session_from_opening(tmp_pat
     assert (await agent.show())[0] == "signature"
 
 
-async def test_what_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
-    """The operator takes the join token away, since the agent has joined."""
+async def not_kept(tmp_path, monkeypatch):
+    """Taken by the hub, while there is no way to the API server; what cannot be kept is tried again at once."""
     monkeypatch.setattr(module, "KEEP_INTERVAL_S", 0.0)
     agent = Agent(tmp_path)
     await agent.show()
     agent.store.fail = KeyUnusable("the API server is down")
     await agent.enrolment.welcomed(WELCOME)
+    return agent
+
+
+async def test_what_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
+    """The operator takes the join token away, since the agent has joined."""
+    agent = await not_kept(tmp_path, monkeypatch)
     agent.file.unlink()
     assert (await agent.show())[0] == "signature"
     await agent.enrolment.welcomed(WELCOME)
@@ -250,11 +256,7 @@ async def test_what_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
 
 async def test_two_sessions_that_keep_it_at_once_are_not_in_each_others_way(tmp_path, monkeypatch):
     """One drains while its replacement is open: what one of them has kept is nothing to keep for the other."""
-    monkeypatch.setattr(module, "KEEP_INTERVAL_S", 0.0)
-    agent = Agent(tmp_path)
-    await agent.show()
-    agent.store.fail = KeyUnusable("the API server is down")
-    await agent.enrolment.welcomed(WELCOME)
+    agent = await not_kept(tmp_path, monkeypatch)
     agent.store.fail = None
     async with TaskGroup("test") as group:
         tends = [group.spawn(agent.enrolment.tend(None, None), name=f"tend-{number}") for number in range(2)]

@@ -32,10 +32,3 @@ def test_ids_of_tokens(token: object, found: str | None) -> None:
 
 def test_a_token_is_in_no_representation() -> None:
     assert TOKEN not in repr(entries.build("https://h", "", TOKEN, ["a"], "riata"))
-
-
-def test_base64_is_read_as_kubectl_reads_it() -> None:
-    assert entries.decoded("YQ==") == entries.decoded("Y\r\nQ==\n") == b"a"
-    for wrong in ("é", "Y Q==", "%"):
-        with pytest.raises(ValueError):  # noqa: PT011 whichever of its kinds
-            entries.decoded(wrong)
