@@ -15,6 +15,7 @@ from hub.auth import grants
 from hub.auth import tokens as user_tokens
 from hub.clock import Clock, wall_clock
 from hub.config import FILE_NAME as CONFIG_FILE_NAME
+from hub.escrow import HUB
 from hub.store.interface import Store
 from hub.store.model import Key, Resource
 from hub.store.sqlite import FILE_NAME, LOCK_NAME, SqliteStore
@@ -24,8 +25,6 @@ ADMIN_USER: Final = "admin"
 ADMIN_GRANT: Final = "hub-admin"
 ADMIN_TOKEN_LIFETIME_S: Final = 365 * 86_400.0
 """A year: the first token is for setting the hub up; `riata-hub admin-token` makes another one."""
-
-_HUB: Final = Key("hub", "", "self")
 
 
 class SetupError(Exception):
@@ -62,14 +61,14 @@ async def initialise(
     make_private_directory(data)
     store = await SqliteStore.open(data / FILE_NAME, clock=clock)
     try:
-        record = await store.get(_HUB)
+        record = await store.get(HUB)
         if record is not None and record.status.get("phase") == "ready":
             raise SetupError(
                 f"{data} is initialised already; `riata-hub admin-token` makes a new administrator's token"
             )
         if record is None:
             spec = {"id": str(uuid.uuid4()), "createdAt": clock()}
-            record = await store.put(Resource(_HUB, spec, {"phase": "initialising"}))
+            record = await store.put(Resource(HUB, spec, {"phase": "initialising"}))
         hub_id = str(record.spec["id"])
         ca_file = data / tls.DIRECTORY / tls.CA_CERT
         if not ca_file.exists():
@@ -77,7 +76,7 @@ async def initialise(
         await sealing.Keeper(data, key_file, store).unlock()
         _write_config(data, public_url)
         token = await make_admin_token(store, clock, token_file)
-        await store.put(Resource(_HUB, record.spec, {"phase": "ready"}, record.uid, record.revision))
+        await store.put(Resource(HUB, record.spec, {"phase": "ready"}, record.uid, record.revision))
     finally:
         await store.close()
     return Initialised(hub_id, data, ca_file, pins.pins_of_pem(ca_file.read_bytes())[0], token)
@@ -89,7 +88,7 @@ async def is_initialised(data: Path) -> bool:
         return False
     store = await SqliteStore.open(data / FILE_NAME)
     try:
-        record = await store.get(_HUB)
+        record = await store.get(HUB)
     finally:
         await store.close()
     return record is not None and record.status.get("phase") == "ready"
@@ -118,7 +117,7 @@ def refuse_existing(token_file: Path | None) -> None:
 
 async def read_hub_id(store: Store) -> str:
     """Raises SetupError when the hub was not initialised."""
-    record = await store.get(_HUB)
+    record = await store.get(HUB)
     if record is None or record.status.get("phase") != "ready":
         raise SetupError("the hub is not initialised: run `riata-hub init` with the same --data first")
     return str(record.spec["id"])

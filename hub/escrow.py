@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 PLACE: Final = Key("hub-secret", "", "ca")
 FIELD: Final = "value"
-_HUB: Final = Key("hub", "", "self")
-"""As hub.bootstrap has it."""
+HUB: Final = Key("hub", "", "self")
+"""The hub's own record, which hub.bootstrap makes: `id` is in the name of its CA."""
 
 
 async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
@@ -101,7 +101,7 @@ async def _is_other_hubs(store: Store, certificate: bytes) -> bool:
         hub = tls.hub_of(certificate)
     except ValueError:
         return False
-    this = await store.get(_HUB)
+    this = await store.get(HUB)
     return bool(hub) and this is not None and hub != this.spec.get("id")
 
 

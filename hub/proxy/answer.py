@@ -114,9 +114,7 @@ def answer_head(
             if length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
                 raise BadAnswer("malformed content-length")
             length = value
-        elif name in _USUAL or not (
-            name in _DROPPED or name.startswith(_DROPPED_PREFIXES) or name.endswith(_DROPPED_SUFFIX)
-        ):
+        elif name in _USUAL or _may_pass(name, _DROPPED):
             if name == b"cache-control" and value != _KUBES_OWN:
                 value = _private(value)
             lines.extend((name, b": ", value, b"\r\n"))
@@ -129,6 +127,10 @@ def answer_head(
         lines.append(b"transfer-encoding: chunked\r\n")
     lines.extend((_HARMLESS, request_id, b"\r\n", route, b"connection: close\r\n\r\n" if close else b"\r\n"))
     return AnswerHead(b"".join(lines), body, int(length) if body is Body.LENGTH and length else 0)
+
+
+def _may_pass(name: bytes, dropped: frozenset[bytes]) -> bool:
+    return not (name in dropped or name.startswith(_DROPPED_PREFIXES) or name.endswith(_DROPPED_SUFFIX))
 
 
 def _private(value: bytes) -> bytes:
@@ -162,13 +164,7 @@ def _body(status: int, request: Request, length: bytes | None) -> Body:
 
 def last_chunk(trailers: Headers) -> bytes:
     """The end of a chunked body with the cluster's trailers, whose names and values are legal and in lower case."""
-    fields = [
-        b"%b: %b\r\n" % (name, value)
-        for name, value in trailers
-        if name not in _NOT_IN_TRAILERS
-        and not name.startswith(_DROPPED_PREFIXES)
-        and not name.endswith(_DROPPED_SUFFIX)
-    ]
+    fields = [b"%b: %b\r\n" % (name, value) for name, value in trailers if _may_pass(name, _NOT_IN_TRAILERS)]
     return b"".join((b"0\r\n", *fields, b"\r\n"))
 
 

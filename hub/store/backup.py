@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hub.store.model import StoreError
+from hub.store.sqlite import beside
 
 _BUSY_S: Final = 10.0
 _ROOM: Final = 2
@@ -72,8 +73,7 @@ def _target(to: Path) -> sqlite3.Connection:
 
 def _copy(path: Path, copy: sqlite3.Connection) -> None:
     try:
-        source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
-        with contextlib.closing(source):
+        with contextlib.closing(beside(path, _BUSY_S)) as source:
             source.execute("BEGIN")  # what is looked through is what is copied
             (found,) = source.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":

@@ -224,13 +224,15 @@ class _Reader:
         self._connection.close()
 
 
+def beside(path: Path, busy_s: float = _BUSY_S) -> sqlite3.Connection:
+    """A connection that only reads, beside a hub that may run. Raises sqlite3.Error."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
+
+
 def peek(path: Path, kinds: Collection[str]) -> list[Resource]:
     """Every record of some kinds, read beside a hub that may run; nothing is written or locked. Raises StoreError."""
     try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
-        )
-        with contextlib.closing(connection):
+        with contextlib.closing(beside(path)) as connection:
             return [item for kind in sorted(kinds) for item in statements.listing(connection, kind, None).items]
     except sqlite3.Error as exc:
         raise StoreError(f"{path} cannot be read: {exc}") from exc

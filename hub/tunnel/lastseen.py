@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 M = TypeVar("M")
@@ -19,6 +20,10 @@ class LastSeen(Generic[M]):
 
     def __len__(self) -> int:
         return len(self._moments)
+
+    def __iter__(self) -> Iterator[M]:
+        """What is remembered, the oldest first."""
+        return iter(tuple(self._moments.values()))
 
     def note(self, who: str, moment: M) -> None:
         """`who` was here until `moment`."""

@@ -13,6 +13,7 @@ from hub.metrics import Metrics
 from hub.status import RECENTLY_LOST_S
 from hub.store.interface import Store
 from hub.store.model import StoreUnavailable
+from hub.tunnel.lastseen import LastSeen
 from hub.workers import messages, storeview
 from hub.workers.channel import Channel, ChannelLost
 from hub.workers.hoplimits import hop_limits
@@ -44,8 +45,6 @@ STEADY_S: Final = 30.0
 """A worker that served and lived for so long is started again at once; the next failure counts as the first."""
 BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STOP_S: Final = 10.0
-LOST_MAX: Final = 10_000
-"""Clusters of which it is known that they lost a tunnel."""
 
 
 class Member:
@@ -112,8 +111,8 @@ class Crew:
         self._is_stopping = False
         self._has_started = False
         self._changed = asyncio.Event()
-        self._lost: dict[str, tuple[float, Opened]] = {}
-        """By cluster, the oldest first: the last tunnel that took requests and has ended, and when."""
+        self._lost: LastSeen[tuple[float, Opened]] = LastSeen()
+        """By cluster: when a tunnel that took requests ended last, and which."""
         self._tasks = TaskGroup("crew")
         self.sums = Sums()
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -334,16 +333,13 @@ class Crew:
 
     def _lose(self, opened: Opened) -> None:
         if opened.is_eligible:
-            self._lost.pop(opened.cluster_uid, None)
-            self._lost[opened.cluster_uid] = asyncio.get_running_loop().time(), opened
-            if len(self._lost) > LOST_MAX:
-                del self._lost[next(iter(self._lost))]
+            self._lost.note(opened.cluster_uid, (asyncio.get_running_loop().time(), opened))
 
     def _tell_losses(self, channel: Channel) -> None:
         """What was lost lately was there and has ended: else a worker that begins would call a cluster unconnected
         where the others have clients wait for it, of agents that come back from the same failure."""
         since = asyncio.get_running_loop().time() - RECENTLY_LOST_S
-        for at, opened in self._lost.values():
+        for at, opened in self._lost:
             if at >= since:
                 channel.tell(opened)
                 channel.tell(messages.Closed(opened.session_id))

@@ -183,11 +183,11 @@ class SharedRegistry(Registry):
 
     def opened(self, opened: Opened) -> None:
         """Another worker's new tunnel; ours of an earlier epoch of the same instance ends (P7)."""
-        draining = [own for own in self if own.link.is_draining and replaces(own, opened)]
-        spared = [own for own in draining if self._has_room(own.identity)]
+        olds = [own for own in self if own.link.is_draining and replaces(own, opened)]
+        given_up = [old for old in olds if not self._has_room(old.identity)]  # before the new one counts
         self.directory.opened(opened)
         for own in tuple(self):
-            if loses(own, self._worker, opened) or (own in draining and own not in spared):
+            if own in given_up or loses(own, self._worker, opened):
                 own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 
     def closed(self, session_id: str) -> None:

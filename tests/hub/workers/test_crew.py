@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from hub.metrics import Metrics
+from hub.tunnel.lastseen import LastSeen
 from hub.workers import crew as crews
 from hub.workers import messages
 from hub.workers.channel import Channel
@@ -218,7 +219,7 @@ async def test_a_new_worker_hears_which_tunnels_drain(rig: Rig) -> None:
 
 async def test_a_new_worker_hears_what_was_lost_lately(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its clients are to wait for those agents as the others' are, which come back from the same failure."""
-    monkeypatch.setattr(crews, "LOST_MAX", 2)
+    monkeypatch.setattr(rig.crew, "_lost", LastSeen(2))
     one, two = await rig.serving()
 
     def serves(session: str, uid: str) -> Opened:
