@@ -10,7 +10,7 @@ from agent.relay import renewal as module
 from agent.relay.renewal import Renewal, renewed
 from proto.errors import Code
 from tests.agent.relay.stream import Conversation, FakeCredential
-from tests.agent.relay.test_exchange import OK, UNAUTHORIZED
+from tests.agent.relay.test_exchange_refused import OK, UNAUTHORIZED
 from tests.agent.waiting import until
 
 
