@@ -139,6 +139,12 @@ class Candidate:
     def __post_init__(self) -> None:
         self.only = self.chosen(Reason.ONLY)
 
+    def let_go(self) -> None:
+        """Its tunnel has ended. Its decisions hold it, and it holds them and the link: a circle of fifty objects that
+        only the garbage collector would find, which stops everything for a second after a mass loss."""
+        self.only = Decision(None, Reason.ONLY)
+        self._decisions.clear()
+
     @property
     def label(self) -> str:
         """`node/NAME`, or `cluster/` and the first half of its instance id."""

@@ -254,6 +254,7 @@ class Registry:
             serving.remove(tunnel.candidate)
             if not serving:
                 del self._serving[uid]
+        tunnel.candidate.let_go()
         return True
 
     def of_cluster(self, cluster_uid: str) -> Sequence[Tunnel]:

@@ -328,7 +328,8 @@ class SharedRegistry(Registry):
         """A tunnel of another worker has ended, as `remove` for our own."""
         self._seen.note(remote.opened.credential_id, self._wall())
         self._lives.pop(remote.opened.session_id, None)
-        self._remote.pop(remote, None)
+        if (candidate := self._remote.pop(remote, None)) is not None:
+            candidate.let_go()
         hop = self._hops.pop(remote, None)
         if hop is not None:
             hop.close()

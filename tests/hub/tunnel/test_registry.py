@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import gc
+import weakref
 from typing import cast
 
 import pytest
@@ -420,3 +422,18 @@ def test_what_is_remembered_of_those_who_left_is_bounded() -> None:
     assert len(rig.registry._seen) == len(rig.registry._lost) == KEEP
     assert rig.registry.seen_when("k0") is None
     assert rig.registry.seen_when(f"k{KEEP + 9}") == EPOCH
+
+
+def test_a_tunnel_that_has_ended_is_let_go_of_at_once() -> None:
+    """Five thousand that are lost in one moment were 260,000 objects for the garbage collector, which stops all."""
+    rig = Rig()
+    tunnel, link = rig.tunnel()
+    assert rig.registry.pick("uid-c1").route is cast(Link, link)
+    gone = weakref.ref(link)
+    gc.disable()
+    try:
+        rig.registry.remove(tunnel)
+        del tunnel, link
+        assert gone() is None
+    finally:
+        gc.enable()
