@@ -1,17 +1,18 @@
 """An agent with a key of its own: it joins once with a join token, then signs the hub's nonce at each connect.
 
 What it can show, in this order: the current key (once the hub has enrolled it), the next one (a rotation that the hub
-may have finished without us hearing of it), the current key with a join token. What the hub refuses is not shown again
-until something changed; only when nothing is left is the refusal final, and attempts become rare.
+may have finished without us hearing of it), the current key with a join token, and the key that the hub took last,
+should its place have been emptied or put back to an older state since. What the hub refuses is not shown again until
+something changed; only when nothing is left is the refusal final, and attempts become rare.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from agent.keys import KeyConflict, KeyState, KeyUnusable
+from agent.keys import KeyConflict, KeyPair, KeyState, KeyUnusable
 from agent.uplink.credentials import TOKEN_BYTES_MAX, Claims, Proven, mark_of
 from agent.uplink.diagnose import ConnectFailed, of_cause
 from agent.uplink.keyring import Keyring
@@ -32,8 +33,14 @@ KEEP_INTERVAL_S: Final = 60.0
 """Seconds until that is tried again."""
 _TERMINAL: Final = frozenset({Code.UNAUTHENTICATED, Code.REVOKED})
 
-Shown = tuple[str, bytes, bytes]
-"""Scheme, seed and join token (or empty): what makes one credential differ from another."""
+
+class _Shown(NamedTuple):
+    """What makes one credential differ from another."""
+
+    scheme: str
+    pair: KeyPair
+    token: bytes = b""
+    cluster: str = ""
 
 
 class Enrolment:
@@ -43,8 +50,10 @@ class Enrolment:
         self._ring = ring
         self._join_token_file = join_token_file
         self._rotation = rotation
-        self._shown: Shown | None = None
-        self._refused: set[Shown] = set()
+        self._shown: _Shown | None = None
+        self._judged: KeyState | None = None
+        """What was in the key's place when that was shown."""
+        self._refused: set[_Shown] = set()
         self._revoked = b""
         """The key that the hub called revoked."""
         self._unkept: Callable[[KeyState], KeyState] | None = None
@@ -97,9 +106,11 @@ class Enrolment:
         fresh = [shown for shown in candidates if shown not in self._refused]
         if not fresh:  # everything was refused: after a long wait, again from the start
             self._refused.clear()
-        self._shown = scheme, seed, token = (fresh or candidates)[0]
-        key, pins = credentials.public_key(seed), claims.pins
-        cluster = "" if token else self._ring.state.cluster_uid
+        self._shown = (fresh or candidates)[0]
+        self._judged = self._ring.state
+        scheme, pair, token, cluster = self._shown
+        seed, pins = pair.seed, claims.pins
+        key = credentials.public_key(seed)
         transcript = self._ring.transcript(scheme, Proven(hello, claims), key, cluster=cluster, token=token)
         at, signature = transcript.signed_at, credentials.sign(seed, transcript)
         proof: JoinProof | SignatureProof
@@ -113,16 +124,18 @@ class Enrolment:
         """The hub knows the key that was shown: write down for which cluster, and that it is the current one."""
         self._refused.clear()
         self._revoked = b""
-        uid, shown = welcome.ext.get(CLUSTER_UID), self._shown
+        uid, shown, judged = welcome.ext.get(CLUSTER_UID), self._shown, self._judged
         if not isinstance(uid, str) or not uid or shown is None:
             return
+        proven = self._ring.proven = KeyState(shown.pair, uid)
 
         def settled(state: KeyState) -> KeyState:
-            if state.next is not None and state.next.seed == shown[1]:
-                return KeyState(state.next, uid)
-            if state.current.seed == shown[1] and state.cluster_uid != uid:
+            if state.next == shown.pair:
+                return proven
+            if state.current == shown.pair:
                 return KeyState(state.current, uid, state.next)
-            return state
+            # What the hub did not take gives way; what a replica has put in its place since does not.
+            return proven if state == judged else state
 
         if self._unkept is not None or settled(self._ring.state) != self._ring.state:
             self._unkept = settled
@@ -144,10 +157,12 @@ class Enrolment:
         if code not in _TERMINAL or self._shown is None:
             return False
         if code is Code.REVOKED:
-            self._revoked = self._shown[1]
-            if not self._shown[2]:
+            self._revoked = self._shown.pair.seed
+            if self._ring.proven is not None and self._ring.proven.current == self._shown.pair:
+                self._ring.proven = None
+            if not self._shown.token:
                 self._refused.add(self._shown)
-            return bool(self._fresh_token())
+            return bool(self._fresh_token()) or any(shown not in self._refused for shown in self._last())
         self._refused.add(self._shown)
         return any(shown not in self._refused for shown in self._candidates())
 
@@ -164,24 +179,28 @@ class Enrolment:
     def mark(self) -> object:
         return None if self._join_token_file is None else mark_of(self._join_token_file)
 
-    def _candidates(self) -> list[Shown]:
+    def _candidates(self) -> list[_Shown]:
         if not self._ring.is_loaded:
             return []
         state = self._ring.state
-        found: list[Shown] = []
+        found: list[_Shown] = []
         if state.cluster_uid:
-            found.append((credentials.SIGNATURE, state.current.seed, b""))
-            if state.next is not None:
-                found.append((credentials.SIGNATURE, state.next.seed, b""))
+            pairs = (state.current, state.next)
+            found += [_Shown(credentials.SIGNATURE, pair, cluster=state.cluster_uid) for pair in pairs if pair]
         token = self._token()
         if token:
-            found.append((credentials.JOIN, state.current.seed, token))
-        return found
+            found.append(_Shown(credentials.JOIN, state.current, token))
+        return found + [shown for shown in self._last() if shown not in found]
+
+    def _last(self) -> list[_Shown]:
+        """The key that the hub took last."""
+        proven = self._ring.proven
+        return [] if proven is None else [_Shown(credentials.SIGNATURE, proven.current, cluster=proven.cluster_uid)]
 
     def _fresh_token(self) -> bytes:
         """A join token that was not refused yet, with whatever key."""
         token = self._token()
-        return b"" if any(token == each[2] for each in self._refused) else token
+        return b"" if any(token == each.token for each in self._refused) else token
 
     def _token(self) -> bytes:
         """What the file holds; empty when there is none. It is optional once the agent has joined."""

@@ -21,6 +21,8 @@ class Keyring:
         self.wall = wall
         self._store = store
         self._kept: Kept | None = None
+        self.proven: KeyState | None = None
+        """The key that the hub has taken last, and for which cluster, whatever becomes of its place meanwhile."""
 
     @property
     def is_loaded(self) -> bool:
@@ -59,6 +61,11 @@ class Keyring:
     def assume(self, state: KeyState) -> None:
         """Go on with what could not be kept."""
         self._kept = Kept(state, "" if self._kept is None else self._kept.version)
+
+    def follow(self, pair: KeyPair) -> None:
+        """The hub has this key now in place of the one that it took."""
+        if self.proven is not None:
+            self.proven = KeyState(pair, self.proven.cluster_uid)
 
     def new_pair(self) -> KeyPair:
         return KeyPair(credentials.new_seed(), self.wall())

@@ -94,6 +94,7 @@ class KeyRotation:
                 ),
             )
             following = state.next
+            self._ring.follow(following)
             await self._ring.change(
                 lambda found: KeyState(following, found.cluster_uid) if found and found.next == following else found
             )
@@ -120,6 +121,7 @@ class KeyRotation:
             if pair is not None and credentials.public_key(pair.seed) == key:
                 transcript = self._ring.transcript(credentials.RENEW, proven, key)
                 signature = credentials.sign(pair.seed, transcript)
+                self._ring.follow(pair)  # the hub asks for none that it does not have
                 return KeyProof(pins=proven.claims.pins, signed_at=transcript.signed_at, signature=signature.hex())
         raise StreamReset("this agent does not have that key yet", Code.REFUSED)
 

@@ -212,6 +212,106 @@ async def test_a_place_that_was_emptied_for_another_join_gets_a_new_key(tmp_path
     assert new != key
 
 
+async def taken(tmp_path, store=None, token=TOKEN):
+    """An agent that the hub has taken, and its key."""
+    agent = Agent(tmp_path, store, token)
+    if not token:
+        agent.store.state = KeyState(KeyPair(b"k" * 32, 1.0), "uid-a")
+    _, key, _ = await agent.show()
+    await agent.enrolment.welcomed(WELCOME)
+    return agent, key
+
+
+async def test_a_place_that_was_emptied_beside_a_used_token_gets_the_key_back(tmp_path):
+    """The new key is nobody's: the token in the file was this agent's own, long ago."""
+    agent, key = await taken(tmp_path)
+    known, agent.store.state = agent.store.state, None
+    scheme, new, _ = await agent.show()
+    assert (scheme, new == key) == ("join", False)
+    assert agent.enrolment.refused(Code.UNAUTHENTICATED)
+    scheme, shown, proof = await agent.show()
+    assert (scheme, shown, proof.cluster) == ("signature", key, "uid-a")
+    await agent.enrolment.welcomed(WELCOME)
+    assert agent.store.state == known
+
+
+async def test_replicas_put_one_key_back(tmp_path):
+    store = Store()
+    agents = [(await taken(tmp_path, store))[0] for _ in range(2)]
+    known, store.state = store.state, None
+    for agent in agents:
+        if (await agent.show())[0] == "join":
+            assert agent.enrolment.refused(Code.UNAUTHENTICATED)
+            await agent.show()
+        await agent.enrolment.welcomed(WELCOME)
+        assert store.state == known
+
+
+OTHER = KeyPair(b"o" * 32, 0.5)
+OURS = KeyPair(b"k" * 32, 1.0)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [KeyState(OTHER, "uid-a"), KeyState(OTHER, "uid-a", OURS), KeyState(OURS), KeyState(OURS, "uid-b")],
+    ids=["another key", "before a rotation was over", "before the join was written down", "of another cluster"],
+)
+async def test_a_place_that_was_put_back_to_an_older_state_gets_the_key_back(tmp_path, older):
+    """A restored etcd, or a restored Secret."""
+    agent, key = await taken(tmp_path, token=b"")
+    known, agent.store.state = agent.store.state, older
+    scheme, shown, proof = await agent.show()
+    if (shown, proof.cluster) != (key, "uid-a"):
+        assert agent.enrolment.refused(Code.UNAUTHENTICATED)
+        scheme, shown, proof = await agent.show()
+    assert (scheme, shown, proof.cluster) == ("signature", key, "uid-a")
+    await agent.enrolment.welcomed(WELCOME)
+    assert agent.store.state == known
+
+
+async def test_an_older_key_that_was_revoked_is_not_the_end_of_the_one_behind_it(tmp_path):
+    agent, key = await taken(tmp_path, token=b"")
+    agent.store.state = KeyState(OTHER, "uid-a")
+    await agent.show()
+    assert agent.enrolment.refused(Code.REVOKED)
+    assert (await agent.show())[:2] == ("signature", key)
+
+
+async def test_a_key_that_was_revoked_is_not_shown_from_memory(tmp_path):
+    agent, _ = await taken(tmp_path, token=b"")
+    await agent.show()
+    assert not agent.enrolment.refused(Code.REVOKED)
+    agent.store.state = KeyState(OTHER, "uid-a")
+    assert (await agent.show())[1] == credentials.public_key(OTHER.seed)
+    assert not agent.enrolment.refused(Code.UNAUTHENTICATED)
+
+
+async def test_whoever_empties_the_place_and_brings_a_fresh_token_joins_elsewhere(tmp_path):
+    agent, key = await taken(tmp_path)
+    agent.store.state = None
+    agent.file.write_bytes(TOKEN.replace(b"0", b"1"))
+    scheme, new, _ = await agent.show()
+    assert (scheme, new == key) == ("join", False)
+    await agent.enrolment.welcomed(Welcome(session_id="s", version=1, limits=BOUNDS, ext={"cluster_uid": "uid-b"}))
+    assert agent.store.state.cluster_uid == "uid-b"
+    agent.file.unlink()
+    scheme, shown, proof = await agent.show()
+    assert (scheme, shown, proof.cluster) == ("signature", new, "uid-b")
+    assert not agent.enrolment.refused(Code.UNAUTHENTICATED), "the cluster that it has left is forgotten"
+
+
+async def test_what_a_replica_has_put_in_the_place_meanwhile_stays(tmp_path):
+    agent, key = await taken(tmp_path, token=b"")
+    agent.store.state = KeyState(OTHER, "uid-a")
+    await agent.show()
+    agent.enrolment.refused(Code.UNAUTHENTICATED)
+    assert (await agent.show())[1] == key
+    newer = KeyState(KeyPair(b"n" * 32, 9.0), "uid-a")
+    await agent.store.save(newer, str(agent.store.version))
+    await agent.enrolment.welcomed(WELCOME)
+    assert agent.store.state == newer
+
+
 async def never(*_):
     await asyncio.Event().wait()
 

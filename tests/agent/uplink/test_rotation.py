@@ -220,6 +220,35 @@ async def test_a_place_that_does_not_hold_the_key_is_no_success(tmp_path, held):
         assert agent.tunnel.proven.key == public(current)
 
 
+async def back(agent):
+    """Connected again, with whatever there is to show."""
+    while True:
+        try:
+            return await agent.connect()
+        except CredentialRefused as exc:
+            has_more = agent.enrolment.refused(exc.code)
+        if not has_more:
+            pytest.fail("refused, and nothing else to show")
+
+
+async def test_a_place_that_is_put_back_behind_a_rotation_loses_no_replica(tmp_path):
+    """A restored Secret holds the key of before, dead at the hub: each replica has proven the new one."""
+    async with hub_side(tmp_path) as hub:
+        one = await enrolled(hub, tmp_path)
+        other = Agent(hub, one.store, tmp_path / "join")
+        await other.connect()
+        before = one.store.state
+        assert await hub.commands.rotate_key(one.tunnel.identity.credential_id) == ""
+        await settled()
+        after = one.store.state
+        hub.world.clock.now += GRACE_S + 1
+        for agent in (one, other):
+            await agent.crash()  # of the connection
+            agent.store.state = before
+            await back(agent)
+            assert agent.store.state == after
+
+
 async def test_a_second_rotation_waits_for_the_first_to_be_over(tmp_path):
     async with hub_side(tmp_path) as hub:
         agent = await enrolled(hub, tmp_path)
