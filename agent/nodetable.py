@@ -115,8 +115,10 @@ class NodeRegistration:
                     logger.info("the hub is older than this agent: it takes no table of nodes")
                     return
                 self._failures.note(refused)
+                is_told = False  # or half: what the hub has now is not what `_known` says
             except (KubeError, TokenUnavailable, RiataError, TimeoutError, ValueError) as exc:
                 self._failures.note(exc)
+                is_told = False
             await self._sleep(self._due - self._clock())
 
     async def _round(self, link: Link, *, is_told: bool) -> bool:

@@ -33,6 +33,7 @@ class Hub:
     def __init__(self):
         self.parts, self.tags, self.said = {}, (), []
         self.refuses = None
+        self.refuses_parts = False
 
     async def register(self, args):
         self.said.append(REGISTER_NODES.name)
@@ -44,6 +45,8 @@ class Hub:
 
     async def tell(self, args):
         self.said.append(TELL_NODES.name)
+        if self.refuses_parts:
+            raise StreamReset("no", Code.OVERLOADED)
         self.parts[args.part] = args.tag, from_args(args)
         return Nothing()
 
@@ -213,6 +216,20 @@ async def test_what_fails_is_said_once_and_tried_again(caplog):
     world.hub.refuses = Code.OVERLOADED
     await world.rounds(1)
     assert "nodes not registered" in caplog.text
+
+
+async def test_what_was_half_told_is_told_also_when_the_nodes_are_as_before():
+    """The hub has the head of a table whose nodes it was not told."""
+    world = World(node("a"))
+    kubelet = world.api.nodes["a"]["status"]["nodeInfo"]
+
+    def there_and_back(number):
+        world.hub.refuses_parts = number == 1
+        kubelet["kubeletVersion"] = "v1.38.0" if number == 1 else "v1.37.2"
+
+    await world.rounds(4, there_and_back)
+    assert world.hub.tags == (world.hub.parts[0][0],)
+    assert world.hub.said == ["register-nodes", "tell-nodes"] * 2 + ["register-nodes"]
 
 
 async def test_a_hub_that_is_older_is_left_alone():
