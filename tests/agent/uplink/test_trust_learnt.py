@@ -101,6 +101,16 @@ async def test_what_has_no_pin_of_the_hub_any_more_is_dropped(old, new, tmp_path
     assert (await trust.learn(lesson(new, more=(NAMED,)))).pins == pins(new)
 
 
+async def test_a_foreign_ca_that_a_hub_once_taught_is_dropped_with_the_first_step_of_a_rotation(old, new, tmp_path):
+    """The hub was somebody else's for a while; its own CA stayed (docs/threat-model.md)."""
+    given = settings(old, 1, tmp_path)
+    trust = await trust_of(given, tmp_path)
+    await trust.learn(lesson(old, Pki(tmp_path, "foreign")))
+    assert set((await trust.learn(lesson(old, new))).pins) == {*pins(old), *pins(new)}
+    await trust.learn(lesson(old))  # taken back
+    assert (await trust_of(given, tmp_path)).pins == pins(old)
+
+
 @pytest.mark.parametrize("ca", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "\u00e9"])
 async def test_nonsense_changes_nothing(old, tmp_path, ca):
     trust = await trust_of(settings(old, 1, tmp_path), tmp_path)
