@@ -11,6 +11,7 @@ Every time is a float of one monotonic clock, in seconds. After any call but `re
 and `written` the outbox may be non-empty. Only `proto.aio.link` drives one.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from proto import codec, errors, events, frames, headers, messages
@@ -360,6 +361,16 @@ class Session(Inbound):
         if code is Code.SESSION_LOST:
             code = Code.INTERNAL
         self._reset(stream, code, text, now, tell=False)
+
+    def lose(self, stream_ids: Iterable[int], text: str, *, now: float) -> None:
+        """Streams of ours that the peer took and cannot carry on (hub.workers.hop): their owners hear what the end of a
+        session means, SESSION_LOST, which no RESET can say."""
+        for stream_id in stream_ids:
+            stream = self.table.told(stream_id)
+            if stream is not None and stream.is_ours:
+                self._send_reset(stream_id, Code.CANCELLED, "")
+                self.table.swallow(stream_id, now)
+                self._kill(stream, Code.SESSION_LOST, text)
 
     def consumed(self, stream: Stream, size: int) -> None:
         """`size` received bytes have left for the local consumer: their credit returns. Never more than buffered."""

@@ -1,8 +1,9 @@
 """The way to a tunnel that another worker owns, for the request path: as a link, with one hop in between.
 
 A hop has a session of its own (the tunnel's protocol over a pair of Unix sockets), opened by the first request and
-closed when it has had none for a while. It lives as long as the tunnel: when that ends, the owner ends the session, and
-its streams meet the fate that the tunnel's end means for them. Signs of life of the agent come as one-shot messages.
+closed when it has had none for a while. It ends with the tunnel: the owner says so and which streams went down with it,
+and closes the session when what the agent had answered by then is delivered. Signs of life of the agent come as
+one-shot messages.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ ALIVE: Final = 2
 ANSWERED: Final = 3
 """As ALIVE, and every PROBE so far is answered by it."""
 SIGN: Final = struct.Struct("!dd")
+ENDED: Final = 4
+"""Topic from the owner: the tunnel has ended, and with it these streams, whose answer was not whole. Body: ids."""
+ID: Final = struct.Struct("!I")
 
 
 class Hop:
@@ -214,9 +218,7 @@ class Hop:
     def _ended(self, link: Link) -> None:
         reason = link.end_reason
         if reason is not None and reason.kind is EndKind.PEER and reason.code is Code.CLOSED:
-            # The owner's word that the tunnel has ended; by way of the main process it comes later. Who asked meanwhile
-            # would come in vain.
-            self.remote.is_open = False
+            self.remote.is_open = False  # the owner's word that the tunnel has ended
         if self._link is link:
             self._link = None
         self._settle(is_alive=False)  # who asked on a newer one meanwhile asks again
@@ -226,6 +228,8 @@ class Hop:
         self._on_drain(self)
 
     def _message(self, topic: int, body: bytes) -> None:
+        if topic == ENDED and len(body) % ID.size == 0:
+            self._tunnel_ended([stream_id for (stream_id,) in ID.iter_unpack(body)])
         if topic not in (ALIVE, ANSWERED) or len(body) != SIGN.size:
             return
         age_s, rtt_s = SIGN.unpack(body)
@@ -233,6 +237,13 @@ class Hop:
         self._heard_at = max(self._heard_at, self._clock() - age_s)
         if topic == ANSWERED:
             self._settle(is_alive=True)
+
+    def _tunnel_ended(self, lost: list[int]) -> None:
+        """By way of the main process it is told later. Who asked meanwhile would come in vain."""
+        self.remote.is_open = False
+        if self._link is not None:
+            self._link.lose(lost, "the tunnel has ended")
+        self._settle(is_alive=False)
 
     def _settle(self, *, is_alive: bool) -> None:
         self._asked_at = None

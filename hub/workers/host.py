@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.tunnel.registry import Tunnel
-from hub.workers.hop import ALIVE, ANSWERED, PROBE, SIGN
+from hub.workers.hop import ALIVE, ANSWERED, ENDED, ID, PROBE, SIGN
 from hub.workers.hoplimits import hop_limits, negotiated
 from hub.workers.splice import splice
 from hub.workers.transport import HopTransport
@@ -20,7 +21,7 @@ from proto.aio.owner import StreamOwner
 from proto.aio.tasks import TaskGroup
 from proto.aio.transport import Transport
 from proto.errors import Code
-from proto.limits import Limits
+from proto.limits import MSG_MAX_BYTES, Limits
 from proto.messages import Opening, StreamClass, StreamKind
 from proto.session import Role, Session
 from proto.window import Budget
@@ -33,6 +34,9 @@ RECENT_S: Final = 2.0
 """A sign of life for a change that waits: as old as the request path takes in one process (hub.proxy.silence)."""
 DRAIN_S: Final = 3600.0
 """A hop of a draining tunnel ends with the tunnel, whose own deadline holds."""
+LEAVE_S: Final = 10.0
+"""How long the answers that were whole when their tunnel ended may take to reach who is slow to read them."""
+_IDS_MAX: Final = MSG_MAX_BYTES // ID.size
 
 
 class Visit:
@@ -41,6 +45,8 @@ class Visit:
     def __init__(self, tunnel: Tunnel, transport: Transport, limits: Limits, budget: Budget) -> None:
         self._tunnel = tunnel
         self._told_at = 0.0
+        self._lost: list[int] = []
+        """Streams whose answer was not whole when the tunnel ended."""
         session = Session(Role.AGENT, negotiated(limits), limits, budget=budget)
         self.link = Link(
             session,
@@ -57,20 +63,38 @@ class Visit:
             self._told_at = heard_at
             self._send(ALIVE)
 
+    def tell_end(self) -> None:
+        """The tunnel has ended: say so, and with which streams. The others have their answers or their refusals, which
+        may still be on their way; new ones find no tunnel and are refused."""
+        for at in range(0, len(self._lost) + 1, _IDS_MAX):
+            ids = b"".join(map(ID.pack, self._lost[at : at + _IDS_MAX]))
+            if not self.link.send_message(ENDED, ids, droppable=False):
+                self.close()
+
+    async def leave(self) -> None:
+        """End when all of that has left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self.link.emptied()
+        self.close()
+
+    def close(self) -> None:
+        self.link.close(Code.CLOSED, "the tunnel has ended")
+
     def _open(self, near: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening) -> StreamOwner | None:
-        return splice(near, kind, cls, message, self._tunnel.link)
+        return splice(near, kind, cls, message, self._tunnel.link, self._lost)
 
     def _message(self, topic: int, body: bytes) -> None:
-        if topic != PROBE:
-            return
         tunnel = self._tunnel.link
+        if topic != PROBE or not tunnel.is_open:
+            return
         if body == b"\x01" and tunnel.clock() - tunnel.last_received_at <= RECENT_S:
             self._send(ANSWERED)
         else:
             tunnel.probe(self._probed)
 
     def _probed(self, is_alive: bool) -> None:
-        if is_alive:  # otherwise the tunnel has ended, and so does this session
+        if is_alive:  # otherwise the tunnel has ended, as is told
             self._send(ANSWERED)
 
     def _send(self, topic: int) -> None:
@@ -120,9 +144,10 @@ class Host:
                     visit.link.send_drain(DRAIN_S, Code.DRAINING, "the agent drains")
 
     def ended(self, tunnel: Tunnel) -> None:
-        """The tunnel's session has ended: so do its hops, with the word on what was taken."""
+        """The tunnel's session has ended: so do its hops, when they have delivered what it left."""
         for visit in tuple(self._visits.get(tunnel, ())):
-            visit.link.close(Code.CLOSED, "the tunnel has ended")
+            visit.tell_end()
+            self._tasks.spawn(visit.leave(), name=f"end of {visit.link.name}")
 
     async def _run(self, tunnel: Tunnel, visit: Visit) -> None:
         try:

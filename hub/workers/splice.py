@@ -97,20 +97,29 @@ class NearHalf(Half):
 class FarHalf(Half):
     """Owner of the stream on the tunnel."""
 
-    __slots__ = ()
+    __slots__ = ("_lost",)
+
+    def __init__(self, lost: list[int]) -> None:
+        super().__init__()
+        self._lost = lost
 
     def _pass_on(self, to: LinkStream, code: Code, text: str) -> None:
-        # The hop's own end tells that the session was lost, as no RESET can: whether a change was executed is unknown.
+        # No RESET can tell that the session was lost: whether a change was executed is unknown.
         if code is not Code.SESSION_LOST:
             to.reset(code, text)
+        elif not to.has_ended:  # a whole answer is one, whatever becomes of the rest of the question
+            self._lost.append(to.id)
 
 
-def splice(near: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening, link: Link) -> Half | None:
-    """Open the stream on the tunnel; the owner for `near`, or None when it was refused: nothing was sent then."""
+def splice(
+    near: LinkStream, kind: StreamKind, cls: StreamClass, message: Opening, link: Link, lost: list[int]
+) -> Half | None:
+    """Open the stream on the tunnel; the owner for `near`, or None when it was refused: nothing was sent then. `lost`
+    gets the id of `near` if the tunnel ends before the answer is whole."""
     if is_dead(link, link.clock()):  # only here it is known: the other worker would not have chosen it (P7)
         near.reset(Code.REFUSED, "the agent does not answer pings")
         return None
-    far_half = FarHalf()
+    far_half = FarHalf(lost)
     try:
         # A block of a compressed answer takes half of this credit at most: it has to fit through the hop's too.
         far_half.stream = link.open(message, far_half, kind=kind, cls=cls, end=near.is_bodiless, window=near.window)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from proto import events, frames, websocket
@@ -187,6 +187,11 @@ class Link:
         self.wake()
         return has_room
 
+    def lose(self, stream_ids: Iterable[int], text: str) -> None:
+        """Streams of ours end as with a session, on the peer's word."""
+        self.session.lose(stream_ids, text, now=self.clock())
+        self.settle()
+
     def send_drain(
         self,
         deadline_s: float,
@@ -207,6 +212,11 @@ class Link:
     async def drained(self) -> None:
         """Wait until a drain is settled and no stream is left, or the session has ended. Safe to cancel."""
         while self.session.is_open and not self.session.is_drained:
+            await self._step()
+
+    async def emptied(self) -> None:
+        """Wait until no stream is left and all is written, or the session has ended. Safe to cancel."""
+        while self.session.is_open and (self.streams or self.session.has_output):
             await self._step()
 
     # Driving

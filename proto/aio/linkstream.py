@@ -80,6 +80,11 @@ class LinkStream:
         return min(self._core.opening_credit, self._session.window)
 
     @property
+    def has_ended(self) -> bool:
+        """Our half is complete, or will be after what is queued."""
+        return self._core.end_queued or self._core.own_half >= _ENDED
+
+    @property
     def is_bodiless(self) -> bool:
         """In `on_open`: the peer's half is complete, and there is not a byte in it."""
         return self._core.peer_half >= _ENDED and not self._core.buffered
@@ -125,7 +130,7 @@ class LinkStream:
 
     def end(self) -> None:
         """Complete our half after what is queued. A second time does nothing."""
-        if not self._core.end_queued and self._core.own_half < _ENDED:
+        if not self.has_ended:
             self.send(b"", end=True)
 
     def trailers(self, headers: Headers) -> None:

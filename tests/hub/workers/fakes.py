@@ -33,11 +33,16 @@ class FakeStream:
 
     def __init__(self, owner: StreamOwner | None = None, *, is_bodiless: bool = False) -> None:
         self.owner = owner
+        self.id = 2
         self.is_bodiless = is_bodiless
         self.has_room = True
         self.told: list[object] = []
         self.credit = 0
         self.window = 256 * 1024
+
+    @property
+    def has_ended(self) -> bool:
+        return "end" in self.told
 
     def accept(self, message: Accepted) -> None:
         self.told.append("accept")
@@ -139,6 +144,11 @@ class FakeOwner:
     def __init__(self) -> None:
         self.told: list[object] = []
         self.stream: LinkStream | None = None
+
+    @property
+    def size(self) -> int:
+        """Of the body so far."""
+        return sum(len(part) for part in self.told if isinstance(part, bytes))
 
     def accepted(self, message: Accepted) -> None:
         self.told.append("accepted")

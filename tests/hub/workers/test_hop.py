@@ -66,8 +66,7 @@ async def test_waiting_ends_with_the_tunnel(rig: Rig) -> None:
     rig.time += 10
     rig.hop.probe(heard.append)
     await until(lambda: rig.link.probes)
-    assert rig.tunnel is not None
-    rig.host.ended(rig.tunnel)
+    rig.end_tunnel()
     await until(lambda: heard)
     assert heard == [False]
     rig.remote.is_open = False
@@ -78,8 +77,7 @@ async def test_waiting_ends_with_the_tunnel(rig: Rig) -> None:
 async def test_the_owners_word_that_the_tunnel_has_ended_is_enough(rig: Rig) -> None:
     """The main process passes the news on later; until then requests would be sent to the owner in vain."""
     owner, _ = await rig.asked()
-    assert rig.tunnel is not None
-    rig.host.ended(rig.tunnel)
+    rig.end_tunnel()
     await until(lambda: owner.told)
     await until(lambda: not rig.hop.is_open)
     with pytest.raises(wire.SessionLost):

@@ -22,9 +22,10 @@ class Rig:
         self.link = FakeLink()
         self.link.refuses = refuses
         self.near = FakeStream(is_bodiless=is_bodiless)
+        self.lost: list[int] = []
         message = GET if is_bodiless else POST
-        link = cast(Link, self.link)
-        self.half = splice(cast(LinkStream, self.near), StreamKind.HTTP, StreamClass.NORMAL, message, link)
+        link, near = cast(Link, self.link), cast(LinkStream, self.near)
+        self.half = splice(near, StreamKind.HTTP, StreamClass.NORMAL, message, link, self.lost)
 
     @property
     def far(self) -> FakeStream:
@@ -62,7 +63,7 @@ def test_the_agent_gets_no_more_credit_than_the_hop_gave() -> None:
     near = FakeStream()
     near.window = 30_000
     link = FakeLink()
-    splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link))
+    splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link), [])
     assert link.made[0].window == 30_000
 
 
@@ -91,7 +92,7 @@ def test_credit_returns_when_the_other_side_has_room_again() -> None:
 def test_the_agents_word_passes_as_it_is(code: Code) -> None:
     rig = Rig()
     rig.far_half.reset(code, "no")
-    assert rig.near.told == [code]
+    assert (rig.near.told, rig.lost) == ([code], [])
     rig.near_half.data(memoryview(b"late"))  # on its way when the reset left
     rig.near_half.end()
     rig.near_half.writable()
@@ -103,6 +104,17 @@ def test_a_lost_session_is_told_by_the_hops_own_end() -> None:
     rig = Rig()
     rig.far_half.reset(Code.SESSION_LOST, "gone")
     assert rig.near.told == []  # a RESET could not say that a change may have been executed
+    assert rig.lost == [rig.near.id]
+
+
+def test_a_whole_answer_is_not_lost_with_the_session_that_waits_for_more_of_the_question() -> None:
+    rig = Rig()
+    rig.far_half.head(HttpHead(status=413, headers=()))
+    rig.far_half.end()
+    rig.far_half.reset(Code.SESSION_LOST, "gone")
+    assert (rig.near.told, rig.lost) == ([413, "end"], [])
+    rig.near_half.data(memoryview(b"more"))
+    assert rig.near.credit == 4
 
 
 @pytest.mark.parametrize(("code", "told"), [(Code.CANCELLED, Code.CANCELLED), (Code.SESSION_LOST, Code.CANCELLED)])
@@ -136,6 +148,6 @@ def test_a_tunnel_with_an_old_unanswered_ping_takes_nothing_over_a_hop_either(
     """P7: the other worker does not know of the ping."""
     link, near = FakeLink(), FakeStream()
     link.unanswered_ping_at = link.clock() - unanswered_s
-    half = splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link))
+    half = splice(cast(LinkStream, near), StreamKind.HTTP, StreamClass.NORMAL, POST, cast(Link, link), [])
     assert (half is not None, len(link.opened)) == (is_taken, int(is_taken))
     assert near.told == ([] if is_taken else [Code.REFUSED])

@@ -10,6 +10,7 @@ from hub.workers.hop import Hop
 from hub.workers.host import Host
 from hub.workers.messages import Opened
 from proto.aio.tasks import TaskGroup
+from proto.errors import Code
 from proto.limits import Limits
 from proto.messages import HttpRequest, StreamClass, StreamKind
 from proto.window import Budget
@@ -43,6 +44,15 @@ class Rig:
     def _connect(self, sock: socket.socket) -> None:
         self.pairs += 1
         self.host.take(self.tunnel, sock, "s1")
+
+    def end_tunnel(self) -> None:
+        """As a link tells it: its streams end, then so does the session, in one turn of the loop."""
+        assert self.tunnel is not None
+        self.link.is_open = False
+        for stream in self.link.made:
+            assert stream.owner is not None
+            stream.owner.reset(Code.SESSION_LOST, "gone")
+        self.host.ended(self.tunnel)
 
     def ask(self, message: HttpRequest = GET) -> FakeOwner:
         owner = FakeOwner()

@@ -63,6 +63,39 @@ async def test_drain_waits_for_what_runs() -> None:
         await wire.ends_with(wire.hub_run)
 
 
+async def test_streams_that_the_peer_cannot_carry_on_are_lost_and_the_others_live() -> None:
+    async with Wire() as wire:
+        lost, other = wire.open(POST, end=False), wire.open()
+        await wire.rest()
+        held = wire.open()
+        wire.hub.lose([handle(lost).id, handle(held).id, 998], "gone")
+        assert lost.fate == (Code.SESSION_LOST, "gone")
+        assert held.fate is None  # the peer does not know it yet
+        await wire.rest()
+        assert wire.taken[0].fate == (Code.CANCELLED, "")
+        for taken in wire.taken[1:]:
+            handle(taken).head(OK, end=True)
+        await wire.rest()
+        assert (other.status, held.status) == (200, 200)
+
+
+async def test_emptied_waits_for_streams_and_for_what_is_queued() -> None:
+    async with Wire() as wire:
+        wire.open()
+        await wire.rest()
+        emptied = wire.group.spawn(wire.agent.emptied(), name="emptied")
+        await wire.rest()
+        assert not emptied.done()
+        handle(wire.taken[0]).reset(Code.REFUSED, "no")
+        assert not wire.agent.streams
+        assert wire.agent.session.has_output
+        await wire.rest()
+        assert emptied.done()
+        wire.hub.close(Code.CLOSED)
+        await wire.ends_with(wire.agent_run)
+        await wire.agent.emptied()
+
+
 async def test_drained_returns_when_the_session_dies() -> None:
     async with Wire() as wire:
         wire.open()

@@ -24,7 +24,9 @@ async def test_what_a_handle_tells() -> None:
         await wire.rest()
         assert stream.peer_ended
         assert not stream.is_closed
+        assert not stream.has_ended
         stream.end()
+        assert stream.has_ended
         stream.end()
         await wire.rest()
         assert stream.is_closed
