@@ -98,7 +98,7 @@ class Program(Protocol):
     async def start(self) -> None: ...
     async def drain(self) -> None: ...
     async def close(self) -> None: ...
-    async def failed(self) -> None: ...
+    async def failed(self) -> bool: ...
     def reload_certificate(self) -> None: ...
     def ready(self) -> dict[str, object]: ...
 
@@ -262,10 +262,12 @@ class Hub:
         """What the ready file says."""
         return ready_document(self._settings, self._bound, self._metrics_bound, self._hub_id)
 
-    async def failed(self) -> None:
-        """Return when the hub can no longer do its work: the store is not followed any more."""
+    async def failed(self) -> bool:
+        """Return when the hub can no longer do its work: the store is not followed any more. Whether it may drain: it
+        would go on serving what is revoked meanwhile."""
         assert self._following is not None
         await asyncio.wait([self._following])
+        return False
 
     def _make_relay(self) -> Relay:
         return Relay(
@@ -452,7 +454,8 @@ async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:
         asked = tasks.spawn(shutdown.wait(), name="shutdown")
         failed = tasks.spawn(hub.failed(), name="health")
         await asyncio.wait([asked, failed], return_when=asyncio.FIRST_COMPLETED)
-        await hub.drain()
+        if not failed.done() or failed.result():
+            await hub.drain()
         return 1 if failed.done() else 0
     finally:
         await tasks.aclose()

@@ -88,8 +88,9 @@ class Supervisor:
         await self._tasks.aclose()
         await self._store.close()
 
-    async def failed(self) -> None:
-        """Return when the store is not followed any more, or no worker can be started."""
+    async def failed(self) -> bool:
+        """Return when the store is not followed any more, or no worker can be started. Whether those there are may
+        drain: they do not serve what is revoked while the store is followed."""
         assert self._following is not None
         assert self._crew is not None
         async with TaskGroup("supervisor health") as tasks:
@@ -97,6 +98,7 @@ class Supervisor:
             await asyncio.wait([self._following, failed], return_when=asyncio.FIRST_COMPLETED)
         if self._crew.failure.done():
             logger.error("hub cannot go on", extra={"reason": self._crew.failure.result()})
+        return not self._following.done()
 
     def reload_certificate(self) -> None:
         """Every worker looks whether the files have changed."""

@@ -20,7 +20,9 @@ from typing import Any
 
 import pytest
 
-from hub import tls
+from hub import rlimits, tls
+from hub.app import serve
+from hub.config import Settings
 from tests.harness.records import written
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +193,47 @@ def test_readiness_flips_before_anything_ends_and_a_second_signal_does_not_wait(
     finally:
         process.process.kill()
         process.process.wait()
+
+
+class Failing:
+    """A hub that can no longer do its work."""
+
+    def __init__(self, *, may_drain: bool) -> None:
+        self.calls: list[str] = []
+        self._may_drain = may_drain
+
+    async def start(self) -> None:
+        self.calls.append("start")
+
+    async def drain(self) -> None:
+        self.calls.append("drain")
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    async def failed(self) -> bool:
+        return self._may_drain
+
+    def reload_certificate(self) -> None:
+        self.calls.append("reload")
+
+    def ready(self) -> dict[str, object]:
+        return dict.fromkeys(("url", "urls", "metrics_url", "ca_pin", "hub_id"))
+
+
+@pytest.mark.parametrize(("may_drain", "calls"), [(True, ["start", "drain", "close"]), (False, ["start", "close"])])
+async def test_a_hub_that_hears_of_no_revocation_any_more_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_drain: bool, calls: list[str]
+) -> None:
+    """A drain takes seconds in which a deleted token would work."""
+    monkeypatch.setattr(rlimits, "prepare", lambda: None)  # of the process that runs the tests
+    hub = Failing(may_drain=may_drain)
+
+    async def build(settings: Settings) -> Failing:
+        return hub
+
+    assert await serve(Settings(data=tmp_path), build) == 1
+    assert hub.calls == calls
 
 
 def test_only_configured_host_names_are_answered(directory: Path) -> None:
