@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -27,6 +28,9 @@ _MORE: Final = b"\x01"
 _LAST: Final = b"\x00"
 QUEUED_BYTES_MAX: Final = 256 * 1024 * 1024
 """Waiting to be written. A peer that lets so much pile up does not read: the channel ends."""
+LATE_S: Final = 0.5
+AGAIN_S: Final = 2.0
+"""A limit that is noticed LATE_S late ran out while this process stood still: an answer has so long to be read then."""
 
 
 class Call(Word, frozen=True):
@@ -80,8 +84,10 @@ class Channel:
         on_question: Callable[[Question], Awaitable[Reply]],
         on_news: Callable[[News, list[socket.socket]], None],
         on_lost: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self._clock = clock
         self._on_question = on_question
         self._on_news = on_news
         self._on_lost = on_lost
@@ -100,8 +106,9 @@ class Channel:
         """Send news. The sockets belong to the other process from here on. Nothing once the channel is closed."""
         self._send(Tell(news), sockets)
 
-    async def ask(self, question: Question) -> Reply:
-        """The answer. Raises what the other end raised (StoreError and its kin, ValueError), ChannelLost."""
+    async def ask(self, question: Question, limit_s: float | None = None) -> Reply:
+        """The answer. Raises what the other end raised (StoreError and its kin, ValueError), ChannelLost, TimeoutError
+        after `limit_s`."""
         if self._socket.is_closed:
             raise ChannelLost(f"{self.name} has ended")
         self._last_id += 1
@@ -110,12 +117,24 @@ class Channel:
         self._asked[number] = answer
         self._send(Call(number, question))
         try:
+            if limit_s is not None:
+                await self._wait(answer, limit_s)
             return await answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             self._send(Cancel(number))
             raise
         finally:
             self._asked.pop(number, None)
+
+    async def _wait(self, answer: asyncio.Future[Reply], limit_s: float) -> None:
+        """Raises TimeoutError. Not for an answer that is there when the limit is noticed, as asyncio.timeout would, nor
+        before what came while this process was stopped or its machine paused is read: a worker would die for it."""
+        due = self._clock() + limit_s
+        await asyncio.wait([answer], timeout=limit_s)
+        if not answer.done() and self._clock() - due >= LATE_S:
+            await asyncio.wait([answer], timeout=AGAIN_S)
+        if not answer.done():
+            raise TimeoutError
 
     async def aclose(self) -> None:
         """End it; whoever waits for an answer gets ChannelLost."""

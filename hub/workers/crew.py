@@ -282,8 +282,7 @@ class Crew:
             await asyncio.sleep(PULSE_S)
             if member.is_serving:
                 try:
-                    async with asyncio.timeout(SILENT_S):
-                        await channel.ask(messages.Ping())
+                    await channel.ask(messages.Ping(), SILENT_S)
                 except TimeoutError:
                     logger.error("worker does not answer, killed", extra={"worker": member.number})
                     member.kill()
@@ -417,8 +416,7 @@ class Crew:
         if channel is None or process is None:
             return
         try:
-            async with asyncio.timeout(APPLY_S):
-                await channel.ask(messages.Reached(revision))
+            await channel.ask(messages.Reached(revision), APPLY_S)
         except (TimeoutError, StoreUnavailable) as exc:
             if not isinstance(exc, ChannelLost):
                 logger.error("worker does not follow the store, killed", extra={"worker": member.number})
@@ -430,8 +428,7 @@ class Crew:
         if member.channel is None:
             return None
         try:
-            async with asyncio.timeout(timeout_s):
-                return await member.channel.ask(question)
+            return await member.channel.ask(question, timeout_s)
         except (TimeoutError, StoreUnavailable):
             return None
 

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hub.store.model import Compacted, Key, RevisionConflict, StoreUnavailable, UnknownLease
+from hub.workers import channel as channels
 from hub.workers import messages
-from hub.workers.channel import Call, Cancel, Channel, ChannelLost
+from hub.workers.channel import Answer, Call, Cancel, Channel, ChannelLost
 from hub.workers.messages import Done, News, Number, Question, Reply
 from hub.workers.packets import PacketSocket, pair
+from tests.hub.workers.fakes import until
 
 
 class End:
@@ -22,19 +24,27 @@ class End:
         self.is_lost = False
         self.was_cancelled = False
         self.answer: Reply | Exception | None = Done()
-        self.channel = Channel(sock, "peer", on_question=self._answer, on_news=self._news, on_lost=self._lost)
+        self.is_free = asyncio.Event()
+        """An answer of None waits for it, and is Done then."""
+        self.times: list[float] = []
+        """What its clock shows next; 100 behind them."""
+        self.channel = Channel(
+            sock, "peer", on_question=self._answer, on_news=self._news, on_lost=self._lost, clock=self._now
+        )
+
+    def _now(self) -> float:
+        return self.times.pop(0) if self.times else 100.0
 
     async def _answer(self, question: Question) -> Reply:
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is None:
             try:
-                await asyncio.Event().wait()
+                await self.is_free.wait()
             except asyncio.CancelledError:
                 self.was_cancelled = True
                 raise
-        assert self.answer is not None
-        return self.answer
+        return self.answer or Done()
 
     def _news(self, news: News, sockets: list[socket.socket]) -> None:
         self.news.append(news)
@@ -106,6 +116,51 @@ async def test_a_question_that_is_given_up_is_not_worked_on(ends: tuple[End, End
             await one.channel.ask(messages.Ping())
     await turns()
     assert two.was_cancelled
+
+
+async def test_a_question_has_its_time(ends: tuple[End, End]) -> None:
+    one, two = ends
+    assert await one.channel.ask(messages.Ping(), 30.0) == Done()
+    two.answer = None
+    with pytest.raises(TimeoutError):
+        await one.channel.ask(messages.Ping(), 0.01)
+    await turns()
+    assert two.was_cancelled
+    two.answer = StoreUnavailable("full")
+    with pytest.raises(StoreUnavailable):
+        await one.channel.ask(messages.Ping(), 30.0)
+
+
+async def test_an_answer_that_came_while_this_process_stood_still_is_read(ends: tuple[End, End]) -> None:
+    one, two = ends
+    two.answer = None
+    one.times = [50.0, 60.0]  # at the question, and when the time is over
+    asking = asyncio.ensure_future(one.channel.ask(messages.Ping(), 0.01))  # noqa: TID251
+    await until(lambda: not one.times)
+    two.is_free.set()
+    assert await asking == Done()
+
+
+async def test_who_does_not_answer_after_that_either_is_not_waited_for(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "AGAIN_S", 0.01)
+    one, two = ends
+    two.answer = None
+    one.times = [50.0, 60.0]
+    with pytest.raises(TimeoutError):
+        await one.channel.ask(messages.Ping(), 0.01)
+    assert one.times == []
+
+
+async def test_an_answer_counts_that_is_read_in_the_turn_in_which_its_time_is_over() -> None:
+    ours, theirs = pair()
+    one = End(ours)
+    asking = asyncio.ensure_future(one.channel.ask(messages.Ping(), 0.0))  # noqa: TID251
+    asyncio.get_running_loop().call_soon(one.channel._take, Answer(1, Number(7)), [])
+    with theirs:
+        assert await asking == Number(7)
+    await one.channel.aclose()
 
 
 async def test_the_end_of_the_other_process_ends_every_question(ends: tuple[End, End]) -> None:
