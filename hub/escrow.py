@@ -16,6 +16,7 @@ from hub import ownership, tls
 from hub.store.interface import Store
 from hub.store.model import Key, Resource, RevisionConflict
 from hub.store.sealed import Sealer, Unsealable
+from proto import pins
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,10 @@ def _write(directory: Path, certificate: bytes, key: bytes) -> None:
 
 
 def _read(directory: Path) -> tuple[bytes, bytes] | None:
-    """Certificate and key, if they are one CA."""
+    """Certificate and key, if they are one CA. Without what an operator wrote around the PEM, in whatever encoding."""
     try:
-        certificate, key = (directory / tls.CA_CERT).read_bytes(), (directory / tls.CA_KEY).read_bytes()
+        text, key = (directory / tls.CA_CERT).read_bytes(), (directory / tls.CA_KEY).read_bytes()
+        certificate = pins.pem_of(pins.certificates_of_pem(text))
         public = x509.load_pem_x509_certificate(certificate).public_key()
         return (certificate, key) if load_pem_private_key(key, None).public_key() == public else None
     except (OSError, ValueError, TypeError):

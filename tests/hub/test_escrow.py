@@ -87,6 +87,20 @@ async def test_the_copy_follows_the_files_and_never_a_mixture(tmp_path: Path, st
     assert sealer.open(PLACE, escrow.FIELD, found.spec[escrow.FIELD]) == (directory / tls.CA_KEY).read_bytes()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+async def test_what_is_written_beside_a_ca_is_not_copied(tmp_path: Path, store: SqliteStore, encoding: str) -> None:
+    directory, sealer = tmp_path / "tls", Sealer(KeyRing((EncryptionKey.new(),)))
+    tls.make_ca(directory, "hub-1", NOW)
+    made = files(directory)
+    (directory / tls.CA_CERT).write_bytes("# Büro\n".encode(encoding) + made[0])
+    assert await keep_copy(directory, store, sealer)
+    assert not await keep_copy(directory, store, sealer)
+    assert not await escrow.is_foreign(directory, store)
+    shutil.rmtree(directory)
+    assert await restore(directory, store, sealer)
+    assert files(directory) == made
+
+
 async def test_the_ca_of_another_hub_is_never_followed(tmp_path: Path) -> None:
     """A database that is restored behind the `init` of a new hub, as the chart's init container runs it."""
     made, new = await bootstrap.initialise(tmp_path / "hub"), await bootstrap.initialise(tmp_path / "new")
