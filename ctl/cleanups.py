@@ -10,6 +10,9 @@ _POLL_S: Final = 0.2
 _WAIT_S: Final = 15.0
 """A clean-up has a limit of its own at the hub, and so has the record of one whose process is gone; this is longer."""
 
+_NAMESPACE: Final = "riata-system"
+"""Where a manifest of the hub puts everything. A chart may be elsewhere, by its user's own choice."""
+
 KIND: Final = output.Kind(
     "id",
     {
@@ -48,6 +51,8 @@ def advice(clean_up: Mapping[str, Any], profile: str = "") -> str:
     return (
         f"what riata made there is left: {clean_up.get('reason') or clean_up.get('state')}\n"
         f"  to remove it, in that cluster:  {clean_up.get('command')}\n"
+        f"  its namespace stays; if nothing else is in it (kubectl get all,pvc,secrets -n {_NAMESPACE}):"
+        f"  kubectl delete namespace {_NAMESPACE}\n"
         f"  then, here:                     riata clusters forget {clean_up.get('id')}{options.typed(profile)}"
     )
 
@@ -57,5 +62,6 @@ def done(clean_up: Mapping[str, Any]) -> str:
     label = f"riata.io/cluster-uid={clean_up.get('id')}"
     return (
         f"what riata made there with the label {label} is removed, but for a namespace with other things in it\n"
-        "  what was applied without the label stays: kubectl delete -f with the same files removes it"
+        "  what was applied without the label stays: kubectl delete -f with the same files, but not with the one of the"
+        " namespace, removes it"
     )

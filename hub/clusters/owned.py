@@ -52,10 +52,12 @@ KINDS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
 """API version and kind of what a manifest holds → path of its list, and whether it lives in a namespace."""
 
 BY_HAND: Final = ",".join(
-    sorted((path.rpartition("/")[2] for (version, _), (path, _) in KINDS.items() if version != _MONITORS),
-           key="namespaces".__eq__)
-)  # fmt: skip
-"""The same for kubectl, which refuses a kind that a cluster may lack. Namespaces come last: theirs go with them."""
+    path.rpartition("/")[2]
+    for (version, kind), (path, _) in KINDS.items()
+    if version != _MONITORS and kind != "Namespace"
+)
+"""The same for kubectl, which refuses a kind that a cluster may lack. No namespace: it would go with whatever is in it,
+a hub and its volume where the hub's cluster is a member."""
 
 _RELEASE: Final = "riata-agent"
 _HOME: Final = "(home)"

@@ -367,3 +367,11 @@ def test_the_encryption_key_is_the_same_for_whoever_touches_the_database() -> No
         (mount,) = (each for each in container["volumeMounts"] if each["name"] == "encryption")
         assert environment["RIATA_HUB_ENCRYPTION_KEY_FILE"] == f"{mount['mountPath']}/encryption.key"
         assert mount["readOnly"] is True
+
+
+@pytest.mark.parametrize("chart", ["riata-agent", "riata-hub"])
+def test_who_deletes_a_release_keeps_the_namespace(chart: str) -> None:
+    """Hub and agent share it where the hub's cluster is a member, and it holds the hub's volume."""
+    values = {**(agent_values() if chart == "riata-agent" else hub_values()), "namespace": {"create": True}}
+    (namespace,) = (each for each in render(chart, values) if each["kind"] == "Namespace")
+    assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}

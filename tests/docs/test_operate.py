@@ -228,3 +228,14 @@ def test_a_hub_installed_by_the_page_gives_out_agents_of_the_same_registry() -> 
     settings = config.load({}, {each["name"]: each["value"] for each in container["env"]}, None)
     registry, _, _ = container["image"].rpartition("/")
     assert settings.api.agent_image.startswith(f"{registry}/riata-agent:")
+
+
+def test_no_page_has_the_namespace_deleted_with_the_rest() -> None:
+    """The hub is in it, with its volume, where its own cluster is a member."""
+    texts = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
+    blocks = [block for text in texts for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    lines = [line for block in blocks for line in block.splitlines() if "kubectl delete " in line]
+    assert lines
+    assert [
+        line for line in lines if re.search(r",namespaces|-f deploy/(agent|hub)(?!/[1-9])|00-namespace", line)
+    ] == []

@@ -47,7 +47,7 @@ async def hub(cluster: Cluster) -> AsyncIterator[Hub]:
 
 async def ours(cluster: Cluster, uid: str) -> list[str]:
     """Everything with the owner label."""
-    arguments = ("get", BY_HAND, "--all-namespaces", "-l", f"{OWNER_LABEL}={uid}", "-o", "name")
+    arguments = ("get", f"{BY_HAND},namespaces", "--all-namespaces", "-l", f"{OWNER_LABEL}={uid}", "-o", "name")
     return (await cluster.kubectl(*arguments)).check().stdout.split()
 
 
@@ -130,7 +130,10 @@ async def done(hub: Hub, cluster: Cluster, name: str, strange: Callable[[str], S
 
 
 async def finished_by_hand(hub: Hub, cluster: Cluster, answer: Mapping[str, Any]) -> None:
+    """The namespace is another step: the command must never take along what others have in it."""
     await typed(cluster, answer["command"])
+    assert {each.partition("/")[0] for each in await ours(cluster, answer["id"])} == {"namespace"}
+    (await cluster.kubectl("delete", "namespace", "-l", f"{OWNER_LABEL}={answer['id']}", timeout=60)).check()
     await gone(cluster, answer["id"])
     await hub.api.call("DELETE", f"/v1/clean-ups/{answer['id']}")
     assert await state(hub, answer["id"]) == "done"
