@@ -87,6 +87,7 @@ def _agents() -> dict[str, dict[str, Any]]:
         "nodes placed": nodes(
             nodeSelector={"a": "b"}, tolerations=TOLERATION, priorityClassName="high", podLabels={"a": "b"}
         ),
+        "nodes surging": nodes(updateStrategy={"rollingUpdate": {"maxSurge": 1}}),
     }
     for profile, is_admin in itertools.product(("impersonate", "constrained", "read-only"), (True, False)):
         rbac = {"profile": profile, "clusterAdmins": is_admin, "readOnlyApiGroups": ["example.org"]}
@@ -126,6 +127,13 @@ HUB: dict[str, dict[str, Any]] = {
             "parentRefs": [{"name": "front"}],
             "hostnames": ["a.example.org"],
         }
+    ),
+    "ingress below a path": hub_values(
+        publicUrl="https://hub.example.org/riata", ingress={"enabled": True, "annotations": {"a": "b"}}
+    ),
+    "gateway below a path": hub_values(
+        publicUrl="https://hub.example.org:8443/riata/",
+        gateway={"enabled": True, "kind": "HTTPRoute", "parentRefs": [{"name": "front"}]},
     ),
     "monitored": hub_values(
         metrics={

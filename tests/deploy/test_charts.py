@@ -375,3 +375,47 @@ def test_who_deletes_a_release_keeps_the_namespace(chart: str) -> None:
     values = {**(agent_values() if chart == "riata-agent" else hub_values()), "namespace": {"create": True}}
     (namespace,) = (each for each in render(chart, values) if each["kind"] == "Namespace")
     assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.parametrize(
+    ("rolling", "expected"),
+    [
+        ({}, {"maxUnavailable": "10%"}),
+        ({"maxSurge": 0}, {"maxUnavailable": "10%", "maxSurge": 0}),
+        ({"maxSurge": "0%"}, {"maxUnavailable": "10%", "maxSurge": "0%"}),
+        ({"maxSurge": 1}, {"maxUnavailable": 0, "maxSurge": 1}),
+        ({"maxSurge": "25%"}, {"maxUnavailable": 0, "maxSurge": "25%"}),
+    ],
+)
+def test_node_agents_that_surge_are_not_unavailable_too(rolling: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Kubernetes refuses a DaemonSet in which neither of the two, or both, is 0, and takes 1 for what is missing."""
+    documents = render("riata-agent", matrix.nodes(updateStrategy={"rollingUpdate": rolling}))
+    found = [each["spec"]["updateStrategy"] for each in documents if each["kind"] == "DaemonSet"]
+    assert found == [{"type": "RollingUpdate", "rollingUpdate": expected}] * 2
+
+
+BELOW = "https://hub.example.org/riata"
+
+
+def test_a_path_that_nothing_takes_away_is_refused() -> None:
+    """The hub knows no path: it would answer 404 to everybody."""
+    through = {"enabled": True, "parentRefs": [{"name": "front"}]}
+    with pytest.raises(Refused, match=r"publicUrl has a path.*ingress\.annotations"):
+        render("riata-hub", {"publicUrl": BELOW, "ingress": {"enabled": True}})
+    with pytest.raises(Refused, match=r"publicUrl has a path.*gateway\.kind=HTTPRoute"):
+        render("riata-hub", {"publicUrl": BELOW, "gateway": through})
+    assert render("riata-hub", {"publicUrl": "https://hub.example.org/", "gateway": through})
+
+
+@pytest.mark.parametrize(
+    ("url", "path"), [(BELOW, "/riata"), (f"{BELOW}/x/", "/riata/x"), ("https://hub.example.org/", "")]
+)
+def test_a_route_takes_the_path_away(url: str, path: str) -> None:
+    gateway = {"enabled": True, "kind": "HTTPRoute", "parentRefs": [{"name": "front"}]}
+    documents = render("riata-hub", {"publicUrl": url, "gateway": gateway})
+    ((rule,),) = (each["spec"]["rules"] for each in documents if each["kind"] == "HTTPRoute")
+    assert [each["path"] for each in rule.get("matches", [])] == (
+        [{"type": "PathPrefix", "value": path}] if path else []
+    )
+    rewrites = [each["urlRewrite"]["path"] for each in rule.get("filters", [])]
+    assert rewrites == ([{"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}] if path else [])

@@ -44,3 +44,8 @@ app.kubernetes.io/instance: {{ .Release.Name | toJson }}
 {{- define "riata-hub.host" -}}
 {{- (urlParse .Values.publicUrl).hostname -}}
 {{- end -}}
+
+{{/* The path of publicUrl, empty for none. The hub knows no path: what is in front takes it away. */}}
+{{- define "riata-hub.path" -}}
+{{- regexReplaceAll "^https://[^/]*|/+$" .Values.publicUrl "" -}}
+{{- end -}}
