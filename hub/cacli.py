@@ -30,8 +30,9 @@ _NEXT: Final = {
     Phase.STEADY: "next, when it is time: riata-hub ca rotate",
     Phase.INTRODUCED: "next, once every agent knows it: riata-hub ca rotate --finish (or --abort)",
     Phase.SWITCHED: (
-        "next: apply the manifests of clusters with node agents anew (riata clusters manifest), have users make their"
-        " kubeconfigs anew (riata login, riata kubeconfig), then riata-hub ca rotate --retire"
+        "next: apply the manifests of clusters with node agents anew (riata clusters manifest, with the options of the"
+        " first time), have users make their kubeconfigs anew (riata login, riata kubeconfig), then"
+        " riata-hub ca rotate --retire"
     ),
 }
 

@@ -160,7 +160,8 @@ def audit_page() -> str:
         "# Audit events of the hub\n",
         _NOTE,
         "Records of the hub's log with `audit: true`; `event` is one of these names. Fields name agents, tokens and",
-        "clusters by their ids, the peer by its address, and never hold a secret.\n",
+        "clusters by their ids, the peer by its address, and never hold a secret. Behind a front that ends TLS that is",
+        "the front's: the hub reads no X-Forwarded-For and no PROXY protocol (docs/operate/install.md).\n",
         "| event | meaning |",
         "|---|---|",
     ]

@@ -41,7 +41,7 @@ KUBE_OTHER_CA = Cause(
     "kube",
     "the API server's certificate is not acceptable ({said})",
     "Give its CA in --kube-ca-file (in a pod: the ConfigMap kube-root-ca.crt), and a name that is in its certificate;"
-    " for a CA of an old form --kube-legacy-ca",
+    " for a CA of an old form --kube-legacy-ca (in a pod: RIATA_AGENT_KUBE_LEGACY_CA=true, in the chart's extraEnv)",
 )
 KUBE_AROUND = Cause(
     "kube-around",

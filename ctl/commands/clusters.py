@@ -119,7 +119,8 @@ async def manifest(
 ) -> None:
     """Print what is applied in a cluster so that its agent joins: riata clusters manifest NAME | kubectl apply -f -
 
-    It holds a new join token, good for 15 minutes and one key. Lost it? Run this again.
+    It holds a new join token, good for 15 minutes and one key. Lost it? Run this again, with the same options: the hub
+    remembers none of them.
     """
     if values and shell:
         raise errors.UsageError("--values and --shell are two forms of the same", cure="give one of them")

@@ -31,7 +31,12 @@ KIND = output.Kind(
 
 Name = Annotated[str, Parameter(help="Name of the grant.")]
 Names = Annotated[
-    list[str] | None, Parameter(negative="", help="May be acted as (kubectl --as); may be repeated; * for any.")
+    list[str] | None,
+    Parameter(
+        negative="",
+        help="May be acted as (kubectl --as); may be repeated; * for any. Arrives as riata:NAME; system: names are "
+        "refused.",
+    ),
 ]
 
 
@@ -42,7 +47,10 @@ async def create(
     *,
     role: Annotated[
         Literal["use", "admin", "hub-admin"],
-        Parameter(help="use: as oneself; admin: cluster-admin there; hub-admin: everything on the hub."),
+        Parameter(
+            help="use: as oneself; admin: cluster-admin there; hub-admin: everything on the hub, and admin in every "
+            "cluster."
+        ),
     ] = "use",
     cluster: Annotated[str, Parameter(help="Name of the cluster; * for all.")] = "",
     user: Annotated[str, Parameter(help="The user it is for.")] = "",

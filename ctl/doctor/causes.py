@@ -66,7 +66,8 @@ CLUSTER_NEW = Cause(
     "cluster-new",
     CLUSTERS,
     "no agent of cluster {name} has joined since the hub started",
-    "riata clusters manifest {name} | kubectl apply -f -; if that was done: riata-agent doctor in the agent's pod",
+    "riata clusters manifest {name} | kubectl apply -f - (with the options of the first time, if there was one); if"
+    " that was done: riata-agent doctor in the agent's pod",
     level=Level.WARN,
 )
 CLUSTER_FALLBACK = Cause(

@@ -18,7 +18,7 @@ import yaml
 from agent import cli as agent_cli
 from ctl import cli
 from deploy.helm import render
-from deploy.render import hub_values
+from deploy.render import agent_values, hub_values
 from hub import app, certificate, config
 from hub import cli as hub_cli
 from hub.bootstrap import initialise
@@ -230,6 +230,30 @@ def test_a_hub_installed_by_the_page_gives_out_agents_of_the_same_registry() -> 
     assert settings.api.agent_image.startswith(f"{registry}/riata-agent:")
 
 
+DELETE = re.compile(r"^kubectl (?:--namespace (\S+) )?delete ([a-z]+) (riata-.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("no-cluster-admins", {"rbac": {"clusterAdmins": False}}), ("no-node-agents", {"nodeAgents": {"enabled": False}})],
+)
+def test_who_tightens_a_manifest_deletes_what_it_no_longer_holds(option: str, values: dict[str, Any]) -> None:
+    """`kubectl apply` leaves it there, with its rights."""
+
+    def made(**others: Any) -> set[tuple[str, str, str]]:
+        documents = render("riata-agent", agent_values(**others))
+        named = [(each["kind"].lower(), each["metadata"]) for each in documents]
+        return {(meta.get("namespace", ""), kind, meta["name"]) for kind, meta in named}
+
+    (block,) = re.findall(
+        rf"After `--{option}`[^\n]*\n\n```sh\n(.*?)^```$",
+        (OPERATE / "join.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    told = {(namespace, kind, name) for namespace, kind, names in DELETE.findall(block) for name in names.split()}
+    assert told == made() - made(**values)
+
+
 def test_no_page_has_the_namespace_deleted_with_the_rest() -> None:
     """The hub is in it, with its volume, where its own cluster is a member."""
     texts = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
@@ -239,3 +263,12 @@ def test_no_page_has_the_namespace_deleted_with_the_rest() -> None:
     assert [
         line for line in lines if re.search(r",namespaces|-f deploy/(agent|hub)(?!/[1-9])|00-namespace", line)
     ] == []
+
+
+def test_an_upgrade_by_the_page_changes_the_agents_image() -> None:
+    """The values file that the hub gives out names its tag."""
+    page = (OPERATE / "install.md").read_text()
+    assert re.findall(r"^helm upgrade riata-agent .* --set image\.tag=NEW$", page, re.MULTILINE)
+    written = re.findall(r"> (\S+values\.yaml|values\.yaml)", page)
+    upgraded = re.findall(r"^helm upgrade .* -f (\S+)", page, re.MULTILINE)
+    assert set(upgraded) <= set(written)

@@ -4,6 +4,7 @@ import string
 
 import pytest
 
+from agent import cli
 from agent.doctor import causes, cluster, report, running
 from proto import causes as way
 from proto.causes import Cause
@@ -20,3 +21,8 @@ def test_a_row_is_complete(row: Cause):
 
 def test_ids_are_unique_over_both_tables():
     way.by_id([*way.rows(vars(way)), *way.rows(vars(causes))])
+
+
+def test_a_flag_that_a_pod_cannot_be_given_comes_with_its_variable():
+    """What the chart gives as an argument the doctor in the pod never hears of."""
+    assert cli.variable("--kube-legacy-ca") in causes.KUBE_OTHER_CA.cure
