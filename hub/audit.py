@@ -44,9 +44,10 @@ class Audit(enum.StrEnum):
     AGENT_TOKEN_REVOKED = "agent-token-revoked"  # noqa: S105 a name
     """An agent token was revoked."""
     TOKEN_MADE = "token-made"  # noqa: S105 a name
-    """A user token was made: `user` is whose it is, `by` who made it; `clusters` null is every cluster."""
+    """A user token was made: `user` is whose it is, `by` who made it, `by_token` the id of the token with which;
+    `clusters` null is every cluster."""
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 a name
-    """A user token was revoked: `user` is whose it was, `by` who revoked it."""
+    """A user token was revoked: `user` is whose it was, `by` who revoked it, with the token `by_token`."""
     GRANT_MADE = "grant-made"
     """A grant was made, or the last one of hub administration put back: `subject` got the role, `user` gave it."""
     GRANT_REMOVED = "grant-removed"

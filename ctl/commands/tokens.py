@@ -56,9 +56,25 @@ async def list_(*, common: options.Common = options.COMMON) -> None:
 
 @app.command
 async def revoke(
-    token_id: Annotated[str, Parameter(name="ID", help="Id of the token.")], /, *, profile: options.Profile = ""
+    token_id: Annotated[str, Parameter(name="ID", help="Id of the token.")],
+    /,
+    *,
+    with_descendants: Annotated[
+        bool, Parameter(negative="", help="Also every token that was made with it, or with one of those.")
+    ] = False,
+    profile: options.Profile = "",
 ) -> None:
-    """Revoke a token. Requests and streams that use it are cut off at once."""
+    """Revoke a token. Requests and streams that use it are cut off at once.
+
+    Was it stolen? The thief may have made others with it: --with-descendants ends them too, also when it is revoked
+    already.
+    """
     async with options.Common(profile=profile).hub() as hub:
-        await hub.delete(client.target("v1", "tokens", token_id))
-    terminal.say(f"token {token_id} revoked")
+        if not with_descendants:
+            await hub.delete(client.target("v1", "tokens", token_id))
+            terminal.say(f"token {token_id} revoked")
+            return
+        answer = await hub.delete(client.target("v1", "tokens", token_id, "with-descendants"))
+    for revoked in answer["items"]:
+        made_with = revoked.get("createdWith")
+        terminal.say(f"token {revoked.get('id')} revoked" + (f" (made with {made_with})" if made_with else ""))

@@ -333,6 +333,7 @@ class Token(Answer):
     clusters: list[str] | None = Field(description="Names of clusters that still exist; null: no limit.")
     created_at: Time
     created_by: str
+    created_with: str = Field(description="Id of the token with which it was made; empty where none is known.")
     expires_at: Time | None
 
 

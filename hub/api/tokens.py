@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from hub import audit
@@ -17,6 +17,7 @@ from hub.auth.principal import Principal
 from hub.auth.tokens import TokenRecord, compact
 from hub.clock import rfc3339
 from hub.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
+from hub.slices import in_slices
 
 NAMED_MAX: Final = 100_000
 """Clusters that the tokens of one user name together: 52 bytes each in every worker, and a name in each list."""
@@ -41,7 +42,7 @@ async def list_tokens(call: Call) -> Reply:
     """As `models.TokenList`. A token that is limited to clusters does not see wider ones: it may be in the hands of a
     program."""
     caller, services = call.caller, call.services
-    records = [record for record in services.token_index if caller.is_admin or _is_own(caller, record)]
+    records = [record for record in services.token_index if _may_revoke(caller, record)]
     records.sort(key=lambda record: (record.created_at, record.id))
     return await listed(records, lambda record: _shown(services, record))
 
@@ -52,17 +53,23 @@ async def create_token(call: Call) -> Reply:
     caller, services = call.caller, call.services
     user = body.user if body.user is not None else caller.user
     cluster_uids = _scope(services, caller, body)
+    own = _own(services, caller)
     async with _room_for_one(services, caller, len(cluster_uids or ())):
         record, minted, revision = await services.tokens.create(
             name=body.name,
             user=user,
             groups=_groups(caller, user, body),
-            lifetime_s=_lifetime(services, caller, body.expires_in_seconds),
+            lifetime_s=_lifetime(services, caller, own, body.expires_in_seconds),
             created_by=caller.user,
             cluster_uids=cluster_uids,
+            lineage=services.token_index.lineage_below(own),
         )
         _tell(Audit.TOKEN_MADE, call, record)
         await services.follower.reached(revision)
+        if services.token_index.get(own.id) is None or services.token_index.is_closed(record):
+            # Who revoked it may have looked already for what it made.
+            await _revoke(call, [record])
+            raise Unauthenticated
     shown = _shown(services, record).model_dump(by_alias=False)
     return Reply(models.NewToken(**shown, token=minted.text), 201)
 
@@ -73,12 +80,50 @@ async def revoke_token(call: Call) -> Reply:
     record = services.token_index.get(token_id)
     if not caller.is_admin and (record is None or not _is_own(caller, record)):
         raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
-    revision = await services.tokens.revoke(token_id) if record is not None else None
-    if record is None or revision is None:
+    if record is None or not await _revoke(call, [record]):
         raise NotFound("there is no such token", kind="tokens", name=token_id)
-    _tell(Audit.TOKEN_REVOKED, call, record)
-    await services.follower.reached(revision)
     return Reply(None, 204)
+
+
+async def revoke_with_descendants(call: Call) -> Reply:
+    """Answers with those that were revoked. The token itself may be gone: who revoked a stolen one alone learns later
+    what the thief made with it."""
+    caller, services, token_id = call.caller, call.services, call.path["id"]
+    root, found = services.token_index.get(token_id), await _made_with(services, token_id)
+    whole = found if root is None else [root, *found]
+    if not caller.is_admin and not (whole and all(_is_own(caller, record) for record in whole)):
+        raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
+    if not whole:
+        raise NotFound("there is no such token, and none that was made with it", kind="tokens", name=token_id)
+    closed = await services.tokens.close(token_id)
+    if root is not None:
+        _tell(Audit.TOKEN_REVOKED, call, root)
+    await services.follower.reached(closed)
+    found = await _made_with(services, token_id)  # with what came before it was closed
+    revoked = await _revoke(call, (record for record in found if _may_revoke(caller, record)))
+    await services.tokens.revoke(token_id)
+    return await listed([root, *revoked] if root is not None else revoked, lambda record: _shown(services, record))
+
+
+async def _made_with(services: Services, token_id: str) -> list[TokenRecord]:
+    """What was made with a token, or with one of those, each before what it made."""
+    found = [record async for record in in_slices(services.token_index) if token_id in record.lineage]
+    return sorted(found, key=lambda record: (len(record.lineage), record.id))
+
+
+async def _revoke(call: Call, records: Iterable[TokenRecord]) -> list[TokenRecord]:
+    """Those that existed, when nobody is served by them any more."""
+    revoked: list[TokenRecord] = []
+    newest = 0
+    for record in records:
+        revision = await call.services.tokens.revoke(record.id)
+        if revision is not None:
+            _tell(Audit.TOKEN_REVOKED, call, record)
+            revoked.append(record)
+            newest = revision
+    if revoked:
+        await call.services.follower.reached(newest)
+    return revoked
 
 
 @contextlib.asynccontextmanager
@@ -132,8 +177,13 @@ def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
         groups=list(record.groups),
         clusters=_cluster_names(call.services, record.cluster_uids),
         by=call.caller.user,
+        by_token=call.caller.token_id,
         peer=call.peer,
     )
+
+
+def _may_revoke(caller: Principal, record: TokenRecord) -> bool:
+    return caller.is_admin or _is_own(caller, record)
 
 
 def _is_own(caller: Principal, record: TokenRecord) -> bool:
@@ -158,15 +208,17 @@ def _groups(caller: Principal, user: str, body: models.TokenRequest) -> tuple[st
     return groups
 
 
-def _lifetime(services: Services, caller: Principal, wanted_s: int) -> float:
-    """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells.
-
-    Raises Unauthenticated when the caller's token has just been revoked: nothing bounds the new one's life then.
-    """
-    lifetime = min(float(wanted_s), services.settings.token_lifetime_max_s)
+def _own(services: Services, caller: Principal) -> TokenRecord:
+    """Raises Unauthenticated when the caller's token has just been revoked: nothing bounds the new one's life then."""
     own = services.token_index.get(caller.token_id)
-    if own is None:
+    if own is None or services.token_index.is_closed(own):
         raise Unauthenticated
+    return own
+
+
+def _lifetime(services: Services, caller: Principal, own: TokenRecord, wanted_s: int) -> float:
+    """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells."""
+    lifetime = min(float(wanted_s), services.settings.token_lifetime_max_s)
     if not caller.is_admin and own.expires_at is not None:
         lifetime = min(lifetime, own.expires_at - services.clock())
     return lifetime
@@ -187,6 +239,7 @@ def _shown(services: Services, record: TokenRecord) -> models.Token:
         clusters=_cluster_names(services, record.cluster_uids),
         created_at=rfc3339(record.created_at),
         created_by=record.created_by,
+        created_with=record.created_with,
         expires_at=_time(record.expires_at),
     )
 
@@ -220,5 +273,11 @@ ROUTES = (
     Route(
         method="DELETE", path="/v1/tokens/{id}", name="revokeToken", who=Who.PRINCIPAL, handler=revoke_token,
         summary="Revoke a token and cut what runs on it.", replies={204: None}, errors=(NotFound,),
+    ),
+    Route(
+        method="DELETE", path="/v1/tokens/{id}/with-descendants", name="revokeTokenWithDescendants", who=Who.PRINCIPAL,
+        handler=revoke_with_descendants, replies={200: models.TokenList}, errors=(NotFound,),
+        summary="Revoke a token, if it still exists, and every token that was made with it, or with one of those; cut "
+        "what runs on them.",
     ),
 )  # fmt: skip

@@ -11,11 +11,16 @@ from typing import Final
 from hub.auth import bearer
 from hub.clock import Clock
 from hub.store.interface import Store
-from hub.store.model import Document, Event, Key, Resource
+from hub.store.model import Document, Event, Key, Resource, RevisionConflict
 
 logger = logging.getLogger(__name__)
 
 KIND: Final = "token"
+LINEAGE_MAX: Final = 500
+"""Tokens that a new one names as its origins, those beyond it that still exist apart: who makes each with the one
+before has them grow for ever."""
+_CLOSED: Final[Document] = {"isRevokedWithDescendants": True}
+"""In the place of a token while what was made with it is looked for and revoked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +36,14 @@ class TokenRecord:
     expires_at: float | None
     created_by: str
     cluster_uids: frozenset[str] | None
+    lineage: tuple[str, ...] = ()
+    """Ids of the tokens through which it came to be, the one that made it last. The whole way, since one in between may
+    be gone when the first turns out to be stolen. Records of older versions have none."""
+
+    @property
+    def created_with(self) -> str:
+        """Id of the token that made it; empty where none is known."""
+        return self.lineage[-1] if self.lineage else ""
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at
@@ -45,6 +58,7 @@ class TokenRecord:
             "expiresAt": self.expires_at,
             "createdBy": self.created_by,
             "clusterUids": None if self.cluster_uids is None else sorted(self.cluster_uids),
+            "lineage": list(self.lineage),
         }
 
     @staticmethod
@@ -62,6 +76,7 @@ class TokenRecord:
             expires_at=None if spec["expiresAt"] is None else float(spec["expiresAt"]),
             created_by=spec["createdBy"],
             cluster_uids=None if uids is None else compact(uids),
+            lineage=tuple(map(sys.intern, spec.get("lineage", ()))),
         )
 
 
@@ -79,6 +94,7 @@ class TokenIndex:
 
     def __init__(self, on_gone: Callable[[str], None] = lambda token_id: None) -> None:
         self._records: dict[str, TokenRecord] = {}
+        self._closed: set[str] = set()
         self.on_gone = on_gone
 
     def get(self, token_id: str) -> TokenRecord | None:
@@ -87,9 +103,23 @@ class TokenIndex:
     def __iter__(self) -> Iterator[TokenRecord]:
         return iter(tuple(self._records.values()))
 
+    def is_closed(self, record: TokenRecord) -> bool:
+        """Whether it is being revoked, by itself or with one through which it came to be, and makes no others: a thief
+        would make them faster than they are found."""
+        return bool(self._closed) and not self._closed.isdisjoint((*record.lineage, record.id))
+
+    def lineage_below(self, record: TokenRecord) -> tuple[str, ...]:
+        """The lineage of what is made with this token. Beyond LINEAGE_MAX those that are gone are left out, the oldest
+        first: one that may still be stolen and used stays."""
+        whole = (*record.lineage, record.id)
+        excess = max(len(whole) - LINEAGE_MAX, 0)
+        left_out = frozenset([token_id for token_id in whole if token_id not in self._records][:excess])
+        return tuple(token_id for token_id in whole if token_id not in left_out)
+
     def reset(self, resources: Iterable[Resource]) -> None:
         before = set(self._records)
         self._records.clear()
+        self._closed.clear()
         for resource in resources:
             self._load(resource)
         for token_id in before - set(self._records):
@@ -100,12 +130,17 @@ class TokenIndex:
         was_there = token_id in self._records
         if event.is_deleted:
             self._records.pop(token_id, None)
+            self._closed.discard(token_id)
         else:
             self._load(event.resource)
         if was_there and token_id not in self._records:
             self.on_gone(token_id)
 
     def _load(self, resource: Resource) -> None:
+        if resource.spec == _CLOSED:
+            self._records.pop(resource.key.name, None)
+            self._closed.add(resource.key.name)
+            return
         try:
             self._records[resource.key.name] = TokenRecord.of(resource)
         except (KeyError, TypeError, ValueError):
@@ -129,6 +164,7 @@ class Tokens:
         lifetime_s: float | None,
         created_by: str,
         cluster_uids: frozenset[str] | None = None,
+        lineage: tuple[str, ...] = (),
     ) -> tuple[TokenRecord, bearer.Minted, int]:
         """A new token: its record, its only text, and the store revision of the write. The caller has checked names and
         rights."""
@@ -144,6 +180,7 @@ class Tokens:
             expires_at=None if lifetime_s is None else now + lifetime_s,
             created_by=created_by,
             cluster_uids=cluster_uids,
+            lineage=lineage,
         )
         stored = await self._store.put(Resource(Key(KIND, "", minted.id), record.spec()))
         return record, minted, stored.revision
@@ -151,3 +188,15 @@ class Tokens:
     async def revoke(self, token_id: str) -> int | None:
         """The revision of the deletion, None if there was no such token."""
         return await self._store.delete(Key(KIND, "", token_id))
+
+    async def close(self, token_id: str) -> int:
+        """From this revision on the token, if it still exists, is refused, and those that were made with it make no
+        others. `revoke` ends that."""
+        at = Key(KIND, "", token_id)
+        while True:
+            found = await self._store.get(at)
+            closed = Resource(at, _CLOSED) if found is None else dataclasses.replace(found, spec=_CLOSED)
+            try:
+                return (await self._store.put(closed)).revision
+            except RevisionConflict:
+                continue

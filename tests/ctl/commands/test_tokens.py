@@ -43,6 +43,17 @@ async def test_list_and_revoke(riata: Riata, hub: str, fake: FakeHub) -> None:
     assert (await riata("tokens", "revoke", "t000000001")).code == 4
 
 
+async def test_what_was_made_with_a_stolen_token_is_revoked_with_it(riata: Riata, hub: str, fake: FakeHub) -> None:
+    for _ in range(3):
+        await riata("tokens", "create", "ci")
+    fake.tokens["t000000002"]["createdWith"] = "t000000001"
+    result = await riata("tokens", "revoke", "t000000001", "--with-descendants")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "token t000000001 revoked\ntoken t000000002 revoked (made with t000000001)\n"
+    assert list(fake.tokens) == ["t000000003"]
+    assert (await riata("tokens", "revoke", "t000000001", "--with-descendants")).code == 4
+
+
 async def test_a_malformed_duration_is_a_usage_error(riata: Riata, hub: str, fake: FakeHub) -> None:
     assert (await riata("tokens", "create", "ci", "--expires-in", "1 week")).code == 2
     assert fake.calls == []

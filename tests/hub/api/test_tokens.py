@@ -247,7 +247,7 @@ async def test_making_and_revoking_are_audited_with_who_and_from_where(world: Hu
             await world.call("DELETE", f"/v1/tokens/{made['id']}")
     fields = {
         "level": "info", "audit": True, "token_id": made["id"], "user": "jane", "groups": ["dev"], "clusters": ["a"],
-        "by": "admin", "peer": "192.0.2.1:4000",
+        "by": "admin", "by_token": admin_id(world), "peer": "192.0.2.1:4000",
     }  # fmt: skip
     assert logged == [{"event": "token-made", **fields}, {"event": "token-revoked", **fields}]
     assert [redact(record) for record in logged] == logged

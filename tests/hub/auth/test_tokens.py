@@ -5,16 +5,36 @@ import logging
 
 import pytest
 
-from hub.auth.tokens import TokenIndex, TokenRecord
+from hub.auth.tokens import LINEAGE_MAX, TokenIndex, TokenRecord
 from hub.store.model import Event, Key, Resource
 from tests.hub.auth.records import gone, made, stored, token
 
 
-@pytest.mark.parametrize("changes", [{}, {"expires_at": 9.0}, {"cluster_uids": frozenset({"b", "a"})}, {"groups": ()}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"expires_at": 9.0}, {"cluster_uids": frozenset({"b", "a"})}, {"groups": ()}, {"lineage": ("a", "b")}],
+)
 def test_a_record_is_read_back(changes: dict[str, object]) -> None:
     record = token(**changes)
     assert TokenRecord.of(stored(record)) == record
     assert "d" * 32 not in repr(record)
+
+
+def test_a_record_of_an_older_version_has_no_known_origin() -> None:
+    old = {name: value for name, value in stored(token()).spec.items() if name != "lineage"}
+    assert TokenRecord.of(Resource(Key("token", "", "t" * 10), old)) == token()
+    assert (token().created_with, token(lineage=("a", "b")).created_with) == ("", "b")
+
+
+def test_a_lineage_is_bounded_and_keeps_those_that_still_exist() -> None:
+    """Who makes each token with the one before has it grow for ever, else; the first may be the stolen one."""
+    index, newest = TokenIndex(), token("t0")
+    index.apply(made(newest))
+    for number in range(1, LINEAGE_MAX + 50):
+        newest = token(f"t{number}", lineage=index.lineage_below(newest))
+    assert len(newest.lineage) == LINEAGE_MAX
+    assert newest.lineage[0] == "t0"
+    assert newest.created_with == f"t{LINEAGE_MAX + 48}"
 
 
 def test_tokens_for_the_same_clusters_share_their_uids() -> None:
@@ -72,3 +92,20 @@ def test_what_runs_on_a_token_whose_new_version_cannot_be_read_is_cut_once() -> 
     index.apply(unreadable)
     index.apply(gone(token("one")))
     assert lost == ["one"]
+
+
+def test_what_was_made_with_a_closed_token_makes_no_others_until_it_is_gone() -> None:
+    lost: list[str] = []
+    index = TokenIndex(lost.append)
+    stolen, child, other = token("stolen"), token("child", lineage=("stolen",)), token("other")
+    for record in (stolen, child, other):
+        index.apply(made(record))
+    closed = Resource(Key("token", "", "stolen"), {"isRevokedWithDescendants": True})
+    index.apply(Event(closed, False))
+    assert (index.get("stolen"), lost) == (None, ["stolen"])
+    assert [index.is_closed(record) for record in (stolen, child, other)] == [True, True, False]
+    index.reset([stored(child), closed])
+    assert index.is_closed(child)
+    index.apply(Event(closed, True))
+    assert not index.is_closed(child)
+    assert lost == ["stolen", "other"]

@@ -1,0 +1,112 @@
+"""Tokens that were made with a token: who steals one has those too, and they end together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.harness.records import captured
+from tests.hub.api.hubworld import Answer, HubWorld
+
+BODY = {"name": "x", "expiresInSeconds": 60}
+
+
+def id_of(text: str) -> str:
+    return text.split("_")[1]
+
+
+async def make(world: HubWorld, token: str, **more: object) -> str:
+    """The text of a token that was made with this one."""
+    made = await world.call("POST", "/v1/tokens", {**BODY, **more}, token=token)
+    assert made.status == 201
+    return str(made.json["token"])
+
+
+async def revoke_all(world: HubWorld, text: str, *, token: str | None = None) -> Answer:
+    return await world.call("DELETE", f"/v1/tokens/{id_of(text)}/with-descendants", token=token)
+
+
+async def test_each_token_says_with_which_it_was_made(world: HubWorld) -> None:
+    jane = await world.mint("jane")
+    with captured("riata.audit") as logged:
+        child = await make(world, jane)
+    assert logged[0]["by_token"] == id_of(jane)
+    shown = {
+        item["id"]: item["createdWith"] for item in (await world.call("GET", "/v1/tokens", token=jane)).json["items"]
+    }
+    assert shown == {id_of(jane): "", id_of(child): id_of(jane)}
+
+
+async def test_with_a_stolen_token_goes_what_was_made_with_it(world: HubWorld) -> None:
+    stolen, other = await world.mint("jane"), await world.mint("jane")
+    child = await make(world, stolen)
+    grandchild = await make(world, child)
+    mine = await make(world, other)
+    with captured("riata.audit") as logged:
+        answer = await revoke_all(world, stolen, token=other)
+    gone = [id_of(text) for text in (stolen, child, grandchild)]
+    assert (answer.status, [item["id"] for item in answer.json["items"]]) == (200, gone)
+    assert [(record["event"], record["token_id"]) for record in logged] == [("token-revoked", each) for each in gone]
+    assert {("exchanges of", each) for each in gone} <= set(world.tunnels.cuts)
+    statuses = [
+        (await world.call("GET", "/v1/whoami", token=text)).status for text in (stolen, child, grandchild, mine)
+    ]
+    assert statuses == [401, 401, 401, 200]
+
+
+async def test_a_token_in_between_that_is_gone_hides_nothing(world: HubWorld) -> None:
+    """The thief revokes it after use, or it has expired."""
+    stolen = await world.mint("jane")
+    child = await make(world, stolen)
+    grandchild = await make(world, child)
+    assert (await world.call("DELETE", f"/v1/tokens/{id_of(child)}", token=child)).status == 204
+    assert (await revoke_all(world, stolen)).status == 200
+    assert (await world.call("GET", "/v1/whoami", token=grandchild)).status == 401
+
+
+async def test_the_stolen_one_may_be_revoked_already(world: HubWorld) -> None:
+    stolen, own = await world.mint("jane"), await world.mint("jane")
+    child = await make(world, stolen)
+    assert (await world.call("DELETE", f"/v1/tokens/{id_of(stolen)}")).status == 204
+    assert (await world.call("GET", "/v1/whoami", token=child)).status == 200  # alone it ends alone
+    answer = await revoke_all(world, stolen, token=own)
+    assert [item["id"] for item in answer.json["items"]] == [id_of(child)]
+    assert (await revoke_all(world, stolen, token=own)).status == 403  # as anybody's that does not exist
+    assert (await revoke_all(world, stolen)).status == 404
+
+
+async def test_what_is_made_meanwhile_goes_too(world: HubWorld) -> None:
+    stolen = await world.mint("jane")
+    children = [await make(world, stolen) for _ in range(5)]
+
+    async def go_on(text: str) -> None:
+        """As fast as it goes, each with the one before, until one is refused."""
+        made = await world.call("POST", "/v1/tokens", BODY, token=text)
+        if made.status == 201:
+            await go_on(made.json["token"])
+
+    thieves = [go_on(text) for text in (stolen, *children)]
+    _, answer = await asyncio.gather(asyncio.gather(*thieves), revoke_all(world, stolen))
+    assert answer.status == 200
+    assert [record.user for record in world.tokens] == ["admin"]
+
+
+async def test_a_token_that_is_revoked_while_it_makes_one_leaves_none(world: HubWorld) -> None:
+    jane = await world.mint("jane")
+    made, revoked = await asyncio.gather(
+        world.call("POST", "/v1/tokens", BODY, token=jane), world.call("DELETE", f"/v1/tokens/{id_of(jane)}")
+    )
+    assert (made.status, revoked.status) == (401, 204)
+    assert [record.user for record in world.tokens] == ["admin"]
+
+
+async def test_without_administration_only_where_all_are_ones_own(world: HubWorld) -> None:
+    """Jane was an administrator when she made Bob's."""
+    whole, narrow, bob = await world.mint("jane", "ops"), await world.mint("jane"), await world.mint("bob")
+    await world.call("POST", "/v1/grants", {"name": "jane-1", "role": "hub-admin", "user": "jane"})
+    theirs = await make(world, whole, user="bob")
+    await world.call("DELETE", "/v1/grants/jane-1")
+    for text, token in ((whole, narrow), (whole, whole), (whole, bob), (narrow, bob)):
+        assert (await revoke_all(world, text, token=token)).status == 403
+    assert (await world.call("GET", "/v1/whoami", token=theirs)).status == 200
+    assert (await revoke_all(world, whole)).status == 200
+    assert (await world.call("GET", "/v1/whoami", token=theirs)).status == 401
