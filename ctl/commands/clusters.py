@@ -59,11 +59,12 @@ ONE = output.Kind(
         "REASON": _route("reason"),
         "SINCE": _route("since"),
         "FALLBACK": lambda c: c.get("fallbackNodes") or [],
+        "JOINED": lambda c: c.get("joined"),
         "LAST-LOST": lambda c: c.get("lastLostAt"),
     },
 )
-"""With the route that a request would take now, the nodes that serve while no cluster agent answers, and when one was
-last lost."""
+"""With the route that a request would take now, the nodes that serve while no cluster agent answers, whether an agent
+has what it connects with, and when one was last lost."""
 
 Name = Annotated[str, Parameter(help="Name of the cluster.")]
 

@@ -67,7 +67,7 @@ async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: 
         nodes = sum(1 for tunnel in cluster.get("tunnels") or [] if tunnel.get("role") == "node")
         since = f" since {lost}" if lost else ""
         since += f" (node agents: {nodes})" if nodes else ""
-        is_new = not lost and not nodes and not is_wanted
+        is_new = not (cluster.get("joined") or lost or nodes or is_wanted)
         return findings.bad(causes.CLUSTER_NEW if is_new else causes.CLUSTER_AWAY, _NAMES, name=name, since=since)
     try:
         await hub.get(client.target("k8s", "clusters", name, "version"))

@@ -143,6 +143,7 @@ def shown(services: Services, cluster: Cluster) -> models.Cluster:
         uid=cluster.uid,
         labels=dict(cluster.labels),
         created_at=rfc3339(cluster.created_at),
+        joined=_has_joined(services, cluster.uid),
         connected=route.role != "none",
         route=models.RouteNow(
             role=route.role,
@@ -155,6 +156,14 @@ def shown(services: Services, cluster: Cluster) -> models.Cluster:
         tunnels=tunnels,
         last_lost_at=None if lost is None else rfc3339(lost.timestamp()),
     )
+
+
+def _has_joined(services: Services, uid: str) -> bool:
+    """Of the records: who was connected is forgotten when the hub restarts. A token that has expired counts: its agent
+    is away for that reason."""
+    if services.agent_token_index.of_cluster(uid):
+        return True
+    return any(not key.is_revoked for key in services.agent_key_index.of_cluster(uid))  # those that are barred are
 
 
 def _tunnel(services: Services, status: TunnelStatus) -> models.Tunnel:

@@ -180,6 +180,10 @@ class Cluster(Answer):
     uid: str
     labels: dict[str, str]
     created_at: Time
+    joined: bool = Field(
+        description="Whether an agent has what it connects with: a key that joined and was not revoked, or an "
+        "agent token. Kept over restarts of the hub."
+    )
     connected: bool = Field(description="Whether a request would find a route now.")
     route: RouteNow = Field(description="The route that a request would take now.")
     fallback_nodes: list[str] = Field(description="Connected nodes whose agents serve while no cluster agent answers.")

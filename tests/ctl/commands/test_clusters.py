@@ -55,13 +55,14 @@ async def test_show_says_which_route_a_request_would_take(riata: Riata, hub: str
     _two(fake)
     route = {"role": "node", "node": "n1", "instance": "0f", "reason": "fallback-no-cluster-agent", "since": CREATED}
     fake.clusters["beta"] |= {"route": route, "fallbackNodes": ["n1", "n2"], "lastLostAt": "2026-11-26T01:02:03Z"}
+    fake.clusters["beta"]["joined"] = True
     head, row = (await riata("clusters", "show", "beta")).out.splitlines()
     shown = dict(zip(head.split(), row.split(), strict=True))
     assert (shown["ROUTE"], shown["REASON"]) == ("node/n1", "fallback-no-cluster-agent")
     assert (shown["SINCE"], shown["FALLBACK"]) == (CREATED, "n1,n2")
-    assert shown["LAST-LOST"] == "2026-11-26T01:02:03Z"
+    assert (shown["JOINED"], shown["LAST-LOST"]) == ("yes", "2026-11-26T01:02:03Z")
     head, row = (await riata("clusters", "show", "alpha")).out.splitlines()  # of a hub that does not say
-    assert row.split()[-5:] == ["-"] * 5
+    assert row.split()[-6:] == ["-"] * 6
 
 
 async def test_create_sends_labels_and_names_the_next_step(riata: Riata, hub: str, fake: FakeHub) -> None:

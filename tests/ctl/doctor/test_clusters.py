@@ -47,6 +47,14 @@ async def test_each_cluster_that_is_ill_has_its_line(hub: str, fake: FakeHub) ->
     ]
 
 
+async def test_a_cluster_that_has_joined_is_away_though_a_new_hub_has_not_seen_it(hub: str, fake: FakeHub) -> None:
+    """When it was lost is forgotten with the hub's process, and a cluster that is down passed for a new one."""
+    fake.clusters["a"] = {"name": "a", "connected": False, "tunnels": [], "lastLostAt": None, "joined": True}
+    assert await _connected(hub) == [("fail", "cluster-away", "no agent of cluster a is connected")]
+    fake.clusters["a"]["joined"] = False
+    assert [found[:2] for found in await _connected(hub)] == [("warn", "cluster-new")]
+
+
 async def test_a_cluster_that_is_asked_for_must_be_connected(hub: str, fake: FakeHub) -> None:
     _clusters(fake)
     assert await _connected(hub, "well") == [("ok", "", WELL)]

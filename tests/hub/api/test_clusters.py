@@ -81,6 +81,32 @@ async def test_a_connected_cluster_shows_its_tunnels(world: HubWorld) -> None:
     )
 
 
+async def test_a_cluster_has_joined_when_an_agent_of_it_has_a_key(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+
+    async def has_joined() -> bool:
+        return bool((await world.call("GET", "/v1/clusters/a")).json["joined"])
+
+    await world.call("POST", "/v1/clusters/a/join-tokens", {})
+    barred = (await world.call("POST", "/v1/clusters/a/join-tokens", {})).json["id"]
+    assert (await world.call("DELETE", f"/v1/clusters/a/join-tokens/{barred}")).status == 204
+    assert not await has_joined()
+    record = await enrol(world, "a", "k")
+    assert await has_joined()
+    assert (await world.call("DELETE", f"/v1/agents/{record.id}")).status == 204
+    assert not await has_joined()
+
+
+async def test_a_cluster_has_joined_when_there_is_an_agent_token(world: HubWorld) -> None:
+    """Also when it has expired: its agent is away for that reason."""
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    made = (await world.call("POST", "/v1/clusters/a/agent-tokens", {"name": "x", "expiresInSeconds": 60})).json
+    world.clock.now += 61
+    assert (await world.call("GET", "/v1/clusters/a")).json["joined"] is True
+    await world.call("DELETE", f"/v1/clusters/a/agent-tokens/{made['id']}")
+    assert (await world.call("GET", "/v1/clusters/a")).json["joined"] is False
+
+
 async def test_a_cluster_that_only_node_agents_serve_is_connected_if_they_may(world: HubWorld) -> None:
     uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
     world.tunnels.live[uid] = [FakeTunnel(role="node", node="n1", is_eligible=False)]
