@@ -43,6 +43,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._sessions = self._gauge("sessions", "Tunnel sessions that are open.", ["role"])
+        for role in ROLES:  # dashboards find the hub by them, also while no agent gets in
+            self._sessions.labels(role)
         self.connected = Flags(
             self.registry,
             "riata_hub_cluster_connected",

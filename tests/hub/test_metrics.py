@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.api import server
-from hub.metrics import REFUSALS, TUNNEL_REFUSALS, Metrics
+from hub.metrics import REFUSALS, ROLES, TUNNEL_REFUSALS, Metrics
 from hub.proxy import relay
 from proto.messages import StreamClass, StreamKind
 
@@ -27,6 +27,11 @@ def test_requests_by_cluster_verb_and_code() -> None:
     assert value(metrics, "requests_total", cluster="c1", verb="watch", code="200") == 1
     assert value(metrics, "request_seconds_count", verb="list") == 2
     assert value(metrics, "request_seconds_count", verb="watch") is None
+
+
+def test_a_hub_without_agents_says_so() -> None:
+    """Dashboards find namespace and job of a hub by these: they were empty when no agent got in."""
+    assert [value(Metrics(), "sessions", role=role) for role in ROLES] == [0, 0]
 
 
 def test_a_deleted_cluster_leaves_no_series() -> None:
