@@ -16,6 +16,7 @@ from typing import Final
 from proto.window import Bucket
 
 _log = logging.getLogger("riata.audit")
+_log.setLevel(logging.INFO)  # whatever the rest of the log is set to
 
 
 class Audit(enum.StrEnum):

@@ -128,7 +128,8 @@ def serve(
     ] = None,
     log_format: Annotated[Literal["json", "console"] | None, Parameter(help="Form of the log on stderr.")] = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None, Parameter(help="Least severe level that is logged.")
+        Literal["debug", "info", "warning", "error"] | None,
+        Parameter(help="Least severe level that is logged; audit events always are."),
     ] = None,
 ) -> int:
     """Run the hub until SIGTERM. Settings come from flags, then RIATA_HUB_*, then the TOML file."""

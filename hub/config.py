@@ -130,7 +130,7 @@ class Settings:
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is logged."""
+    """Least severe level that is logged. Audit events are written at every level; the access log is of level `info`."""
     buffer_bytes: int = 0
     """Bytes that all tunnels and unread answers may hold before slow readers are cut at 80 % of it. 0: a quarter of the
     memory limit of the container, or of the machine."""

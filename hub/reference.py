@@ -161,7 +161,8 @@ def audit_page() -> str:
         _NOTE,
         "Records of the hub's log with `audit: true`; `event` is one of these names. Fields name agents, tokens and",
         "clusters by their ids, the peer by its address, and never hold a secret. Behind a front that ends TLS that is",
-        "the front's: the hub reads no X-Forwarded-For and no PROXY protocol (docs/operate/install.md).\n",
+        "the front's: the hub reads no X-Forwarded-For and no PROXY protocol (docs/operate/install.md).",
+        "They are written whatever the hub's `log_level` is; the access log is of level `info` and follows it.\n",
         "| event | meaning |",
         "|---|---|",
     ]

@@ -1,8 +1,26 @@
 """Audit events: a closed set of names, marked, and never with a secret."""
 
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
 from hub import audit
 from hub.audit import BURST, PER_S, SUBJECTS_MAX, Audit, Floods
+from proto import logs
 from tests.harness.records import captured
+
+
+@pytest.fixture
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def test_an_event_is_marked_and_carries_its_fields() -> None:
@@ -13,6 +31,18 @@ def test_an_event_is_marked_and_carries_its_fields() -> None:
         {"event": "agent-joined", "level": "info", "audit": True, "agent": "a", "peer": "192.0.2.7:1"},
         {"event": "join-token-reused", "level": "warning", "audit": True, "agent": "a"},
     ]
+
+
+@pytest.mark.usefixtures("_logging_restored")
+@pytest.mark.parametrize(("level", "others"), [("info", ["request"]), ("warning", []), ("error", [])])
+def test_events_are_written_whatever_the_level_of_the_log(level: str, others: list[str]) -> None:
+    log = io.StringIO()
+    logs.configure(component="hub", log_format="json", level=level, stream=log)
+    audit.record(Audit.TOKEN_REVOKED, token_id="t")
+    audit.record(Audit.JOIN_TOKEN_REUSED, agent="a")
+    logging.getLogger("riata.access").info("request")
+    written = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+    assert written == ["token-revoked", "join-token-reused", *others]
 
 
 def test_a_flood_is_counted_not_written() -> None:
