@@ -306,7 +306,8 @@ class Exchange:
     @property
     def _is_proxied(self) -> bool:
         # The API server decodes before it routes: however it is spelt, what a pod has answered is not asked again.
-        return _PROXIED.match(unquote_to_bytes(self._request.path)) is not None
+        path, _, _ = self._request.path.partition(b"?")
+        return _PROXIED.match(unquote_to_bytes(path)) is not None
 
     def _settle(self, refusal: "_Refusal") -> None:
         """A complete 401. The API server's own one concerns our token and never reaches the user (P10). One that the

@@ -178,6 +178,33 @@ async def test_a_program_that_answers_as_the_api_server_does_is_asked_once(metho
     assert (talk.credential.reads, talk.counts.active, talk.counts.unauthorized) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("query", [b"?x=1", b"?", b"?next=/a"])
+async def test_a_query_behind_the_proxy_path_is_no_part_of_it(query: bytes):
+    """The root of a proxied program: nothing but the query stands behind the word."""
+    root = b"/api/v1/namespaces/n/services/s/proxy" + query
+    talk = Conversation("POST", path=root, ready=2)
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    assert talk.written.startswith(b"HEAD /version ")
+    talk.answer(GOOD)
+    assert talk.stream.log == ["accept", ("head", 401, False), "end"]
+    assert talk.stream.body == UNAUTHORIZED_BODY
+    assert (talk.credential.reads, talk.pool.waiters, talk.counts.unauthorized) == (0, [], 0)
+    long = Conversation("POST", path=root)
+    long.exchange.end()
+    long.answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+    assert long.stream.log == ["accept", ("head", 401, False), "end"]
+    assert (len(long.stream.body), long.credential.reads, long.pool.waiters) == (9000, 0, [])
+
+
+async def test_a_query_that_names_a_proxy_path_makes_no_proxied_request():
+    talk = Conversation("DELETE", path=b"/api/v1/pods?x=/api/v1/nodes/n/proxy/")
+    talk.exchange.end()
+    talk.answer(UNAUTHORIZED)
+    assert talk.credential.reads == 1
+    assert len(talk.pool.waiters) == 1
+
+
 async def test_the_api_servers_own_401_on_a_proxy_path_is_still_about_the_agents_token():
     talk = Conversation(path=PROXIED, ready=3)
     talk.exchange.end()
