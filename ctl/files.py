@@ -129,6 +129,25 @@ def write_secret(path: pathlib.Path, data: str) -> None:
     _sync_directory(target.parent)
 
 
+def create_secret(path: pathlib.Path, data: str) -> None:
+    """Make `path` with mode 0600, ours: in a directory of everybody's, what is there already may be somebody's trap,
+    so no link is followed and no file taken over. FileExistsError then; after any OSError nothing is left of ours.
+    Missing directories are made with 0700.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+
+
 def _keep_owner(descriptor: int, target: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):
         old = target.stat()

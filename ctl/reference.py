@@ -15,7 +15,7 @@ Made from the command tree by `python -m ctl.reference`; a test fails when the t
 - Data goes to standard output, messages go to standard error. `-o json` and `-o yaml` print what the API answers;
   `-o name` prints one name (or token id) a line. The columns of `-o table` are for people and may grow.
 - A secret is shown once, when it is made: alone on standard output, or in the file given with `--write-token`
-  (mode 0600). No option takes a secret; files do.
+  (mode 0600), which must not exist yet. No option takes a secret; files do.
 - A failure says what happened, what it means and what to do next, and ends with one of these exit codes:
 
 | code | meaning |

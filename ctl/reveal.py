@@ -1,5 +1,6 @@
 """How a new secret reaches its owner: once, on standard output or in a file of mode 0600."""
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -8,7 +9,16 @@ from cyclopts import Parameter
 
 from ctl import errors, files, output, terminal
 
-WriteToken = Annotated[str, Parameter(help="Write the token to this file (mode 0600) instead of standard output.")]
+WriteToken = Annotated[str, Parameter(help="Write the token to this new file (mode 0600) instead of standard output.")]
+
+
+def refuse_existing(write_token: str) -> None:
+    """Before a token is made: whoever put something at that path could own the file, or read it. Raises UsageError."""
+    if write_token and os.path.lexists(write_token):
+        raise errors.UsageError(
+            f"{write_token} exists already: no token was made",
+            cure="name a file that does not exist, or remove this one first",
+        )
 
 
 def token(made: Mapping[str, Any], form: output.Format, write_token: str, what: str) -> None:
@@ -41,7 +51,7 @@ def token(made: Mapping[str, Any], form: output.Format, write_token: str, what: 
 
 def _write(path: pathlib.Path, secret: str, token_id: str) -> None:
     try:
-        files.write_secret(path, secret + "\n")
+        files.create_secret(path, secret + "\n")
     except OSError as exc:
         raise _lost(f"cannot write {path}: {exc.strerror}", token_id) from exc
 

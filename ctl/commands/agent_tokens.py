@@ -32,6 +32,7 @@ async def create(
     common: options.Common = options.COMMON,
 ) -> None:
     """Make a token for the agents of a cluster. It is shown once; the hub keeps a hash."""
+    reveal.refuse_existing(write_token)
     body: dict[str, object] = {"name": name}
     if expires_in:
         body["expiresInSeconds"] = durations.parse(expires_in)

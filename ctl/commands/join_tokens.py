@@ -37,6 +37,7 @@ async def create(
 
     It is good for one agent key: all replicas of one Deployment share theirs. At most 24 hours.
     """
+    reveal.refuse_existing(write_token)
     body: dict[str, object] = {"expiresInSeconds": durations.parse(expires_in)} if expires_in else {}
     async with common.hub() as hub:
         made = await hub.post(client.target("v1", "clusters", cluster, "join-tokens"), body)

@@ -39,6 +39,7 @@ async def create(
 
     Without hub administration you make tokens for yourself only, never wider or longer-lived than your own.
     """
+    reveal.refuse_existing(write_token)
     body: dict[str, object] = {"name": name, "expiresInSeconds": durations.parse(expires_in)}
     body |= {key: value for key, value in (("user", user), ("groups", group), ("clusters", cluster)) if value}
     async with common.hub() as hub:

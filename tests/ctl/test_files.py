@@ -57,6 +57,34 @@ def test_what_is_no_file_is_left_alone(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "f").is_fifo()
 
 
+def test_a_new_secret_takes_the_place_of_nothing(tmp_path: pathlib.Path) -> None:
+    """Not even of a link that leads nowhere: its target would be made where somebody else chose."""
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "trap").symlink_to("elsewhere")
+    for name in ("file", "link", "trap"):
+        with pytest.raises(FileExistsError):
+            files.create_secret(tmp_path / name, "x")
+    assert (tmp_path / "file").read_text() == "old"
+    assert not (tmp_path / "elsewhere").exists()
+    files.create_secret(tmp_path / "a" / "new", "x")
+    assert (tmp_path / "a" / "new").read_text() == "x"
+    assert stat.S_IMODE((tmp_path / "a" / "new").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+
+
+def test_a_new_secret_that_cannot_be_written_leaves_no_part(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.create_secret(tmp_path / "f", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_path_at_which_we_may_not_look_is_a_usage_error(tmp_path: pathlib.Path) -> None:
     assert files.is_there(tmp_path, what="file")
     (tmp_path / "f").touch()

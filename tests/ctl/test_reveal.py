@@ -18,6 +18,14 @@ def test_a_file_that_cannot_be_written_names_the_token_to_revoke(tmp_path: pathl
     assert "secret" not in caught.value.render()
 
 
+def test_a_file_that_came_meanwhile_is_not_taken_over(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "f").symlink_to("theirs")
+    with pytest.raises(errors.CommandError, match="File exists") as caught:
+        reveal.token(MADE, "table", str(tmp_path / "f"), "token")
+    assert "abc" in caught.value.means
+    assert not (tmp_path / "theirs").exists()
+
+
 def test_names_do_not_show_it(capsys: pytest.CaptureFixture[str]) -> None:
     reveal.token(MADE, "name", "", "token")
     captured = capsys.readouterr()

@@ -33,6 +33,24 @@ async def test_create_writes_the_token_to_a_file_and_only_there(riata: Riata, hu
     assert SECRET not in result.out + result.err
 
 
+@pytest.mark.parametrize("command", [("tokens", "ci"), ("agent-tokens", "a"), ("join-tokens", "a")])
+async def test_no_token_is_made_for_a_place_that_is_taken(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path, command: tuple[str, str]
+) -> None:
+    """In /tmp it is another user's file, or a link: root's new secret would become theirs."""
+    noun, name = command
+    (home / "file").write_text("theirs")
+    (home / "link").symlink_to(home / "elsewhere")
+    for path in (home / "file", home / "link"):
+        result = await riata(noun, "create", name, "--write-token", str(path))
+        assert result.code == 2
+        assert f"{path} exists already" in result.err
+        assert "remove this one first" in result.err
+    assert fake.calls == []
+    assert (home / "file").read_text() == "theirs"
+    assert not (home / "elsewhere").exists()
+
+
 async def test_list_and_revoke(riata: Riata, hub: str, fake: FakeHub) -> None:
     await riata("tokens", "create", "ci", "--cluster", "a")
     assert (await riata("tokens", "list")).out == (
