@@ -34,7 +34,9 @@ async def keep_copy(directory: Path, store: Store, sealer: Sealer) -> bool:
         return False
     certificate, key = files
     found = await store.get(PLACE)
-    if found is not None and (_is_copy(found, certificate, key, sealer) or await _is_other_hubs(store, certificate)):
+    if found is not None and (
+        _is_copy(found, certificate, key, sealer) or await _is_other_hubs(store, certificate, found)
+    ):
         return False
     spec = {"certificate": certificate.decode("ascii"), FIELD: sealer.seal(PLACE, FIELD, key)}
     try:
@@ -54,7 +56,7 @@ async def is_foreign(directory: Path, store: Store) -> bool:
     found = await store.get(PLACE)
     if found is None or str(found.spec.get("certificate")).encode() == certificate:  # as `restore` writes it
         return False
-    return await _is_other_hubs(store, certificate)
+    return await _is_other_hubs(store, certificate, found)
 
 
 async def restore(directory: Path, store: Store, sealer: Sealer) -> bool:
@@ -97,14 +99,21 @@ def _read(directory: Path) -> tuple[bytes, bytes] | None:
         return None
 
 
-async def _is_other_hubs(store: Store, certificate: bytes) -> bool:
-    """A CA of the operator's own making is nobody's: it may take the place of any. Raises StoreError."""
-    try:
-        hub = tls.hub_of(certificate)
-    except ValueError:
-        return False
+async def _is_other_hubs(store: Store, certificate: bytes, copy: Resource) -> bool:
+    """A CA of the operator's own making is nobody's: it may take the place of any. One that was made for another hub is
+    this hub's where its predecessor was, which the agents know: a rotation keeps the name. Raises StoreError."""
+    hub = _hub_of(certificate)
     this = await store.get(HUB)
-    return bool(hub) and this is not None and hub != this.spec.get("id")
+    if not hub or this is None:
+        return False
+    return hub not in {this.spec.get("id"), _hub_of(str(copy.spec.get("certificate")).encode())}
+
+
+def _hub_of(certificate: bytes) -> str:
+    try:
+        return tls.hub_of(certificate)
+    except ValueError:
+        return ""
 
 
 def _is_copy(found: Resource, certificate: bytes, key: bytes, sealer: Sealer) -> bool:

@@ -155,6 +155,57 @@ async def test_what_the_copy_is_of_is_never_another_hubs(tmp_path: Path, store: 
     assert not await escrow.is_foreign(directory, store)
 
 
+async def adopted(tmp_path: Path) -> tuple[SqliteStore, Path]:
+    """A hub that took over another one's CA before there was a copy; its store and data directory."""
+    made, other = await bootstrap.initialise(tmp_path / "hub"), await bootstrap.initialise(tmp_path / "other")
+    shutil.rmtree(made.data / tls.DIRECTORY)
+    shutil.copytree(other.data / tls.DIRECTORY, made.data / tls.DIRECTORY)
+    store = await SqliteStore.open(made.data / FILE_NAME)
+    await store.delete(PLACE)
+    await Keeper(made.data, None, store).unlock()
+    return store, made.data
+
+
+async def test_a_ca_that_was_taken_over_is_rotated_like_ones_own(tmp_path: Path) -> None:
+    """Its successors have the name of the hub that it was made for; their key is nowhere but here."""
+    store, data = await adopted(tmp_path)
+    directory = data / tls.DIRECTORY
+    for _ in range(2):
+        carotation.begin(directory, NOW)
+        for step in (None, carotation.switch, carotation.retire):
+            if step is not None:
+                step(directory)
+            keeper = Keeper(data, None, store)
+            await keeper.unlock()
+            assert not await keep_copy(directory, store, keeper.sealer)  # it was brought up to date
+            found = await store.get(PLACE)
+            assert found is not None
+            key = keeper.sealer.open(PLACE, escrow.FIELD, found.spec[escrow.FIELD])
+            assert (str(found.spec["certificate"]).encode(), key) == files(directory)
+    third = await bootstrap.initialise(tmp_path / "third")
+    shutil.rmtree(directory)
+    shutil.copytree(third.data / tls.DIRECTORY, directory)
+    with pytest.raises(KeysUnusable, match="holds the CA of another hub"):
+        await Keeper(data, None, store).unlock()
+    await store.close()
+
+
+async def test_a_copy_that_was_left_behind_by_a_rotation_follows_at_the_next_start(tmp_path: Path) -> None:
+    """Versions before did so with a CA that was taken over, and this start was refused."""
+    store, data = await adopted(tmp_path)
+    directory = data / tls.DIRECTORY
+    carotation.begin(directory, NOW)
+    carotation.switch(directory)
+    carotation.retire(directory)
+    ca = files(directory)
+    keeper = Keeper(data, None, store)
+    await keeper.unlock()
+    shutil.rmtree(directory)
+    await keeper.unlock()
+    assert files(directory) == ca
+    await store.close()
+
+
 async def test_the_database_and_the_key_file_are_a_whole_backup(tmp_path: Path) -> None:
     made = await bootstrap.initialise(tmp_path / "hub")
     ca, copy = files(made.data / tls.DIRECTORY), tmp_path / "restored"
