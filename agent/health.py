@@ -4,6 +4,7 @@
 wrong.
 """
 
+import contextlib
 import io
 import logging
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from agent.config import EVERYWHERE, split_listen
@@ -29,7 +30,9 @@ logger = logging.getLogger(__name__)
 REQUEST_TIMEOUT: Final = 5.0
 """Seconds that a scraper may take to send its request, all of it; and as many to take each part of the answer."""
 THREADS_MAX: Final = 32
-"""Requests at a time of one listener; who comes beyond them is closed."""
+"""Connections at a time of one listener."""
+ROOM_WAIT: Final = 1.0
+"""Seconds for the thread of a connection that was closed to notice, which takes none."""
 Page = Callable[[], tuple[bool, bytes]]
 """Returns whether all is well (200, else 503) and the body."""
 
@@ -64,11 +67,16 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._room = threading.BoundedSemaphore(THREADS_MAX)
+        self._lock = threading.Lock()
+        self._silent: dict[socket.socket, None] = {}
+        """Connections whose request has not come yet, the oldest first."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
+        if not self._room.acquire(blocking=False) and not self._make_room():
             self.shutdown_request(request)
             return
+        with self._lock:
+            self._silent[request] = None
         try:
             super().process_request(request, client_address)
         except Exception:  # no thread came of it
@@ -80,6 +88,27 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def heard(self, request: socket.socket) -> None:
+        """Its request has come whole: it is answered."""
+        with self._lock:
+            self._silent.pop(request, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.heard(request)
+        super().shutdown_request(request)
+
+    def _make_room(self) -> bool:
+        """Take the place of the one that has been silent for longest: a few clients that say nothing would else keep
+        the kubelet out, which restarts the agent."""
+        with self._lock:  # else its descriptor could be closed, and be another's, before it is shut down
+            if not self._silent:
+                return False
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            with contextlib.suppress(OSError):  # it has gone
+                oldest.shutdown(socket.SHUT_RDWR)
+        return self._room.acquire(timeout=ROOM_WAIT)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or sent nothing in time; the library's own prints it where the log goes."""
@@ -128,6 +157,11 @@ class _Quiet(WSGIRequestHandler):
         super().setup()
         self.rfile.close()
         self.rfile = io.BufferedReader(_Sent(self.connection, time.monotonic() + REQUEST_TIMEOUT))
+
+    def parse_request(self) -> bool:
+        is_request = super().parse_request()
+        cast(_Server, self.server).heard(self.connection)
+        return is_request
 
     def address_string(self) -> str:
         return str(self.client_address[0])

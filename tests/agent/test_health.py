@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import logging
 import socket
+import threading
 
 import pytest
 
@@ -76,15 +77,58 @@ def test_a_client_that_sends_a_byte_now_and_then_is_closed(listener, monkeypatch
         assert any(is_closed_behind(slow, b"G") for _ in range(40))
 
 
-def test_what_is_beyond_the_bound_is_closed_and_makes_room_again(listener):
+def hold(stack, listener, count):
+    """So many silent connections."""
+    return [stack.enter_context(connect(listener)) for _ in range(count)]
+
+
+def answer(sock):
+    """What comes until the far end closes."""
+    return b"".join(iter(lambda: sock.recv(4096), b""))
+
+
+def test_silent_clients_do_not_keep_the_kubelet_out(listener):
+    """The one that has been silent for longest makes room, and no other."""
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(connect(listener)) for _ in range(health.THREADS_MAX)]
-        assert stack.enter_context(connect(listener)).recv(1) == b""
-        for sock in held:
+        held = hold(stack, listener, health.THREADS_MAX)
+        assert ask(listener, "/good") == (200, b"ok\n")
+        assert held[0].recv(1) == b""
+        for sock in held[1:]:
             sock.sendall(b"GET /good HTTP/1.0\r\n\r\n")
-            while sock.recv(4096):
-                pass
-    assert ask(listener, "/good")[0] == 200
+            assert answer(sock).endswith(b"ok\n")
+
+
+def test_no_number_of_silent_clients_keeps_the_kubelet_out(listener):
+    with contextlib.ExitStack() as stack:
+        held = hold(stack, listener, health.THREADS_MAX)
+        for number in range(2 * health.THREADS_MAX):
+            held += hold(stack, listener, 1)
+            assert held[number].recv(1) == b""
+        assert ask(listener, "/good")[0] == 200
+
+
+def test_who_is_answered_makes_room_for_nobody():
+    asked, is_over = threading.Semaphore(0), threading.Event()
+
+    def slow():
+        asked.release()
+        return is_over.wait(5.0), b"done\n"
+
+    listener = Listener("--health-listen", "127.0.0.1:0", Site({"/slow": slow}))
+    listener.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            held = hold(stack, listener, health.THREADS_MAX)
+            for sock in held:
+                sock.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+                assert asked.acquire(timeout=5.0)
+            assert stack.enter_context(connect(listener)).recv(1) == b""
+            is_over.set()
+            assert all(answer(sock).endswith(b"done\n") for sock in held)
+        assert ask(listener, "/slow")[0] == 200
+    finally:
+        is_over.set()
+        listener.close()
 
 
 def test_a_client_that_says_nothing_leaves_no_traceback(listener, capfd, caplog, monkeypatch):
