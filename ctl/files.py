@@ -82,7 +82,7 @@ def read_ca(path: str) -> str:
     """
     content = _read(path, what="CA file")
     try:
-        return pins.pem_of(pins.certificates_of_pem(content)).decode("ascii")
+        return pins.pem_of(pins.certificates_of_pem(content, bytes_max=MAX_BYTES)).decode("ascii")
     except pins.PinError as exc:
         raise errors.UsageError(
             f"the CA file {path} cannot be used: {exc}",

@@ -2,7 +2,7 @@
 
 import ssl
 
-from ctl import errors, logins
+from ctl import errors, files, logins
 from proto import pins
 
 
@@ -18,6 +18,11 @@ def context(login: logins.Login) -> ssl.SSLContext:
     return made
 
 
+def pins_of(ca: str) -> list[str]:
+    """The pin of each CA of a login or a kubeconfig: as many as its CA file may have. Raises PinError."""
+    return pins.pins_of_pem(ca.encode(), bytes_max=files.MAX_BYTES)
+
+
 def pinned(ca: str, pin: str) -> tuple[str, str]:
     """The certificates of the PEM text `ca` that have `pin`, and the pin in its normal form (design P8).
 
@@ -25,8 +30,8 @@ def pinned(ca: str, pin: str) -> tuple[str, str]:
     """
     try:
         wanted = pins.parse_pin(pin)
-        kept = pins.keep_pinned(ca.encode(), [wanted]).decode()
-        found = pins.pins_of_pem(ca.encode())
+        kept = pins.keep_pinned(ca.encode(), [wanted], bytes_max=files.MAX_BYTES).decode()
+        found = pins_of(ca)
     except pins.PinError as exc:
         raise errors.UsageError(str(exc)) from exc
     if not kept:
@@ -46,7 +51,8 @@ def follow(ca: str, given: str) -> str:
     of a TLS terminator. `ca` as it is when the two have nothing in common, or `given` is nonsense.
     """
     try:
-        ours = dict(zip(pins.pins_of_pem(ca.encode()), pins.certificates_of_pem(ca.encode()), strict=True))
+        own = pins.certificates_of_pem(ca.encode(), bytes_max=files.MAX_BYTES)
+        ours = {pins.spki_pin(each): each for each in own}
         theirs = dict(zip(pins.pins_of_pem(given.encode()), pins.certificates_of_pem(given.encode()), strict=True))
         if not ours.keys() & theirs.keys():
             return ca

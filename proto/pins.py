@@ -19,7 +19,8 @@ from typing import Final
 _PIN: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _PEM: Final = re.compile(rb"-----BEGIN (X509 )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END \1?CERTIFICATE-----")
 PEM_BYTES_MAX: Final = 256 * 1024
-"""A bundle of a few CAs is some KiB; more is not a bundle that anybody made for us."""
+"""Of what a peer may send, or an agent keep: a bundle of a few CAs is some KiB. What a company's machines trust may be
+more: who reads a file of the user's own names another bound."""
 
 _INTEGER: Final = 0x02
 _SEQUENCE: Final = 0x30
@@ -79,10 +80,10 @@ def parse_pin(text: str) -> str:
     return pin
 
 
-def certificates_of_pem(pem: bytes) -> list[bytes]:
+def certificates_of_pem(pem: bytes, *, bytes_max: int = PEM_BYTES_MAX) -> list[bytes]:
     """Every certificate of a PEM bundle in DER, at least one. Raises PinError."""
-    if len(pem) > PEM_BYTES_MAX:
-        raise PinError(f"the CA bundle has more than {PEM_BYTES_MAX} bytes")
+    if len(pem) > bytes_max:
+        raise PinError(f"the CA bundle has more than {bytes_max} bytes")
     try:
         found = [base64.b64decode(b"".join(match[2].split()), validate=True) for match in _PEM.finditer(pem)]
     except binascii.Error:
@@ -92,12 +93,12 @@ def certificates_of_pem(pem: bytes) -> list[bytes]:
     return found
 
 
-def pins_of_pem(pem: bytes) -> list[str]:
+def pins_of_pem(pem: bytes, *, bytes_max: int = PEM_BYTES_MAX) -> list[str]:
     """The pin of every certificate of a PEM bundle, in its order. Raises PinError."""
-    return [spki_pin(certificate) for certificate in certificates_of_pem(pem)]
+    return [spki_pin(certificate) for certificate in certificates_of_pem(pem, bytes_max=bytes_max)]
 
 
-def keep_pinned(pem: bytes, pins: Iterable[str]) -> bytes:
+def keep_pinned(pem: bytes, pins: Iterable[str], *, bytes_max: int = PEM_BYTES_MAX) -> bytes:
     """The certificates of a bundle that match one of the pins, as PEM; empty when none does (design P8).
 
     Raises PinError for a bundle without certificates and for malformed or missing pins.
@@ -107,7 +108,7 @@ def keep_pinned(pem: bytes, pins: Iterable[str]) -> bytes:
         raise PinError("at least one pin is needed")
     kept = [
         certificate
-        for certificate in certificates_of_pem(pem)
+        for certificate in certificates_of_pem(pem, bytes_max=bytes_max)
         if any(hmac.compare_digest(spki_pin(certificate), pin) for pin in wanted)
     ]
     return pem_of(kept)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ctl import client, errors, files, logins
+from ctl import client, errors, files, logins, trust
 from ctl.doctor import causes
 from ctl.kubeconfig import entries, location, yamltext
 from proto import findings, kubeconfig, pins
@@ -206,6 +206,6 @@ def _ca(path: pathlib.Path, cluster: Mapping[str, Any]) -> str:
 
 def _pins(ca: str) -> set[str]:
     try:
-        return set(pins.pins_of_pem(ca.encode())) if ca else set()
+        return set(trust.pins_of(ca)) if ca else set()
     except pins.PinError:
         return {"unreadable"}

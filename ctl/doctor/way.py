@@ -17,7 +17,7 @@ import yarl
 
 from ctl import client, diagnose, errors, logins, proxies, terminal, trust
 from ctl.doctor import causes as ours
-from proto import causes, findings, pins, versions
+from proto import causes, findings, versions
 from proto.aio import reach
 from proto.causes import Cause, Diagnosis, Level, Step
 from proto.findings import Finding, good
@@ -140,7 +140,7 @@ class Way:
         if not self._login.ca:
             self._good(Step.PIN, "no CA of its own: this login trusts what this machine trusts")
             return
-        found = pins.pins_of_pem(self._login.ca.encode())
+        found = trust.pins_of(self._login.ca)
         if self._login.ca_pin and self._login.ca_pin not in found:
             said = f"the login's CA is not the one of its pin {self._login.ca_pin}: the file was changed"
             self._bad(causes.PIN_NO_CA, said=said)

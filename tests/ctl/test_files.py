@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from ctl import errors, files, logins, trust
+from proto import pins
 
 
 def test_a_new_file_is_private_and_so_is_its_directory(tmp_path: pathlib.Path) -> None:
@@ -124,6 +125,19 @@ def test_a_ca_file_may_have_notes_in_any_encoding(tmp_path: pathlib.Path, encodi
     (tmp_path / "ca").write_bytes(f"# Prüfstelle Köln\n{pem}".encode(encoding))
     ca = files.read_ca(str(tmp_path / "ca"))
     assert len(trust.context(logins.Login(hub="https://h", ca=ca)).get_ca_certs()) == 1
+
+
+def test_a_companys_bundle_is_a_ca_file(tmp_path: pathlib.Path) -> None:
+    """What machines trust has some 220 KB without any CA of one's own, and more with notes."""
+    ours, others = trustme.CA(), [trustme.CA().cert_pem.bytes() for _ in range(4)]
+    notes = b"# what it is for\n" * 1024
+    bundle = b"".join(notes + each for each in (*others * 120, ours.cert_pem.bytes()))
+    (tmp_path / "ca").write_bytes(bundle)
+    ca = files.read_ca(str(tmp_path / "ca"))
+    assert len(ca) > pins.PEM_BYTES_MAX
+    (pin,) = pins.pins_of_pem(ours.cert_pem.bytes())
+    assert trust.pins_of(ca)[-1] == pin
+    assert trust.pinned(ca, pin) == (ours.cert_pem.bytes().decode(), pin)
 
 
 def test_a_private_key_beside_the_certificate_goes_no_further(tmp_path: pathlib.Path) -> None:

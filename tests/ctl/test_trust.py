@@ -56,5 +56,7 @@ def test_a_login_follows_the_hub_while_it_replaces_its_ca() -> None:
     assert found(trust.follow(old + new, new + old)) == found(old, new)
     assert found(trust.follow(old + new, new)) == found(new)
     assert found(trust.follow(front + old, old + new)) == found(front, old, new)
+    company = "".join(_pem(trustme.CA()) for _ in range(4)) * 120  # more than anybody sends
+    assert found(old, new) < set(trust.pins_of(trust.follow(company + old, old + new)))
     for given in ("", "nonsense", new, front, old):
         assert trust.follow(old, given) == old
