@@ -90,6 +90,8 @@ class Shared:
     sockets: Sequence[socket.socket]
     budget: Budget
     """Of all the bytes that the process holds, over its own tunnels and over hops."""
+    is_first: bool
+    """It counts what every worker meets alike: their metrics are summed."""
 
 
 class Program(Protocol):
@@ -125,7 +127,7 @@ class Hub:
         self._server_context = None if settings.plain_http else tls.ServerContext(certificate.tls_files(settings))
         self._indexes = make_indexes(store)
         self._metrics = shared.metrics if shared else Metrics()
-        if self._server_context is not None:
+        if self._server_context is not None and (shared is None or shared.is_first):
             self._server_context.on_reload = self._metrics.certificate_reloaded
         self._registry = shared.registry if shared else make_registry(settings)
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)

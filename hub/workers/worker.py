@@ -124,7 +124,7 @@ class Worker:
             on_hop=self._metrics.hops.inc,
             node_tunnels_max=settings.node_tunnels_max,
         )
-        shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets, budget)
+        shared = Shared(self._metrics, registry, Everywhere(self._channel), sockets, budget, start.number == 1)
         hub = self._hub = Hub(settings, StoreView(self._channel), start.hub_id, shared)
         registry.on_drain = hub.relay.drain
         registry.start()

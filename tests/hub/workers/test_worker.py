@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 import socket
 from pathlib import Path
 
 import pytest
 
-from hub import config
+from hub import certificate, config, tls
+from hub.app import Hub, Shared, make_registry
+from hub.metrics import Metrics
+from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.workers import messages, worker
 from hub.workers.channel import Channel
 from hub.workers.messages import Done, Question, Reply
 from hub.workers.packets import pair
 from hub.workers.worker import settings_from, settings_text
+from proto.window import Budget
 
 MIB = 1024 * 1024
+NOW = datetime.datetime.now(datetime.UTC)
+ROOM = Budget(MIB)
 
 
 def settings(**values: object) -> config.Settings:
@@ -100,6 +107,31 @@ class NoLogs:
     @staticmethod
     def log_uncaught() -> None:
         pass
+
+
+class NoVisibility:
+    """Nothing is written."""
+
+    async def reached(self, revision: int) -> None: ...
+
+
+async def test_a_replaced_certificate_is_counted_once(tmp_path: Path) -> None:
+    """Every worker takes it, or refuses it, and their metrics are summed."""
+    given = settings(data=str(tmp_path))
+    tls.make_ca(tmp_path / tls.DIRECTORY, "hub-1", NOW)
+    certificate.ensure(given)
+    store = await SqliteStore.open(tmp_path / FILE_NAME)
+    counted = []
+    for is_first in (None, True, False):  # one process does everything; the workers of a hub that has two
+        registry = make_registry(given)
+        shared = None if is_first is None else Shared(Metrics(), registry, NoVisibility(), [], ROOM, is_first)
+        hub = Hub(given, store, "hub-1", shared)
+        (tmp_path / tls.DIRECTORY / tls.LEAF_CERT).touch()
+        hub.reload_certificate()
+        page = hub._metrics.registry
+        counted.append(page.get_sample_value("riata_hub_certificate_reloads_total", {"result": "taken"}))
+    await store.close()
+    assert counted == [1, 1, 0]
 
 
 async def test_a_hop_whose_socket_was_lost_on_the_way_costs_only_that_hop(caplog: pytest.LogCaptureFixture) -> None:
