@@ -5,6 +5,7 @@ Unit tests pay for none of it: the harness is imported by the first fixture that
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import tempfile
@@ -148,6 +149,17 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     found = leaked(before)
     assert not found, f"left behind: {found}"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A program's start within a test gives the log to a stream that is closed with the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(autouse=True)

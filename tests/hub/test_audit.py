@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,16 +10,6 @@ from hub import audit
 from hub.audit import BURST, PER_S, SUBJECTS_MAX, Audit, Floods
 from proto import logs
 from tests.harness.records import captured
-
-
-@pytest.fixture
-def _logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def test_an_event_is_marked_and_carries_its_fields() -> None:
@@ -33,7 +22,6 @@ def test_an_event_is_marked_and_carries_its_fields() -> None:
     ]
 
 
-@pytest.mark.usefixtures("_logging_restored")
 @pytest.mark.parametrize(("level", "others"), [("info", ["request"]), ("warning", []), ("error", [])])
 def test_events_are_written_whatever_the_level_of_the_log(level: str, others: list[str]) -> None:
     log = io.StringIO()

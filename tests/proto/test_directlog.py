@@ -14,14 +14,9 @@ FIELDS: dict[str, object] = {"user": "admin", "status": 200, "seconds": 0.25, "f
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def _no_direct_log() -> Iterator[None]:
     yield
     logs.configure(component="hub", log_format="console", level="info")
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def test_both_ways_give_the_same_record() -> None:

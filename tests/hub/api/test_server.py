@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -273,15 +271,10 @@ async def test_a_broken_store_is_503_and_unknown_errors_are_500_with_an_id(
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def log() -> io.StringIO:
     stream = io.StringIO()
     logs.configure(component="hub", log_format="json", level="info", stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
+    return stream
 
 
 async def test_one_access_line_a_request_without_secrets(log: io.StringIO, world: HubWorld) -> None:
