@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from proto.aio.tls import RecordReads
+
 KEPT_S: Final = 60.0
 """For how long after the full handshake: what has changed about a server or its certificate is noticed by then."""
 PAUSE_S: Final = 600.0
@@ -49,7 +51,7 @@ class Sessions:
         self._paused_until = self.clock() + for_s
 
 
-class Resumable(ssl.SSLObject):
+class Resumable(RecordReads):
     """A client's end of a connection that offers a kept session when its handshake begins."""
 
     sessions: Sessions
