@@ -58,6 +58,8 @@ class Enrolment:
         """The key that the hub called revoked."""
         self._unkept: Callable[[KeyState], KeyState] | None = None
         """What the last WELCOME made of the state, for as long as it could not be written down."""
+        self._place: KeyState | None = None
+        """What is in the key's place, as far as is known, for as long."""
 
     async def prepare(self) -> None:
         """Load the key, or make one and keep it, before anybody can have heard of it.
@@ -81,6 +83,7 @@ class Enrolment:
                 )
                 logger.info("agent key made anew, the old one was revoked", extra={"place": ring.place})
             elif self._unkept is not None:
+                self._place = state
                 ring.assume(self._unkept(state))
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             if not ring.is_loaded:
@@ -107,7 +110,7 @@ class Enrolment:
         if not fresh:  # everything was refused: after a long wait, again from the start
             self._refused.clear()
         self._shown = (fresh or candidates)[0]
-        self._judged = self._ring.state
+        self._judged = self._place or self._ring.state
         scheme, pair, token, cluster = self._shown
         seed, pins = pair.seed, claims.pins
         key = credentials.public_key(seed)
@@ -134,8 +137,10 @@ class Enrolment:
                 return proven
             if state.current == shown.pair:
                 return KeyState(state.current, uid, state.next)
-            # What the hub did not take gives way; what a replica has put in its place since does not.
-            return proven if state == judged else state
+            # What the hub did not take gives way; what a replica has put in its place since does not, nor a younger key
+            # that was enrolled: what was refused may have been our clock.
+            is_younger = bool(state.cluster_uid) and state.current.made_at > shown.pair.made_at
+            return proven if state == judged and not is_younger else state
 
         if self._unkept is not None or settled(self._ring.state) != self._ring.state:
             self._unkept = settled
@@ -149,9 +154,10 @@ class Enrolment:
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             error = str(exc) or "no answer"
             logger.warning("joined, but this cannot be kept", extra={"place": self._ring.place, "error": error})
+            self._place = self._place or self._ring.state
             self._ring.assume(settled(self._ring.state))
         else:
-            self._unkept = None
+            self._unkept = self._place = None
 
     def refused(self, code: Code) -> bool:
         if code not in _TERMINAL or self._shown is None:

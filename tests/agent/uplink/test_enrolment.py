@@ -269,6 +269,33 @@ async def test_a_place_that_was_put_back_to_an_older_state_gets_the_key_back(tmp
     assert agent.store.state == known
 
 
+async def test_a_key_that_cannot_be_put_back_at_once_is_put_back_later(tmp_path):
+    """The API server is being restored: it answers reads, or nothing, and takes no writes yet."""
+    agent, key = await taken(tmp_path, token=b"")
+    known, agent.store.state = agent.store.state, KeyState(OTHER, "uid-a")
+    await agent.show()
+    agent.enrolment.refused(Code.UNAUTHENTICATED)
+    await agent.show()
+    for is_read in (False, True):
+        agent.store.fail = KeyUnusable("the API server is being restored")
+        await agent.enrolment.welcomed(WELCOME)
+        agent.store.fail = None if is_read else agent.store.fail
+        assert (await agent.show())[1] == key
+    await agent.enrolment.welcomed(WELCOME)
+    assert agent.store.state == known
+
+
+async def test_a_younger_key_that_was_enrolled_does_not_give_way(tmp_path):
+    """A replica has moved on, and what the hub refused was our clock."""
+    agent, key = await taken(tmp_path, token=b"")
+    moved = agent.store.state = KeyState(KeyPair(b"n" * 32, 2000.0), "uid-b")
+    await agent.show()
+    agent.enrolment.refused(Code.UNAUTHENTICATED)
+    assert (await agent.show())[1] == key
+    await agent.enrolment.welcomed(WELCOME)
+    assert agent.store.state == moved
+
+
 async def test_an_older_key_that_was_revoked_is_not_the_end_of_the_one_behind_it(tmp_path):
     agent, key = await taken(tmp_path, token=b"")
     agent.store.state = KeyState(OTHER, "uid-a")
