@@ -44,7 +44,7 @@ from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.cateaching import CaTeaching
 from hub.tunnel.cleanups import Cleaner
 from hub.tunnel.registry import Registry
-from hub.upkeep import make_retention, purge, tidy
+from hub.upkeep import make_retention, purge, resume_revocations, tidy
 from proto import logs, pins
 from proto.aio.busypoll import BusyPoll, share_here
 from proto.aio.link import Link
@@ -185,6 +185,8 @@ class Hub:
         if self._shared is None:
             retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
             self._tasks.spawn(purge(retention, self._store), name="retention")
+            resuming = resume_revocations(self._indexes.tokens, self._indexes.clusters, self._store)
+            self._tasks.spawn(resuming, name="revocations")
             if self._keeper is not None:
                 self._tasks.spawn(self._keeper.keep(), name="encryption keys")
             watch = RotationWatch(

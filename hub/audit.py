@@ -48,7 +48,8 @@ class Audit(enum.StrEnum):
     """A user token was made: `user` is whose it is, `by` who made it, `by_token` the id of the token with which;
     `clusters` null is every cluster."""
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 a name
-    """A user token was revoked: `user` is whose it was, `by` who revoked it, with the token `by_token`."""
+    """A user token was revoked: `user` is whose it was, `by` who revoked it, with the token `by_token`; `hub:upkeep`:
+    the hub, at the end of a revocation with descendants that was cut short."""
     GRANT_MADE = "grant-made"
     """A grant was made, or the last one of hub administration put back: `subject` got the role, `user` gave it."""
     GRANT_REMOVED = "grant-removed"

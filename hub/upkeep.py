@@ -6,14 +6,17 @@ import asyncio
 import logging
 from typing import Final
 
+from hub import audit
 from hub.agents import AgentIndexes
+from hub.audit import Audit
 from hub.auth.agentkeys import AgentKeys
 from hub.auth.agents import AgentTokens
+from hub.auth.descendants import made_with
 from hub.auth.issuers import Issuers
 from hub.auth.jointokens import JoinTokens
 from hub.auth.pods import Pods
 from hub.auth.retention import Retention
-from hub.auth.tokens import TokenIndex, Tokens
+from hub.auth.tokens import TokenIndex, TokenRecord, Tokens
 from hub.clock import wall_clock
 from hub.clusters import nodetable, records
 from hub.clusters.cleanups import CleanUps
@@ -24,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 PURGE_S: Final = 3600.0
 """How often what is over is looked for."""
+RESUME_S: Final = 60.0
+"""How often revocations that were cut short are looked for."""
+_BY: Final = "hub:upkeep"
+"""In audit events; no user may have such a name."""
 
 
 async def tidy(store: Store) -> None:
@@ -60,3 +67,40 @@ async def purge(retention: Retention, store: Store) -> None:
             await nodetable.purge(store, retention.is_known)
         except StoreUnavailable:
             logger.warning("expired tokens could not be removed")
+
+
+async def resume_revocations(index: TokenIndex, clusters: records.ClusterIndex, store: Store) -> None:
+    """End what a crash or a failing store cut short of revocations with descendants: all of them now, then those that
+    were under way at the last look already, for ever."""
+    tokens, before = Tokens(store, wall_clock), index.closed
+    while True:
+        closed = index.closed
+        try:
+            for token_id in sorted(closed & before):
+                await _end_descendants(index, clusters, tokens, token_id)
+        except StoreUnavailable:
+            logger.warning("revocations of tokens could not be completed")
+        before = closed
+        await asyncio.sleep(RESUME_S)
+
+
+async def _end_descendants(index: TokenIndex, clusters: records.ClusterIndex, tokens: Tokens, token_id: str) -> None:
+    """What is made with them meanwhile its maker takes back: it sees the closed token, or that its own is gone."""
+    for record in await made_with(index, token_id):
+        if await tokens.revoke(record.id) is not None:
+            _tell_revoked(clusters, record)
+    await tokens.revoke(token_id)
+    logger.info("revocation of a token with its descendants completed", extra={"token_id": token_id})
+
+
+def _tell_revoked(clusters: records.ClusterIndex, record: TokenRecord) -> None:
+    audit.record(
+        Audit.TOKEN_REVOKED,
+        token_id=record.id,
+        user=record.user,
+        groups=list(record.groups),
+        clusters=clusters.names_of(record.cluster_uids),
+        by=_BY,
+        by_token="",
+        peer="",
+    )

@@ -94,7 +94,7 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
     async def serve(request: web.Request) -> web.StreamResponse:
         principal = _authenticate(services, route, request)
         if principal is not None and route.method != "DELETE":
-            _count(services, request, Holder(principal.user, principal.cluster_uids is not None))
+            _count(services, request, Holder.of(principal))
         _continue(request)
         body = await _body(services, route, request)
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked

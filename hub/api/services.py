@@ -17,6 +17,7 @@ from hub.auth.authenticate import Authenticator
 from hub.auth.grants import Authorizer, GrantIndex, Grants
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.nodes import DenialIndex, Denials
+from hub.auth.principal import Principal
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.catrust import Rotation
 from hub.clock import Clock
@@ -38,6 +39,10 @@ class Holder(NamedTuple):
     user: str
     is_limited: bool
     """By a token that is limited to clusters."""
+
+    @staticmethod
+    def of(caller: Principal) -> Holder:
+        return Holder(caller.user, caller.cluster_uids is not None)
 
 
 class TunnelStatus(Protocol):
@@ -143,6 +148,8 @@ class Services:
     """By user: clusters that those tokens name."""
     under_way: collections.Counter[Holder] = dataclasses.field(default_factory=collections.Counter)
     """Requests whose answers are not read yet (hub.api.server)."""
+    families: collections.Counter[tuple[Holder, bool]] = dataclasses.field(default_factory=collections.Counter)
+    """Revocations with descendants that are under way (hub.api.tokens); by whether the token itself still exists."""
     changes: TaskGroup = dataclasses.field(default_factory=lambda: TaskGroup("changes"))
     """Requests that change something, which go on when their time is over. Ended by `finish`."""
     agent_tokens: AgentTokens

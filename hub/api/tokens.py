@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
 from hub import audit
@@ -11,16 +11,19 @@ from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.lists import listed
 from hub.api.routes import Call, Reply, Route, Who
-from hub.api.services import Services
+from hub.api.services import Holder, Services
 from hub.audit import Audit
+from hub.auth.descendants import made_with
 from hub.auth.principal import Principal
-from hub.auth.tokens import TokenRecord, compact
+from hub.auth.tokens import LINEAGE_MAX, TokenRecord, compact
 from hub.clock import rfc3339
-from hub.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
-from hub.slices import in_slices
+from hub.errors import Conflict, NotFound, PermissionDenied, TooManyRequests, Unauthenticated
 
 NAMED_MAX: Final = 100_000
 """Clusters that the tokens of one user name together: 52 bytes each in every worker, and a name in each list."""
+FAMILIES_MAX: Final = 4
+"""Revocations with descendants of one user under way in one worker, of tokens that exist or are gone: each looks
+through all tokens, and all changes of everybody have room for UNFINISHED_MAX (hub.api.server)."""
 
 
 async def whoami(call: Call) -> Reply:
@@ -33,7 +36,7 @@ async def whoami(call: Call) -> Reply:
             admin=caller.is_admin,
             token=caller.token_id,
             token_expires_at=None if record is None else _time(record.expires_at),
-            clusters=_cluster_names(services, caller.cluster_uids),
+            clusters=services.cluster_index.names_of(caller.cluster_uids),
         )
     )
 
@@ -54,6 +57,7 @@ async def create_token(call: Call) -> Reply:
     user = body.user if body.user is not None else caller.user
     cluster_uids = _scope(services, caller, body)
     own = _own(services, caller)
+    lineage = _lineage(own)
     async with _room_for_one(services, caller, len(cluster_uids or ())):
         record, minted, revision = await services.tokens.create(
             name=body.name,
@@ -62,7 +66,7 @@ async def create_token(call: Call) -> Reply:
             lifetime_s=_lifetime(services, caller, own, body.expires_in_seconds),
             created_by=caller.user,
             cluster_uids=cluster_uids,
-            lineage=services.token_index.lineage_below(own),
+            lineage=lineage,
         )
         _tell(Audit.TOKEN_MADE, call, record)
         await services.follower.reached(revision)
@@ -88,27 +92,59 @@ async def revoke_token(call: Call) -> Reply:
 async def revoke_with_descendants(call: Call) -> Reply:
     """Answers with those that were revoked. The token itself may be gone: who revoked a stolen one alone learns later
     what the thief made with it."""
-    caller, services, token_id = call.caller, call.services, call.path["id"]
-    root, found = services.token_index.get(token_id), await _made_with(services, token_id)
-    whole = found if root is None else [root, *found]
-    if not caller.is_admin and not (whole and all(_is_own(caller, record) for record in whole)):
-        raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
-    if not whole:
-        raise NotFound("there is no such token, and none that was made with it", kind="tokens", name=token_id)
-    closed = await services.tokens.close(token_id)
-    if root is not None:
-        _tell(Audit.TOKEN_REVOKED, call, root)
-    await services.follower.reached(closed)
-    found = await _made_with(services, token_id)  # with what came before it was closed
-    revoked = await _revoke(call, (record for record in found if _may_revoke(caller, record)))
-    await services.tokens.revoke(token_id)
+    services, token_id = call.services, call.path["id"]
+    was_closed = token_id in services.token_index.closed
+    with _one_of_few(call):
+        try:
+            whole = await _family(call)
+        except NotFound:
+            if was_closed:  # by a revocation that was cut short
+                await services.tokens.revoke(token_id)
+            raise
+        root = whole[0] if whole[0].id == token_id else None
+        closed = await services.tokens.close(token_id)
+        if root is not None:
+            _tell(Audit.TOKEN_REVOKED, call, root)
+        await services.follower.reached(closed)
+        found = await made_with(services.token_index, token_id)  # with what came before it was closed
+        revoked = await _revoke(call, (record for record in found if _may_revoke(call.caller, record)))
+        await services.tokens.revoke(token_id)
     return await listed([root, *revoked] if root is not None else revoked, lambda record: _shown(services, record))
 
 
-async def _made_with(services: Services, token_id: str) -> list[TokenRecord]:
-    """What was made with a token, or with one of those, each before what it made."""
-    found = [record async for record in in_slices(services.token_index) if token_id in record.lineage]
-    return sorted(found, key=lambda record: (len(record.lineage), record.id))
+async def _family(call: Call) -> list[TokenRecord]:
+    """The token, if it still exists, and what was made with it. Raises PermissionDenied, NotFound."""
+    caller, index, token_id = call.caller, call.services.token_index, call.path["id"]
+    denied = PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
+    root = index.get(token_id)
+    if root is not None and not _may_revoke(caller, root):  # before all are looked through: anybody may ask
+        raise denied
+    found = await made_with(index, token_id)
+    whole = found if root is None else [root, *found]
+    if not whole and caller.is_admin:
+        raise NotFound("there is no such token, and none that was made with it", kind="tokens", name=token_id)
+    if not whole or not all(_may_revoke(caller, record) for record in whole):
+        raise denied
+    return whole
+
+
+@contextlib.contextmanager
+def _one_of_few(call: Call) -> Iterator[None]:
+    """Until it is done, though nobody waits any more. Of tokens that are gone apart: a thief may ask for those as often
+    as he likes, and keeps nobody from ending the stolen one. Raises TooManyRequests."""
+    under_way, is_there = call.services.families, call.services.token_index.get(call.path["id"]) is not None
+    which = Holder.of(call.caller), is_there
+    if under_way[which] >= FAMILIES_MAX:
+        raise TooManyRequests(
+            f"{FAMILIES_MAX} of your revocations with descendants are under way, which is as many as may: wait for one"
+        )
+    under_way[which] += 1
+    try:
+        yield
+    finally:
+        under_way[which] -= 1
+        if not under_way[which]:
+            del under_way[which]
 
 
 async def _revoke(call: Call, records: Iterable[TokenRecord]) -> list[TokenRecord]:
@@ -175,7 +211,7 @@ def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
         token_id=record.id,
         user=record.user,
         groups=list(record.groups),
-        clusters=_cluster_names(call.services, record.cluster_uids),
+        clusters=call.services.cluster_index.names_of(record.cluster_uids),
         by=call.caller.user,
         by_token=call.caller.token_id,
         peer=call.peer,
@@ -216,6 +252,16 @@ def _own(services: Services, caller: Principal) -> TokenRecord:
     return own
 
 
+def _lineage(own: TokenRecord) -> tuple[str, ...]:
+    """Raises Conflict."""
+    if len(own.lineage) >= LINEAGE_MAX:
+        raise Conflict(
+            f"the token that makes this one descends from {LINEAGE_MAX} others, which is as many as may: have an "
+            "administrator make a new one, or `riata login` with another"
+        )
+    return own.lineage_below
+
+
 def _lifetime(services: Services, caller: Principal, own: TokenRecord, wanted_s: int) -> float:
     """As TokenRequest of Kubernetes: a life that is too long is shortened, and `expiresAt` tells."""
     lifetime = min(float(wanted_s), services.settings.token_lifetime_max_s)
@@ -236,18 +282,12 @@ def _shown(services: Services, record: TokenRecord) -> models.Token:
         name=record.name,
         user=record.user,
         groups=list(record.groups),
-        clusters=_cluster_names(services, record.cluster_uids),
+        clusters=services.cluster_index.names_of(record.cluster_uids),
         created_at=rfc3339(record.created_at),
         created_by=record.created_by,
         created_with=record.created_with,
         expires_at=_time(record.expires_at),
     )
-
-
-def _cluster_names(services: Services, uids: frozenset[str] | None) -> list[str] | None:
-    if uids is None:
-        return None
-    return sorted(name for uid in uids if (name := services.cluster_index.name_of(uid)) is not None)
 
 
 def _time(seconds: float | None) -> str | None:
@@ -276,7 +316,7 @@ ROUTES = (
     ),
     Route(
         method="DELETE", path="/v1/tokens/{id}/with-descendants", name="revokeTokenWithDescendants", who=Who.PRINCIPAL,
-        handler=revoke_with_descendants, replies={200: models.TokenList}, errors=(NotFound,),
+        handler=revoke_with_descendants, replies={200: models.TokenList}, errors=(NotFound, TooManyRequests),
         summary="Revoke a token, if it still exists, and every token that was made with it, or with one of those; cut "
         "what runs on them.",
     ),

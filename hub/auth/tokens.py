@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 KIND: Final = "token"
 LINEAGE_MAX: Final = 500
-"""Tokens that a new one names as its origins, those beyond it that still exist apart: who makes each with the one
-before has them grow for ever."""
+"""Tokens through which another one may have come to be: who makes each with the one before has records grow for ever.
+None is left out beyond it: by as many a thief would take his out of the lineage of the stolen one."""
 _CLOSED: Final[Document] = {"isRevokedWithDescendants": True}
 """In the place of a token while what was made with it is looked for and revoked."""
 
@@ -44,6 +44,11 @@ class TokenRecord:
     def created_with(self) -> str:
         """Id of the token that made it; empty where none is known."""
         return self.lineage[-1] if self.lineage else ""
+
+    @property
+    def lineage_below(self) -> tuple[str, ...]:
+        """The lineage of what is made with this token."""
+        return (*self.lineage, self.id)
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at
@@ -103,18 +108,15 @@ class TokenIndex:
     def __iter__(self) -> Iterator[TokenRecord]:
         return iter(tuple(self._records.values()))
 
+    @property
+    def closed(self) -> frozenset[str]:
+        """Ids of those that are being revoked with their descendants, or were when a crash came between."""
+        return frozenset(self._closed)
+
     def is_closed(self, record: TokenRecord) -> bool:
         """Whether it is being revoked, by itself or with one through which it came to be, and makes no others: a thief
         would make them faster than they are found."""
-        return bool(self._closed) and not self._closed.isdisjoint((*record.lineage, record.id))
-
-    def lineage_below(self, record: TokenRecord) -> tuple[str, ...]:
-        """The lineage of what is made with this token. Beyond LINEAGE_MAX those that are gone are left out, the oldest
-        first: one that may still be stolen and used stays."""
-        whole = (*record.lineage, record.id)
-        excess = max(len(whole) - LINEAGE_MAX, 0)
-        left_out = frozenset([token_id for token_id in whole if token_id not in self._records][:excess])
-        return tuple(token_id for token_id in whole if token_id not in left_out)
+        return bool(self._closed) and not self._closed.isdisjoint(record.lineage_below)
 
     def reset(self, resources: Iterable[Resource]) -> None:
         before = set(self._records)

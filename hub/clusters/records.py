@@ -75,6 +75,12 @@ class ClusterIndex:
         cluster = self._by_uid.get(uid)
         return None if cluster is None else cluster.name
 
+    def names_of(self, uids: frozenset[str] | None) -> list[str] | None:
+        """Names of those that still exist; None, which is every cluster, stays None."""
+        if uids is None:
+            return None
+        return sorted(name for uid in uids if (name := self.name_of(uid)) is not None)
+
     def __iter__(self) -> Iterator[Cluster]:
         return iter(sorted(self._by_name.values(), key=lambda cluster: cluster.name))
 

@@ -19,7 +19,7 @@ from hub.exposition import MetricsServer
 from hub.metrics import Metrics
 from hub.sealing import Keeper
 from hub.store.sqlite import SqliteStore
-from hub.upkeep import make_retention, purge, tidy
+from hub.upkeep import make_retention, purge, resume_revocations, tidy
 from hub.workers import messages
 from hub.workers.crew import Crew
 from hub.workers.metrics import measure
@@ -68,6 +68,8 @@ class Supervisor:
             raise SetupError(crew.failure.result())
         retention = make_retention(self._indexes.tokens, self._indexes.agents, self._store)
         self._tasks.spawn(purge(retention, self._store), name="retention")
+        resuming = resume_revocations(self._indexes.tokens, self._indexes.clusters, self._store)
+        self._tasks.spawn(resuming, name="revocations")
         self._tasks.spawn(self._keeper.keep(), name="encryption keys")
         settings, metrics = self._settings, self._metrics
         view = CaView(settings, self._indexes.clusters, self._indexes.agents.keys)

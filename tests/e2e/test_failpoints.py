@@ -1,9 +1,11 @@
 """The hub is killed at every write of a cluster's life: creation, join token, join, registrations, rotation,
-revocation, deletion; and of its own: init, and the sealing of its secrets with a new key. Nothing is left half-made:
-whoever was cut off repeats the step, and it ends as if nothing had happened. Needs no Kubernetes."""
+revocation, deletion; while it revokes a token with its descendants; and of its own: init, and the sealing of its
+secrets with a new key. Nothing is left half-made: whoever was cut off repeats the step, and it ends as if nothing had
+happened. Needs no Kubernetes."""
 
 import asyncio
 import contextlib
+import json
 import signal
 import sqlite3
 import sys
@@ -57,6 +59,8 @@ class Life:
     instance: bytes = b"i" * 16
     spare: str = ""
     """Id of a join token that nobody uses."""
+    family: str = ""
+    """Id of a token with which others were made."""
     tried: set[str] = field(default_factory=set)
     """What was deleted before, or may have been."""
 
@@ -81,6 +85,14 @@ class Life:
     async def stop(self) -> None:
         if self.child is not None:
             await self.child.stop(10)
+
+    def family_left(self) -> list[str]:
+        """What the stopped hub's database holds of that token and of what was made with it."""
+        with contextlib.closing(sqlite3.connect(self.directory / "data" / "hub.db")) as database:
+            found = database.execute("SELECT name, spec FROM resources WHERE kind = 'token'").fetchall()
+        return [
+            name for name, spec in found if name == self.family or self.family in json.loads(spec).get("lineage", ())
+        ]
 
     def records(self) -> dict[str, int]:
         """What the stopped hub's database holds, by kind."""
@@ -147,6 +159,18 @@ class Life:
     async def revoke_spare(self) -> None:
         await self._delete(f"/v1/clusters/victim/join-tokens/{self.spare}")
 
+    async def make_family(self) -> None:
+        text = await self.api.user_token("stolen", user="jane")
+        self.family = text.split("_")[1]
+        token_file = self.directory / "stolen.token"
+        token_file.write_text(text)
+        thief = HubApi(self.ready["urls"][0], Path(self.ready["ca_file"]), token_file)
+        for _ in range(2):
+            await thief.user_token("made", user="jane")
+
+    async def revoke_family(self) -> None:
+        await self._delete(f"/v1/tokens/{self.family}/with-descendants")
+
     async def make_agent_token(self) -> None:
         await self.api.agent_token("victim")
 
@@ -186,7 +210,8 @@ class Life:
         """A cluster's whole life, in order."""
         return [
             self.create, self.make_token, self.make_spare, self.revoke_spare, self.make_agent_token, self.grant,
-            self.join, self.register, self.deny, self.rotate, self.revoke, self.delete, self.forget,
+            self.make_family, self.revoke_family, self.join, self.register, self.deny, self.rotate, self.revoke,
+            self.delete, self.forget,
         ]  # fmt: skip
 
     async def forget(self) -> None:
@@ -272,12 +297,14 @@ async def test_killed_at_every_write_of_every_step_nothing_is_half_made() -> Non
         records = a_life.records()
         assert {kind for kind in records if kind not in {"hub", "hub-secret", "token", "grant"}} == set()
         assert records["grant"] == 1  # the administrator's
+        assert a_life.family_left() == []
     assert [name for name, count in deaths.items() if count < 2] == [], deaths
     assert deaths["revoke_spare"] >= 4, deaths  # it bars the token's use, then deletes the token
+    assert deaths["revoke_family"] >= 4, deaths  # it closes the token, revokes two, then deletes it
     assert deaths["delete"] >= 6, deaths
 
 
-ROUNDS = {"make_token": 1, "make_spare": 1, "make_agent_token": 1, "rotate": 1, "register": 3}
+ROUNDS = {"make_token": 1, "make_spare": 1, "make_agent_token": 1, "make_family": 1, "rotate": 1, "register": 3}
 """Of steps that begin something new each time: they would die for ever."""
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
+import pytest
+
+from hub.api import tokens as tokens_api
+from hub.api.tokens import FAMILIES_MAX
+from hub.auth.tokens import LINEAGE_MAX, TokenRecord
+from proto.aio.tasks import TaskGroup
 from tests.harness.records import captured
 from tests.hub.api.hubworld import Answer, HubWorld
 
@@ -110,3 +117,80 @@ async def test_without_administration_only_where_all_are_ones_own(world: HubWorl
     assert (await world.call("GET", "/v1/whoami", token=theirs)).status == 200
     assert (await revoke_all(world, whole)).status == 200
     assert (await world.call("GET", "/v1/whoami", token=theirs)).status == 401
+
+
+class Looked:
+    """Counts how often all tokens are looked through, and lets as many as may not come to its end until `go`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times, self.go, self.are_as_many_as_may = 0, asyncio.Event(), asyncio.Event()
+        self._made_with = tokens_api.made_with
+        monkeypatch.setattr(tokens_api, "made_with", self.made_with)
+
+    async def made_with(self, index: Iterator[TokenRecord], token_id: str) -> list[TokenRecord]:
+        self.times += 1
+        if self.times == FAMILIES_MAX:
+            self.are_as_many_as_may.set()
+        if self.times <= FAMILIES_MAX:
+            await self.go.wait()
+        return await self._made_with(index, token_id)  # type: ignore[arg-type]
+
+
+async def test_who_may_not_has_nothing_looked_through(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob, looked = await world.mint("bob"), Looked(monkeypatch)
+    looked.go.set()
+    assert (await revoke_all(world, world.admin, token=bob)).status == 403
+    assert looked.times == 0
+
+
+async def test_one_user_has_few_of_them_under_way(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All changes have room for a thousand, and what is gone may be anybody's until all are looked through."""
+    bob, jane, gone = await world.mint("bob"), await world.mint("jane"), "riata_gone000000_x"
+    stolen = await world.mint("bob")
+    looked = Looked(monkeypatch)
+    async with TaskGroup("bob") as tasks:
+        waiting = [tasks.spawn(revoke_all(world, gone, token=bob), name="call") for _ in range(FAMILIES_MAX)]
+        await looked.are_as_many_as_may.wait()
+        refused = await revoke_all(world, gone, token=bob)
+        assert (refused.status, refused.headers["retry-after"], looked.times) == (429, "1", FAMILIES_MAX)
+        assert f"{FAMILIES_MAX} of your revocations" in refused.json["message"]
+        for path in (f"{id_of(stolen)}/with-descendants", id_of(bob)):  # what exists ends all the same
+            assert (await world.call("DELETE", f"/v1/tokens/{path}", token=bob)).status < 300
+        looked.go.set()
+        assert (await revoke_all(world, jane, token=jane)).status == 200
+        await tasks.wait()
+    assert [each.result().status for each in waiting] == [403] * FAMILIES_MAX
+    assert not world.services.families
+
+
+async def test_no_chain_of_tokens_leads_out_of_a_lineage(world: HubWorld) -> None:
+    """A thief who makes each token with the one before, and revokes that one, comes to an end before the stolen one
+    would have to be left out."""
+    stolen = await world.mint("jane")
+    way = (id_of(stolen), *(f"gone{number}" for number in range(1, LINEAGE_MAX)))
+    near, end = [
+        (await world.token_writer.create(name="t", user="jane", lifetime_s=60.0, created_by="jane", lineage=lineage))
+        for lineage in (way[:-1], way)
+    ]
+    await world.follower.reached(end[2])
+    last = await make(world, near[1].text)
+    for text in (last, end[1].text):
+        refused = await world.call("POST", "/v1/tokens", BODY, token=text)
+        assert refused.status == 409
+        assert f"descends from {LINEAGE_MAX} others" in refused.json["message"]
+        assert "`riata login` with another" in refused.json["message"]
+    assert len((await revoke_all(world, stolen)).json["items"]) == 4
+    assert [record.user for record in world.tokens] == ["admin"]
+
+
+async def test_one_that_was_cut_short_is_done_by_the_next_call(world: HubWorld) -> None:
+    """And leaves nothing where the token was, though there is nothing to revoke any more."""
+    for has_child in (True, False):
+        stolen = await world.mint("jane")
+        child = await make(world, stolen) if has_child else ""
+        await world.follower.reached(await world.token_writer.close(id_of(stolen)))
+        answer = await revoke_all(world, stolen)
+        assert answer.status == (200 if has_child else 404)
+        if has_child:
+            assert (await world.call("GET", "/v1/whoami", token=child)).status == 401
+        assert [item.key.name for item in (await world.store.list("token")).items] == [id_of(world.admin)]
