@@ -1,6 +1,8 @@
 """`riata tokens`: bearer tokens of people and programs that use the hub."""
 
-from typing import Annotated
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -19,6 +21,8 @@ KIND = output.Kind(
         "EXPIRES": lambda t: t.get("expiresAt"),
     },
 )
+
+_USERS_MAX = 10
 
 
 @app.command
@@ -63,19 +67,39 @@ async def revoke(
     with_descendants: Annotated[
         bool, Parameter(negative="", help="Also every token that was made with it, or with one of those.")
     ] = False,
+    yes: Annotated[
+        bool, Parameter(name=["--yes", "-y"], negative="", help="Do not show and ask what --with-descendants ends.")
+    ] = False,
     profile: options.Profile = "",
 ) -> None:
     """Revoke a token. Requests and streams that use it are cut off at once.
 
     Was it stolen? The thief may have made others with it: --with-descendants ends them too, also when it is revoked
-    already.
+    already. It says first how many these are, and whose: everything that an administrator made with a token descends
+    from it.
     """
     async with options.Common(profile=profile).hub() as hub:
         if not with_descendants:
             await hub.delete(client.target("v1", "tokens", token_id))
             terminal.say(f"token {token_id} revoked")
             return
-        answer = await hub.delete(client.target("v1", "tokens", token_id, "with-descendants"))
+        family = client.target("v1", "tokens", token_id, "with-descendants")
+        if not yes:
+            found = await hub.items(family)
+            terminal.say(_would_end(found, hub.login.token))
+            terminal.confirm("Revoke them?" if len(found) > 1 else "Revoke it?")
+        answer = await hub.delete(family)
     for revoked in answer["items"]:
         made_with = revoked.get("createdWith")
         terminal.say(f"token {revoked.get('id')} revoked" + (f" (made with {made_with})" if made_with else ""))
+
+
+def _would_end(found: Sequence[Mapping[str, Any]], own: str) -> str:
+    """`own`: the token of this login."""
+    users = collections.Counter(str(each.get("user")) for each in found)
+    whose = ", ".join(f"{count} of {user}" for user, count in users.most_common(_USERS_MAX))
+    shown = sum(count for _, count in users.most_common(_USERS_MAX))
+    whose += f", {len(found) - shown} of others" if shown < len(found) else ""
+    text = f"{len(found)} {'token' if len(found) == 1 else 'tokens'} would end: {whose}"
+    is_own = any(f"riata_{each.get('id')}_" in own for each in found)
+    return text + ("\nthe one that you are logged in with is among them" if is_own else "")

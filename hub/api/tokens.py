@@ -89,6 +89,12 @@ async def revoke_token(call: Call) -> Reply:
     return Reply(None, 204)
 
 
+async def show_with_descendants(call: Call) -> Reply:
+    """What `revoke_with_descendants` would end: the last origin alone, as shown of each token, does not tell where one
+    in between is gone."""
+    return await listed(await _family(call), lambda record: _shown(call.services, record))
+
+
 async def revoke_with_descendants(call: Call) -> Reply:
     """Answers with those that were revoked. The token itself may be gone: who revoked a stolen one alone learns later
     what the thief made with it."""
@@ -313,6 +319,11 @@ ROUTES = (
     Route(
         method="DELETE", path="/v1/tokens/{id}", name="revokeToken", who=Who.PRINCIPAL, handler=revoke_token,
         summary="Revoke a token and cut what runs on it.", replies={204: None}, errors=(NotFound,),
+    ),
+    Route(
+        method="GET", path="/v1/tokens/{id}/with-descendants", name="showTokenWithDescendants", who=Who.PRINCIPAL,
+        handler=show_with_descendants, replies={200: models.TokenList}, errors=(NotFound,),
+        summary="A token, if it still exists, and every token that was made with it, or with one of those.",
     ),
     Route(
         method="DELETE", path="/v1/tokens/{id}/with-descendants", name="revokeTokenWithDescendants", who=Who.PRINCIPAL,

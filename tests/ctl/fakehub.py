@@ -66,7 +66,8 @@ class FakeHub:
         routes.add_post("/v1/tokens", self._create_token)
         routes.add_get("/v1/tokens", _lister(self.tokens))
         routes.add_delete("/v1/tokens/{id}", _remover(self.tokens))
-        routes.add_delete("/v1/tokens/{id}/with-descendants", self._revoke_with_descendants)
+        routes.add_get("/v1/tokens/{id}/with-descendants", self._with_descendants)
+        routes.add_delete("/v1/tokens/{id}/with-descendants", self._with_descendants)
         routes.add_post("/v1/clusters/{name}/agent-tokens", self._create_agent_token)
         routes.add_get("/v1/clusters/{name}/agent-tokens", _lister(self.agent_tokens))
         routes.add_delete("/v1/clusters/{name}/agent-tokens/{id}", _remover(self.agent_tokens))
@@ -154,12 +155,12 @@ class FakeHub:
     async def _create_token(self, request: web.Request) -> web.Response:
         return self._keep(self.tokens, self.token("riata", await request.json()))
 
-    async def _revoke_with_descendants(self, request: web.Request) -> web.Response:
+    async def _with_descendants(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        gone = [each for each in self.tokens.values() if name in (each["id"], each.get("createdWith"))]
-        for each in gone:
+        found = [each for each in self.tokens.values() if name in (each["id"], each.get("createdWith"))]
+        for each in found if request.method == "DELETE" else ():
             del self.tokens[each["id"]]
-        return web.json_response({"items": gone}) if gone else status(404, f'"{name}" not found')
+        return web.json_response({"items": found}) if found else status(404, f'"{name}" not found')
 
     async def _create_agent_token(self, request: web.Request) -> web.Response:
         return self._keep(self.agent_tokens, self.token("riataagent", await request.json()))

@@ -65,11 +65,32 @@ async def test_what_was_made_with_a_stolen_token_is_revoked_with_it(riata: Riata
     for _ in range(3):
         await riata("tokens", "create", "ci")
     fake.tokens["t000000002"]["createdWith"] = "t000000001"
-    result = await riata("tokens", "revoke", "t000000001", "--with-descendants")
+    result = await riata("tokens", "revoke", "t000000001", "--with-descendants", "--yes")
     assert (result.code, result.out) == (0, "")
     assert result.err == "token t000000001 revoked\ntoken t000000002 revoked (made with t000000001)\n"
     assert list(fake.tokens) == ["t000000003"]
     assert (await riata("tokens", "revoke", "t000000001", "--with-descendants")).code == 4
+
+
+async def test_what_would_end_is_shown_first_and_wants_a_yes(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an administrator's token everybody's may have been made."""
+    for user in ("ann", "bob", "bob"):
+        await riata("tokens", "create", "ci", "--user", user)
+    fake.tokens["admin00000"] = {"id": "admin00000", "user": "admin"}
+    for name in ("t000000001", "t000000002", "t000000003"):
+        fake.tokens[name]["createdWith"] = "admin00000"
+    revoke = ("tokens", "revoke", "admin00000", "--with-descendants")
+    nobody = await riata(*revoke)
+    shown = "4 tokens would end: 2 of bob, 1 of ann, 1 of admin\nthe one that you are logged in with is among them\n"
+    assert nobody.err.startswith(shown)
+    assert "add --yes" in nobody.err
+    assert (nobody.code, len(fake.tokens)) == (2, 4)
+    questions: list[str] = []
+    monkeypatch.setattr("ctl.terminal.confirm", questions.append)
+    assert (await riata(*revoke)).code == 0
+    assert (questions, fake.tokens) == (["Revoke them?"], {})
 
 
 async def test_a_malformed_duration_is_a_usage_error(riata: Riata, hub: str, fake: FakeHub) -> None:

@@ -119,6 +119,19 @@ async def test_without_administration_only_where_all_are_ones_own(world: HubWorl
     assert (await world.call("GET", "/v1/whoami", token=theirs)).status == 401
 
 
+async def test_what_would_be_revoked_is_shown_to_those_who_may(world: HubWorld) -> None:
+    stolen, other, bob = await world.mint("jane"), await world.mint("jane"), await world.mint("bob")
+    child = await make(world, stolen)
+    grandchild = await make(world, child)
+    await world.call("DELETE", f"/v1/tokens/{id_of(child)}")
+    path = f"/v1/tokens/{id_of(stolen)}/with-descendants"
+    shown = await world.call("GET", path, token=other)
+    assert [item["id"] for item in shown.json["items"]] == [id_of(stolen), id_of(grandchild)]
+    assert (await world.call("GET", path, token=bob)).status == 403
+    assert (await world.call("GET", "/v1/tokens/nothing/with-descendants")).status == 404
+    assert (await world.call("GET", "/v1/whoami", token=grandchild)).status == 200
+
+
 class Looked:
     """Counts how often all tokens are looked through, and lets as many as may not come to its end until `go`."""
 
