@@ -43,11 +43,10 @@ from hub.store.sqlite import FILE_NAME, SqliteStore
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.cateaching import CaTeaching
 from hub.tunnel.cleanups import Cleaner
-from hub.tunnel.registry import Registry
+from hub.tunnel.registry import Registry, Tunnel
 from hub.upkeep import make_retention, purge, resume_revocations, tidy
 from proto import logs, pins
 from proto.aio.busypoll import BusyPoll, share_here
-from proto.aio.link import Link
 from proto.aio.shutdown import Shutdown
 from proto.aio.tasks import TaskGroup
 from proto.compression import Histories
@@ -337,9 +336,9 @@ class Hub:
             sockets=self._shared.sockets if self._shared else None,
         )
 
-    def _agent_drains(self, link: Link) -> None:
-        self._registry.draining(link)
-        self._relay.drain(link)
+    def _agent_drains(self, tunnel: Tunnel) -> None:
+        self._registry.draining(tunnel)
+        self._relay.drain(tunnel.link)
 
     def _make_services(self) -> Services:
         return Services(

@@ -278,7 +278,7 @@ class Registry:
         serving = self._serving.get(cluster_uid)
         return serving or [tunnel.candidate for tunnel in self._nodes.get(cluster_uid, ())]
 
-    def draining(self, link: Link) -> None:
+    def draining(self, tunnel: Tunnel) -> None:
         """The agent of this tunnel goes away; `pick` sees it on the link."""
 
     async def refresh(self, cluster_uid: str = "") -> None:

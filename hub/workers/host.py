@@ -136,12 +136,10 @@ class Host:
         if tunnel.link.is_draining:
             visit.link.send_drain(DRAIN_S, Code.DRAINING, "the agent drains")
 
-    def draining(self, link: Link) -> None:
+    def draining(self, tunnel: Tunnel) -> None:
         """The agent of a tunnel goes away: no new streams, those there are may finish."""
-        for tunnel, visits in self._visits.items():
-            if tunnel.link is link:
-                for visit in visits:
-                    visit.link.send_drain(DRAIN_S, Code.DRAINING, "the agent drains")
+        for visit in self._visits.get(tunnel, ()):
+            visit.link.send_drain(DRAIN_S, Code.DRAINING, "the agent drains")
 
     def ended(self, tunnel: Tunnel) -> None:
         """The tunnel's session has ended: so do its hops, when they have delivered what it left."""

@@ -26,7 +26,6 @@ from hub.workers.directory import Directory, Remote, loses, replaces
 from hub.workers.hop import Hop
 from hub.workers.host import Host
 from hub.workers.messages import Live, Lives, Opened, Outcome
-from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code
 from proto.limits import Limits
@@ -140,11 +139,10 @@ class SharedRegistry(Registry):
         self.host.ended(tunnel)
         self._channel.tell(messages.Closed(tunnel.session_id))
 
-    def draining(self, link: Link) -> None:
-        for tunnel in self:
-            if tunnel.link is link:
-                self._channel.tell(messages.Draining(tunnel.session_id))
-        self.host.draining(link)
+    def draining(self, tunnel: Tunnel) -> None:
+        if tunnel in self._everybody(tunnel.identity.cluster_uid):  # else `Closed` was told
+            self._channel.tell(messages.Draining(tunnel.session_id))
+        self.host.draining(tunnel)
 
     def cut(self, *, cluster_uid: str | None = None, credential_id: str | None = None, code: Code) -> int:
         if cluster_uid is not None:
@@ -183,10 +181,11 @@ class SharedRegistry(Registry):
 
     def opened(self, opened: Opened) -> None:
         """Another worker's new tunnel; ours of an earlier epoch of the same instance ends (P7)."""
-        olds = [own for own in self if own.link.is_draining and replaces(own, opened)]
+        mine = self._everybody(opened.cluster_uid)  # not all: thousands come in a storm, and thousands are here
+        olds = [own for own in mine if own.link.is_draining and replaces(own, opened)]
         given_up = [old for old in olds if not self._has_room(old.identity)]  # before the new one counts
         self.directory.opened(opened)
-        for own in tuple(self):
+        for own in mine:
             if own in given_up or loses(own, self._worker, opened):
                 own.link.close(Code.SUPERSEDED, "a newer session of this instance is open")
 

@@ -218,7 +218,7 @@ class Agent:
             Session(Role.HUB, hub_negotiated, Limits(), budget=budget),
             connection.hub,
             on_open=lambda *_: None,
-            on_drain=lambda _: world.agent_drains(hub_link),
+            on_drain=lambda _: world.agent_drains(tunnel),
             on_end=lambda: world.registry.remove(tunnel),
             name=f"{self.name}/{self.instance.hex()[:8]}",
             observer=world.observer,

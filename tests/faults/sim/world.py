@@ -13,7 +13,6 @@ from hub.auth.grants import Access
 from hub.auth.principal import Principal
 from hub.metrics import LinkMetrics, Metrics
 from hub.proxy.relay import Authorizer, Relay
-from hub.route import Route
 from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.link import Link
 from proto.aio.tasks import TaskGroup
@@ -109,9 +108,9 @@ class World:
         if reason.code in BREACHES:
             self.broken.append(f"{link.name} ended with {reason.code.name}: {reason.text}")
 
-    def agent_drains(self, link: Link) -> None:
-        self.registry.draining(link)
-        self.relay.drain(cast(Route, link))
+    def agent_drains(self, tunnel: Tunnel) -> None:
+        self.registry.draining(tunnel)
+        self.relay.drain(tunnel.link)
 
     def executed(self, name: str, method: str, body: bytes) -> None:
         self.executions[name] += 1

@@ -131,7 +131,8 @@ async def test_signs_of_life_come_by_themselves_while_streams_are_open(
 async def test_a_drain_is_heard_and_keeps_the_streams(rig: Rig) -> None:
     owner, stream = await rig.asked()
     rig.link.is_draining = True
-    rig.host.draining(rig.link)  # type: ignore[arg-type]
+    assert rig.tunnel is not None
+    rig.host.draining(rig.tunnel)
     await until(lambda: rig.drained)
     assert rig.hop.is_draining
     assert not rig.hop.may_open

@@ -8,6 +8,7 @@ import datetime
 import functools
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from hub.workers.channel import ChannelLost
 from hub.workers.hop import Hop
 from hub.workers.messages import Done, Lives, News, Opened, Question, Reply
 from hub.workers.registry import SharedRegistry
+from proto.aio.link import Link
 from proto.errors import Code
 from proto.limits import Limits
 from proto.messages import HttpHead, StreamClass, StreamKind
@@ -129,7 +131,7 @@ async def test_a_request_hops_only_if_it_has_to(rig: Rig) -> None:
 
 async def test_the_own_tunnel_first_unless_it_is_silent_or_goes_away(rig: Rig) -> None:
     _, own = rig.connect(1, instance=1)
-    _, other = rig.connect(2, instance=2)
+    tunnel, other = rig.connect(2, instance=2)
     rig.deliver()
     assert rig.crew[1].pick("uid-alpha").route is own
     own.unanswered_ping_at = rig.time
@@ -140,7 +142,7 @@ async def test_the_own_tunnel_first_unless_it_is_silent_or_goes_away(rig: Rig) -
     own.is_draining = True
     assert isinstance(rig.crew[1].pick("uid-alpha").route, Hop)
     other.is_draining = True
-    rig.crew[2].draining(other)  # type: ignore[arg-type]
+    rig.crew[2].draining(tunnel)
     rig.deliver()
     assert rig.crew[1].pick("uid-alpha").route is own  # better than nothing until the successor is there
 
@@ -155,6 +157,41 @@ async def test_a_newer_session_supersedes_wherever_it_is(rig: Rig) -> None:
     with pytest.raises(Refusal) as caught:
         rig.connect(1, epoch=2)
     assert caught.value.code is Code.SUPERSEDED
+
+
+async def test_who_comes_to_another_worker_concerns_the_tunnels_of_its_cluster_alone(rig: Rig) -> None:
+    """In a storm of reconnects thousands come, and thousands are here."""
+    made, _ = rig.connect(1)
+    bystander = WatchedLink()
+    identity = AgentIdentity("uid-beta", "beta", "k", "cluster")
+    rig.crew[1].add(dataclasses.replace(made, identity=identity, link=cast(Link, bystander), session_id="beside"))
+    bystander.looks = 0
+    rig.connect(2, epoch=2)
+    rig.deliver()
+    assert bystander.looks == 0
+
+
+class WatchedLink(FakeLink):
+    """Counts how often it is asked whether its agent goes away."""
+
+    looks = 0
+
+    @property
+    def is_draining(self) -> bool:
+        self.looks += 1
+        return False
+
+    @is_draining.setter
+    def is_draining(self, is_draining: bool) -> None: ...
+
+
+async def test_an_agent_that_goes_away_is_told_of_once_and_not_behind_its_end(rig: Rig) -> None:
+    made, _ = rig.connect(1)
+    rig.crew[1].draining(made)
+    rig.crew[1].remove(made)
+    rig.crew[1].draining(made)
+    told = [type(news) for _, news in rig.mail]
+    assert told == [Opened, messages.Draining, messages.Closed]
 
 
 async def test_a_worker_keeps_a_few_sessions_of_an_instance_that_drains_each(rig: Rig) -> None:
@@ -413,7 +450,7 @@ async def test_a_copied_instance_id_supersedes_nobody_elsewhere(rig: Rig) -> Non
 async def test_a_hop_that_is_just_closing_since_it_was_idle_serves_and_one_whose_agent_goes_away_does_not(
     rig: Rig,
 ) -> None:
-    _, link = rig.connect(2)
+    made, link = rig.connect(2)
     rig.deliver()
     hop = rig.crew[1].pick("uid-alpha").route
     assert isinstance(hop, Hop)
@@ -431,7 +468,7 @@ async def test_a_hop_that_is_just_closing_since_it_was_idle_serves_and_one_whose
         rig.time += 60
         hop.close_if_idle()
         assert rig.crew[1].pick("uid-alpha").route is hop
-    rig.crew[2].draining(link)  # type: ignore[arg-type]
+    rig.crew[2].draining(made)
     rig.deliver()
     assert rig.crew[1].pick("uid-alpha").reason is Reason.NONE_ANSWERING
     assert rig.crew[1].lost_at("uid-alpha") == rig.time
