@@ -36,8 +36,9 @@ class Exchanges(Protocol):
 
     def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> object: ...
 
-    def recheck(self) -> object:
-        """Cut every exchange that would not be begun today with the rights that it was begun with."""
+    def recheck(self, cluster_uid: str) -> object:
+        """Cut every exchange of a cluster, or of EVERY_CLUSTER, that would not be begun today with the rights that it
+        was begun with."""
         ...
 
 
@@ -90,9 +91,9 @@ class Revocation:
         self._exchanges.cut(cluster_uid=cluster_uid)
         self._sessions.cut(cluster_uid=cluster_uid, code=Code.REVOKED)
 
-    def grant_changed(self, _grant: Grant) -> None:
-        """A grant was removed or replaced."""
-        self._exchanges.recheck()
+    def grant_changed(self, before: Grant) -> None:
+        """A grant was removed or replaced: what it gave may be gone."""
+        self._exchanges.recheck(before.cluster_uid)
 
     def cut_expired(self) -> None:
         """Cut what runs on user tokens that expired since the last call, and every session of an agent that what it

@@ -15,7 +15,7 @@ import msgspec
 
 from hub import errors, status
 from hub.auth.bearer import Bearer
-from hub.auth.grants import Access
+from hub.auth.grants import EVERY_CLUSTER, Access
 from hub.auth.impersonate import USER, identity
 from hub.auth.principal import Principal
 from hub.edge.application import Front
@@ -167,9 +167,14 @@ class Relay:
             exchange.cut(why)
         return len(doomed)
 
-    def recheck(self) -> int:
-        """End every exchange that would not be begun today with the rights it has (a grant was removed); how many."""
-        doomed = [exchange for exchange in self._live if not self._still_allowed(exchange)]
+    def recheck(self, cluster_uid: str = EVERY_CLUSTER) -> int:
+        """End every exchange, of one cluster when given, that would not be begun today with the rights it has (a grant
+        was removed); how many."""
+        doomed = [
+            exchange
+            for exchange in self._live  # a deleted cluster has a hundred grants, its hub ten thousand exchanges
+            if cluster_uid in (EVERY_CLUSTER, exchange.cluster_uid) and not self._still_allowed(exchange)
+        ]
         for exchange in doomed:
             exchange.cut(errors.PermissionDenied(FORBIDDEN))
         return len(doomed)

@@ -117,8 +117,8 @@ class FakeExchanges:
     def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> None:
         self._cuts.append(("exchanges of", token_id or cluster_uid or ""))
 
-    def recheck(self) -> None:
-        self._cuts.append(("recheck", ""))
+    def recheck(self, cluster_uid: str) -> None:
+        self._cuts.append(("recheck", cluster_uid))
 
 
 class MemoryTransport(asyncio.Transport):

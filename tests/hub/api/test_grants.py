@@ -12,7 +12,7 @@ from tests.hub.api.hubworld import HubWorld
 
 
 async def test_create_show_list_delete(world: HubWorld) -> None:
-    await world.call("POST", "/v1/clusters", {"name": "a"})
+    cluster = await world.call("POST", "/v1/clusters", {"name": "a"})
     body = {"name": "g", "user": "jane", "cluster": "a", "role": "admin", "impersonate": {"users": ["bob", "*"]}}
     made = await world.call("POST", "/v1/grants", body)
     assert made.status == 201
@@ -23,7 +23,7 @@ async def test_create_show_list_delete(world: HubWorld) -> None:
     assert (await world.call("DELETE", "/v1/grants/g")).status == 204
     assert (await world.call("GET", "/v1/grants/g")).status == 404
     assert (await world.call("DELETE", "/v1/grants/g")).status == 404
-    assert ("recheck", "") in world.tunnels.cuts
+    assert ("recheck", cluster.json["uid"]) in world.tunnels.cuts
 
 
 async def test_repeating_changes_nothing_and_a_difference_conflicts(world: HubWorld) -> None:

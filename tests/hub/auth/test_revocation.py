@@ -63,8 +63,8 @@ class Exchanges:
     def cut(self, *, token_id: str | None = None, cluster_uid: str | None = None) -> None:
         self.cuts.append(("exchanges", token_id or cluster_uid or ""))
 
-    def recheck(self) -> None:
-        self.cuts.append(("recheck", ""))
+    def recheck(self, cluster_uid: str) -> None:
+        self.cuts.append(("recheck", cluster_uid))
 
 
 def test_revoked_credentials_are_cut() -> None:
@@ -78,7 +78,10 @@ def test_revoked_credentials_are_cut() -> None:
     world.agent_tokens.apply(gone(agent_token("g")))
     world.agent_keys.apply(made(agent_key("k", revoked_at=2.0)))
     world.grants.apply(gone(grant("x")))
-    assert world.cuts == [("exchanges", "t"), ("sessions", "g"), ("sessions", "k"), ("recheck", "")]
+    assert world.cuts == [("exchanges", "t"), ("sessions", "g"), ("sessions", "k"), ("recheck", "*")]
+    world.grants.apply(made(grant("y", cluster_uid="uid-a")))
+    world.grants.apply(gone(grant("y", cluster_uid="uid-a")))
+    assert world.cuts[4:] == [("recheck", "uid-a")]
 
 
 def test_a_deleted_cluster_is_cut_on_both_sides() -> None:

@@ -45,6 +45,7 @@ class World:
         self.routes = FakeRoutes(*links)
         self.metrics = Metrics()
         self.access_given: Access | None = Access("uid-c1", "c1", False, (), ())
+        self.decisions = 0
         self.relay = Relay(
             authenticator=self,
             authorizer=cast(Authorizer, self),
@@ -65,6 +66,7 @@ class World:
         return Principal("alice", ("dev",), "tok", False, None)
 
     def access(self, principal: Principal, cluster_name: str) -> Access | None:
+        self.decisions += 1
         return self.access_given if cluster_name == "c1" else None
 
     def begin(self, asked: Request | None = None) -> tuple[FakeFront, Exchange | None]:
@@ -445,6 +447,18 @@ def test_recheck_compares_with_the_rights_it_was_begun_with() -> None:
     world.access_given = Access("uid-of-a-new-c1", "c1", False, (), ())
     assert world.relay.recheck() == 1
     assert world.relay.live == 0
+
+
+def test_recheck_decides_anew_about_the_cluster_of_the_grant_alone() -> None:
+    """A deleted cluster has a hundred grants, its hub ten thousand exchanges."""
+    world = World(FakeLink())
+    fronts = [world.begin()[0] for _ in range(3)]
+    world.access_given = None
+    world.decisions = 0
+    assert world.relay.recheck("uid-other") == 0
+    assert world.decisions == 0
+    assert world.relay.recheck("uid-c1") == world.decisions == 3
+    assert {front.status for front in fronts} == {403}
 
 
 async def test_a_silent_session_is_probed() -> None:
