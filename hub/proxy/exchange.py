@@ -111,13 +111,12 @@ class Exchange:
         self.outcome = ""
         self.first_byte_at: float | None = None
         self.has_ended = False
-        self._has_head = self._has_ended_input = False
+        self._has_head = self._has_ended_input = self._cut_due = False
         self._body = Body.NONE
         self._last_chunk = CHUNKED_END
         self._left = self._owed = 0
         self._boundary: Boundary | None = None
         self._compressed: CompressedBody | None = None
-        self._cut_due = False
 
     # -- from the client's connection
 
@@ -317,8 +316,7 @@ class Exchange:
         self._finish(outcome, is_reusable=not close)
 
     def cut(self, why: errors.HubError | None = None) -> None:
-        """End this exchange by the hub's will (drain; `why`: which right has ended): a watch between two events ends
-        cleanly (P11)."""
+        """End it by the hub's will (`why`: which right has ended): a watch between two events ends cleanly (P11)."""
         if self.has_ended:
             return
         if not self._has_head:
@@ -331,11 +329,10 @@ class Exchange:
             self._break(None, "cut", "cut")
 
     def cut_soon(self) -> None:
-        """The same for a drain: a watch in the middle of an event may finish it."""
-        if self._boundary is not None and not self._boundary.is_between_events:
+        """The same for a drain, in its turn of the loop: a watch in the middle of an event may finish it."""
+        if self._boundary is not None and not self._cut_due:
             self._cut_due = True
-        elif self._boundary is not None:
-            self.cut()
+            self.relay.endings.soon(self._cut_between_events)
 
     # -- from the compressed body (hub.proxy.compressed.Sink)
 
@@ -381,7 +378,11 @@ class Exchange:
             self._break(Code.PROTOCOL, "protocol", "more body than announced")
             return
         self._return_credit(wire_bytes)
-        if self._cut_due and self._boundary is not None and self._boundary.is_between_events:
+        if self._cut_due:
+            self._cut_between_events()
+
+    def _cut_between_events(self) -> None:
+        if self._boundary is not None and self._boundary.is_between_events:
             self.cut()
 
     def _expect_compressed(self, message: HttpHead) -> None:
@@ -443,8 +444,7 @@ class Exchange:
         """Whether another route may be asked (hub.proxy.replay), and everything that it needs is still here."""
         if self.bytes_in and not (self.kept is not None and self.kept.is_whole):
             return False
-        is_mutation = self.kind.is_mutation
-        return replay.may_repeat(code, was_sent=was_sent, is_mutation=is_mutation, attempts=self.attempts)
+        return replay.may_repeat(code, was_sent=was_sent, is_mutation=self.kind.is_mutation, attempts=self.attempts)
 
     def _bad_answer(self, bad: BadAnswer) -> None:
         """Nothing of the response was written yet: the client gets a Status instead."""

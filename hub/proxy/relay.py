@@ -20,6 +20,7 @@ from hub.auth.impersonate import USER, identity
 from hub.auth.principal import Principal
 from hub.edge.application import Front
 from hub.edge.framing import Request
+from hub.endings import Endings
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy import replay
@@ -108,6 +109,7 @@ class Relay:
         self.compressed_wire, self.compressed_plain = metrics.compressed("wire"), metrics.compressed("plain")
         self._silence = Silence(routes, self.limits, now)
         self.holding = Holding(now)
+        self.endings = Endings(now)
         self.kept = replay.KeptBytes(budget.limit)
         self._id_prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)

@@ -23,11 +23,11 @@ from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession
 from hub.edge import response
 from hub.edge.framing import Request
+from hub.endings import Endings
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.store.model import StoreError
 from hub.tunnel.greetings import Greeting, Greetings
-from hub.tunnel.losses import Losses
 from hub.tunnel.registry import ClusterFacts, Refusal, Registry, Tunnel
 from hub.tunnel.wsserver import switching
 from proto import errors as wire
@@ -104,7 +104,7 @@ class TunnelEndpoint:
         self._handshake_timeout_s = handshake_timeout_s
         self._greetings = Greetings(unauthenticated_max, time.monotonic)
         self._strangers = RationedLog(logger, time.monotonic)
-        self._losses = Losses()
+        self._endings = Endings()
         self._tasks = TaskGroup("tunnels")
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class TunnelEndpoint:
         nonce = secrets.token_bytes(NONCE_BYTES)
         handshake = HubHandshake(self._hub_id, nonce, self._limits, compresses=self._compresses, tries=True)
         transport.write(answer + frame(BINARY, handshake.hello()))  # at once: a write costs what a request costs
-        websocket = WebSocketTransport(transport, is_server=True, early=early, notice=self._losses.notice)
+        websocket = WebSocketTransport(transport, is_server=True, early=early, notice=self._endings.soon)
         if not self._own(self._attend(websocket, handshake, greeting), transport, request.peer, when_lost):
             self._leave(greeting)
 

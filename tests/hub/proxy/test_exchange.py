@@ -357,7 +357,7 @@ def test_a_refused_upgrade_ends_the_connection() -> None:
     assert (talk.stream.code, talk.stream.is_ended) == (None, True)
 
 
-def test_a_drain_waits_for_the_end_of_an_event_and_leaves_others_alone() -> None:
+async def test_a_drain_waits_for_the_end_of_an_event_and_leaves_others_alone() -> None:
     watch = Talk(WATCH)
     watch.exchange.head(head(200, JSON))
     watch.exchange.data(memoryview(b'{"a"'))

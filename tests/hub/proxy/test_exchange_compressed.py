@@ -219,7 +219,7 @@ def test_who_does_not_read_the_end_is_cut_when_the_budget_is_short() -> None:
     assert talk.histories.bodies == 0
 
 
-def test_a_watch_is_cut_between_two_events_of_the_body_not_of_the_wire() -> None:
+async def test_a_watch_is_cut_between_two_events_of_the_body_not_of_the_wire() -> None:
     talk = Talk(WATCH)
     talk.head()
     talk.send(event(1)[:100])

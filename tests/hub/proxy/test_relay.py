@@ -18,7 +18,6 @@ from hub.proxy.limits import ProxyLimits
 from hub.proxy.relay import Authorizer, Relay, Routes
 from proto import errors as wire
 from proto.aio.busypoll import Leg
-from proto.aio.link import Link
 from proto.compression import Histories
 from proto.errors import Code
 from proto.messages import HttpHead, StreamClass
@@ -391,32 +390,6 @@ def test_an_upgrade_is_not_repeated_though_it_is_a_get() -> None:
     exchange.reset(Code.SESSION_LOST, "")
     assert second.opened == []
     assert front.status == 504
-
-
-def test_a_draining_agents_watches_end_between_two_events_and_nothing_else_does() -> None:
-    link, other = FakeLink(), FakeLink()
-    world = World(link)
-    watch_line = "GET /k8s/clusters/c1/api/v1/pods?watch=1 HTTP/1.1"
-    watches = [world.begin(request(watch_line)) for _ in range(2)]
-    plain_front, plain = world.begin()
-    assert plain is not None
-    for _front, exchange in watches:
-        assert exchange is not None
-        exchange.head(HttpHead(status=200, headers=((b"content-type", b"application/json"),)))
-    half = watches[1][1]
-    assert half is not None
-    half.data(memoryview(b'{"type":'))
-    world.relay.drain(cast(Link, other))
-    assert watches[0][0].finished is None
-    world.relay.drain(cast(Link, link))
-    assert watches[0][0].finished is True
-    assert watches[1][0].finished is None
-    half.data(memoryview(b'"ADD'))  # an event of several frames
-    assert not watches[1][0].is_aborted
-    half.data(memoryview(b'ED"}\n'))
-    assert watches[1][0].finished is True
-    assert plain_front.finished is None
-    finish(plain)
 
 
 def test_cut_by_token_cluster_and_user() -> None:

@@ -168,7 +168,7 @@ def test_a_watch_ends_as_the_api_servers_own_does() -> None:
     assert closed(it, EVENT) == (1000, "")
 
 
-def test_a_watch_whose_agent_leaves_finishes_its_event_first() -> None:
+async def test_a_watch_whose_agent_leaves_finishes_its_event_first() -> None:
     it = talk(WATCH)
     it.exchange.data(memoryview(EVENT[:3]))
     it.exchange.cut_soon()

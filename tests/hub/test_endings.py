@@ -1,4 +1,4 @@
-"""hub/tunnel/losses.py: a crowd of lost tunnels is noticed bit by bit."""
+"""hub/endings.py: a crowd ends bit by bit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from hub.tunnel import losses
-from hub.tunnel.losses import TURN_S, Losses
+from hub import endings
+from hub.endings import TURN_S, Endings
 from proto.aio.websocket import WebSocketTransport
 from tests.hub.tunnel.test_accept import agent, greet, running
 
@@ -22,7 +22,7 @@ class Told:
     def __init__(self, cost_s: float) -> None:
         self.now = 0.0
         self.cost_s = cost_s
-        self.losses = Losses(lambda: self.now)
+        self.endings = Endings(lambda: self.now)
         self.calls: list[int] = []
 
     def tell(self, number: int) -> None:
@@ -33,7 +33,7 @@ class Told:
 
     def lose(self, *numbers: int) -> None:
         for number in numbers:
-            self.losses.notice(functools.partial(self.tell, number))
+            self.endings.soon(functools.partial(self.tell, number))
 
 
 async def test_one_that_is_lost_alone_is_told_at_once_however_dear_the_last_one_was() -> None:
@@ -79,7 +79,7 @@ async def test_what_one_of_them_raises_holds_nobody_else() -> None:
 
 
 async def test_a_crowd_of_lost_tunnels_is_noticed_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "TURN_S", 1e-9)  # one is too many for a turn
+    monkeypatch.setattr(endings, "TURN_S", 1e-9)  # one is too many for a turn
     async with running() as hub, contextlib.AsyncExitStack() as agents:
         for number in range(3):
             socket = await agents.enter_async_context(hub.connect())
