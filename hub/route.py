@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from proto.aio.linkstream import LinkStream
@@ -72,6 +72,9 @@ class Route(Protocol):
         """`is_long`: the answer may be (proto.aio.link).
 
         Raises SessionDraining, SessionLost, TooManyStreams, MessageTooBig: nothing was sent."""
+
+    def owners(self) -> Sequence[StreamOwner]:
+        """Whose streams are open here."""
 
     def probe(self, settled: Callable[[bool], None] | None = None) -> None:
         """Ask for a sign of life; `settled` is called once, False when the session ends first."""

@@ -184,9 +184,9 @@ class Relay:
     def drain(self, link: Route | None = None) -> None:
         """Let watches end between two events: all, or those of an agent that goes away, which resume elsewhere.
         Everything else may finish."""
-        for exchange in tuple(self._live):
-            if link is None or exchange.link is link:
-                exchange.cut_soon()
+        for owner in tuple(self._live) if link is None else link.owners():
+            if isinstance(owner, Exchange):
+                owner.cut_soon()
 
     def relieve(self) -> int:
         """Cut answers that nobody reads while the buffer budget is nearly used up; how many."""

@@ -13,7 +13,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub.workers.directory import Remote
@@ -166,6 +166,9 @@ class Hop:
                 self._live_link().send_message(PROBE, body, droppable=False)
             except wire.SessionLost:
                 self._settle(is_alive=False)
+
+    def owners(self) -> Sequence[StreamOwner]:
+        return () if self._link is None else self._link.owners()
 
     # -- for the registry
 

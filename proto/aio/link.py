@@ -144,6 +144,11 @@ class Link:
         """DATA bytes in all send queues."""
         return self.session.out.queued
 
+    def owners(self) -> list[StreamOwner]:
+        """Whose streams are open."""
+        handles = [core.user for core in self.session.table.streams.values()]
+        return [each.owner for each in handles if isinstance(each, LinkStream) and each.owner is not None]
+
     # Wishes
 
     def open(

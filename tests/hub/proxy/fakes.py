@@ -147,6 +147,9 @@ class FakeLink:
         self.opened.append((message, owner, stream, cls, end))
         return stream
 
+    def owners(self) -> list[StreamOwner]:
+        return [owner for _, owner, stream, _, _ in self.opened if not stream.is_closed]
+
     def probe(self, settled: Callable[[bool], None] | None = None) -> None:
         self.probes += 1
         if settled is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import cast
 
 from hub.endings import TURN_S
@@ -114,3 +115,25 @@ async def test_the_end_of_the_hub_waits_for_no_turn() -> None:
     await world.relay.aclose()
     assert crowd.ended == list(range(9))
     assert not any(front.is_aborted for front in crowd.fronts)
+
+
+class Walked(dict[Exchange, None]):
+    """Counts how often all are gone through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Exchange]:
+        self.walks += 1
+        return super().__iter__()
+
+
+async def test_an_agent_that_goes_away_concerns_its_own_streams_alone() -> None:
+    """Five thousand agents may go at once, and each with ten thousand requests under way."""
+    world = World(FakeLink())
+    crowd = Crowd(world, 3)
+    world.routes.links = [leaving := FakeLink()]
+    own = Crowd(world, 1)
+    everybody = world.relay._live = Walked(world.relay._live)
+    world.relay.drain(cast(Route, leaving))
+    assert everybody.walks == 0
+    assert (crowd.ended, own.ended) == ([], [0])

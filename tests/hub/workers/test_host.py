@@ -135,6 +135,7 @@ async def test_a_drain_is_heard_and_keeps_the_streams(rig: Rig) -> None:
     rig.host.draining(rig.tunnel)
     await until(lambda: rig.drained)
     assert rig.hop.is_draining
+    assert rig.hop.owners() == [owner]
     assert not rig.hop.may_open
     with pytest.raises(wire.SessionDraining):
         rig.ask()

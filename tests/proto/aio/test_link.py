@@ -25,6 +25,7 @@ async def test_a_request_and_its_answer() -> None:
         await wire.rest()
         taken = wire.taken[0]
         assert taken.log == ["end"]
+        assert (wire.hub.owners(), wire.agent.owners()) == ([asked], [taken])
         assert handle(taken).peer_ended
         handle(taken).head(OK)
         handle(taken).send(b"hello", end=True)
@@ -33,6 +34,7 @@ async def test_a_request_and_its_answer() -> None:
         assert (asked.status, asked.body) == (200, b"hello")
         assert handle(asked).is_closed
         assert wire.hub.streams == wire.agent.streams == 0
+        assert wire.hub.owners() == wire.agent.owners() == []
         assert wire.hub.rtt_s is not None
         assert wire.hub.last_received_at > 0
 
