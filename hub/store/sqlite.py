@@ -141,6 +141,7 @@ class SqliteStore:
             return
         self._closed = True
         await self._tasks.aclose()
+        self._writer.stop()
         await asyncio.to_thread(self._release)
         self._wake_watchers()
 

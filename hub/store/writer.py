@@ -67,10 +67,15 @@ class Writer:
             raise StoreUnavailable("too many writes wait for the disk") from None
         return await future
 
+    def stop(self) -> None:
+        """Take no more. For the loop's thread, as `submit`: what came behind the queue's end would wait for ever."""
+        self._closed = True
+
     def close(self) -> None:
-        """Finish what was accepted, end the thread, close the connection. Blocks for as long as the disk needs."""
-        if not self._closed:
-            self._closed = True
+        """Finish what was accepted, end the thread, close the connection. Blocks for as long as the disk needs; where
+        that is in another thread, `stop` comes first."""
+        self.stop()
+        if self._thread.is_alive():
             self._queue.put(None)
         self._thread.join()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import random
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +54,35 @@ async def test_everything_survives_a_restart(tmp_path: Path) -> None:
     assert (await store.put(draft("b"))).revision == made.revision + 1
     assert [event.resource.key.name for event in await take(store.watch(0), 2)] == ["a", "b"]
     await store.close()
+
+
+class Busy(concurrent.futures.ThreadPoolExecutor):
+    """A pool whose only thread is taken until `frees` is set; `asked` tells that somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.frees, self.asked = threading.Event(), asyncio.Event()
+        super().submit(self.frees.wait, 5)
+
+    def submit(self, *args: Any, **more: Any) -> concurrent.futures.Future[Any]:
+        self.asked.set()
+        return super().submit(*args, **more)
+
+
+async def test_a_write_in_the_instant_of_closing_is_refused(tmp_path: Path) -> None:
+    """Before the worker thread gets to it: what came behind the end of the queue would wait for ever."""
+    store = await SqliteStore.open(tmp_path / "hub.db")
+    with Busy() as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        async with TaskGroup("test") as group:
+            closing = group.spawn(store.close(), name="close")
+            try:
+                await threads.asked.wait()
+                with pytest.raises(StoreUnavailable, match="closed"):
+                    await store.put(draft("a"))
+            finally:
+                threads.frees.set()
+            await closing
 
 
 async def test_durability_is_not_traded_away(store: SqliteStore) -> None:
