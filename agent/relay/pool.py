@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.relay import dial, resumption
+from agent.relay import resumption
 from agent.relay.addresses import Address, Addresses
 from agent.relay.connection import LOOKED_AT_S, KubeConnection
 from agent.relay.endpoint import Endpoint, KubeTrust
-from proto.aio import tasks
+from proto.aio import dial, tasks
 from proto.aio.busypoll import Leg, never
 from proto.errors import Code
 

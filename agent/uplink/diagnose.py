@@ -10,7 +10,7 @@ from typing import Final
 
 from agent.errors import AgentError
 from proto import causes
-from proto.aio import reach
+from proto.aio import dial, reach
 from proto.causes import Cause
 from proto.causes import Diagnosis as Diagnosis
 from proto.causes import Step as Step
@@ -28,6 +28,10 @@ class ConnectFailed(AgentError):
     def __init__(self, diagnosis: Diagnosis) -> None:
         super().__init__(str(diagnosis))
         self.diagnosis = diagnosis
+
+
+class ProxyUnreached(ConnectionError):
+    """A proxy's name, TCP or TLS failed: whatever the error was, it says nothing of the hub."""
 
 
 class ProxyRefused(ConnectionError):
@@ -49,6 +53,8 @@ def of_cause(cause: Cause, *, retry_s: float = 0.0, **facts: object) -> Diagnosi
 
 def of_network_error(error: OSError | UnicodeError, host: str, port: int, *, through: str = "") -> Diagnosis:
     """Explain what name lookup, TCP, TLS or a small GET raised. `through`: the proxy's address without its password."""
+    if isinstance(error, ProxyUnreached):
+        return of_cause(causes.PROXY_UNREACHABLE, through=through, said=str(error))
     if isinstance(error, ProxyRefused):
         return of_cause(causes.PROXY_REFUSED, through=through, said=str(error))
     if isinstance(error, ProxyUnfit):
@@ -56,6 +62,19 @@ def of_network_error(error: OSError | UnicodeError, host: str, port: int, *, thr
     if isinstance(error, AnswerBroken):
         return of_cause(causes.HTTP_BROKEN, said=str(error))
     return reach.diagnose(error, host, port, through=through, names=causes.AGENT)
+
+
+def unreached(error: OSError | UnicodeError) -> ProxyUnreached:
+    """What the way to a proxy raised, with what to do where HTTPS_PROXY itself may be right."""
+    said = reach.cause_of(error)[1]
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = (
+            f"its own certificate is not acceptable: {said}; it is verified by this system's CAs, or by those in the"
+            " file that SSL_CERT_FILE names"
+        )
+    elif isinstance(error, ssl.SSLError):
+        said = f"TLS with the proxy itself: {said}"
+    return ProxyUnreached(said)
 
 
 def of_status(status: int, retry_s: float, location: str) -> Diagnosis:
@@ -108,7 +127,8 @@ async def presented_certificate(host: str, port: int) -> str:
     context.verify_mode = ssl.CERT_NONE
     try:
         async with asyncio.timeout(LOOK_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+            sock = await dial.connected(host, port)
+            _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=host)
     except OSError:
         return ""
     try:

@@ -9,8 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from agent.uplink.diagnose import AnswerBroken, ProxyRefused, ProxyUnfit
+from agent.uplink import proxies
+from agent.uplink.diagnose import AnswerBroken, ProxyRefused, ProxyUnfit, unreached
 from agent.uplink.proxies import Proxy
+from proto.aio import dial
 from proto.aio.transport import address_text
 
 TIMEOUT: Final = 10.0
@@ -65,11 +67,8 @@ async def ask(
     """GET. Raises OSError (TLS errors and time-outs are OSErrors too), and UnicodeError for a name that is none.
     Redirects are not followed."""
     async with asyncio.timeout(TIMEOUT):
-        sock = await _through(proxy, host, port) if proxy is not None else None
-        if sock is None:
-            reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=server_name or host)
-        else:
-            reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name or host)
+        sock = await (_through(proxy, host, port) if proxy is not None else dial.connected(host, port))
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name or host)
         try:
             lines = [f"GET {path} HTTP/1.1", f"host: {address_text((host, port))}", "connection: close", "accept: */*"]
             request = "\r\n".join(lines).encode()
@@ -115,7 +114,7 @@ async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
     from python_socks import ProxyError, ProxyType  # here, because most agents have no proxy
     from python_socks.async_.asyncio import Proxy as Connector
 
-    parts = urlsplit(proxy.url)
+    parts = urlsplit((await proxies.reached(proxy)).url)
     kinds = {"http": ProxyType.HTTP, "socks4": ProxyType.SOCKS4, "socks4a": ProxyType.SOCKS4}
     connector = Connector(
         kinds.get(parts.scheme, ProxyType.SOCKS5),
@@ -127,10 +126,14 @@ async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
     )
     try:
         return await connector.connect(dest_host=host, dest_port=port)
+    except socket.gaierror:
+        raise  # the hub's name, which a socks5:// wants resolved here
+    except OSError as exc:
+        raise unreached(exc) from exc
     except ProxyError as exc:
         raise ProxyRefused(f"refused: {exc}") from exc
     except ValueError as exc:
         if isinstance(exc, UnicodeError) and getattr(exc, "encoding", "") != "ascii":
-            raise  # a name that IDNA cannot encode, the proxy's or the hub's
+            raise  # the hub's name, which IDNA cannot encode
         why = "they are not ASCII" if isinstance(exc, UnicodeError) else str(exc)  # which quotes a password otherwise
         raise ProxyRefused(f"cannot be shown this user and password: {why}") from exc

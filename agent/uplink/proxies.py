@@ -5,12 +5,14 @@ The way to the kube-apiserver never uses a proxy.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from agent.uplink.diagnose import ConnectFailed, of_cause
+from agent.uplink.diagnose import ConnectFailed, of_cause, unreached
 from proto import causes, noproxy
+from proto.aio import dial
+from proto.aio.transport import address_text
 
 _ORDER: Final = ("https_proxy", "socks_proxy", "all_proxy")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -25,6 +27,11 @@ class Proxy:
     scheme: str
     address: str
     """`scheme://host:port`, fit for logs."""
+
+    @property
+    def host(self) -> str:
+        """Name or address, without brackets."""
+        return urlsplit(self.url).hostname or ""
 
     def __repr__(self) -> str:
         return f"Proxy({self.address!r})"
@@ -42,6 +49,21 @@ def choose(environment: Mapping[str, str], host: str, port: int) -> Proxy | None
         if value:
             return _parse(variable, value)
     return None
+
+
+async def reached(proxy: Proxy) -> Proxy:
+    """The proxy by the address that answers, where its name has several: the libraries try the first one only, or that
+    for as long as there is time. Raises ProxyUnreached."""
+    parts = urlsplit(proxy.url)
+    assert parts.port is not None
+    try:
+        host = await dial.answering(proxy.host, parts.port)
+    except (OSError, UnicodeError) as exc:
+        raise unreached(exc) from exc
+    if host == proxy.host:
+        return proxy
+    user, at, _ = parts.netloc.rpartition("@")
+    return replace(proxy, url=f"{proxy.scheme}://{user}{at}{address_text((host, parts.port))}")
 
 
 def _parse(variable: str, value: str) -> Proxy:

@@ -4,11 +4,14 @@ Its reconnecting iterator, keepalive, compression and redirects are all switched
 keepalive is the session's, compression would mix tenants' secrets, and a redirect must not choose whom we trust.
 """
 
+import asyncio
 import datetime
 import email.utils
 import re
+import socket
 import ssl
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from websockets import exceptions
 from websockets.asyncio.client import ClientConnection
@@ -17,9 +20,11 @@ from websockets.datastructures import Headers
 from websockets.typing import Subprotocol
 
 from agent.config import HubSettings
-from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network_error, of_status
+from agent.uplink import proxies
+from agent.uplink.diagnose import ConnectFailed, Diagnosis, of_cause, of_network_error, of_status, unreached
 from agent.uplink.proxies import Proxy
 from proto import causes
+from proto.aio import dial
 from proto.aio.websocket import WebSocketTransport
 from proto.pins import spki_pin
 from proto.versions import PRODUCT_VERSION, SUBPROTOCOL
@@ -76,18 +81,12 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
     """Connect, TLS, WebSocket handshake. Raises ConnectFailed for whatever went wrong. Safe to cancel."""
     through = proxy.address if proxy is not None else ""
     try:
-        connection = await _Connect(
-            settings.tunnel_url,
-            create_connection=_Handshake,
-            ssl=context,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            user_agent_header=f"riata-agent/{PRODUCT_VERSION}",
-            proxy=proxy.url if proxy is not None else None,
-            open_timeout=OPEN_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
-            ping_interval=None,
-        )
+        async with asyncio.timeout(OPEN_TIMEOUT):
+            if proxy is None:
+                sock = await dial.connected(settings.host, settings.port)
+                connection = await _open(settings, context, _Handshake, sock=sock)
+            else:
+                connection = await _open_through(await proxies.reached(proxy), proxy.host, settings, context)
     except (OSError, UnicodeError, exceptions.WebSocketException) as exc:
         raise ConnectFailed(_explain(exc, settings, through)) from exc
     if connection.subprotocol != SUBPROTOCOL:
@@ -98,6 +97,43 @@ async def open_transport(settings: HubSettings, context: ssl.SSLContext, proxy: 
     # The library's connection was told nothing of this; its tasks end as if its transport had.
     connection.connection_lost(None)
     return transport
+
+
+async def _open_through(proxy: Proxy, name: str, settings: HubSettings, context: ssl.SSLContext) -> ClientConnection:
+    """By a proxy, which is called `name` in its certificate. Raises ProxyUnreached for what is not the hub's error."""
+    is_through = False
+
+    def make(*args: Any, **options: Any) -> _Handshake:
+        nonlocal is_through
+        is_through = True  # the library asks for a connection once it has a way to the hub
+        return _Handshake(*args, **options)
+
+    options = {"proxy_server_hostname": name} if proxy.scheme == "https" else {}
+    try:
+        return await _open(settings, context, make, proxy=proxy.url, **options)
+    except socket.gaierror:
+        raise  # the hub's name, which a socks5:// wants resolved here
+    except OSError as exc:
+        if is_through:
+            raise
+        raise unreached(exc) from exc
+
+
+async def _open(
+    settings: HubSettings, context: ssl.SSLContext, make: Callable[..., _Handshake], **way: Any
+) -> ClientConnection:
+    return await _Connect(
+        settings.tunnel_url,
+        create_connection=cast(type[ClientConnection], make),
+        ssl=context,
+        subprotocols=[Subprotocol(SUBPROTOCOL)],
+        compression=None,
+        user_agent_header=f"riata-agent/{PRODUCT_VERSION}",
+        open_timeout=None,
+        close_timeout=CLOSE_TIMEOUT,
+        ping_interval=None,
+        **{"proxy": None, **way},
+    )
 
 
 def _explain(error: Exception, settings: HubSettings, through: str) -> Diagnosis:

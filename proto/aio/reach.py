@@ -2,13 +2,14 @@
 steps of a way one by one, for a doctor."""
 
 import asyncio
-import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
 from proto import causes
+from proto.aio import dial
 from proto.causes import Cause, Diagnosis
 
 TIMEOUT: Final = 5.0
@@ -45,7 +46,9 @@ def cause_of(error: OSError | UnicodeError) -> tuple[Cause, str]:
         return causes.TCP_SILENT, "no answer"
     if isinstance(error, ConnectionRefusedError):
         return causes.TCP_REFUSED, "connection refused"
-    return causes.TCP_UNREACHABLE, error.strerror or str(error) or type(error).__name__
+    if error.errno:  # the loops and the proxies' library have words of their own, with an address and no reason
+        return causes.TCP_UNREACHABLE, os.strerror(error.errno)
+    return causes.TCP_UNREACHABLE, str(error) or type(error).__name__
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError) -> tuple[Cause, str]:
@@ -69,7 +72,8 @@ async def resolve(host: str, port: int) -> list[str]:
 async def shown(host: str, port: int, context: ssl.SSLContext) -> tuple[str, str]:
     """Version of TLS and the end of the certificate of a verified connection, which is dropped. Raises OSError."""
     async with asyncio.timeout(TIMEOUT):
-        _, writer = await asyncio.open_connection(host, port, ssl=context)
+        sock = await dial.connected(host, port)
+        _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=host)
     tls = writer.get_extra_info("ssl_object")
     certificate = writer.get_extra_info("peercert") or {}
     writer.transport.abort()
@@ -81,9 +85,5 @@ async def connect(host: str, port: int) -> float:
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with asyncio.timeout(TIMEOUT):
-        _, writer = await asyncio.open_connection(host, port)
-    took = loop.time() - started
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return took
+        (await dial.connected(host, port)).close()
+    return loop.time() - started

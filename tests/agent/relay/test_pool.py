@@ -9,9 +9,9 @@ import pytest
 
 from agent.counts import Counts
 from agent.relay.addresses import AGAIN_S, LOOK_INTERVAL_S, Addresses
-from agent.relay.dial import ClosedAtOnceError
 from agent.relay.endpoint import Endpoint, KubeTrust
 from agent.relay.pool import ANY_IDLE, MUTATION_IDLE_MAX, Pool, PoolLimits
+from proto.aio.dial import ClosedAtOnceError
 from proto.aio.tasks import TaskGroup
 from proto.errors import Code
 from tests.agent.apiserver import Pki, api_server

@@ -14,6 +14,7 @@ from agent.uplink.trust import HubTrust
 from agent.uplink.wsclient import open_transport, retry_after
 from tests.agent.apiserver import Pki, api_server, serving
 from tests.agent.uplink.hub import settings, websocket_hub
+from tests.proto.aio.names import black_hole, resolving
 
 
 async def echo(connection):
@@ -264,6 +265,77 @@ async def test_through_a_proxy(tmp_path, kind, url):
         assert await transport.receive() == b"x"
         assert f"localhost:{port}".encode() in seen[0]
         await transport.close(1000, "")
+
+
+async def test_an_address_that_drops_packets_is_passed_over(tmp_path, monkeypatch):
+    pki = Pki(tmp_path)
+    async with websocket_hub(pki, echo) as port:
+        with black_hole() as hole:
+            resolving(monkeypatch, localhost=[hole, ("127.0.0.1", port)])
+            transport = await connect(settings(pki, port, tmp_path))
+            await transport.send(b"x")
+            assert await transport.receive() == b"x"
+            await transport.close(1000, "")
+
+
+@pytest.mark.parametrize("name", ["proxy.test", "other.test"])
+async def test_a_proxy_of_https_with_several_addresses(tmp_path, monkeypatch, name):
+    """It is known by its name, whichever address it answers at, and the hub's certificate is still the hub's."""
+    pki, theirs = Pki(tmp_path), Pki(tmp_path, "proxy.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(theirs.ca_file))
+
+    async def proxied(reader, writer):
+        await connect_proxy(reader, writer, [])
+
+    async with serving(proxied, theirs.server_context()) as proxy_port, websocket_hub(pki, echo) as port:
+        with black_hole(proxy_port) as hole:
+            resolving(monkeypatch, **{name: [hole, ("127.0.0.1", proxy_port)]})
+            proxy = Proxy(f"https://u:p@{name}:{proxy_port}", "https", f"https://{name}:{proxy_port}")
+            if name == "other.test":
+                diagnosis = await failure(settings(pki, port, tmp_path), proxy)
+                assert (diagnosis.step, "other.test" in diagnosis.what) == (Step.PROXY, True)
+                return
+            transport = await connect(settings(pki, port, tmp_path), proxy)
+            await transport.send(b"x")
+            assert await transport.receive() == b"x"
+            await transport.close(1000, "")
+
+
+async def test_a_proxy_whose_certificate_nobody_here_knows(tmp_path):
+    """Nobody is between the agent and the hub: the CA in question is not the hub's."""
+    pki = Pki(tmp_path)
+    async with serving(lambda r, w: connect_proxy(r, w, []), pki.server_context()) as port:
+        address = f"https://localhost:{port}"
+        diagnosis = await failure(settings(pki, 1, tmp_path), Proxy(address, "https", address))
+    assert (diagnosis.cause, diagnosis.is_slow) == ("proxy-unreachable", False)
+    assert "SSL_CERT_FILE" in diagnosis.what
+
+
+@pytest.mark.parametrize(("kind", "url"), [(connect_proxy, "http://u:p@"), (socks_proxy, "socks5h://")])
+async def test_behind_a_proxy_the_hubs_certificate_is_still_looked_at(tmp_path, kind, url):
+    ours, theirs = Pki(tmp_path), Pki(tmp_path, "other")
+    theirs.leaf = theirs.ca.issue_cert("localhost", "127.0.0.1")
+    async with serving(lambda r, w: kind(r, w, [])) as proxy_port, websocket_hub(theirs, echo) as port:
+        address = f"127.0.0.1:{proxy_port}"
+        proxy = Proxy(f"{url}{address}", url.partition(":")[0], f"proxy {address}")
+        assert (await failure(settings(ours, port, tmp_path), proxy)).step is Step.PIN
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
+async def test_a_proxy_that_is_not_there(tmp_path, scheme):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{sock.getsockname()[1]}"
+        diagnosis = await failure(settings(Pki(tmp_path), 1, tmp_path), Proxy(address, scheme, address))
+    assert diagnosis.cause == "proxy-unreachable"
+    assert "refused" in diagnosis.what
+
+
+async def test_the_hubs_name_may_be_what_a_proxy_wants_resolved(tmp_path, monkeypatch):
+    resolving(monkeypatch, localhost=[])
+    async with serving(lambda r, w: socks_proxy(r, w, [])) as port:
+        address = f"socks5://127.0.0.1:{port}"
+        assert (await failure(settings(Pki(tmp_path), 1, tmp_path), Proxy(address, "socks5", address))).step is Step.DNS
 
 
 async def test_a_proxy_that_wants_a_password(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from proto import causes
 from proto.aio import reach
+from tests.proto.aio.names import black_hole, resolving
 
 
 def _certificate(code: int) -> ssl.SSLCertVerificationError:
@@ -50,6 +51,7 @@ def test_each_error_has_its_row(error: OSError | UnicodeError, cause: causes.Cau
     ("error", "said"),
     [
         (OSError(113, "No route to host"), "No route to host"),
+        (OSError(113, "Connect call failed ('192.0.2.1', 443)"), "No route to host"),
         (OSError("Multiple exceptions: [Errno 101], [Errno 113]"), "Multiple exceptions: [Errno 101], [Errno 113]"),
         (ConnectionResetError(), "ConnectionResetError"),
     ],
@@ -66,6 +68,14 @@ async def test_a_name_and_a_connection() -> None:
         assert 0 <= await reach.connect("127.0.0.1", port) < reach.TIMEOUT
     with pytest.raises(ConnectionRefusedError):
         await reach.connect("127.0.0.1", port)
+
+
+async def test_an_address_that_drops_packets_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        with black_hole() as hole:
+            resolving(monkeypatch, **{"hub.test": [hole, server.sockets[0].getsockname()]})
+            assert await reach.connect("hub.test", 443) < reach.TIMEOUT
 
 
 async def test_a_name_that_is_none() -> None:
