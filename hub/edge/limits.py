@@ -51,7 +51,8 @@ class EdgeLimits:
     connections_max: int = 15_000
     """Open connections; lowered to 90 % of RLIMIT_NOFILE less a reserve when that is smaller (K3)."""
     young_per_address_max: int = 512
-    """Connections of one address without a whole request head yet (K1); tunnels behind a NAT do not count."""
+    """Connections of one address (IPv6: of one /64) without a whole request head yet (K1); tunnels behind a NAT do not
+    count."""
     backlog: int = 4096
     """Kernel accept queue, for reconnect storms."""
     write_high_bytes: int = 64 * 1024

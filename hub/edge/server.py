@@ -17,6 +17,7 @@ from hub.edge.framing import Request, host_name
 from hub.edge.handover import Handover
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
+from hub.edge.origin import origin_of
 from hub.edge.vanished import gone
 from proto.aio import tasks
 
@@ -132,20 +133,20 @@ class EdgeServer:
 
     def opened(self, connection: EdgeConnection) -> None:
         self._connections.add(connection)
-        address = connection.peer.rpartition(":")[0]
-        count = self._young.get(address, 0) + 1
-        self._young[address] = count
+        origin = origin_of(connection.peer.rpartition(":")[0])
+        count = self._young.get(origin, 0) + 1
+        self._young[origin] = count
         if count > self.limits.young_per_address_max:
             connection.shut()
 
     def matured(self, connection: EdgeConnection) -> None:
         connection.is_young = False
-        address = connection.peer.rpartition(":")[0]
-        count = self._young.get(address, 0) - 1
+        origin = origin_of(connection.peer.rpartition(":")[0])
+        count = self._young.get(origin, 0) - 1
         if count > 0:
-            self._young[address] = count
+            self._young[origin] = count
         else:
-            self._young.pop(address, None)
+            self._young.pop(origin, None)
 
     def closed(self, connection: EdgeConnection) -> None:
         if connection not in self._connections:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from aiohttp import web
 
 from hub.auth.agents import AgentAuthenticator
+from hub.edge.application import Application
+from hub.edge.limits import EdgeLimits
 from hub.edge.server import EdgeServer
 from hub.metrics import Metrics
 from hub.tunnel.accept import TunnelEndpoint
 from hub.tunnel.registry import Registry
 from proto.messages import HttpHead
+from tests.hub.edge.fakes import FakeTransport
 from tests.security import rig
 from tests.security.test_desync import contexts
 
@@ -46,6 +50,26 @@ async def test_several_addresses() -> None:
         bound = await other.start()
         assert len({port for _, port in bound}) == 2
         await other.close()
+
+
+async def test_young_connections_of_one_ipv6_network_are_bounded_together() -> None:
+    server = EdgeServer(
+        listen=[],
+        tls=None,
+        aiohttp_app=web.Application(),
+        tunnels=tunnels(),
+        application=cast(Application, None),
+        limits=EdgeLimits(young_per_address_max=2),
+    )
+    transports = [FakeTransport() for _ in range(5)]
+    hosts = ["[2001:db8::1]", "[2001:db8::2]", "[2001:db8::3]", "[2001:db8:0:1::1]", "192.0.2.1"]
+    connections = [server._make_protocol(f"{host}:1") for host in hosts]
+    for connection, transport in zip(connections, transports, strict=True):
+        connection.connection_made(cast(asyncio.Transport, transport))
+    assert [transport.is_aborted for transport in transports] == [False, False, True, False, False]
+    for connection in connections:
+        connection.connection_lost(None)
+    assert not server._young
 
 
 async def test_a_drain_waits_for_what_is_under_way_and_takes_nothing_new() -> None:
