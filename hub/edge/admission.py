@@ -6,9 +6,12 @@ second. As many as the loop can bear are under way; the others wait, already acc
 
 from __future__ import annotations
 
+import itertools
 import socket
+from collections import OrderedDict
 from typing import Final
 
+from hub.edge.accepted import Accepted, Shares
 from hub.edge.vanished import gone
 from proto.versions import SUBPROTOCOL
 
@@ -30,21 +33,11 @@ PEEKED_BYTES: Final = 4096
 SORTED_MAX: Final = 1024
 """Looks at silent connections in one turn, 2 ms."""
 SILENT_S: Final = 1.0
-"""Longer than a ClientHello takes to come from anywhere: when all places are taken, who has said nothing for so long
+"""Longer than a ClientHello takes to come from anywhere: when all places are taken, who has said less for so long
 makes room for who comes."""
+_RECORD_HEAD_BYTES: Final = 5
 _MARK: Final = SUBPROTOCOL.encode("ascii")
 _PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
-
-
-class Accepted:
-    """A connection, the address that it comes from, and when it came."""
-
-    __slots__ = ("address", "since", "sock")
-
-    def __init__(self, sock: socket.socket, address: object, since: float) -> None:
-        self.sock = sock
-        self.address = address
-        self.since = since
 
 
 class Window:
@@ -75,48 +68,59 @@ class Window:
 
 class Waiting:
     """Accepted connections without a handshake, in two lanes that take turns: of agents, and of all others. Who
-    administers the hub while five thousand agents come back waits for one of them, not for all. A client that has said
-    nothing yet is in neither, and next when nobody else is.
+    administers the hub while five thousand agents come back waits for one of them, not for all. A client is silent
+    until its first words are whole, a ClientHello or in the clear a head: it is in neither, and next when nobody else
+    is. A single byte may be all that it ever says.
 
     In its lane the newest is next. In a storm the oldest wait for its end anyway, and may have given up.
     """
 
-    def __init__(self) -> None:
-        self._agents: list[Accepted] = []
-        self._others: list[Accepted] = []
-        self._silent: list[Accepted] = []
+    def __init__(self, *, is_tls: bool) -> None:
+        self._is_tls = is_tls
+        self._agents: OrderedDict[Accepted, None] = OrderedDict()
+        self._others: OrderedDict[Accepted, None] = OrderedDict()
+        self._silent: OrderedDict[Accepted, None] = OrderedDict()
+        self._shares = Shares()
         self._is_turn_of_agents = False
 
     def __len__(self) -> int:
-        return len(self._agents) + len(self._others) + len(self._silent)
+        return len(self._shares)
 
     def has_next(self, *, with_agents: bool, with_silent: bool = True) -> bool:
         """Whether `take` would find somebody, as far as is known."""
         return bool(self._others or (with_agents and (self._agents or (with_silent and self._silent))))
 
     def put(self, sock: socket.socket, address: object, now: float) -> None:
-        self._lane_of(sock).append(Accepted(sock, address, now))
+        accepted = Accepted(sock, address, now)
+        self._shares.add(accepted)
+        self._lane_of(sock)[accepted] = None
 
-    def has_silent(self, now: float) -> bool:
-        """Whether somebody has said nothing for SILENT_S, as far as is known."""
-        return bool(self._silent) and now - self._silent[0].since >= SILENT_S
+    def may_make_room(self, now: float) -> bool:
+        """Whether `make_room` would drop somebody, as far as is known."""
+        return self._has_silent(now) or self._greedy(now) is not None
 
-    def drop_silent(self, now: float) -> None:
-        """Close who has said nothing for longest, if that is SILENT_S."""
-        while self.has_silent(now):
-            accepted = self._silent.pop(0)
+    def make_room(self, now: float) -> None:
+        """Close who has been silent for longest, if that is SILENT_S; else who waits for so long of the origin of which
+        the most wait. So nobody keeps all others out by what costs him nothing."""
+        while self._has_silent(now):
+            accepted, _ = self._silent.popitem(last=False)
             lane = self._lane_of(accepted.sock)
             if lane is self._silent:
-                accepted.sock.close()
+                self._close(accepted)
                 return
-            lane.append(accepted)
+            lane[accepted] = None
+        if (greedy := self._greedy(now)) is not None:
+            for lane in (self._agents, self._others, self._silent):
+                lane.pop(greedy, None)
+            self._close(greedy)
 
     def sort(self) -> None:
         """See who has spoken meanwhile, of the newest SORTED_MAX."""
-        latest = self._silent[-SORTED_MAX:]
-        del self._silent[-SORTED_MAX:]
-        for accepted in latest:
-            self._lane_of(accepted.sock).append(accepted)
+        for accepted in reversed(list(itertools.islice(reversed(self._silent), SORTED_MAX))):
+            lane = self._lane_of(accepted.sock)
+            if lane is not self._silent:
+                del self._silent[accepted]
+                lane[accepted] = None
 
     def take(self, *, with_agents: bool = True, with_silent: bool = True) -> Accepted | None:
         """The next whose client is still there; sockets of the others are closed. None if nobody is. Who is silent may
@@ -129,23 +133,48 @@ class Waiting:
             lanes[:2] = self._agents, self._others
         for lane in lanes:
             while lane:
-                accepted = lane.pop()
+                accepted, _ = lane.popitem()
                 if not gone([accepted.sock]):
+                    self._shares.remove(accepted)
                     return accepted
-                accepted.sock.close()
+                self._close(accepted)
         return None
 
     def close(self) -> None:
         """Close them all."""
         for lane in (self._agents, self._others, self._silent):
             while lane:
-                lane.pop().sock.close()
+                self._close(lane.popitem()[0])
 
-    def _lane_of(self, sock: socket.socket) -> list[Accepted]:
+    def _close(self, accepted: Accepted) -> None:
+        self._shares.remove(accepted)
+        accepted.sock.close()
+
+    def _has_silent(self, now: float) -> bool:
+        return bool(self._silent) and now - next(iter(self._silent)).since >= SILENT_S
+
+    def _greedy(self, now: float) -> Accepted | None:
+        oldest = self._shares.oldest_of_greediest()
+        return oldest if oldest is not None and now - oldest.since >= SILENT_S else None
+
+    def _lane_of(self, sock: socket.socket) -> OrderedDict[Accepted, None]:
         """By what has arrived: whether it names the tunnel's subprotocol. In TLS agents offer it by ALPN (RFC 7301), in
         the clear it is in the head of their only request. It is a hint: whoever gives it falsely waits among agents."""
         try:
             said = sock.recv(PEEKED_BYTES, _PEEK)
-        except OSError:  # nothing has arrived, or the end
+        except OSError:  # nothing has arrived
+            return self._silent
+        if not (_has_record(said) if self._is_tls else _has_head(said)):
             return self._silent
         return self._agents if _MARK in said else self._others
+
+
+def _has_record(said: bytes) -> bool:
+    """Whether the first record of TLS is here: the whole ClientHello, whatever names it offers. What nobody looks at
+    may be missing."""
+    size = _RECORD_HEAD_BYTES + int.from_bytes(said[3:_RECORD_HEAD_BYTES])
+    return len(said) >= max(min(size, PEEKED_BYTES), _RECORD_HEAD_BYTES)
+
+
+def _has_head(said: bytes) -> bool:
+    return b"\r\n\r\n" in said or len(said) == PEEKED_BYTES

@@ -115,7 +115,7 @@ class Listener:
         self._greetings = greetings
         self._bound = connection_bound(limits)
         self._window = Window(limits.handshakes_max)
-        self._waiting = Waiting()
+        self._waiting = Waiting(is_tls=tls is not None)
         self._handshakes = 0
         self._due_since: float | None = None
         """CPU time when `_greet_due` was put on the loop's list."""
@@ -135,7 +135,7 @@ class Listener:
 
     def room(self) -> None:
         """A connection has ended, or time has passed: accept again if that was what we waited for."""
-        if not self._is_closed and not self._is_accepting and (not self._is_full() or self._has_silent()):
+        if not self._is_closed and not self._is_accepting and (not self._is_full() or self._may_make_room()):
             self._resume()
 
     async def drain(self) -> None:
@@ -173,10 +173,10 @@ class Listener:
     def _is_full(self) -> bool:
         return self._open_count() + self._handshakes + len(self._waiting) >= self._bound
 
-    def _has_silent(self) -> bool:
+    def _may_make_room(self) -> bool:
         """Somebody would make room: without a bound for an address, which thousands may share behind a NAT or a load
         balancer, whoever only opens connections could keep all others out."""
-        return self._waiting.has_silent(self._loop.time())
+        return self._waiting.may_make_room(self._loop.time())
 
     def _resume(self) -> None:
         self._is_accepting = True
@@ -201,7 +201,7 @@ class Listener:
 
     def _accept_one(self, listening: socket.socket) -> bool:
         is_full = self._is_full()
-        if is_full and not self._has_silent():
+        if is_full and not self._may_make_room():
             self._complain("too many connections, accepting pauses")
             self._pause()
             return False
@@ -216,7 +216,7 @@ class Listener:
             self._loop.call_later(_RETRY_S, self.room)
             return False
         if is_full:
-            self._waiting.drop_silent(now)
+            self._waiting.make_room(now)
         return True
 
     def _greet_due(self) -> None:

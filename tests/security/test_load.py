@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import ssl
 
@@ -181,6 +182,15 @@ async def test_a_tls_handshake_has_a_deadline() -> None:
             each.close()
 
 
+def client_hello(*protocols: str) -> bytes:
+    """The first words of one who may never say more."""
+    context, said = ssl.create_default_context(), ssl.MemoryBIO()
+    context.set_alpn_protocols(protocols)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost").do_handshake()
+    return said.read()
+
+
 async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
     """Twenty that wait as agents and never end their handshakes, one at a time: somebody else waits for one of them."""
     authority = trustme.CA()
@@ -193,7 +203,7 @@ async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
         await line.add_agent()
         crowd = [await line.connect() for _ in range(20)]
         for each in crowd:
-            await each.send(b"\x16\x03\x01\x02\x00" + SUBPROTOCOL.encode())
+            await each.send(client_hello(SUBPROTOCOL))
         async with asyncio.timeout(3.0):
             client = await line.connect(trusted)
             await client.send(rig.get())

@@ -6,27 +6,35 @@ import socket
 
 import pytest
 
-from hub.edge.admission import GROWTH, LEAST, SILENT_S, TURN_S, Waiting, Window
+from hub.edge.admission import GROWTH, LEAST, PEEKED_BYTES, SILENT_S, TURN_S, Waiting, Window
 
-HELLO_OF_AGENT = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x17\x0criata.mux.v1\x08http/1.1"
-HELLO_OF_USER = b"\x16\x03\x01\x02\x00\x01...\x00\x10\x00\x0b\x09\x08http/1.1"
-HEAD_OF_AGENT = b"GET /v1/tunnel HTTP/1.1\r\nSec-WebSocket-Protocol: riata.mux.v1\r\n"
+
+def record(content: bytes) -> bytes:
+    """Of TLS, a handshake's."""
+    return b"\x16\x03\x01" + len(content).to_bytes(2) + content
+
+
+HELLO_OF_AGENT = record(b"\x01...\x00\x10\x00\x17\x0criata.mux.v1\x08http/1.1")
+HELLO_OF_USER = record(b"\x01...\x00\x10\x00\x0b\x09\x08http/1.1")
+HEAD_OF_AGENT = b"GET /v1/tunnel HTTP/1.1\r\nSec-WebSocket-Protocol: riata.mux.v1\r\n\r\n"
+HEAD_OF_USER = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"
 
 
 class Crowd:
     """Clients that have connected and said something, and who of them is let in."""
 
-    def __init__(self) -> None:
-        self.waiting = Waiting()
+    def __init__(self, *, is_tls: bool = True) -> None:
+        self.waiting = Waiting(is_tls=is_tls)
         self.clients: dict[str, socket.socket] = {}
         self.now = 0.0
 
-    def knocks(self, name: str, said: bytes = HELLO_OF_USER) -> None:
+    def knocks(self, name: str, said: bytes = HELLO_OF_USER, at: str | None = None) -> None:
+        """From an address of its own, or `at` one."""
         client, accepted = socket.socketpair()
         if said:
             client.sendall(said)
         self.clients[name] = client
-        self.waiting.put(accepted, name, self.now)
+        self.waiting.put(accepted, at or name, self.now)
 
     def let_in(self) -> list[object]:
         found = []
@@ -34,6 +42,14 @@ class Crowd:
             accepted.sock.close()
             found.append(accepted.address)
         return found
+
+    def was_dropped(self, name: str) -> bool:
+        try:
+            return self.clients[name].recv(1, socket.MSG_DONTWAIT) == b""
+        except ConnectionResetError:  # what it had said was not read
+            return True
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         self.waiting.close()
@@ -79,14 +95,16 @@ def test_handshakes_and_agents_that_are_nobody_yet_share_the_window_but_for_a_fe
     assert not window.has_room(LEAST, 200)
 
 
-@pytest.mark.parametrize("said", [HELLO_OF_AGENT, HEAD_OF_AGENT])
-def test_agents_take_turns_with_all_others_and_the_newest_is_next(said: bytes) -> None:
-    crowd = Crowd()
+@pytest.mark.parametrize(
+    ("is_tls", "agent", "user"), [(True, HELLO_OF_AGENT, HELLO_OF_USER), (False, HEAD_OF_AGENT, HEAD_OF_USER)]
+)
+def test_agents_take_turns_with_all_others_and_the_newest_is_next(is_tls: bool, agent: bytes, user: bytes) -> None:
+    crowd = Crowd(is_tls=is_tls)
     for number in range(4):
-        crowd.knocks(f"agent {number}", said)
-    crowd.knocks("early user")
+        crowd.knocks(f"agent {number}", agent)
+    crowd.knocks("early user", user)
     crowd.knocks("silent", b"")
-    crowd.knocks("user")
+    crowd.knocks("user", user)
     assert len(crowd.waiting) == 7
     assert crowd.let_in() == ["agent 3", "user", "agent 2", "early user", "agent 1", "agent 0", "silent"]
     assert len(crowd.waiting) == 0
@@ -142,25 +160,99 @@ def test_who_speaks_late_finds_its_lane() -> None:
     crowd.close()
 
 
-def test_who_has_been_silent_for_longest_makes_room_and_nobody_who_has_spoken() -> None:
+def test_who_has_been_silent_for_longest_makes_room_first() -> None:
     crowd = Crowd()
     for name in ("first", "late", "second"):
         crowd.knocks(name, b"")
     crowd.knocks("user")
     crowd.now = SILENT_S / 2
     crowd.knocks("new", b"")
-    assert not crowd.waiting.has_silent(crowd.now)
-    crowd.waiting.drop_silent(crowd.now)
+    assert not crowd.waiting.may_make_room(crowd.now)
+    crowd.waiting.make_room(crowd.now)
     assert len(crowd.waiting) == 5
     crowd.now = SILENT_S
     crowd.clients["late"].sendall(HELLO_OF_USER)
-    assert crowd.waiting.has_silent(crowd.now)
-    crowd.waiting.drop_silent(crowd.now)
-    assert crowd.clients["first"].recv(1) == b""
-    crowd.waiting.drop_silent(crowd.now)
-    assert crowd.clients["second"].recv(1) == b""
-    crowd.waiting.drop_silent(crowd.now)
+    for name in ("first", "second"):
+        assert crowd.waiting.may_make_room(crowd.now)
+        crowd.waiting.make_room(crowd.now)
+        assert crowd.was_dropped(name)
     assert crowd.let_in() == ["late", "user", "new"]
+    crowd.close()
+
+
+@pytest.mark.parametrize(
+    ("is_tls", "said"),
+    [
+        (True, b"\x16"),
+        (True, HELLO_OF_USER[:4]),
+        (True, HELLO_OF_AGENT[:-1]),
+        (True, b"GET / HTTP/1.1\r\n\r\n"),
+        (False, b"G"),
+        (False, HEAD_OF_AGENT[:-1]),
+    ],
+)
+def test_whose_first_words_are_not_whole_has_not_spoken(is_tls: bool, said: bytes) -> None:
+    """A single byte costs nothing: fifteen thousand who say one must not keep all others out."""
+    crowd = Crowd(is_tls=is_tls)
+    crowd.knocks("speaker", HELLO_OF_USER if is_tls else HEAD_OF_USER)
+    crowd.knocks("byte", said)
+    crowd.now = SILENT_S
+    crowd.waiting.make_room(crowd.now)
+    assert crowd.was_dropped("byte")
+    assert crowd.let_in() == ["speaker"]
+    crowd.close()
+
+
+@pytest.mark.parametrize("said", [HELLO_OF_USER, record(bytes(3 * PEEKED_BYTES))[: PEEKED_BYTES + 1]])
+def test_a_slow_client_has_spoken_when_its_words_are_whole_or_many(said: bytes) -> None:
+    crowd = Crowd()
+    crowd.knocks("slow", said[:3])
+    assert not crowd.waiting.has_next(with_agents=True, with_silent=False)
+    crowd.clients["slow"].sendall(said[3:])
+    crowd.waiting.sort()
+    assert crowd.waiting.has_next(with_agents=True, with_silent=False)
+    assert crowd.let_in() == ["slow"]
+    crowd.close()
+
+
+def test_who_has_ended_without_a_word_makes_room_too() -> None:
+    crowd = Crowd()
+    crowd.knocks("user")
+    crowd.knocks("ended", b"")
+    crowd.clients["ended"].shutdown(socket.SHUT_WR)
+    crowd.now = SILENT_S
+    crowd.waiting.sort()
+    crowd.waiting.make_room(crowd.now)
+    assert crowd.was_dropped("ended")
+    assert crowd.let_in() == ["user"]
+    crowd.close()
+
+
+@pytest.mark.parametrize("said", [HELLO_OF_USER, HELLO_OF_AGENT])
+def test_where_nobody_is_silent_the_oldest_of_the_greediest_makes_room(said: bytes) -> None:
+    crowd = Crowd()
+    crowd.knocks("user")
+    for number in range(3):
+        crowd.now = number * SILENT_S / 2
+        crowd.knocks(f"flood {number}", said, at="flood")
+    for number in range(2):
+        assert crowd.waiting.may_make_room(crowd.now)
+        crowd.waiting.make_room(crowd.now)
+        assert crowd.was_dropped(f"flood {number}")
+        crowd.now += SILENT_S / 2
+    assert crowd.waiting._shares.count("flood") == 1
+    assert not crowd.was_dropped("flood 2")
+    crowd.close()
+
+
+def test_who_waits_for_less_than_a_second_makes_no_room() -> None:
+    crowd = Crowd()
+    for number in range(3):
+        crowd.knocks(str(number), at="nat")
+    crowd.now = SILENT_S / 2
+    assert not crowd.waiting.may_make_room(crowd.now)
+    crowd.waiting.make_room(crowd.now)
+    assert len(crowd.waiting) == 3
     crowd.close()
 
 

@@ -139,7 +139,7 @@ async def test_who_speaks_late_is_greeted_though_the_silent_hold_their_half(monk
     for _ in range(5):
         await asyncio.sleep(0)
     assert not begun.is_set()
-    theirs.sendall(b"hello")
+    theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
     await begun.wait()
     assert not listener._waiting
     await listener.aclose()
@@ -153,7 +153,7 @@ async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
         greetings=lambda: greetings,
     )  # fmt: skip
     ours, theirs = socket.socketpair()
-    theirs.sendall(SUBPROTOCOL.encode())
+    theirs.sendall(SUBPROTOCOL.encode() + b"\r\n\r\n")
     listener._waiting.put(ours, "agent", 0.0)
     listener._window.size, listener._handshakes = 200, LEAST
     listener.go_on()
@@ -178,7 +178,7 @@ async def test_who_come_together_are_greeted_turn_by_turn(monkeypatch: pytest.Mo
     monkeypatch.setattr(time, "thread_time", lambda: 0.0)
     pairs = [socket.socketpair() for _ in range(3)]
     for number, (ours, theirs) in enumerate(pairs):
-        theirs.sendall(b"hello")
+        theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
         listener._waiting.put(ours, number, 0.0)
     listener._greet_due()
     for count in (1, 2, 3):
