@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import OrderedDict
 
@@ -9,15 +10,18 @@ from hub.edge.origin import origin_of
 
 
 class Accepted:
-    """A connection, the address that it comes from, and since when it is where it is: waiting, or in its handshake."""
+    """A connection, the address that it comes from, since when it is where it is (waiting, or in its handshake), and
+    whether it waited among agents. `task` does the handshake."""
 
-    __slots__ = ("address", "origin", "since", "sock")
+    __slots__ = ("address", "is_agent", "origin", "since", "sock", "task")
 
     def __init__(self, sock: socket.socket, address: object, since: float) -> None:
         self.sock = sock
         self.address = address
         self.origin = origin_of(str(address[0] if isinstance(address, tuple) and address else address))
         self.since = since
+        self.is_agent = False
+        self.task: asyncio.Task[None] | None = None
 
 
 class Shares:
@@ -25,38 +29,43 @@ class Shares:
     them: they may be fifteen thousand, and he makes room for each who comes."""
 
     def __init__(self) -> None:
+        self._all: OrderedDict[Accepted, None] = OrderedDict()
         self._held: dict[str, OrderedDict[Accepted, None]] = {}
         self._ranks: dict[int, OrderedDict[str, None]] = {}
         """Origins by how many they hold."""
         self._most = 0
-        self._len = 0
 
     def __len__(self) -> int:
-        return self._len
+        return len(self._all)
 
     def add(self, accepted: Accepted) -> None:
         held = self._held.get(accepted.origin)
         if held is None:
             held = self._held[accepted.origin] = OrderedDict()
         held[accepted] = None
-        self._len += 1
+        self._all[accepted] = None
         self._rank(accepted.origin, len(held) - 1, len(held))
 
-    def remove(self, accepted: Accepted) -> None:
+    def discard(self, accepted: Accepted) -> None:
+        if accepted not in self._all:
+            return
+        del self._all[accepted]
         held = self._held[accepted.origin]
         del held[accepted]
         if not held:
             del self._held[accepted.origin]
-        self._len -= 1
         self._rank(accepted.origin, len(held) + 1, len(held))
 
     def count(self, origin: str) -> int:
         held = self._held.get(origin)
         return 0 if held is None else len(held)
 
+    def oldest(self) -> Accepted | None:
+        return next(iter(self._all), None)
+
     def oldest_of_greediest(self) -> Accepted | None:
         """Of several who hold as many the one that has for longest; None if nobody holds anything."""
-        return next(iter(self._held[next(iter(self._ranks[self._most]))])) if self._len else None
+        return next(iter(self._held[next(iter(self._ranks[self._most]))])) if self._all else None
 
     def _rank(self, origin: str, was: int, now: int) -> None:
         if was:

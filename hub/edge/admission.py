@@ -35,6 +35,10 @@ SORTED_MAX: Final = 1024
 SILENT_S: Final = 1.0
 """Longer than a ClientHello takes to come from anywhere: when all places are taken, who has said less for so long
 makes room for who comes."""
+GREEDY_S: Final = 1.5
+PATIENCE_S: Final = 2.5
+"""A handshake that old gives way when no place is left: of an origin that has several, of any. From the other side of
+the world it takes 0.3 s behind the ClientHello, over two satellites 1 s, and after a loss 1.5 s more."""
 _RECORD_HEAD_BYTES: Final = 5
 _MARK: Final = SUBPROTOCOL.encode("ascii")
 _PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -55,15 +59,70 @@ class Window:
         self.size = min(max(size, self._least), self._most)
         return min(1 + int(cpu_s / FURTHER_S), PER_TURN_MAX)
 
-    def has_room(self, handshakes: int, greetings: int = 0) -> bool:
-        """Whether a TLS handshake may begin beside so many. That of an agent counts those too that are past theirs and
-        nobody yet: when their places are taken the next are sent away. Somebody may be silent there; so LEAST may
-        always go on."""
-        return handshakes < max(self.size - greetings, self._least)
+    def has_room(self, handshakes: int) -> bool:
+        """Whether a handshake may begin beside so many."""
+        return handshakes < self.size
 
-    def has_room_for_silent(self, handshakes: int) -> bool:
-        """The same for who has said nothing yet, and may never: half is left to those who have."""
-        return handshakes < max(self.size // 2, 1)
+    def has_room_for_agent(self, agents: int, greetings: int) -> bool:
+        """Whether an agent's may begin beside so many of agents. Those count too that are past theirs and nobody yet:
+        when their places are taken the next are sent away. Somebody may be silent there; so LEAST may always go on,
+        how many others ever stand still."""
+        return agents < max(self.size - greetings, self._least)
+
+    def has_room_beside_agents(self, others: int) -> bool:
+        """Whether another's may begin while agents wait: some places are theirs."""
+        return others < max(self.size - LEAST, self.size // 2, 1)
+
+    def has_room_for_silent(self, handshakes: int, greetings: int) -> bool:
+        """The same for who has said nothing yet, and may be an agent, or silent for ever: half is left to those who
+        have spoken."""
+        return handshakes < max(self.size // 2, 1) and self.has_room_for_agent(handshakes, greetings)
+
+
+class Handshakes:
+    """Those under way."""
+
+    def __init__(self) -> None:
+        self._all = Shares()
+        self._agents = Shares()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def agents(self) -> int:
+        return len(self._agents)
+
+    @property
+    def others(self) -> int:
+        return len(self._all) - len(self._agents)
+
+    def begin(self, accepted: Accepted, now: float) -> None:
+        accepted.since = now
+        self._all.add(accepted)
+        if accepted.is_agent:
+            self._agents.add(accepted)
+
+    def end(self, accepted: Accepted) -> None:
+        """Nothing for one that has given way."""
+        self._all.discard(accepted)
+        self._agents.discard(accepted)
+
+    def slowest(self, waiting: Waiting, now: float, *, of_agents: bool) -> Accepted | None:
+        """Who gives way to one that waits, of agents or of all: the oldest of the greediest origin, if it is old, else
+        the oldest. Not for others of its own origin: many agents behind a NAT are slow, and none would ever end its
+        handshake."""
+        shares = self._agents if of_agents else self._all
+        greedy, oldest = shares.oldest_of_greediest(), shares.oldest()
+        if greedy is None or oldest is None:
+            return None
+        if (
+            shares.count(greedy.origin) > 1
+            and now - greedy.since >= GREEDY_S
+            and waiting.has_spoken(besides=greedy.origin)
+        ):
+            return greedy
+        return oldest if now - oldest.since >= PATIENCE_S and waiting.has_spoken(besides=oldest.origin) else None
 
 
 class Waiting:
@@ -81,19 +140,28 @@ class Waiting:
         self._others: OrderedDict[Accepted, None] = OrderedDict()
         self._silent: OrderedDict[Accepted, None] = OrderedDict()
         self._shares = Shares()
+        """Of those who have spoken."""
         self._is_turn_of_agents = False
 
     def __len__(self) -> int:
-        return len(self._shares)
+        return len(self._shares) + len(self._silent)
 
-    def has_next(self, *, with_agents: bool, with_silent: bool = True) -> bool:
+    @property
+    def has_agents(self) -> bool:
+        return bool(self._agents)
+
+    def has_spoken(self, *, besides: str) -> bool:
+        """Whether anybody has, of another origin."""
+        return len(self._shares) > self._shares.count(besides)
+
+    def has_next(self, *, with_others: bool = True, with_agents: bool, with_silent: bool = True) -> bool:
         """Whether `take` would find somebody, as far as is known."""
-        return bool(self._others or (with_agents and (self._agents or (with_silent and self._silent))))
+        return bool(
+            (with_others and self._others) or (with_agents and (self._agents or (with_silent and self._silent)))
+        )
 
     def put(self, sock: socket.socket, address: object, now: float) -> None:
-        accepted = Accepted(sock, address, now)
-        self._shares.add(accepted)
-        self._lane_of(sock)[accepted] = None
+        self._enter(self._lane_of(sock), Accepted(sock, address, now))
 
     def may_make_room(self, now: float) -> bool:
         """Whether `make_room` would drop somebody, as far as is known."""
@@ -106,12 +174,11 @@ class Waiting:
             accepted, _ = self._silent.popitem(last=False)
             lane = self._lane_of(accepted.sock)
             if lane is self._silent:
-                self._close(accepted)
+                accepted.sock.close()
                 return
-            lane[accepted] = None
+            self._enter(lane, accepted)
         if (greedy := self._greedy(now)) is not None:
-            for lane in (self._agents, self._others, self._silent):
-                lane.pop(greedy, None)
+            del (self._agents if greedy.is_agent else self._others)[greedy]
             self._close(greedy)
 
     def sort(self) -> None:
@@ -120,22 +187,22 @@ class Waiting:
             lane = self._lane_of(accepted.sock)
             if lane is not self._silent:
                 del self._silent[accepted]
-                lane[accepted] = None
+                self._enter(lane, accepted)
 
-    def take(self, *, with_agents: bool = True, with_silent: bool = True) -> Accepted | None:
+    def take(self, *, with_others: bool = True, with_agents: bool = True, with_silent: bool = True) -> Accepted | None:
         """The next whose client is still there; sockets of the others are closed. None if nobody is. Who is silent may
         be an agent."""
         self._is_turn_of_agents = not self._is_turn_of_agents
-        lanes = [self._others, self._agents, *([self._silent] if with_silent else [])]
-        if not with_agents:
-            del lanes[1:]
-        elif self._is_turn_of_agents:
-            lanes[:2] = self._agents, self._others
+        lanes = [self._agents] if with_agents else []
+        if with_others:
+            lanes.insert(len(lanes) if self._is_turn_of_agents else 0, self._others)
+        if with_agents and with_silent:
+            lanes.append(self._silent)
         for lane in lanes:
             while lane:
                 accepted, _ = lane.popitem()
                 if not gone([accepted.sock]):
-                    self._shares.remove(accepted)
+                    self._shares.discard(accepted)
                     return accepted
                 self._close(accepted)
         return None
@@ -146,8 +213,14 @@ class Waiting:
             while lane:
                 self._close(lane.popitem()[0])
 
+    def _enter(self, lane: OrderedDict[Accepted, None], accepted: Accepted) -> None:
+        lane[accepted] = None
+        accepted.is_agent = lane is self._agents
+        if lane is not self._silent:
+            self._shares.add(accepted)
+
     def _close(self, accepted: Accepted) -> None:
-        self._shares.remove(accepted)
+        self._shares.discard(accepted)
         accepted.sock.close()
 
     def _has_silent(self, now: float) -> bool:

@@ -47,7 +47,8 @@ class EdgeLimits:
     """How long a closed connection may take for what is left to write and for the peer's close_notify: the event loop
     drops unsent bytes then, and `kubectl exec … | less` leaves the end of its output unsent for a while (P11)."""
     handshakes_max: int = 200
-    """TLS handshakes under way at once (K4), fewer when they hold up the loop; more connections wait, accepted."""
+    """TLS handshakes under way at once (K4), fewer when they hold up the loop; more connections wait, accepted. When
+    all places are taken one of the address with the most gives way to others after 1.5 s, any other after 2.5 s."""
     connections_max: int = 15_000
     """Open connections; lowered to 90 % of RLIMIT_NOFILE less a reserve when that is smaller (K3)."""
     young_per_address_max: int = 512

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.edge.admission import Waiting, Window
+from hub.edge.accepted import Accepted
+from hub.edge.admission import Handshakes, Waiting, Window
 from hub.edge.connection import EdgeConnection
 from hub.edge.frugality import UNSENT_MAX_BYTES
 from hub.edge.greeting import accept_tls
@@ -116,7 +117,7 @@ class Listener:
         self._bound = connection_bound(limits)
         self._window = Window(limits.handshakes_max)
         self._waiting = Waiting(is_tls=tls is not None)
-        self._handshakes = 0
+        self._handshakes = Handshakes()
         self._due_since: float | None = None
         """CPU time when `_greet_due` was put on the loop's list."""
         self._look: asyncio.TimerHandle | None = None
@@ -171,7 +172,7 @@ class Listener:
         await self._tasks.aclose()
 
     def _is_full(self) -> bool:
-        return self._open_count() + self._handshakes + len(self._waiting) >= self._bound
+        return self._open_count() + len(self._handshakes) + len(self._waiting) >= self._bound
 
     def _may_make_room(self) -> bool:
         """Somebody would make room: without a bound for an address, which thousands may share behind a NAT or a load
@@ -228,24 +229,28 @@ class Listener:
             self._due_since = None
         self._waiting.sort()
         for _ in range(count):
-            if not self._window.has_room(self._handshakes):
+            if (slowest := self._slowest()) is not None:
+                self._give_way(slowest)
+            with_others, with_agents, with_silent = self._lanes()
+            found = self._waiting.take(with_others=with_others, with_agents=with_agents, with_silent=with_silent)
+            if found is None:
                 break
-            with_agents, with_silent = self._lanes()
-            if (found := self._waiting.take(with_agents=with_agents, with_silent=with_silent)) is None:
-                break
-            self._begin(found.sock, found.address)
+            self._begin(found)
         self.go_on()
         self.room()  # of those who waited some have left
 
     def go_on(self) -> None:
         """Begin the next handshakes soon, if there is room; nobody tells when an agent has shown who it is."""
-        if self._due_since is not None or not self._window.has_room(self._handshakes):
+        if self._due_since is not None or not self._waiting:
             return
-        with_agents, with_silent = self._lanes()
-        if self._waiting.has_next(with_agents=with_agents, with_silent=with_silent):
+        with_others, with_agents, with_silent = self._lanes()
+        if (
+            self._waiting.has_next(with_others=with_others, with_agents=with_agents, with_silent=with_silent)
+            or self._slowest() is not None
+        ):
             self._due_since = time.thread_time()
             self._loop.call_soon(self._greet_due)
-        elif self._waiting and self._look is None:
+        elif self._look is None:
             self._look = self._loop.call_later(_LOOK_S, self._look_again)
 
     def _look_again(self) -> None:
@@ -253,20 +258,43 @@ class Listener:
         if self._due_since is None:  # else its turn comes
             self._greet_due()
 
-    def _lanes(self) -> tuple[bool, bool]:
-        """Whether an agent's turn may come, and that of who has said nothing."""
+    def _lanes(self) -> tuple[bool, bool, bool]:
+        """Whether the turn may come of who is no agent, of an agent, and of who is silent."""
         window, handshakes = self._window, self._handshakes
-        return window.has_room(handshakes, self._greetings()), window.has_room_for_silent(handshakes)
+        if not window.has_room(len(handshakes)):
+            return False, False, False
+        greetings = self._greetings()
+        return (
+            not self._waiting.has_agents or window.has_room_beside_agents(handshakes.others),
+            window.has_room_for_agent(handshakes.agents, greetings),
+            window.has_room_for_silent(len(handshakes), greetings),
+        )
 
-    def _begin(self, sock: socket.socket, address: object) -> None:
-        _tune(sock)
-        self._handshakes += 1
-        peer = address_text(address)
-        self._tasks.spawn(self._greet(sock, peer), name=f"handshake {peer}")
+    def _slowest(self) -> Accepted | None:
+        """Whose handshake gives way to who waits: without that a stranger's that stand still would keep all others out,
+        whatever he says that he is."""
+        window, handshakes, waiting = self._window, self._handshakes, self._waiting
+        if waiting.has_agents and not window.has_room_for_agent(handshakes.agents, self._greetings()):
+            return handshakes.slowest(waiting, self._loop.time(), of_agents=True)
+        if not window.has_room(len(handshakes)):
+            return handshakes.slowest(waiting, self._loop.time(), of_agents=False)
+        return None
 
-    async def _greet(self, sock: socket.socket, peer: str) -> None:
+    def _give_way(self, accepted: Accepted) -> None:
+        logger.debug("handshake failed", extra={"peer": address_text(accepted.address), "reason": "gave way"})
+        self._handshakes.end(accepted)
+        if accepted.task is not None:
+            accepted.task.cancel()
+
+    def _begin(self, accepted: Accepted) -> None:
+        _tune(accepted.sock)
+        self._handshakes.begin(accepted, self._loop.time())
+        peer = address_text(accepted.address)
+        accepted.task = self._tasks.spawn(self._greet(accepted, peer), name=f"handshake {peer}")
+
+    async def _greet(self, accepted: Accepted, peer: str) -> None:
         """Hand the socket to the loop, with TLS if we speak it. Failing is the peer's doing: no traceback."""
-        limits = self._limits
+        limits, sock = self._limits, accepted.sock
         protocol = self._make_protocol(peer)
         try:
             if self._tls is None:
@@ -284,7 +312,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 sock.close()
         finally:
-            self._handshakes -= 1
+            self._handshakes.end(accepted)
             self.go_on()
             self.room()
 

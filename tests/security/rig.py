@@ -272,9 +272,9 @@ class Line:
         finally:
             self.registry.remove(tunnel)
 
-    async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
+    async def connect(self, tls: ssl.SSLContext | None = None, *, source: str = "127.0.0.1") -> Client:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=tls, server_hostname="localhost" if tls else None
+            "127.0.0.1", self.port, ssl=tls, server_hostname="localhost" if tls else None, local_addr=(source, 0)
         )
         return Client(reader, writer)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import ssl
+import sys
 
 import pytest
 import trustme
@@ -205,6 +206,29 @@ async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
         for each in crowd:
             await each.send(client_hello(SUBPROTOCOL))
         async with asyncio.timeout(3.0):
+            client = await line.connect(trusted)
+            await client.send(rig.get())
+            assert rig.status_of(await client.head()) == 200
+        for each in (*crowd, client):
+            each.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has one address of loopback")
+@pytest.mark.parametrize("protocol", [SUBPROTOCOL, "http/1.1"])
+async def test_handshakes_that_stand_still_keep_nobody_from_elsewhere_out(protocol: str) -> None:
+    """Half a minute each, in all places, whatever they say that they are."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    limits = EdgeLimits(tls_handshake_timeout_s=30.0, handshakes_max=4)
+    async with rig.line(tls=server, limits=limits) as line:
+        await line.add_agent()
+        crowd = [await line.connect(source="127.0.0.2") for _ in range(8)]
+        for each in crowd:
+            await each.send(client_hello(protocol))
+        async with asyncio.timeout(10.0):
             client = await line.connect(trusted)
             await client.send(rig.get())
             assert rig.status_of(await client.head()) == 200

@@ -39,14 +39,17 @@ def test_the_greediest_is_known_whatever_comes_and_goes() -> None:
         shares.add(each)
     assert shares.oldest_of_greediest() is first
     assert [len(shares), shares.count("2001:db8::"), shares.count("192.0.2.1")] == [4, 3, 1]
-    shares.remove(first)
+    assert shares.oldest() is lone
+    shares.discard(first)
     assert shares.oldest_of_greediest() is second
-    shares.remove(third)
+    shares.discard(third)
     assert shares.oldest_of_greediest() is lone, "of several who hold one it is the first"
-    shares.remove(lone)
+    shares.discard(lone)
     assert shares.oldest_of_greediest() is second
-    shares.remove(second)
+    shares.discard(second)
+    shares.discard(second)
     assert shares.oldest_of_greediest() is None
+    assert shares.oldest() is None
     assert [len(shares), shares.count("2001:db8::")] == [0, 0]
     assert not shares._held
     assert not shares._ranks

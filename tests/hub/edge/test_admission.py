@@ -6,7 +6,19 @@ import socket
 
 import pytest
 
-from hub.edge.admission import GROWTH, LEAST, PEEKED_BYTES, SILENT_S, TURN_S, Waiting, Window
+from hub.edge.accepted import Accepted
+from hub.edge.admission import (
+    GREEDY_S,
+    GROWTH,
+    LEAST,
+    PATIENCE_S,
+    PEEKED_BYTES,
+    SILENT_S,
+    TURN_S,
+    Handshakes,
+    Waiting,
+    Window,
+)
 
 
 def record(content: bytes) -> bytes:
@@ -89,10 +101,22 @@ def test_a_window_is_never_wider_than_the_setting() -> None:
 def test_handshakes_and_agents_that_are_nobody_yet_share_the_window_but_for_a_few() -> None:
     window = Window(200)
     window.size = 100
-    assert window.has_room(60, 39)
-    assert not window.has_room(60, 40)
-    assert window.has_room(LEAST - 1, 200), "silent agents hold up nobody"
-    assert not window.has_room(LEAST, 200)
+    assert window.has_room(99)
+    assert not window.has_room(100)
+    assert window.has_room_for_agent(60, 39)
+    assert not window.has_room_for_agent(60, 40)
+    assert window.has_room_for_agent(LEAST - 1, 200), "silent agents hold up nobody"
+    assert not window.has_room_for_agent(LEAST, 200)
+
+
+@pytest.mark.parametrize(
+    ("most", "size", "others"), [(200, 200, 184), (200, 100, 84), (200, LEAST, 8), (2, 2, 1), (1, 1, 1)]
+)
+def test_while_agents_wait_some_places_are_theirs(most: int, size: int, others: int) -> None:
+    window = Window(most)
+    window.size = size
+    assert window.has_room_beside_agents(others - 1)
+    assert not window.has_room_beside_agents(others)
 
 
 @pytest.mark.parametrize(
@@ -129,11 +153,92 @@ def test_without_room_for_agents_others_are_let_in() -> None:
     crowd.close()
 
 
+def test_without_room_for_others_agents_are_let_in() -> None:
+    crowd = Crowd()
+    crowd.knocks("agent", HELLO_OF_AGENT)
+    for name in ("user", "another"):
+        crowd.knocks(name)
+    for name, is_agent in (("agent", True), (None, False)):
+        found = crowd.waiting.take(with_others=False)
+        assert (found and found.address) == name
+        if found is not None:
+            assert found.is_agent is is_agent
+            found.sock.close()
+    assert not crowd.waiting.has_next(with_others=False, with_agents=True)
+    assert crowd.let_in() == ["another", "user"]
+    crowd.close()
+
+
+class Hall:
+    """Handshakes under way, each of one origin, and who waits for a place."""
+
+    def __init__(self, *origins: str, is_agent: bool = False) -> None:
+        self.handshakes = Handshakes()
+        self.begin(*origins, is_agent=is_agent)
+        self.crowd = Crowd()
+
+    def begin(self, *origins: str, is_agent: bool, now: float = 0.0) -> None:
+        for origin in origins:
+            with socket.socket() as sock:
+                accepted = Accepted(sock, origin, 0.0)
+            accepted.is_agent = is_agent
+            self.handshakes.begin(accepted, now)
+
+    def slowest(self, now: float, *, of_agents: bool = False) -> object:
+        found = self.handshakes.slowest(self.crowd.waiting, now, of_agents=of_agents)
+        if found is not None:
+            self.handshakes.end(found)
+            self.handshakes.end(found)
+        return found and found.origin
+
+
+def test_the_oldest_of_the_greediest_gives_way_when_it_is_old() -> None:
+    hall = Hall("user", "flood", "flood", "flood")
+    hall.crowd.knocks("agent", HELLO_OF_AGENT)
+    assert hall.slowest(GREEDY_S - 0.1) is None
+    assert [hall.slowest(GREEDY_S), hall.slowest(GREEDY_S), hall.slowest(GREEDY_S)] == ["flood", "flood", None]
+    assert hall.slowest(PATIENCE_S) == "user", "each has one"
+    assert [len(hall.handshakes), hall.handshakes.others] == [1, 1]
+    hall.crowd.close()
+
+
+def test_who_stands_still_gives_way_though_others_who_do_not_hold_more() -> None:
+    hall = Hall("alone")
+    hall.begin("nat", "nat", is_agent=False, now=PATIENCE_S)
+    hall.crowd.knocks("user")
+    assert [hall.slowest(PATIENCE_S), hall.slowest(PATIENCE_S)] == ["alone", None]
+    hall.crowd.close()
+
+
+def test_nobody_gives_way_to_others_of_its_own_origin() -> None:
+    """A fleet behind a NAT, far away: each would end its handshake, and none does."""
+    hall = Hall("nat", "nat", "nat")
+    hall.crowd.knocks("agent", HELLO_OF_AGENT, at="nat")
+    hall.crowd.knocks("silent", b"")
+    assert hall.slowest(2 * PATIENCE_S) is None
+    hall.crowd.knocks("user")
+    assert hall.slowest(2 * PATIENCE_S) == "nat"
+    hall.crowd.close()
+
+
+def test_where_agents_have_no_place_one_of_theirs_gives_way() -> None:
+    """Whoever says that he is one is one of them."""
+    hall = Hall("user", "user", "user")
+    hall.begin("forged", "forged", is_agent=True)
+    hall.crowd.knocks("agent", HELLO_OF_AGENT)
+    assert [hall.handshakes.agents, hall.handshakes.others] == [2, 3]
+    assert hall.slowest(GREEDY_S, of_agents=True) == "forged"
+    assert [hall.handshakes.agents, hall.handshakes.others] == [1, 3]
+    hall.crowd.close()
+
+
 def test_half_of_the_window_is_left_to_those_who_have_spoken() -> None:
     window = Window(200)
     window.size = 100
-    assert window.has_room_for_silent(49)
-    assert not window.has_room_for_silent(50)
+    assert window.has_room_for_silent(49, 0)
+    assert not window.has_room_for_silent(50, 0)
+    assert window.has_room_for_silent(49, 50)
+    assert not window.has_room_for_silent(49, 51), "they may be agents"
     crowd = Crowd()
     crowd.knocks("silent", b"")
     crowd.knocks("agent", HELLO_OF_AGENT)

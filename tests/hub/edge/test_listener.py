@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from hub.edge import listener as listeners
-from hub.edge.admission import LEAST, SILENT_S
+from hub.edge.accepted import Accepted
+from hub.edge.admission import GREEDY_S, LEAST, SILENT_S
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
 from proto.versions import SUBPROTOCOL
@@ -117,11 +118,33 @@ class Timed:
     def __init__(self, time: Callable[[], float]) -> None:
         self.time = time
 
+    def call_soon(self, *_: object) -> None:
+        """The test takes its turns itself."""
+
+    def call_later(self, *_: object) -> None:
+        """As `call_soon`."""
+
     def add_reader(self, *_: object) -> None:
         """As `remove_reader`."""
 
     def remove_reader(self, *_: object) -> None:
         """The test says itself when somebody has knocked."""
+
+
+def begin(listener: Listener, count: int, origin: str = "stranger", *, is_agent: bool = False) -> list[Accepted]:
+    """So many handshakes that never end."""
+    found = []
+    for _ in range(count):
+        with socket.socket() as sock:
+            found.append(Accepted(sock, origin, 0.0))
+        found[-1].is_agent = is_agent
+        found[-1].task = listener._tasks.spawn(_for_ever(), name=origin)
+        listener._handshakes.begin(found[-1], listener._loop.time())
+    return found
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def test_who_speaks_late_is_greeted_though_the_silent_hold_their_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +154,8 @@ async def test_who_speaks_late_is_greeted_though_the_silent_hold_their_half(monk
     listener = Listener(
         [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0
     )
-    monkeypatch.setattr(listener, "_begin", lambda sock, address: (sock.close(), begun.set()))
-    listener._handshakes = listener._window.size // 2
+    monkeypatch.setattr(listener, "_begin", lambda accepted: (accepted.sock.close(), begun.set()))
+    begin(listener, listener._window.size // 2)
     ours, theirs = socket.socketpair()
     listener._waiting.put(ours, "late", 0.0)
     listener.go_on()
@@ -155,15 +178,65 @@ async def test_an_agent_waits_for_the_places_behind_its_handshake() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(SUBPROTOCOL.encode() + b"\r\n\r\n")
     listener._waiting.put(ours, "agent", 0.0)
-    listener._window.size, listener._handshakes = 200, LEAST
+    listener._window.size = 200
+    begin(listener, LEAST, is_agent=True)
     listener.go_on()
     assert listener._due_since is None
     greetings = 100
     listener.go_on()
     assert listener._due_since is not None
-    listener._handshakes = 200
+    begin(listener, 200 - LEAST)
     await asyncio.sleep(0)
     assert len(listener._waiting) == 1, "there was no room when its turn came"
+    await listener.aclose()
+    theirs.close()
+
+
+@pytest.mark.parametrize("is_forged", [False, True])
+@pytest.mark.parametrize("greetings", [0, 1, 200])
+async def test_handshakes_that_stand_still_keep_no_agent_out(
+    monkeypatch: pytest.MonkeyPatch, greetings: int, is_forged: bool
+) -> None:
+    """Whatever those say that they are, and however many are past theirs in silence."""
+    listener = Listener(
+        [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0,
+        greetings=lambda: greetings,
+    )  # fmt: skip
+    begun: list[object] = []
+    monkeypatch.setattr(listener, "_begin", lambda accepted: (accepted.sock.close(), begun.append(accepted.address)))
+    listener._window.size = 200
+    stalled = begin(listener, 200, is_agent=is_forged)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for number, (ours, theirs) in enumerate(pairs):
+        theirs.sendall(SUBPROTOCOL.encode() + b"\r\n\r\n")
+        listener._waiting.put(ours, number, 0.0)
+    listener._greet_due()
+    assert not begun
+    now = listener._loop.time() + GREEDY_S
+    monkeypatch.setattr(listener, "_loop", Timed(lambda: now))
+    for _ in range(200):
+        listener._greet_due()
+    assert sorted(begun, key=str) == [0, 1, 2]
+    await asyncio.sleep(0)
+    assert stalled[0].task is not None
+    assert stalled[0].task.cancelled()
+    await listener.aclose()
+    for _, theirs in pairs:
+        theirs.close()
+
+
+async def test_while_agents_wait_strangers_leave_places_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener(
+        [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0,
+        greetings=lambda: 200,
+    )  # fmt: skip
+    listener._window.size = 200
+    begin(listener, 200 - LEAST)
+    assert listener._lanes() == (True, True, False)
+    ours, theirs = socket.socketpair()
+    theirs.sendall(SUBPROTOCOL.encode() + b"\r\n\r\n")
+    listener._waiting.put(ours, "agent", 0.0)
+    assert listener._lanes() == (False, True, False)
     await listener.aclose()
     theirs.close()
 
@@ -174,7 +247,7 @@ async def test_who_come_together_are_greeted_turn_by_turn(monkeypatch: pytest.Mo
     listener = Listener(
         [], tls=None, limits=EdgeLimits(), make_protocol=lambda peer: pytest.fail(peer), open_count=lambda: 0
     )
-    monkeypatch.setattr(listener, "_begin", lambda sock, address: (sock.close(), begun.append(address)))
+    monkeypatch.setattr(listener, "_begin", lambda accepted: (accepted.sock.close(), begun.append(accepted.address)))
     monkeypatch.setattr(time, "thread_time", lambda: 0.0)
     pairs = [socket.socketpair() for _ in range(3)]
     for number, (ours, theirs) in enumerate(pairs):
