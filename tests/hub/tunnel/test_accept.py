@@ -335,18 +335,6 @@ async def test_silent_sessions_give_way_to_one_that_speaks(monkeypatch: pytest.M
         await until_gone(hub)
 
 
-def test_strangers_in_one_ipv6_network_are_one_and_no_fleet_behind_a_nat_yields_to_them() -> None:
-    hub = Hub(unauthenticated_max=5)
-    strangers, fleet = [FakeTransport() for _ in range(3)], [FakeTransport() for _ in range(2)]
-    for number, transport in enumerate(fleet):
-        hub.endpoint._enter(f"192.0.2.1:{number}", cast(asyncio.Transport, transport))
-    for number, transport in enumerate(strangers):
-        hub.endpoint._enter(f"[2001:db8:1:2:{number + 1}::]:9", cast(asyncio.Transport, transport))
-    hub.endpoint._enter("198.51.100.7:1", cast(asyncio.Transport, FakeTransport()))
-    assert [transport.is_aborted for transport in fleet] == [False, False]
-    assert [transport.is_aborted for transport in strangers] == [True, False, False]
-
-
 async def test_a_newer_session_of_the_instance_supersedes() -> None:
     async with running() as hub, hub.connect() as first, hub.connect() as second, hub.connect() as third:
         await greet(first, agent(1))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
+from hub.metrics import Metrics
+from hub.tunnel.accept import AgentAuthenticator, TunnelEndpoint
 from hub.tunnel.greetings import PATIENCE_S, Greeting, Greetings
+from hub.tunnel.registry import Registry
+from tests.hub.edge.fakes import FakeTransport
 
 
 class Door:
@@ -53,3 +60,21 @@ def test_silence_yields_even_to_the_same_address() -> None:
     assert door.knock("quick", "1.1.1.1")
     assert door.knock("next", "1.1.1.1")
     assert door.evicted == ["silent"]
+
+
+def test_strangers_in_one_ipv6_network_are_one_and_no_fleet_behind_a_nat_yields_to_them() -> None:
+    endpoint = TunnelEndpoint(
+        hub_id="hub-1",
+        authenticator=cast(AgentAuthenticator, None),
+        registry=Registry(),
+        metrics=Metrics(),
+        unauthenticated_max=5,
+    )
+    strangers, fleet = [FakeTransport() for _ in range(3)], [FakeTransport() for _ in range(2)]
+    for number, transport in enumerate(fleet):
+        endpoint._enter(f"192.0.2.1:{number}", cast(asyncio.Transport, transport))
+    for number, transport in enumerate(strangers):
+        endpoint._enter(f"[2001:db8:1:2:{number + 1}::]:9", cast(asyncio.Transport, transport))
+    endpoint._enter("198.51.100.7:1", cast(asyncio.Transport, FakeTransport()))
+    assert [transport.is_aborted for transport in fleet] == [False, False]
+    assert [transport.is_aborted for transport in strangers] == [True, False, False]
