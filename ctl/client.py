@@ -168,7 +168,12 @@ _BUSY: Final = {429, 502, 503, 504}
 
 
 def _refused(hub: str, method: str, status: int, answer: Any) -> errors.CommandError:
-    """The error of a Status answer. 503 and 504 are the hub's own trouble, so it was reached."""
+    """The error of a Status answer. 503 and 504 are the hub's own trouble, so it was reached.
+
+    What has a meaning for the caller counts only as the hub's own words: a load balancer without a backend answers 404
+    too, and that is no news of the object."""
+    if status in _EXIT and not (isinstance(answer, dict) and answer.get("kind") == "Status"):
+        return _nonsense(hub, f"HTTP {status} without a Status in it", errors.BusyError)
     message = answer.get("message") if isinstance(answer, dict) else None
     what = terminal.clean(str(message)) if message else f"{hub} answers HTTP {status}"
     means = f"HTTP {status} for a {method} at {hub}"
@@ -176,8 +181,8 @@ def _refused(hub: str, method: str, status: int, answer: Any) -> errors.CommandE
     return kind(what, means=means, cure=_CURE.get(status, ""), exit_code=_EXIT.get(status, errors.Exit.FAILURE))
 
 
-def _nonsense(hub: str, why: str) -> errors.CommandError:
-    return errors.CommandError(
+def _nonsense(hub: str, why: str, kind: type[errors.CommandError] = errors.CommandError) -> errors.CommandError:
+    return kind(
         f"{hub} does not answer like a riata hub: {why}", cure="check the URL; a proxy may have answered instead"
     )
 

@@ -33,6 +33,8 @@ class FakeHub:
     clean_up_ends: bool = True
     busy: list[str] = dataclasses.field(default_factory=list)
     """Paths, each for one 503."""
+    no_backend: list[str] = dataclasses.field(default_factory=list)
+    """Paths, each for one 404 of a load balancer in front."""
     calls: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
     answer: web.Response | None = None
     """When set, every request gets this."""
@@ -103,6 +105,9 @@ class FakeHub:
         if request.path in self.busy:
             self.busy.remove(request.path)
             return status(503, "busy")
+        if request.path in self.no_backend:
+            self.no_backend.remove(request.path)
+            return web.Response(status=404, text="default backend - 404")
         if request.path not in {"/version", "/v1/tunnel"} and request.headers.get("Authorization") != f"Bearer {ADMIN}":
             return status(401, "the token is not valid")
         response: web.StreamResponse = await handler(request)

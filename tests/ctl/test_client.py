@@ -37,6 +37,18 @@ async def test_a_status_keeps_its_message_and_gets_its_exit_code(
 
 
 async def test_a_redirect_is_never_followed(hub: str, fake: FakeHub) -> None:
+@pytest.mark.parametrize("code", [401, 403, 404, 409])
+@pytest.mark.parametrize("body", ["404 page not found", "", "{}", '"no"'])
+async def test_what_something_in_front_of_the_hub_answers_is_not_the_hubs_word(
+    hub: str, fake: FakeHub, code: int, body: str
+) -> None:
+    fake.answer = web.Response(status=code, text=body)
+    error = await _fails(hub)
+    assert (type(error), error.exit_code) == (errors.BusyError, errors.Exit.FAILURE)
+    assert f"does not answer like a riata hub: HTTP {code} without a Status" in error.what
+    assert "a proxy may have answered instead" in error.cure
+
+
     fake.answer = web.Response(status=307, headers={"Location": hub + "/v1/whoami"})
     assert "redirect" in (await _fails(hub)).what
     assert len(fake.calls) == 1

@@ -169,6 +169,31 @@ async def test_a_hub_that_is_busy_meanwhile_changes_nothing_about_a_deletion(
     assert "riata clusters forget u1" in left.err
 
 
+async def test_a_load_balancers_404_does_not_tell_that_a_clean_up_is_done(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanups, "_WAIT_S", 0.1)
+    monkeypatch.setattr(cleanups, "_POLL_S", 0.01)
+    _two(fake)
+    fake.clean_up = CLEAN_UP
+    fake.no_backend = ["/v1/clean-ups/u1"] * 100
+    left = await riata("clusters", "delete", "beta", "--yes")
+    assert left.code == 0
+    assert "is removed" not in left.err
+    assert "riata clusters forget u1" in left.err
+
+
+async def test_a_load_balancers_404_does_not_tell_that_a_cluster_is_not_there(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_POLL_S", 0.01)
+    _two(fake)
+    fake.no_backend = ["/v1/clusters/alpha"] * 2
+    assert (await riata("clusters", "show", "alpha")).code == 1
+    assert (await riata("clusters", "wait", "alpha", "-o", "name")).out == "alpha\n"
+    assert fake.no_backend == []
+
+
 async def test_what_is_left_is_listed_shown_and_forgotten(riata: Riata, hub: str, fake: FakeHub) -> None:
     fake.clean_ups["u1"] = {**CLEAN_UP, "state": "pending", "reason": "no agent was connected"}
     assert (await riata("clusters", "list")).out.splitlines()[1:] == []
