@@ -107,17 +107,17 @@ KUBECONFIG_TOKEN = Cause(
     "kubeconfig-token",
     KUBECONFIG,
     "context {context}: the hub does not accept its token (401)",
-    "It has expired or was revoked: riata kubeconfig {name} --merge makes a new one",
+    "It has expired or was revoked: riata kubeconfig {arguments} --merge makes a new one",
 )
 KUBECONFIG_SCOPE = Cause(
     "kubeconfig-scope",
     KUBECONFIG,
     "context {context}: its token is for other clusters than {name}",
-    "It may be of an earlier cluster of this name: riata kubeconfig {name} --merge makes a new one",
+    "It may be of an earlier cluster of this name: riata kubeconfig {arguments} --merge makes a new one",
 )
 KUBECONFIG_CA = Cause(
     "kubeconfig-ca",
     KUBECONFIG,
     "context {context}: it trusts another CA than this login",
-    "The hub's CA was replaced, or the entry is an old one: riata kubeconfig {name} --merge",
+    "The hub's CA was replaced, or the entry is an old one: riata kubeconfig {arguments} --merge",
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from ctl import client, errors, files, logins, trust
 from ctl.doctor import causes
 from ctl.kubeconfig import entries, location, yamltext
 from proto import findings, kubeconfig, pins
+from proto.causes import Cause
 from proto.findings import Finding, good
 
 AT_ONCE: Final = 8
@@ -94,12 +95,19 @@ class Context:
     name: str
     cluster: str
     """Its name at the hub."""
+    entry: str
+    """Name of the cluster's entry in the file."""
     token: str
     ca: str
     """PEM; empty: the system's store."""
 
     def __repr__(self) -> str:
         return f"Context({self.name!r})"
+
+    def arguments(self) -> str:
+        """With which `riata kubeconfig` makes this context anew, and no other beside it."""
+        prefix = entries.prefix_of(self.entry, self.cluster)
+        return self.cluster if prefix in {"", entries.DEFAULT_PREFIX} else f"{self.cluster} --prefix {prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +130,30 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
     shown, tokens = set(known), {"": Scope()}
     ill = []
     for context in contexts:
-        if context.token not in tokens:
+        if context.cluster in shown and context.token not in tokens:
             tokens[context.token] = await _scope(login, context.token, env)
-        scope = tokens[context.token]
-        row = None
-        if not scope.is_accepted:
-            row = causes.KUBECONFIG_TOKEN
-        elif _pins(context.ca) != _pins(login.ca):
-            row = causes.KUBECONFIG_CA
-        elif context.cluster not in shown:
-            row = causes.KUBECONFIG_GONE
-        elif scope.clusters is not None and context.cluster not in scope.clusters:
-            row = causes.KUBECONFIG_SCOPE
+        row = _wrong(context, login, shown, tokens)
         if row is not None:
-            ill.append(findings.bad(row, _NAMES, context=context.name, name=context.cluster))
+            facts = {"context": context.name, "name": context.cluster, "arguments": context.arguments()}
+            ill.append(findings.bad(row, _NAMES, **facts))
     well = len(contexts) - len(ill)
     return (
         [good(causes.KUBECONFIG, f"{well} of {len(contexts)} contexts of this hub are in order")] if well else []
     ) + ill
+
+
+def _wrong(context: Context, login: logins.Login, shown: Container[str], tokens: Mapping[str, Scope]) -> Cause | None:
+    """A cluster that is gone first: nothing makes a token for it."""
+    if context.cluster not in shown:
+        return causes.KUBECONFIG_GONE
+    scope = tokens[context.token]
+    if not scope.is_accepted:
+        return causes.KUBECONFIG_TOKEN
+    if _pins(context.ca) != _pins(login.ca):
+        return causes.KUBECONFIG_CA
+    if scope.clusters is not None and context.cluster not in scope.clusters:
+        return causes.KUBECONFIG_SCOPE
+    return None
 
 
 async def _scope(login: logins.Login, token: str, env: Mapping[str, str]) -> Scope:
@@ -163,12 +177,13 @@ def read(hub: str, env: Mapping[str, str]) -> list[Context]:
     prefix = entries.server(hub, "")
     contexts = []
     for name, (_, body) in found["contexts"].items():
-        path, cluster = found["clusters"].get(str(body.get("cluster")), (pathlib.Path(), {}))
+        entry = str(body.get("cluster"))
+        path, cluster = found["clusters"].get(entry, (pathlib.Path(), {}))
         user_path, user = found["users"].get(str(body.get("user")), (pathlib.Path(), {}))
         server = str(cluster.get("server", ""))
         if server.startswith(prefix):
             wanted = server.removeprefix(prefix).split("/")[0]
-            contexts.append(Context(name, wanted, _token(user_path, user), _ca(path, cluster)))
+            contexts.append(Context(name, wanted, entry, _token(user_path, user), _ca(path, cluster)))
     return contexts
 
 

@@ -21,6 +21,9 @@ REPLACED: Final = {
 }
 """Fields of an entry of ours that a new one replaces. Others (a context's namespace, a cluster's proxy-url) stay."""
 
+DEFAULT_PREFIX: Final = "riata"
+PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+
 _TOKEN = re.compile(r"riata_([a-z0-9]{1,64})_[0-9a-f]{16,256}")
 
 
@@ -39,6 +42,12 @@ class Entry:
 def context_name(prefix: str, cluster: str) -> str:
     """The stable name: two runs for one cluster name the same entry."""
     return f"{prefix}-{cluster}"
+
+
+def prefix_of(name: str, cluster: str) -> str:
+    """The prefix with which `context_name` makes `name`; empty when none does."""
+    prefix = name.removesuffix(f"-{cluster}")
+    return prefix if prefix != name and PREFIX.fullmatch(prefix) else ""
 
 
 def server(hub: str, cluster: str) -> str:

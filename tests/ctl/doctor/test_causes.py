@@ -14,7 +14,8 @@ def test_a_row_is_complete(row: Cause) -> None:
     assert row.what
     assert row.cure
     fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}
-    assert fields <= {"said", "at", "path", "status", "url", "ours", "theirs", "name", "since", "context", "node"}
+    known = {"said", "at", "path", "status", "url", "ours", "theirs", "name", "since", "context", "node", "arguments"}
+    assert fields <= known
 
 
 def test_ids_are_unique_over_both_tables() -> None:

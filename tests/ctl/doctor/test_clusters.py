@@ -101,9 +101,9 @@ async def test_no_clusters(hub: str, fake: FakeHub) -> None:
     assert await _connected(hub) == [("ok", "", "the hub shows you none")]
 
 
-def _file(path: pathlib.Path, hub: str, token: str, *names: str, ca: str = "") -> None:
+def _file(path: pathlib.Path, hub: str, token: str, *names: str, ca: str = "", prefix: str = "riata") -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(entries.document(entries.build(hub, ca, token, names, "riata"), "riata-x")))
+    path.write_text(yaml.safe_dump(entries.document(entries.build(hub, ca, token, names, prefix), "riata-x")))
 
 
 async def _kubeconfigs(hub: str, home: pathlib.Path, *known: str, ca: str = "") -> list[tuple[str, str]]:
@@ -120,6 +120,36 @@ async def test_contexts_in_order(hub: str, home: pathlib.Path) -> None:
 async def test_a_context_of_a_cluster_that_is_gone(hub: str, home: pathlib.Path) -> None:
     _file(home / ".kube" / "config", hub, ADMIN, "a", "b")
     assert (await _kubeconfigs(hub, home, "a"))[1] == ("warn", "kubeconfig-gone")
+
+
+async def test_a_cluster_that_is_gone_is_all_that_is_said_of_its_context(hub: str, home: pathlib.Path) -> None:
+    """No other cure can be followed: nothing makes a token for it."""
+    _file(home / ".kube" / "config", hub, OTHER, "a")
+    assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-gone")]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "cure"),
+    [
+        ("riata", "riata kubeconfig my-a --merge"),
+        ("east-1", "riata kubeconfig my-a --prefix east-1 --merge"),
+        ("n o", "riata kubeconfig my-a --merge"),
+    ],
+)
+async def test_a_cure_makes_anew_the_entry_that_is_there(
+    hub: str, home: pathlib.Path, fake: FakeHub, prefix: str, cure: str
+) -> None:
+    """Without its prefix it would be of the name of another hub's."""
+    config, login = home / ".kube" / "config", logins.Login(hub=hub, token=ADMIN)
+    _file(config, hub, OTHER, "my-a", prefix=prefix)
+    (token,) = await clusters.kubeconfigs(login, ["my-a"], {"HOME": str(home)})
+    _file(config, hub, ADMIN, "my-a", prefix=prefix, ca=trustme.CA().cert_pem.bytes().decode())
+    (ca,) = await clusters.kubeconfigs(login, ["my-a"], {"HOME": str(home)})
+    fake.scope = ["b"]
+    _file(config, hub, ADMIN, "my-a", prefix=prefix)
+    (scope,) = await clusters.kubeconfigs(login, ["my-a"], {"HOME": str(home)})
+    found = {each.cause: cure in each.cure for each in (token, ca, scope)}
+    assert found == {"kubeconfig-token": True, "kubeconfig-ca": True, "kubeconfig-scope": True}
 
 
 async def test_a_token_for_an_earlier_cluster_of_the_name(hub: str, home: pathlib.Path, fake: FakeHub) -> None:

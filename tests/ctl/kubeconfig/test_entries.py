@@ -32,3 +32,12 @@ def test_ids_of_tokens(token: object, found: str | None) -> None:
 
 def test_a_token_is_in_no_representation() -> None:
     assert TOKEN not in repr(entries.build("https://h", "", TOKEN, ["a"], "riata"))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("riata-my-a", "riata"), ("east-1-my-a", "east-1"), ("my-a", ""), ("-my-a", ""), ("riata-b", ""), ("0-my-a", "")],
+)
+def test_the_prefix_of_a_name_is_what_made_it(name: str, prefix: str) -> None:
+    assert entries.prefix_of(name, "my-a") == prefix
+    assert not prefix or entries.context_name(prefix, "my-a") == name
