@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import functools
 import os
-import re
 import socket
 from typing import Annotated, Any
 
@@ -14,7 +13,6 @@ from ctl import client, durations, errors, logins, options, output, terminal, tr
 from ctl.kubeconfig import entries, store
 
 _EXPIRY = "7d"
-_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 
 KIND = output.Kind(
     "context",
@@ -36,7 +34,7 @@ async def kubeconfig(
     replace: Annotated[
         bool, Parameter(negative="", help="With --merge: take over entries of these names that are somebody else's.")
     ] = False,
-    prefix: Annotated[str, Parameter(help="Names are PREFIX-CLUSTER.")] = "riata",
+    prefix: Annotated[str, Parameter(help="Names are PREFIX-CLUSTER.")] = entries.DEFAULT_PREFIX,
     token_name: Annotated[str, Parameter(help="Name of the token at the hub.")] = "",
     token_expiry: options.Expiry = _EXPIRY,
     form: Annotated[
@@ -58,6 +56,7 @@ async def kubeconfig(
     """
     _check(clusters, all_, prefix)
     login = logins.resolve(os.environ, profile)
+    _check_tls(login.hub)
     seconds = durations.parse(token_expiry)
     async with client.HubClient(login) as hub:
         names = await _names(hub, clusters, all_)
@@ -86,8 +85,18 @@ async def kubeconfig(
 def _check(clusters: tuple[str, ...], all_: bool, prefix: str) -> None:
     if bool(clusters) == all_:
         raise errors.UsageError("name the clusters", cure="riata kubeconfig CLUSTER…, or riata kubeconfig --all")
-    if not _PREFIX.fullmatch(prefix):
+    if not entries.PREFIX.fullmatch(prefix):
         raise errors.UsageError(f"{prefix!r} is not a prefix", cure="letters, digits, dots and dashes, a letter first")
+
+
+def _check_tls(hub: str) -> None:
+    """client-go reads no credential for a server without TLS, so kubectl would ask for a user name."""
+    if not hub.startswith("https:"):
+        raise errors.UsageError(
+            "kubectl sends no token without TLS",
+            means=f"{hub} is plain HTTP; no token was made",
+            cure="log in at the hub's https address",
+        )
 
 
 async def _current_ca(hub: client.HubClient) -> str:

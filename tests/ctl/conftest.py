@@ -3,9 +3,11 @@
 import dataclasses
 import io
 import pathlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import trustme
 from aiohttp.test_utils import TestServer
 
 from ctl import cli
@@ -61,7 +63,34 @@ async def server(fake: FakeHub) -> AsyncIterator[TestServer]:
 @pytest.fixture
 def hub(server: TestServer, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of the fake hub; the environment logs in to it."""
-    url = str(server.make_url("/")).rstrip("/")
+    return _logged_in(str(server.make_url("/")).rstrip("/"), home, monkeypatch)
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def tls(fake: FakeHub, ca: trustme.CA) -> AsyncIterator[str]:
+    """URL of the fake hub behind TLS; nothing logs in to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    server = TestServer(fake.app(), host="127.0.0.1")
+    await server.start_server(ssl=context)
+    yield f"https://127.0.0.1:{server.port}"
+    await server.close()
+
+
+@pytest.fixture
+def tls_hub(tls: str, ca: trustme.CA, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of the fake hub behind TLS; the environment logs in to it. What makes kubeconfigs takes no other."""
+    ca.cert_pem.write_to_path(str(home / "hub-ca.crt"))
+    monkeypatch.setenv("RIATA_CA_FILE", str(home / "hub-ca.crt"))
+    return _logged_in(tls, home, monkeypatch)
+
+
+def _logged_in(url: str, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
     token = home / "token"
     token.write_text(ADMIN + "\n")
     monkeypatch.setenv("RIATA_HUB", url)

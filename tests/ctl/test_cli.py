@@ -59,7 +59,9 @@ READING = (
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)
-async def test_what_reads_has_all_four_forms(riata: Riata, hub: str, fake: FakeHub, command: tuple[str, ...]) -> None:
+async def test_what_reads_has_all_four_forms(
+    riata: Riata, tls_hub: str, fake: FakeHub, command: tuple[str, ...]
+) -> None:
     fake.clusters["a"] = {"name": "a"}
     fake.grants["g"] = {"name": "g", "user": "ann", "cluster": "a", "role": "use"}
     shown = {form: await riata(*command, "-o", form) for form in ("table", "json", "yaml", "name")}
@@ -145,7 +147,7 @@ cli.leave(cli.run(["kubeconfig", "a", "--merge"]))
 
 
 async def test_a_second_ctrl_c_waits_for_a_merge_that_holds_kubectls_lock(
-    hub: str, fake: FakeHub, home: pathlib.Path
+    tls_hub: str, fake: FakeHub, home: pathlib.Path
 ) -> None:
     """Left behind, the lock would fail each later write of kubectl's and of ours."""
     fake.clusters["a"] = {"name": "a"}

@@ -9,12 +9,18 @@ import stat
 import pytest
 import trustme
 import yaml
+from aiohttp.test_utils import TestServer
 
 from ctl import logins
 from proto import pins
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, FakeHub
 from tests.ctl.test_terminal import Full
+
+
+@pytest.fixture
+def hub(tls_hub: str) -> str:
+    return tls_hub
 
 
 @pytest.fixture(autouse=True)
@@ -151,14 +157,27 @@ async def test_usage_errors_come_before_anything_is_asked(
     assert fake.calls == []
 
 
+async def test_without_tls_kubectl_would_send_no_token_and_none_is_made(
+    riata: Riata, server: TestServer, fake: FakeHub, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIATA_HUB", str(server.make_url("/")))
+    result = await riata("kubeconfig", "a", "--merge")
+    assert (result.code, fake.calls) == (2, [])
+    assert "kubectl sends no token without TLS" in result.err
+    assert "next: log in at the hub's https address" in result.err
+
+
 @pytest.fixture
-def rotating(fake: FakeHub, hub: str, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> logins.Login:
+def rotating(
+    fake: FakeHub, hub: str, ca: trustme.CA, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> logins.Login:
     """A stored login with the old CA of a hub that gives out both."""
-    old, new = (trustme.CA().cert_pem.bytes().decode() for _ in range(2))
+    old, new = (each.cert_pem.bytes().decode() for each in (ca, trustme.CA()))
     fake.ca = old + new
     login = logins.Login(hub=hub, ca=old, token=ADMIN)
     logins.save(home / "login.yaml", logins.LoginFile(current="default", hubs={"default": login}))
     monkeypatch.setenv("RIATA_CONFIG", str(home / "login.yaml"))
+    monkeypatch.delenv("RIATA_CA_FILE")
     return login
 
 

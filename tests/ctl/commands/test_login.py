@@ -2,33 +2,15 @@
 
 import io
 import pathlib
-import ssl
 import stat
-from collections.abc import AsyncIterator
 
 import pytest
 import trustme
-from aiohttp.test_utils import TestServer
 
 from ctl import logins
 from proto import pins
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, FakeHub
-
-
-@pytest.fixture
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def tls(fake: FakeHub, ca: trustme.CA) -> AsyncIterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    server = TestServer(fake.app(), host="127.0.0.1")
-    await server.start_server(ssl=context)
-    yield f"https://127.0.0.1:{server.port}"
-    await server.close()
 
 
 def _files(home: pathlib.Path, ca: trustme.CA, token: str = ADMIN) -> tuple[str, ...]:
