@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 
 from ctl import terminal
+from ctl.kubeconfig import yamltext
 
 Format = Literal["table", "json", "yaml", "name"]
 Item = Mapping[str, Any]
@@ -50,7 +51,7 @@ def document(value: object, form: str) -> None:
     if form == "json":
         terminal.data(json.dumps(value, indent=2))
     else:
-        terminal.data(yaml.safe_dump(value, sort_keys=False, width=1_000_000))
+        terminal.data(yaml.dump(value, Dumper=yamltext.Dumper, sort_keys=False, width=1_000_000))
 
 
 def _cell(value: object) -> str:

@@ -102,7 +102,7 @@ def _editing(path: pathlib.Path) -> Iterator[None]:
         raise errors.CommandError(
             f"cannot merge into {path}: {exc}",
             means="nothing was written",
-            cure="write a file of its own (`riata kubeconfig … > FILE`) and add it: KUBECONFIG=FILE:…",
+            cure="write a file of its own (`riata kubeconfig … > FILE`) and add it: KUBECONFIG=…:FILE",
         ) from exc
 
 

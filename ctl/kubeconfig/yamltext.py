@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:@+=-]+")
+_QUOTED = re.compile(r""" (?:'(?!<)[^']{2,}'|"[^"]{2,}")""")
+"""In what PyYAML says is wrong: a piece of the text, and no token's name."""
 _MARKED = re.compile("[\r\n\x85\u2028\u2029]---(?=[ \t\r\n\x85\u2028\u2029]|$)")
 """Where a further document may begin: PyYAML's line ends, of which `^` knows one."""
 
@@ -39,18 +41,31 @@ def apply(text: str, edits: Sequence[Edit]) -> str:
     return "".join([*parts, text[at:]])
 
 
+def _invalid(exc: Exception, first_line: int = 0) -> ValueError:
+    """Where it is not valid, and why: of what stands there nothing longer than a character, it may be a secret."""
+    if not isinstance(exc, yaml.MarkedYAMLError) or exc.problem_mark is None:
+        return ValueError("it is not valid YAML")
+    mark = exc.problem_mark
+    line = f"line {first_line + mark.line + 1}"
+    if mark.buffer and mark.buffer[mark.pointer] == "\t":
+        return ValueError(f"{line} has a tab where riata's YAML reader takes none, though kubectl's may")
+    return ValueError(f"it is not valid YAML: {line}, {_QUOTED.sub('', exc.problem or '')}")
+
+
 def split(text: str) -> tuple[str, str]:
     """The document that `text` holds, and what follows it: empty ones (`---` at the end), which kubectl passes over.
     ValueError when more follows. What is plainly one document is not parsed for that: a big one takes seconds."""
     if not _MARKED.search(text):
         return text, ""
+    end, line = len(text), 0
     try:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
         marks = [event.start_mark for event in events if isinstance(event, yaml.DocumentStartEvent)]
-        end = marks[1].index if len(marks) > 1 and marks[1] is not None else len(text)
+        if len(marks) > 1 and marks[1] is not None:
+            end, line = marks[1].index, marks[1].line
         others = list(yaml.compose_all(text[end:], Loader=yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError) as exc:
-        raise ValueError("it is not valid YAML") from exc
+        raise _invalid(exc, line) from exc
     if not all(map(_is_null, others)):
         raise ValueError("it is not one document, but several")
     return text[:end], text[end:]
@@ -63,7 +78,7 @@ def compose(text: str) -> yaml.MappingNode | None:
     try:
         root = yaml.compose(split(text)[0], Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as exc:
-        raise ValueError("it is not valid YAML") from exc
+        raise _invalid(exc) from exc
     if root is None or _is_null(root):
         return None
     if not isinstance(root, yaml.MappingNode):
@@ -77,7 +92,7 @@ def load(text: str) -> Any:
     try:
         return yaml.load(split(text)[0], Loader=_Strings)  # noqa: S506 (a SafeLoader with fewer types)
     except (yaml.YAMLError, RecursionError, TypeError) as exc:
-        raise ValueError("it is not valid YAML") from exc
+        raise _invalid(exc) from exc
 
 
 class _Strings(yaml.SafeLoader):
@@ -201,11 +216,11 @@ class Editor:
 
 def block(new: Any, newline: str) -> str:
     """`new` in block style, as kubectl writes it."""
-    text: str = yaml.dump(new, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    text: str = yaml.dump(new, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
     return text.replace("\n", newline)
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Quotes every string that some YAML reader may take for something else: kubectl's 1.1 is not PyYAML's (`1e3`)."""
 
 
@@ -213,4 +228,4 @@ def _text(dumper: yaml.SafeDumper, new: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", new, style=None if _PLAIN.fullmatch(new) else '"')
 
 
-_Dumper.add_representer(str, _text)
+Dumper.add_representer(str, _text)

@@ -37,6 +37,12 @@ def test_documents_escape_what_could_drive_a_terminal(capsys: pytest.CaptureFixt
         assert read(text) == {"a": said}
 
 
+def test_strings_that_another_yaml_reader_takes_for_numbers_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    """PyYAML does not: it reads YAML 1.1, and `1234e56` is no number there."""
+    output.document({"commit": "1234e56", "mode": "0o17", "n": "y", "name": "a.b/c"}, "yaml")
+    assert capsys.readouterr().out == 'commit: "1234e56"\nmode: "0o17"\n"n": "y"\nname: a.b/c\n'
+
+
 def test_labels_have_a_stable_order() -> None:
     assert output.labels({"labels": {"b": "2", "a": "1"}}) == "a=1,b=2"
     assert output.labels({}) == ""

@@ -48,7 +48,7 @@ async def test_list_as_names_json_and_yaml(riata: Riata, hub: str, fake: FakeHub
     items = [fake.clusters["alpha"], fake.clusters["beta"]]
     assert (await riata("clusters", "list", "-o", "json")).out == dumps({"items": items})
     shown = (await riata("clusters", "show", "beta", "-o", "yaml")).out
-    assert shown == "name: beta\ncreatedAt: '2026-11-25T04:00:00Z'\nconnected: false\nlabels: {}\n"
+    assert shown == 'name: beta\ncreatedAt: "2026-11-25T04:00:00Z"\nconnected: false\nlabels: {}\n'
 
 
 async def test_show_says_which_route_a_request_would_take(riata: Riata, hub: str, fake: FakeHub) -> None:

@@ -144,6 +144,7 @@ def test_a_file_that_cannot_be_edited_stays_as_it_is(tmp_path: pathlib.Path, tex
     with pytest.raises(errors.CommandError) as caught:
         _merge({"KUBECONFIG": str(path)}, _ours(NEW, "a"))
     assert "nothing was written" in caught.value.means
+    assert caught.value.cure.endswith("KUBECONFIG=…:FILE"), "first, its current context would be kubectl's"
     assert path.read_text() == text
     assert list(tmp_path.iterdir()) == [path]
 

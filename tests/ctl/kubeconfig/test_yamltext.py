@@ -27,10 +27,31 @@ def test_another_document_begins_behind_each_line_end_of_yaml(end: str) -> None:
     assert yamltext.split(f"a: 1{end}---{end}") == (f"a: 1{end}", f"---{end}")
 
 
-@pytest.mark.parametrize("text", ["- a", "a", "{", "a: 1\n---\nb: 2\n", "\x00", "a: \t- b", "[" * 3000])
+@pytest.mark.parametrize("text", ["- a", "a", "{", "a: 1\n---\nb: 2\n", "\x00", "[" * 3000])
 def test_texts_that_hold_something_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"^it is not"):
         yamltext.compose(text)
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb:\tc\n", "a: 1\nb: c\t\n", "# x\n---\n- {a:\t1}\n", "a: 1\nb: \t- c\n"])
+def test_a_tab_is_named_since_kubectl_may_take_it(text: str) -> None:
+    for read in (yamltext.compose, yamltext.load):
+        with pytest.raises(ValueError, match=r"^line [23] has a tab where riata's YAML reader takes none"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: 1\nb: %c\n", "line 2, found character '%' that cannot start any token"),
+        ("a: 1\nb: {\n", "line 3, expected the node content, but found '<stream end>'"),
+        ("a: 1\n---\n# x\n---\n*secret\n", "line 5, found undefined alias"),
+    ],
+)
+def test_what_is_not_valid_is_named_with_nothing_of_the_file(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=r"^it is not valid YAML") as caught:
+        yamltext.compose(text)
+    assert str(caught.value) == f"it is not valid YAML: {why}"
 
 
 def test_scalars_are_read_as_they_are_spelt_except_null() -> None:
