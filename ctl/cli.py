@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import inspect
 import os
 import sys
 import threading
@@ -58,7 +59,12 @@ def _default(value: object) -> str | None:
 async def execute(arguments: Sequence[str]) -> errors.Exit:
     """Run one command line and say how it ended. Data is on standard output, messages are on standard error."""
     try:
-        await build().run_async(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        command, bound, _ = build().parse_args(list(arguments), exit_on_error=False, print_error=False)
+        if inspect.iscoroutinefunction(command):
+            await command(*bound.args, **bound.kwargs)
+        else:
+            with terminal.writing():  # help and version, which cyclopts writes itself
+                command(*bound.args, **bound.kwargs)
     except CycloptsError as exc:
         terminal.say(errors.UsageError(_usage(exc), cure="riata --help, or --help behind the command").render())
         return errors.Exit.USAGE

@@ -43,7 +43,8 @@ _TOKEN = re.compile(r"riata(?:agent|join)?_([a-z0-9]+)_")
 def target(*segments: str) -> str:
     """Path of an object below the hub's URL; every segment is quoted whole.
 
-    UsageError for a token in the place of its id, an easy slip with `revoke`: a path is in the log of every proxy.
+    UsageError for a token in the place of its id, an easy slip with `revoke`: a path is in the log of every proxy; and
+    for what is not UTF-8, which no URL can hold.
     """
     for found in filter(None, map(_TOKEN.search, segments)):
         raise errors.UsageError(
@@ -51,7 +52,10 @@ def target(*segments: str) -> str:
             means="nothing was sent to the hub; the shell's history may hold the secret",
             cure=f"use the id alone: {found[1]}",
         )
-    return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in segments)
+    try:
+        return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in segments)
+    except UnicodeEncodeError as exc:
+        raise errors.UsageError(f"{exc.object!r} is no name or id: it is not UTF-8") from exc
 
 
 def session(context: ssl.SSLContext | None, token: str = "") -> aiohttp.ClientSession:

@@ -17,13 +17,20 @@ def settle() -> None:
 
 
 def data(text: str) -> None:
-    """Write `text` and a newline to standard output. CommandError when that takes nothing; BrokenPipeError, which is a
-    silent end, when its reader has gone."""
+    """Write `text` and a newline to standard output, as `writing` says."""
+    with writing():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Around what writes to standard output. CommandError when that takes nothing; BrokenPipeError, which is a silent
+    end, when its reader has gone."""
     if sys.stdout is None:  # started with `>&-`
         raise errors.CommandError("there is no standard output to write to")
     try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
+        yield
     except OSError as exc:
         with contextlib.suppress(OSError):
             sys.stdout.close()  # else the interpreter tries again at its end, and says so

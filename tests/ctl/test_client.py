@@ -1,6 +1,7 @@
 """The client of the management API: every way a hub can fail to answer, and the exit code it gets."""
 
 import asyncio
+import os
 import socket
 
 import pytest
@@ -36,7 +37,6 @@ async def test_a_status_keeps_its_message_and_gets_its_exit_code(
     assert (error.what, error.exit_code) == ("the hub's own �words", exit_code)
 
 
-async def test_a_redirect_is_never_followed(hub: str, fake: FakeHub) -> None:
 @pytest.mark.parametrize("code", [401, 403, 404, 409])
 @pytest.mark.parametrize("body", ["404 page not found", "", "{}", '"no"'])
 async def test_what_something_in_front_of_the_hub_answers_is_not_the_hubs_word(
@@ -49,6 +49,7 @@ async def test_what_something_in_front_of_the_hub_answers_is_not_the_hubs_word(
     assert "a proxy may have answered instead" in error.cure
 
 
+async def test_a_redirect_is_never_followed(hub: str, fake: FakeHub) -> None:
     fake.answer = web.Response(status=307, headers={"Location": hub + "/v1/whoami"})
     assert "redirect" in (await _fails(hub)).what
     assert len(fake.calls) == 1
@@ -95,6 +96,11 @@ async def test_a_hub_that_hangs_up_is_unreachable() -> None:
     async with server:
         error = await _fails(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert error.exit_code == errors.Exit.UNREACHABLE
+
+
+def test_an_argument_that_no_url_can_hold_is_a_usage_error() -> None:
+    with pytest.raises(errors.UsageError, match=r"'\\udcff' is no name or id: it is not UTF-8"):
+        client.target("v1", "clusters", os.fsdecode(b"\xff"))
 
 
 async def test_the_token_is_in_no_representation(hub: str) -> None:

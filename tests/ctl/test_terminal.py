@@ -53,6 +53,15 @@ def test_what_standard_output_does_not_take_is_an_error(monkeypatch: pytest.Monk
     terminal.say("a message is not worth an end")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["clusters"], ["--version"], ["clusters", "list", "--help"]])
+def test_help_that_standard_output_does_not_take_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", Full())
+    assert cli.run(arguments) == 1
+    assert capsys.readouterr().err == "riata: cannot write to standard output: No space left on device\n"
+
+
 def test_streams_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(f"sys.{name}", None)
