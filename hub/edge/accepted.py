@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections import OrderedDict
 
@@ -10,16 +11,17 @@ from hub.edge.origin import origin_of
 
 
 class Accepted:
-    """A connection, the address that it comes from, since when it is where it is (waiting, or in its handshake), and
-    whether it waited among agents. `task` does the handshake."""
+    """A connection, the address that it comes from, since when it is where it is (waiting, or in its handshake, then
+    also since which turn of the listener), and whether it waited among agents. `task` does the handshake."""
 
-    __slots__ = ("address", "is_agent", "origin", "since", "sock", "task")
+    __slots__ = ("address", "is_agent", "origin", "since", "sock", "task", "turn")
 
     def __init__(self, sock: socket.socket, address: object, since: float) -> None:
         self.sock = sock
         self.address = address
         self.origin = origin_of(str(address[0] if isinstance(address, tuple) and address else address))
         self.since = since
+        self.turn = 0
         self.is_agent = False
         self.task: asyncio.Task[None] | None = None
 
@@ -62,6 +64,20 @@ class Shares:
 
     def oldest(self) -> Accepted | None:
         return next(iter(self._all), None)
+
+    def latest(self, most: int) -> list[Accepted]:
+        """The newest of them, in the order in which they came."""
+        found = list(itertools.islice(reversed(self._all), most))
+        found.reverse()
+        return found
+
+    def newest(self, besides: str | None = None) -> Accepted | None:
+        """Of another origin than that, where there is one: of the one that has held something for longest."""
+        if besides is not None:
+            for origin in itertools.islice(self._held, 2):
+                if origin != besides:
+                    return next(reversed(self._held[origin]))
+        return next(reversed(self._all), None)
 
     def oldest_of_greediest(self) -> Accepted | None:
         """Of several who hold as many the one that has for longest; None if nobody holds anything."""

@@ -6,9 +6,7 @@ second. As many as the loop can bear are under way; the others wait, already acc
 
 from __future__ import annotations
 
-import itertools
 import socket
-from collections import OrderedDict
 from typing import Final
 
 from hub.edge.accepted import Accepted, Shares
@@ -39,6 +37,9 @@ GREEDY_S: Final = 1.5
 PATIENCE_S: Final = 2.5
 """A handshake that old gives way when no place is left: of an origin that has several, of any. From the other side of
 the world it takes 0.3 s behind the ClientHello, over two satellites 1 s, and after a loss 1.5 s more."""
+TURNS_MIN: Final = 12
+"""Nor before the listener has had so many turns since: where that takes longer it is the hub that is slow, and all of
+its handshakes would give way to the next, and none end."""
 _RECORD_HEAD_BYTES: Final = 5
 _MARK: Final = SUBPROTOCOL.encode("ascii")
 _PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -97,8 +98,8 @@ class Handshakes:
     def others(self) -> int:
         return len(self._all) - len(self._agents)
 
-    def begin(self, accepted: Accepted, now: float) -> None:
-        accepted.since = now
+    def begin(self, accepted: Accepted, now: float, turn: int) -> None:
+        accepted.since, accepted.turn = now, turn
         self._all.add(accepted)
         if accepted.is_agent:
             self._agents.add(accepted)
@@ -108,7 +109,7 @@ class Handshakes:
         self._all.discard(accepted)
         self._agents.discard(accepted)
 
-    def slowest(self, waiting: Waiting, now: float, *, of_agents: bool) -> Accepted | None:
+    def slowest(self, waiting: Waiting, now: float, turn: int, *, of_agents: bool) -> Accepted | None:
         """Who gives way to one that waits, of agents or of all: the oldest of the greediest origin, if it is old, else
         the oldest. Not for others of its own origin: many agents behind a NAT are slow, and none would ever end its
         handshake."""
@@ -116,13 +117,14 @@ class Handshakes:
         greedy, oldest = shares.oldest_of_greediest(), shares.oldest()
         if greedy is None or oldest is None:
             return None
-        if (
-            shares.count(greedy.origin) > 1
-            and now - greedy.since >= GREEDY_S
-            and waiting.has_spoken(besides=greedy.origin)
-        ):
-            return greedy
-        return oldest if now - oldest.since >= PATIENCE_S and waiting.has_spoken(besides=oldest.origin) else None
+        limits = [(oldest, PATIENCE_S)]
+        if shares.count(greedy.origin) > 1:
+            limits.insert(0, (greedy, GREEDY_S))
+        for accepted, age_s in limits:
+            is_old = now - accepted.since >= age_s and turn - accepted.turn >= TURNS_MIN
+            if is_old and waiting.has_spoken(besides=accepted.origin, of_agents=of_agents):
+                return accepted
+        return None
 
 
 class Waiting:
@@ -136,23 +138,22 @@ class Waiting:
 
     def __init__(self, *, is_tls: bool) -> None:
         self._is_tls = is_tls
-        self._agents: OrderedDict[Accepted, None] = OrderedDict()
-        self._others: OrderedDict[Accepted, None] = OrderedDict()
-        self._silent: OrderedDict[Accepted, None] = OrderedDict()
-        self._shares = Shares()
-        """Of those who have spoken."""
+        self._agents = Shares()
+        self._others = Shares()
+        self._silent = Shares()
         self._is_turn_of_agents = False
 
     def __len__(self) -> int:
-        return len(self._shares) + len(self._silent)
+        return len(self._agents) + len(self._others) + len(self._silent)
 
     @property
     def has_agents(self) -> bool:
         return bool(self._agents)
 
-    def has_spoken(self, *, besides: str) -> bool:
-        """Whether anybody has, of another origin."""
-        return len(self._shares) > self._shares.count(besides)
+    def has_spoken(self, *, besides: str, of_agents: bool) -> bool:
+        """Whether anybody has of another origin, or any agent."""
+        lanes = (self._agents,) if of_agents else (self._agents, self._others)
+        return any(len(lane) > lane.count(besides) for lane in lanes)
 
     def has_next(self, *, with_others: bool = True, with_agents: bool, with_silent: bool = True) -> bool:
         """Whether `take` would find somebody, as far as is known."""
@@ -165,33 +166,40 @@ class Waiting:
 
     def may_make_room(self, now: float) -> bool:
         """Whether `make_room` would drop somebody, as far as is known."""
-        return self._has_silent(now) or self._greedy(now) is not None
+        return self._longest_silent(now) is not None or self._greedy(now) is not None
 
     def make_room(self, now: float) -> None:
         """Close who has been silent for longest, if that is SILENT_S; else who waits for so long of the origin of which
         the most wait. So nobody keeps all others out by what costs him nothing."""
-        while self._has_silent(now):
-            accepted, _ = self._silent.popitem(last=False)
+        while (accepted := self._longest_silent(now)) is not None:
+            self._silent.discard(accepted)
             lane = self._lane_of(accepted.sock)
             if lane is self._silent:
                 accepted.sock.close()
                 return
             self._enter(lane, accepted)
         if (greedy := self._greedy(now)) is not None:
-            del (self._agents if greedy.is_agent else self._others)[greedy]
-            self._close(greedy)
+            (self._agents if greedy.is_agent else self._others).discard(greedy)
+            greedy.sock.close()
 
     def sort(self) -> None:
         """See who has spoken meanwhile, of the newest SORTED_MAX."""
-        for accepted in reversed(list(itertools.islice(reversed(self._silent), SORTED_MAX))):
+        for accepted in self._silent.latest(SORTED_MAX):
             lane = self._lane_of(accepted.sock)
             if lane is not self._silent:
-                del self._silent[accepted]
+                self._silent.discard(accepted)
                 self._enter(lane, accepted)
 
-    def take(self, *, with_others: bool = True, with_agents: bool = True, with_silent: bool = True) -> Accepted | None:
+    def take(
+        self,
+        *,
+        with_others: bool = True,
+        with_agents: bool = True,
+        with_silent: bool = True,
+        besides: str | None = None,
+    ) -> Accepted | None:
         """The next whose client is still there; sockets of the others are closed. None if nobody is. Who is silent may
-        be an agent."""
+        be an agent. In its lane somebody of another origin than `besides` comes first, which has given way."""
         self._is_turn_of_agents = not self._is_turn_of_agents
         lanes = [self._agents] if with_agents else []
         if with_others:
@@ -199,38 +207,38 @@ class Waiting:
         if with_agents and with_silent:
             lanes.append(self._silent)
         for lane in lanes:
-            while lane:
-                accepted, _ = lane.popitem()
+            while (accepted := lane.newest(besides)) is not None:
+                lane.discard(accepted)
                 if not gone([accepted.sock]):
-                    self._shares.discard(accepted)
                     return accepted
-                self._close(accepted)
+                accepted.sock.close()
         return None
 
     def close(self) -> None:
         """Close them all."""
         for lane in (self._agents, self._others, self._silent):
-            while lane:
-                self._close(lane.popitem()[0])
+            while (accepted := lane.newest()) is not None:
+                lane.discard(accepted)
+                accepted.sock.close()
 
-    def _enter(self, lane: OrderedDict[Accepted, None], accepted: Accepted) -> None:
-        lane[accepted] = None
+    def _enter(self, lane: Shares, accepted: Accepted) -> None:
+        lane.add(accepted)
         accepted.is_agent = lane is self._agents
-        if lane is not self._silent:
-            self._shares.add(accepted)
 
-    def _close(self, accepted: Accepted) -> None:
-        self._shares.discard(accepted)
-        accepted.sock.close()
-
-    def _has_silent(self, now: float) -> bool:
-        return bool(self._silent) and now - next(iter(self._silent)).since >= SILENT_S
-
-    def _greedy(self, now: float) -> Accepted | None:
-        oldest = self._shares.oldest_of_greediest()
+    def _longest_silent(self, now: float) -> Accepted | None:
+        oldest = self._silent.oldest()
         return oldest if oldest is not None and now - oldest.since >= SILENT_S else None
 
-    def _lane_of(self, sock: socket.socket) -> OrderedDict[Accepted, None]:
+    def _greedy(self, now: float) -> Accepted | None:
+        """Of the lane in which an origin has the most."""
+        agent, other = self._agents.oldest_of_greediest(), self._others.oldest_of_greediest()
+        oldest = agent or other
+        if agent is not None and other is not None:
+            is_agent = self._agents.count(agent.origin) > self._others.count(other.origin)
+            oldest = agent if is_agent else other
+        return oldest if oldest is not None and now - oldest.since >= SILENT_S else None
+
+    def _lane_of(self, sock: socket.socket) -> Shares:
         """By what has arrived: whether it names the tunnel's subprotocol. In TLS agents offer it by ALPN (RFC 7301), in
         the clear it is in the head of their only request. It is a hint: whoever gives it falsely waits among agents."""
         try:

@@ -118,6 +118,7 @@ class Listener:
         self._window = Window(limits.handshakes_max)
         self._waiting = Waiting(is_tls=tls is not None)
         self._handshakes = Handshakes()
+        self._turn = 0
         self._due_since: float | None = None
         """CPU time when `_greet_due` was put on the loop's list."""
         self._look: asyncio.TimerHandle | None = None
@@ -227,12 +228,18 @@ class Listener:
         if self._due_since is not None:
             count = self._window.turned(time.thread_time() - self._due_since)
             self._due_since = None
+        self._turn += 1
         self._waiting.sort()
         for _ in range(count):
             if (slowest := self._slowest()) is not None:
                 self._give_way(slowest)
             with_others, with_agents, with_silent = self._lanes()
-            found = self._waiting.take(with_others=with_others, with_agents=with_agents, with_silent=with_silent)
+            found = self._waiting.take(
+                with_others=with_others,
+                with_agents=with_agents,
+                with_silent=with_silent,
+                besides=None if slowest is None else slowest.origin,
+            )
             if found is None:
                 break
             self._begin(found)
@@ -275,9 +282,9 @@ class Listener:
         whatever he says that he is."""
         window, handshakes, waiting = self._window, self._handshakes, self._waiting
         if waiting.has_agents and not window.has_room_for_agent(handshakes.agents, self._greetings()):
-            return handshakes.slowest(waiting, self._loop.time(), of_agents=True)
+            return handshakes.slowest(waiting, self._loop.time(), self._turn, of_agents=True)
         if not window.has_room(len(handshakes)):
-            return handshakes.slowest(waiting, self._loop.time(), of_agents=False)
+            return handshakes.slowest(waiting, self._loop.time(), self._turn, of_agents=False)
         return None
 
     def _give_way(self, accepted: Accepted) -> None:
@@ -288,7 +295,7 @@ class Listener:
 
     def _begin(self, accepted: Accepted) -> None:
         _tune(accepted.sock)
-        self._handshakes.begin(accepted, self._loop.time())
+        self._handshakes.begin(accepted, self._loop.time(), self._turn)
         peer = address_text(accepted.address)
         accepted.task = self._tasks.spawn(self._greet(accepted, peer), name=f"handshake {peer}")
 

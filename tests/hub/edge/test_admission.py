@@ -15,6 +15,7 @@ from hub.edge.admission import (
     PEEKED_BYTES,
     SILENT_S,
     TURN_S,
+    TURNS_MIN,
     Handshakes,
     Waiting,
     Window,
@@ -182,10 +183,10 @@ class Hall:
             with socket.socket() as sock:
                 accepted = Accepted(sock, origin, 0.0)
             accepted.is_agent = is_agent
-            self.handshakes.begin(accepted, now)
+            self.handshakes.begin(accepted, now, 0)
 
-    def slowest(self, now: float, *, of_agents: bool = False) -> object:
-        found = self.handshakes.slowest(self.crowd.waiting, now, of_agents=of_agents)
+    def slowest(self, now: float, turn: int = TURNS_MIN, *, of_agents: bool = False) -> object:
+        found = self.handshakes.slowest(self.crowd.waiting, now, turn, of_agents=of_agents)
         if found is not None:
             self.handshakes.end(found)
             self.handshakes.end(found)
@@ -221,10 +222,35 @@ def test_nobody_gives_way_to_others_of_its_own_origin() -> None:
     hall.crowd.close()
 
 
+def test_nobody_gives_way_at_a_hub_that_is_slow_itself() -> None:
+    """Turns of half a second, and a fleet behind several addresses: each handshake gave way to the next, and none
+    ended."""
+    hall = Hall("one", "one", "two", "two")
+    hall.crowd.knocks("agent", HELLO_OF_AGENT)
+    assert hall.slowest(2 * PATIENCE_S, TURNS_MIN - 1) is None
+    assert hall.slowest(2 * PATIENCE_S, TURNS_MIN) == "one"
+    hall.crowd.close()
+
+
+def test_the_place_is_for_another_origin_though_newer_ones_wait() -> None:
+    crowd = Crowd()
+    crowd.knocks("lone", HELLO_OF_AGENT)
+    for name in ("a", "b", "c"):
+        crowd.knocks(name, HELLO_OF_AGENT, at="nat")
+    for besides, address in (("nat", "lone"), ("nat", "nat"), (None, "nat")):
+        found = crowd.waiting.take(besides=besides)
+        assert found is not None
+        assert found.address == address
+        found.sock.close()
+    crowd.close()
+
+
 def test_where_agents_have_no_place_one_of_theirs_gives_way() -> None:
     """Whoever says that he is one is one of them."""
     hall = Hall("user", "user", "user")
     hall.begin("forged", "forged", is_agent=True)
+    hall.crowd.knocks("another")
+    assert hall.slowest(GREEDY_S, of_agents=True) is None, "a user would not get the place"
     hall.crowd.knocks("agent", HELLO_OF_AGENT)
     assert [hall.handshakes.agents, hall.handshakes.others] == [2, 3]
     assert hall.slowest(GREEDY_S, of_agents=True) == "forged"
@@ -345,7 +371,7 @@ def test_where_nobody_is_silent_the_oldest_of_the_greediest_makes_room(said: byt
         crowd.waiting.make_room(crowd.now)
         assert crowd.was_dropped(f"flood {number}")
         crowd.now += SILENT_S / 2
-    assert crowd.waiting._shares.count("flood") == 1
+    assert sum(lane.count("flood") for lane in (crowd.waiting._agents, crowd.waiting._others)) == 1
     assert not crowd.was_dropped("flood 2")
     crowd.close()
 
@@ -374,7 +400,7 @@ def test_all_that_wait_are_closed() -> None:
     crowd = Crowd()
     crowd.knocks("one")
     crowd.knocks("two", HELLO_OF_AGENT)
-    sockets = [each.sock for lane in (crowd.waiting._agents, crowd.waiting._others) for each in lane]
+    sockets = [each.sock for lane in (crowd.waiting._agents, crowd.waiting._others) for each in lane.latest(2)]
     crowd.waiting.close()
     assert [sock.fileno() for sock in sockets] == [-1, -1]
     assert crowd.let_in() == []

@@ -139,7 +139,7 @@ def begin(listener: Listener, count: int, origin: str = "stranger", *, is_agent:
             found.append(Accepted(sock, origin, 0.0))
         found[-1].is_agent = is_agent
         found[-1].task = listener._tasks.spawn(_for_ever(), name=origin)
-        listener._handshakes.begin(found[-1], listener._loop.time())
+        listener._handshakes.begin(found[-1], listener._loop.time(), listener._turn)
     return found
 
 
