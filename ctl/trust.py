@@ -51,9 +51,8 @@ def follow(ca: str, given: str) -> str:
     of a TLS terminator. `ca` as it is when the two have nothing in common, or `given` is nonsense.
     """
     try:
-        own = pins.certificates_of_pem(ca.encode(), bytes_max=files.MAX_BYTES)
-        ours = {pins.spki_pin(each): each for each in own}
-        theirs = dict(zip(pins.pins_of_pem(given.encode()), pins.certificates_of_pem(given.encode()), strict=True))
+        ours = pins.certificates_by_pin(ca.encode(), bytes_max=files.MAX_BYTES)
+        theirs = pins.certificates_by_pin(given.encode())
         if not ours.keys() & theirs.keys():
             return ca
         names = {_subject(certificate) for certificate in theirs.values()}

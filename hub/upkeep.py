@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import Final
 
-from hub import audit
 from hub.agents import AgentIndexes
 from hub.audit import Audit
 from hub.auth.agentkeys import AgentKeys
@@ -16,7 +15,7 @@ from hub.auth.issuers import Issuers
 from hub.auth.jointokens import JoinTokens
 from hub.auth.pods import Pods
 from hub.auth.retention import Retention
-from hub.auth.tokens import TokenIndex, TokenRecord, Tokens
+from hub.auth.tokens import TokenIndex, Tokens, tell
 from hub.clock import wall_clock
 from hub.clusters import nodetable, records
 from hub.clusters.cleanups import CleanUps
@@ -88,19 +87,6 @@ async def _end_descendants(index: TokenIndex, clusters: records.ClusterIndex, to
     """What is made with them meanwhile its maker takes back: it sees the closed token, or that its own is gone."""
     for record in await made_with(index, token_id):
         if await tokens.revoke(record.id) is not None:
-            _tell_revoked(clusters, record)
+            tell(Audit.TOKEN_REVOKED, record, clusters.names_of(record.cluster_uids), by=_BY)
     await tokens.revoke(token_id)
     logger.info("revocation of a token with its descendants completed", extra={"token_id": token_id})
-
-
-def _tell_revoked(clusters: records.ClusterIndex, record: TokenRecord) -> None:
-    audit.record(
-        Audit.TOKEN_REVOKED,
-        token_id=record.id,
-        user=record.user,
-        groups=list(record.groups),
-        clusters=clusters.names_of(record.cluster_uids),
-        by=_BY,
-        by_token="",
-        peer="",
-    )

@@ -93,6 +93,11 @@ def certificates_of_pem(pem: bytes, *, bytes_max: int = PEM_BYTES_MAX) -> list[b
     return found
 
 
+def certificates_by_pin(pem: bytes, *, bytes_max: int = PEM_BYTES_MAX) -> dict[str, bytes]:
+    """The same by their pins, in their order; of several of one key the last. Raises PinError."""
+    return {spki_pin(certificate): certificate for certificate in certificates_of_pem(pem, bytes_max=bytes_max)}
+
+
 def pins_of_pem(pem: bytes, *, bytes_max: int = PEM_BYTES_MAX) -> list[str]:
     """The pin of every certificate of a PEM bundle, in its order. Raises PinError."""
     return [spki_pin(certificate) for certificate in certificates_of_pem(pem, bytes_max=bytes_max)]

@@ -58,8 +58,6 @@ class Enrolment:
         """The key that the hub called revoked."""
         self._unkept: Callable[[KeyState], KeyState] | None = None
         """What the last WELCOME made of the state, for as long as it could not be written down."""
-        self._place: KeyState | None = None
-        """What is in the key's place, as far as is known, for as long."""
 
     async def prepare(self) -> None:
         """Load the key, or make one and keep it, before anybody can have heard of it.
@@ -83,7 +81,6 @@ class Enrolment:
                 )
                 logger.info("agent key made anew, the old one was revoked", extra={"place": ring.place})
             elif self._unkept is not None:
-                self._place = state
                 ring.assume(self._unkept(state))
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             if not ring.is_loaded:
@@ -110,7 +107,7 @@ class Enrolment:
         if not fresh:  # everything was refused: after a long wait, again from the start
             self._refused.clear()
         self._shown = (fresh or candidates)[0]
-        self._judged = self._place or self._ring.state
+        self._judged = self._ring.found
         scheme, pair, token, cluster = self._shown
         seed, pins = pair.seed, claims.pins
         key = credentials.public_key(seed)
@@ -154,10 +151,9 @@ class Enrolment:
         except (KeyUnusable, KeyConflict, TimeoutError) as exc:
             error = str(exc) or "no answer"
             logger.warning("joined, but this cannot be kept", extra={"place": self._ring.place, "error": error})
-            self._place = self._place or self._ring.state
             self._ring.assume(settled(self._ring.state))
         else:
-            self._unkept = self._place = None
+            self._unkept = None
 
     def refused(self, code: Code) -> bool:
         if code not in _TERMINAL or self._shown is None:

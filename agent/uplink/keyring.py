@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from agent.keys import Kept, KeyConflict, KeyPair, KeyState, KeyStore
+from agent.keys import KeyConflict, KeyPair, KeyState, KeyStore
 from agent.uplink.credentials import Proven
 from proto import credentials
 from proto.messages import Transcript
@@ -20,26 +20,26 @@ class Keyring:
         self.place = store.place
         self.wall = wall
         self._store = store
-        self._kept: Kept | None = None
+        self._state: KeyState | None = None
+        self.found: KeyState | None = None
+        """What the store was last seen to hold, also while something else is assumed."""
         self.proven: KeyState | None = None
         """The key that the hub has taken last, and for which cluster, whatever becomes of its place meanwhile."""
 
     @property
     def is_loaded(self) -> bool:
-        return self._kept is not None and self._kept.state is not None
+        return self._state is not None
 
     @property
     def state(self) -> KeyState:
-        """The key as last seen; only once it was loaded or made."""
-        assert self._kept is not None
-        assert self._kept.state is not None
-        return self._kept.state
+        """The key as last seen or assumed; only once it was loaded or made."""
+        assert self._state is not None
+        return self._state
 
     async def load(self) -> KeyState | None:
         """What the store has now. Raises KeyUnusable."""
         kept = await self._store.load()
-        if kept.state is not None:
-            self._kept = kept
+        self._see(kept.state)
         return kept.state
 
     async def change(self, decide: Callable[[KeyState | None], KeyState | None]) -> None:
@@ -53,14 +53,17 @@ class Keyring:
                     kept = await self._store.save(wanted, kept.version)
                 except KeyConflict:
                     continue
-            if kept.state is not None:
-                self._kept = kept
+            self._see(kept.state)
             return
         raise KeyConflict(f"{self.place} is changed by others all the time")
 
     def assume(self, state: KeyState) -> None:
         """Go on with what could not be kept."""
-        self._kept = Kept(state, "" if self._kept is None else self._kept.version)
+        self._state = state
+
+    def _see(self, state: KeyState | None) -> None:
+        if state is not None:
+            self.found = self._state = state
 
     def follow(self, pair: KeyPair) -> None:
         """The hub has this key now in place of the one that it took."""

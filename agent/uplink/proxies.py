@@ -78,11 +78,11 @@ def _parse(variable: str, value: str) -> Proxy:
         raise _unusable(variable) from None
     if not parts.hostname or not port or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise _unusable(variable)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    address = address_text((parts.hostname, port))
     user, at, _ = parts.netloc.rpartition("@")
     if at and ":" not in user:
         user += ":"  # a user without a password is common; the libraries want both
-    return Proxy(f"{parts.scheme}://{user}{at}{host}:{port}", parts.scheme, f"{parts.scheme}://{host}:{port}")
+    return Proxy(f"{parts.scheme}://{user}{at}{address}", parts.scheme, f"{parts.scheme}://{address}")
 
 
 def _unusable(variable: str) -> ConnectFailed:

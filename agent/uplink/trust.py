@@ -21,7 +21,7 @@ from agent.uplink.proxies import Proxy
 from proto import causes
 from proto.commands import ACCEPTED_MAX, CaLearnt, LearnCa
 from proto.errors import Code, StreamReset
-from proto.pins import PinError, certificates_of_pem, keep_pinned, pem_of, pins_of_pem
+from proto.pins import PinError, certificates_by_pin, keep_pinned, pem_of
 from proto.versions import SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ class HubTrust:
     async def learn(self, args: LearnCa) -> CaLearnt:
         """What the hub says of its CAs on an open session. Raises StreamReset: nothing has changed then."""
         try:
-            given = dict(zip(pins_of_pem(args.ca.encode()), certificates_of_pem(args.ca.encode()), strict=True))
-            ours = dict(zip(self.pins, certificates_of_pem(self._kept), strict=True))
+            given = certificates_by_pin(args.ca.encode())
+            ours = certificates_by_pin(self._kept)
         except (PinError, UnicodeError, ValueError):
             raise StreamReset("the CAs are malformed", Code.PROTOCOL) from None
         if not given.keys() & ours.keys():
@@ -168,7 +168,7 @@ class HubTrust:
     def _make(self, kept: bytes, where: str) -> ssl.SSLContext:
         """A context that trusts these. Raises ConnectFailed."""
         try:
-            found = dict(zip(pins_of_pem(kept), certificates_of_pem(kept), strict=True))
+            found = certificates_by_pin(kept)
             context = ssl.create_default_context(cadata=kept.decode("ascii"))
         except ssl.SSLError as exc:
             raise _no_ca(f"{where} holds the pinned key in a malformed certificate") from exc

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
-from hub import audit
 from hub.api import models
 from hub.api.clusters import visible_cluster
 from hub.api.lists import listed
@@ -15,7 +14,7 @@ from hub.api.services import Holder, Services
 from hub.audit import Audit
 from hub.auth.descendants import made_with
 from hub.auth.principal import Principal
-from hub.auth.tokens import LINEAGE_MAX, TokenRecord, compact
+from hub.auth.tokens import LINEAGE_MAX, TokenRecord, compact, tell
 from hub.clock import rfc3339
 from hub.errors import Conflict, NotFound, PermissionDenied, TooManyRequests, Unauthenticated
 
@@ -83,7 +82,7 @@ async def revoke_token(call: Call) -> Reply:
     caller, services, token_id = call.caller, call.services, call.path["id"]
     record = services.token_index.get(token_id)
     if not caller.is_admin and (record is None or not _is_own(caller, record)):
-        raise PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
+        raise _denied(token_id)
     if record is None or not await _revoke(call, [record]):
         raise NotFound("there is no such token", kind="tokens", name=token_id)
     return Reply(None, 204)
@@ -121,17 +120,20 @@ async def revoke_with_descendants(call: Call) -> Reply:
 async def _family(call: Call) -> list[TokenRecord]:
     """The token, if it still exists, and what was made with it. Raises PermissionDenied, NotFound."""
     caller, index, token_id = call.caller, call.services.token_index, call.path["id"]
-    denied = PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
     root = index.get(token_id)
     if root is not None and not _may_revoke(caller, root):  # before all are looked through: anybody may ask
-        raise denied
+        raise _denied(token_id)
     found = await made_with(index, token_id)
     whole = found if root is None else [root, *found]
     if not whole and caller.is_admin:
         raise NotFound("there is no such token, and none that was made with it", kind="tokens", name=token_id)
     if not whole or not all(_may_revoke(caller, record) for record in whole):
-        raise denied
+        raise _denied(token_id)
     return whole
+
+
+def _denied(token_id: str) -> PermissionDenied:
+    return PermissionDenied("you may only revoke your own tokens", kind="tokens", name=token_id)
 
 
 @contextlib.contextmanager
@@ -212,16 +214,8 @@ def _named(record: TokenRecord) -> int:
 
 
 def _tell(event: Audit, call: Call, record: TokenRecord) -> None:
-    audit.record(
-        event,
-        token_id=record.id,
-        user=record.user,
-        groups=list(record.groups),
-        clusters=call.services.cluster_index.names_of(record.cluster_uids),
-        by=call.caller.user,
-        by_token=call.caller.token_id,
-        peer=call.peer,
-    )
+    clusters, caller = call.services.cluster_index.names_of(record.cluster_uids), call.caller
+    tell(event, record, clusters, by=caller.user, by_token=caller.token_id, peer=call.peer)
 
 
 def _may_revoke(caller: Principal, record: TokenRecord) -> bool:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from hub import audit
+from hub.audit import Audit
 from hub.auth import bearer
 from hub.clock import Clock
 from hub.store.interface import Store
@@ -89,6 +91,22 @@ def compact(uids: Iterable[str]) -> frozenset[str]:
     """Thousands may be in many tokens: the texts are shared, and the copy of a set takes half the room of the set that
     was made of them one by one."""
     return frozenset(set(map(sys.intern, uids)))
+
+
+def tell(
+    event: Audit, record: TokenRecord, clusters: list[str] | None, *, by: str, by_token: str = "", peer: str = ""
+) -> None:
+    """Write an audit event of a token. `clusters`: names of those that it is limited to."""
+    audit.record(
+        event,
+        token_id=record.id,
+        user=record.user,
+        groups=list(record.groups),
+        clusters=clusters,
+        by=by,
+        by_token=by_token,
+        peer=peer,
+    )
 
 
 class TokenIndex:

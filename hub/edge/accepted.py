@@ -71,13 +71,18 @@ class Shares:
         found.reverse()
         return found
 
-    def newest(self, besides: str | None = None) -> Accepted | None:
-        """Of another origin than that, where there is one: of the one that has held something for longest."""
+    def pop(self, besides: str | None = None) -> Accepted | None:
+        """Take out the newest. Of another origin than that, where there is one: of the one that has held something for
+        longest."""
+        found: Accepted | None = next(reversed(self._all), None)
         if besides is not None:
             for origin in itertools.islice(self._held, 2):
                 if origin != besides:
-                    return next(reversed(self._held[origin]))
-        return next(reversed(self._all), None)
+                    found = next(reversed(self._held[origin]))
+                    break
+        if found is not None:
+            self.discard(found)
+        return found
 
     def oldest_of_greediest(self) -> Accepted | None:
         """Of several who hold as many the one that has for longest; None if nobody holds anything."""

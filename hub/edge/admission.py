@@ -207,8 +207,7 @@ class Waiting:
         if with_agents and with_silent:
             lanes.append(self._silent)
         for lane in lanes:
-            while (accepted := lane.newest(besides)) is not None:
-                lane.discard(accepted)
+            while (accepted := lane.pop(besides)) is not None:
                 if not gone([accepted.sock]):
                     return accepted
                 accepted.sock.close()
@@ -217,8 +216,7 @@ class Waiting:
     def close(self) -> None:
         """Close them all."""
         for lane in (self._agents, self._others, self._silent):
-            while (accepted := lane.newest()) is not None:
-                lane.discard(accepted)
+            while (accepted := lane.pop()) is not None:
                 accepted.sock.close()
 
     def _enter(self, lane: Shares, accepted: Accepted) -> None:

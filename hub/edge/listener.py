@@ -281,11 +281,10 @@ class Listener:
         """Whose handshake gives way to who waits: without that a stranger's that stand still would keep all others out,
         whatever he says that he is."""
         window, handshakes, waiting = self._window, self._handshakes, self._waiting
-        if waiting.has_agents and not window.has_room_for_agent(handshakes.agents, self._greetings()):
-            return handshakes.slowest(waiting, self._loop.time(), self._turn, of_agents=True)
-        if not window.has_room(len(handshakes)):
-            return handshakes.slowest(waiting, self._loop.time(), self._turn, of_agents=False)
-        return None
+        of_agents = waiting.has_agents and not window.has_room_for_agent(handshakes.agents, self._greetings())
+        if not of_agents and window.has_room(len(handshakes)):
+            return None
+        return handshakes.slowest(waiting, self._loop.time(), self._turn, of_agents=of_agents)
 
     def _give_way(self, accepted: Accepted) -> None:
         logger.debug("handshake failed", extra={"peer": address_text(accepted.address), "reason": "gave way"})

@@ -10,6 +10,11 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 _PREFIX_BYTES: Final = 8
 
 
+def origin_of_peer(peer: str) -> str:
+    """Of `host:port` or `[host]:port`."""
+    return origin_of(peer.rpartition(":")[0])
+
+
 def origin_of(host: str) -> str:
     """Of IPv6 the /64, the least network that there is (RFC 4291 §2.5.1): whoever has one has 2^64 addresses. Of IPv4
     the address. Brackets are ignored, and what is no address is its own origin."""

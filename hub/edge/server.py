@@ -17,7 +17,7 @@ from hub.edge.framing import Request, host_name
 from hub.edge.handover import Handover
 from hub.edge.limits import EdgeLimits
 from hub.edge.listener import Listener, bind
-from hub.edge.origin import origin_of
+from hub.edge.origin import origin_of_peer
 from hub.edge.vanished import gone
 from proto.aio import tasks
 
@@ -133,7 +133,7 @@ class EdgeServer:
 
     def opened(self, connection: EdgeConnection) -> None:
         self._connections.add(connection)
-        origin = origin_of(connection.peer.rpartition(":")[0])
+        origin = origin_of_peer(connection.peer)
         count = self._young.get(origin, 0) + 1
         self._young[origin] = count
         if count > self.limits.young_per_address_max:
@@ -141,7 +141,7 @@ class EdgeServer:
 
     def matured(self, connection: EdgeConnection) -> None:
         connection.is_young = False
-        origin = origin_of(connection.peer.rpartition(":")[0])
+        origin = origin_of_peer(connection.peer)
         count = self._young.get(origin, 0) - 1
         if count > 0:
             self._young[origin] = count

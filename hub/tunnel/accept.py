@@ -23,7 +23,7 @@ from hub.auth.nodes import ROLE_NODE
 from hub.auth.rotation import ProvenSession
 from hub.edge import response
 from hub.edge.framing import Request
-from hub.edge.origin import origin_of
+from hub.edge.origin import origin_of_peer
 from hub.endings import Endings
 from hub.memory import buffer_budget
 from hub.metrics import Metrics
@@ -167,7 +167,7 @@ class TunnelEndpoint:
     def _enter(self, peer: str, transport: asyncio.Transport) -> Greeting:
         """A place among those who are nobody yet. Raises hub.errors.ClusterUnavailable when all are taken."""
         evict = functools.partial(self._evict, peer, transport)
-        greeting = self._greetings.enter(origin_of(peer.rpartition(":")[0]), evict)
+        greeting = self._greetings.enter(origin_of_peer(peer), evict)
         self._metrics.handshakes.set(len(self._greetings))
         if greeting is None:
             self._note("too-many-handshakes", peer=peer)

@@ -163,13 +163,19 @@ async def test_descriptors_run_out(monkeypatch: pytest.MonkeyPatch, caplog: pyte
             client.close()
 
 
-async def test_a_tls_handshake_has_a_deadline() -> None:
-    """K4."""
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A hub's, and that of a client which trusts it."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(server)
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
+    return server, trusted
+
+
+async def test_a_tls_handshake_has_a_deadline() -> None:
+    """K4."""
+    server, trusted = contexts()
     limits = EdgeLimits(tls_handshake_timeout_s=0.2, handshakes_max=2)
     async with rig.line(tls=server, limits=limits) as line:
         await line.add_agent()
@@ -194,11 +200,7 @@ def client_hello(*protocols: str) -> bytes:
 
 async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
     """Twenty that wait as agents and never end their handshakes, one at a time: somebody else waits for one of them."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    trusted = ssl.create_default_context()
-    authority.configure_trust(trusted)
+    server, trusted = contexts()
     limits = EdgeLimits(tls_handshake_timeout_s=0.3, handshakes_max=1)
     async with rig.line(tls=server, limits=limits) as line:
         await line.add_agent()
@@ -217,11 +219,7 @@ async def test_a_crowd_of_agents_keeps_nobody_else_out() -> None:
 @pytest.mark.parametrize("protocol", [SUBPROTOCOL, "http/1.1"])
 async def test_handshakes_that_stand_still_keep_nobody_from_elsewhere_out(protocol: str) -> None:
     """Half a minute each, in all places, whatever they say that they are."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    trusted = ssl.create_default_context()
-    authority.configure_trust(trusted)
+    server, trusted = contexts()
     limits = EdgeLimits(tls_handshake_timeout_s=30.0, handshakes_max=4)
     async with rig.line(tls=server, limits=limits) as line:
         await line.add_agent()

@@ -44,8 +44,8 @@ async def test_the_api_servers_own_401_is_known_in_each_of_its_forms(body):
     assert talk.written.startswith(b"PUT ")
 
 
-async def test_a_second_401_is_no_401_for_the_user():
-    talk = Conversation()
+def refused_twice(talk: Conversation) -> None:
+    """With the token in use and with the fresh one: the agent asks whether that is good."""
     talk.exchange.end()
     talk.answer(UNAUTHORIZED)
     talk.pool.waiters.pop().on_connection(talk.pool.connect())
@@ -53,6 +53,11 @@ async def test_a_second_401_is_no_401_for_the_user():
     talk.answer(UNAUTHORIZED)
     talk.pool.waiters.pop().on_connection(talk.pool.connect())
     assert talk.written.startswith(b"HEAD /version ")
+
+
+async def test_a_second_401_is_no_401_for_the_user():
+    talk = Conversation()
+    refused_twice(talk)
     talk.answer(BAD)
     assert talk.stream.log == [("reset", "KUBE_UNAUTHORIZED")]
     assert talk.stream.body == b""
@@ -63,13 +68,7 @@ async def test_a_second_401_is_no_401_for_the_user():
 async def test_a_401_of_what_stands_behind_the_api_server_is_not_the_tokens(path: bytes):
     """An extension API server that does not take the front proxy's certificate says it word for word; a kubelet too."""
     talk = Conversation(path=path)
-    talk.exchange.end()
-    talk.answer(UNAUTHORIZED)
-    talk.pool.waiters.pop().on_connection(talk.pool.connect())
-    talk.pool.idle.clear()
-    talk.answer(UNAUTHORIZED)
-    talk.pool.waiters.pop().on_connection(talk.pool.connect())
-    assert talk.written.startswith(b"HEAD /version ")
+    refused_twice(talk)
     assert talk.written.endswith(b"authorization: Bearer t1\r\n\r\n")
     talk.answer(GOOD)
     assert talk.stream.log == [("head", 401, False), "end"]

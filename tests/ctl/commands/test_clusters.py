@@ -152,12 +152,17 @@ async def test_delete_tells_what_became_of_what_riata_made_there(riata: Riata, h
     assert "riata clusters forget u1" in left.err
 
 
-async def test_a_hub_that_is_busy_meanwhile_changes_nothing_about_a_deletion(
-    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To repeat the command, as it used to advise, would have said 404."""
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanups, "_WAIT_S", 0.3)
     monkeypatch.setattr(cleanups, "_POLL_S", 0.01)
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_hub_that_is_busy_meanwhile_changes_nothing_about_a_deletion(
+    riata: Riata, hub: str, fake: FakeHub
+) -> None:
+    """To repeat the command, as it used to advise, would have said 404."""
     _two(fake)
     fake.clean_up = CLEAN_UP
     fake.busy = ["/v1/clean-ups/u1"]
@@ -169,11 +174,10 @@ async def test_a_hub_that_is_busy_meanwhile_changes_nothing_about_a_deletion(
     assert "riata clusters forget u1" in left.err
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_a_load_balancers_404_does_not_tell_that_a_clean_up_is_done(
-    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+    riata: Riata, hub: str, fake: FakeHub
 ) -> None:
-    monkeypatch.setattr(cleanups, "_WAIT_S", 0.1)
-    monkeypatch.setattr(cleanups, "_POLL_S", 0.01)
     _two(fake)
     fake.clean_up = CLEAN_UP
     fake.no_backend = ["/v1/clean-ups/u1"] * 100

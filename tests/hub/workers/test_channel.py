@@ -135,10 +135,11 @@ async def test_an_answer_that_came_while_this_process_stood_still_is_read(ends: 
     one, two = ends
     two.answer = None
     one.times = [50.0, 60.0]  # at the question, and when the time is over
-    asking = asyncio.ensure_future(one.channel.ask(messages.Ping(), 0.01))  # noqa: TID251
-    await until(lambda: not one.times)
-    two.is_free.set()
-    assert await asking == Done()
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(one.channel.ask(messages.Ping(), 0.01))
+        await until(lambda: not one.times)
+        two.is_free.set()
+    assert asking.result() == Done()
 
 
 async def test_who_does_not_answer_after_that_either_is_not_waited_for(
@@ -156,10 +157,11 @@ async def test_who_does_not_answer_after_that_either_is_not_waited_for(
 async def test_an_answer_counts_that_is_read_in_the_turn_in_which_its_time_is_over() -> None:
     ours, theirs = pair()
     one = End(ours)
-    asking = asyncio.ensure_future(one.channel.ask(messages.Ping(), 0.0))  # noqa: TID251
-    asyncio.get_running_loop().call_soon(one.channel._take, Answer(1, Number(7)), [])
     with theirs:
-        assert await asking == Number(7)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(one.channel.ask(messages.Ping(), 0.0))
+            asyncio.get_running_loop().call_soon(one.channel._take, Answer(1, Number(7)), [])
+        assert asking.result() == Number(7)
     await one.channel.aclose()
 
 
