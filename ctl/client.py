@@ -181,7 +181,7 @@ def _refused(hub: str, method: str, status: int, answer: Any) -> errors.CommandE
     message = answer.get("message") if isinstance(answer, dict) else None
     what = terminal.clean(str(message)) if message else f"{hub} answers HTTP {status}"
     means = f"HTTP {status} for a {method} at {hub}"
-    kind = errors.BusyError if status in _BUSY else errors.CommandError
+    kind = errors.LimitError if status == 429 else errors.BusyError if status in _BUSY else errors.CommandError
     return kind(what, means=means, cure=_CURE.get(status, ""), exit_code=_EXIT.get(status, errors.Exit.FAILURE))
 
 
@@ -192,6 +192,13 @@ def _nonsense(hub: str, why: str, kind: type[errors.CommandError] = errors.Comma
 
 
 def _unreachable(login: logins.Login, proxy: str | None, exc: BaseException) -> errors.CommandError:
+    if diagnose.is_unanswered(exc):
+        return errors.CommandError(
+            f"{login.hub} did not answer in time, though the connection stood",
+            means="whether it did what was asked is unknown",
+            cure="wait a moment and repeat the command; if it stays so, the hub's log says what keeps it",
+            exit_code=errors.Exit.UNREACHABLE,
+        )
     found = diagnose.explain(exc, login, proxy)
     way = "through the proxy of the environment" if proxy else "directly"
     return errors.CommandError(

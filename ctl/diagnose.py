@@ -24,6 +24,11 @@ def names(login: logins.Login) -> Mapping[str, str]:
     return causes.OPERATOR if login.ca else _SYSTEMS
 
 
+def is_unanswered(exc: BaseException) -> bool:
+    """Whether the time was over behind the connection: aiohttp has a class of its own for what is before it."""
+    return isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ConnectionTimeoutError)
+
+
 def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagnosis:
     """The row for what aiohttp or the system raised. The order matters: aiohttp's classes inherit from each other."""
     host, port = place(login.hub)

@@ -48,6 +48,10 @@ class BusyError(CommandError):
     """The hub, or what stands in front of it, cannot answer now, and may in a moment."""
 
 
+class LimitError(BusyError):
+    """Over a limit of the hub's (HTTP 429), so nothing was done; no news of what was asked."""
+
+
 class UsageError(CommandError):
     """The command line or the configuration is wrong; nothing was done."""
 

@@ -83,6 +83,19 @@ CLUSTER_SILENT = Cause(
     "cluster {name} is connected, and does not answer: {said}",
     "Its API server may be down, or the agent cannot use it: riata-agent doctor in the agent's pod looks at both",
 )
+CLUSTER_UNASKED = Cause(
+    "cluster-unasked",
+    CLUSTERS,
+    "cluster {name} is connected, and could not be asked now: {said}",
+    "It passes by itself: try again",
+    level=Level.WARN,
+)
+CLUSTERS_UNKNOWN = Cause(
+    "clusters-unknown",
+    CLUSTERS,
+    "the hub does not say which clusters there are: {said}",
+    "Name those to look at: riata doctor CLUSTER…; riata clusters list asks the hub the same",
+)
 KUBECONFIG_NONE = Cause(
     "kubeconfig-none",
     KUBECONFIG,

@@ -17,27 +17,46 @@ from proto.findings import Finding, good
 
 AT_ONCE: Final = 8
 """Clusters asked at a time."""
+ANSWER_S: Final = 10
+"""What an API server gets for its answer: the hub says that none came before this client has waited long enough."""
 LISTED: Final = 20
 """So many that are well have a line each."""
 _NAMES: Final[dict[str, str]] = {}
 
 
-async def connected(hub: client.HubClient, wanted: Sequence[str]) -> list[Finding]:
-    """A finding for each cluster that is ill; for those that are well one each, or one for all where they are many.
+async def behind(hub: client.HubClient, wanted: Sequence[str], env: Mapping[str, str]) -> list[Finding]:
+    """Findings for the clusters, and for kubectl's contexts of them. `wanted`: names, all when empty; those need no
+    list of all.
 
-    Raises CommandError.
+    Raises CommandError for a wanted cluster that the hub does not show.
     """
-    listed = await hub.items(client.target("v1", "clusters"))
-    known = {str(each.get("name")): each for each in listed}
-    for name in wanted:
-        if name not in known:
-            await hub.get(client.target("v1", "clusters", name))  # says what the hub says of it
-    chosen = [known[name] for name in (wanted or sorted(known)) if name in known]
+    found: list[Finding] = []
+    try:
+        if wanted:
+            named = [await hub.get(client.target("v1", "clusters", name)) for name in wanted]
+            found = await connected(hub, named, is_wanted=True)
+        listed = await hub.items(client.target("v1", "clusters"))
+    except errors.CommandError as exc:
+        if wanted and exc.exit_code in {errors.Exit.NOT_FOUND, errors.Exit.FORBIDDEN}:
+            raise
+        said = f"{exc.what}; {exc.cure}" if exc.cure else exc.what
+        bad = findings.bad(causes.CLUSTERS_UNKNOWN, _NAMES, said=said)
+        return [*found, bad, findings.not_run(causes.KUBECONFIG, causes.CLUSTERS)]
+    if not wanted:
+        found = await connected(hub, sorted(listed, key=lambda each: str(each.get("name"))))
+    return found + await kubeconfigs(hub.login, [str(each.get("name")) for each in listed], env)
+
+
+async def connected(
+    hub: client.HubClient, chosen: Sequence[Mapping[str, Any]], *, is_wanted: bool = False
+) -> list[Finding]:
+    """A finding for each of these clusters that is ill; for those that are well one each, or one for all where they are
+    many."""
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def one(cluster: Mapping[str, Any]) -> Finding | None:
         async with at_once:
-            return await _ill(hub, cluster, is_wanted=bool(wanted))
+            return await _ill(hub, cluster, is_wanted=is_wanted)
 
     found = await asyncio.gather(*map(one, chosen))
     if not chosen:
@@ -65,18 +84,28 @@ def _way(cluster: Mapping[str, Any]) -> str:
 async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: bool) -> Finding | None:
     name, lost = str(cluster.get("name")), cluster.get("lastLostAt")
     if not cluster.get("connected"):
-        nodes = sum(1 for tunnel in cluster.get("tunnels") or [] if tunnel.get("role") == "node")
+        nodes = _node_agents(cluster)
         since = f" since {lost}" if lost else ""
         since += f" (node agents: {nodes})" if nodes else ""
         is_new = not (cluster.get("joined") or lost or nodes or is_wanted)
         return findings.bad(causes.CLUSTER_NEW if is_new else causes.CLUSTER_AWAY, _NAMES, name=name, since=since)
     try:
-        await hub.get(client.target("k8s", "clusters", name, "version"))
+        await hub.get(f"{client.target('k8s', 'clusters', name, 'version')}?timeout={ANSWER_S}s")
+    except errors.LimitError as exc:  # the hub's own or the agent's: nobody was asked
+        return findings.bad(causes.CLUSTER_UNASKED, _NAMES, name=name, said=exc.what)
     except errors.CommandError as exc:
         if exc.exit_code is errors.Exit.FORBIDDEN:  # said by the API server: it answers
             return _fallback(name, cluster)
         return findings.bad(causes.CLUSTER_SILENT, _NAMES, name=name, said=exc.what)
     return _fallback(name, cluster)
+
+
+def _node_agents(cluster: Mapping[str, Any]) -> int:
+    """As the hub counts them; an older one lists them all."""
+    counted = cluster.get("nodeAgents")
+    if isinstance(counted, int):
+        return counted
+    return sum(1 for tunnel in cluster.get("tunnels") or [] if tunnel.get("role") == "node")
 
 
 def _fallback(name: str, cluster: Mapping[str, Any]) -> Finding | None:

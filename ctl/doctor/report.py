@@ -46,9 +46,7 @@ async def _examine(profile: str, wanted: Sequence[str], now: float, env: Mapping
         first = next(finding.check for finding in found if finding.level is Level.FAIL)
         return [login_finding, *found, *(findings.not_run(check, first) for check in BEHIND)]
     async with client.HubClient(login, env) as hub:
-        behind = await clusters.connected(hub, wanted)
-        known = [str(each.get("name")) for each in await hub.items(client.target("v1", "clusters"))]
-    return [login_finding, *found, *behind, *(await clusters.kubeconfigs(login, known, env))]
+        return [login_finding, *found, *(await clusters.behind(hub, wanted, env))]
 
 
 def _login(login: logins.Login) -> Finding:

@@ -29,6 +29,8 @@ CHECKS: Final = (
 ENDS_SOON_S: Final = 24 * 3600.0
 EXEC: Final = "/api/v1/namespaces/default/pods/-/exec?command=true"
 """No pod has such a name, so nothing is ever run; kubectl exec asks in the same way."""
+_BUSY: Final = {429, 503, 504}
+"""The hub's own trouble, or that of what stands in front of it: no other program."""
 _MINOR: Final = re.compile(r"v?(\d+)\.(\d+)")
 
 
@@ -151,7 +153,7 @@ class Way:
         theirs = answer.document.get("version") if isinstance(answer.document, dict) else None
         if 300 <= answer.status < 400:
             return self._bad(causes.HTTP_REDIRECT, location="another place")
-        if answer.status in {429, 503}:
+        if answer.status in _BUSY:
             return self._bad(causes.HTTP_BUSY, status=answer.status)
         if answer.status != 200 or not isinstance(theirs, str):
             return self._bad(ours.API_STRANGE, path="/version", status=answer.status)
@@ -165,6 +167,8 @@ class Way:
     def _credential(self, answer: Answer) -> str:
         if answer.status == 401:
             return self._bad(ours.TOKEN_REFUSED)
+        if answer.status in _BUSY:
+            return self._bad(causes.HTTP_BUSY, check=ours.CREDENTIAL, status=answer.status)
         who = answer.document
         if answer.status != 200 or not isinstance(who, dict) or "user" not in who:
             return self._bad(ours.API_STRANGE, check=ours.CREDENTIAL, path="/v1/whoami", status=answer.status)

@@ -56,6 +56,8 @@ class FakeHub:
     subprotocols: tuple[str, ...] = (versions.SUBPROTOCOL,)
     ca: str = ""
     """What it gives out as its CAs; empty: nothing."""
+    who: int | None = None
+    """When set, the status of an error in the place of who the caller is."""
     kubernetes: web.Response | None = None
     """When set, the answer to everything below /k8s/."""
 
@@ -143,6 +145,8 @@ class FakeHub:
         return web.Response(text=self.ca) if self.ca else status(404, "there is none")
 
     async def _whoami(self, request: web.Request) -> web.Response:
+        if self.who is not None:
+            return status(self.who, "not now")
         who = {"user": "admin", "groups": ["ops"], "admin": True, "token": "admin00000"}
         who |= {"clusters": self.scope}
         return web.json_response({**who, **({"tokenExpiresAt": self.ends} if self.ends else {})})

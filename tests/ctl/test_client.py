@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -96,6 +97,21 @@ async def test_a_hub_that_hangs_up_is_unreachable() -> None:
     async with server:
         error = await _fails(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert error.exit_code == errors.Exit.UNREACHABLE
+
+
+async def test_a_hub_that_does_not_answer_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cannot reach` sent people to look at their network."""
+    monkeypatch.setattr(client, "TIMEOUT", aiohttp.ClientTimeout(sock_read=0.05))
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        error = await _fails(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert error.exit_code == errors.Exit.UNREACHABLE
+    assert "did not answer in time, though the connection stood" in error.what
 
 
 def test_an_argument_that_no_url_can_hold_is_a_usage_error() -> None:

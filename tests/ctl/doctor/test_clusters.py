@@ -33,8 +33,8 @@ def _clusters(fake: FakeHub) -> None:
 
 async def _connected(hub: str, *wanted: str) -> list[tuple[str, str, str]]:
     async with client.HubClient(logins.Login(hub=hub, token=ADMIN), {}) as api:
-        found = await clusters.connected(api, wanted)
-    return [(finding.level.value, finding.cause, finding.what) for finding in found]
+        found = await clusters.behind(api, wanted, {"HOME": "/var/empty"})
+    return [(each.level.value, each.cause, each.what) for each in found if each.check == "clusters"]
 
 
 async def test_each_cluster_that_is_ill_has_its_line(hub: str, fake: FakeHub) -> None:
@@ -70,8 +70,34 @@ async def test_a_cluster_that_does_not_answer(hub: str, fake: FakeHub) -> None:
     ((level, cause, what),) = await _connected(hub, "well")
     assert (level, cause) == ("fail", "cluster-silent")
     assert "the deadline passed" in what
+    assert fake.calls[-2][1] == "/k8s/clusters/well/version?timeout=10s", "the hub ends it before this client does"
     fake.kubernetes = status(403, "you may not")
     assert (await _connected(hub, "well"))[0][0] == "ok", "an API server that says no does answer"
+
+
+async def test_a_cluster_that_could_not_be_asked_is_not_silent(hub: str, fake: FakeHub) -> None:
+    """The hub's limit says nothing of the cluster."""
+    _clusters(fake)
+    fake.kubernetes = status(429, "you have too many requests under way")
+    ((level, cause, what),) = await _connected(hub, "well")
+    assert (level, cause) == ("warn", "cluster-unasked")
+    assert "too many requests under way" in what
+    fake.kubernetes = status(503, "the cluster's agent is connected, but the Kubernetes API server refused")
+    assert (await _connected(hub, "well"))[0][:2] == ("fail", "cluster-silent")
+
+
+async def test_one_cluster_is_looked_at_though_the_list_of_all_fails(hub: str, fake: FakeHub) -> None:
+    _clusters(fake)
+    fake.busy = ["/v1/clusters"]
+    well, list_ = await _connected(hub, "well")
+    assert well == ("ok", "", WELL)
+    assert list_ == ("fail", "clusters-unknown", "the hub does not say which clusters there are: busy; wait a moment"
+        " and repeat the command")  # fmt: skip
+
+
+async def test_node_agents_that_the_list_leaves_out_are_counted(hub: str, fake: FakeHub) -> None:
+    fake.clusters["a"] = {"name": "a", "connected": False, "tunnels": [], "nodeAgents": 7}
+    assert await _connected(hub) == [("fail", "cluster-away", "no agent of cluster a is connected (node agents: 7)")]
 
 
 async def test_many_that_are_well_are_one_line(hub: str, fake: FakeHub) -> None:

@@ -49,9 +49,18 @@ async def test_behind_a_hub_that_refuses_nothing_is_run(hub: str, fake: FakeHub,
     assert found[-2:] == [("clusters", "not-run", ""), ("kubeconfig", "not-run", "")]
 
 
+async def test_a_list_that_fails_is_a_finding_beside_the_others(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    """Whoever asked had nothing of what was found, but a sentence about one answer."""
+    fake.busy = ["/v1/clusters"]
+    found = await _examine(RIATA_HUB=hub, RIATA_TOKEN_FILE=str(home / "token"), HOME=str(home))
+    assert found[0] == ("login", "ok", "")
+    assert found[-2:] == [("clusters", "fail", "clusters-unknown"), ("kubeconfig", "not-run", "")]
+
+
 async def test_to_the_end(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
     found = await _examine(RIATA_HUB=hub, RIATA_TOKEN_FILE=str(home / "token"), HOME=str(home))
     assert found[-2:] == [("clusters", "ok", ""), ("kubeconfig", "warn", "kubeconfig-none")]
+    assert [path for _, path, _ in fake.calls].count("/v1/clusters") == 1
 
 
 async def test_cures_are_for_the_profile_that_was_typed(hub: str, fake: FakeHub, home: pathlib.Path) -> None:

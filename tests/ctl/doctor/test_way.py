@@ -192,6 +192,13 @@ async def test_a_token_that_the_hub_does_not_know(hub: str, fake: FakeHub) -> No
     assert found["websocket"].level is not Level.NOT_RUN
 
 
+@pytest.mark.parametrize("code", [429, 503, 504])
+async def test_a_busy_hub_is_no_other_program(hub: str, fake: FakeHub, code: int) -> None:
+    fake.who = code
+    busy = _failed(await _examine(_plain(hub)), "credential", "http-busy", "passes by itself")
+    assert str(code) in busy.what
+
+
 async def test_a_token_that_ends_soon(hub: str, fake: FakeHub) -> None:
     fake.ends = datetime.datetime.fromtimestamp(NOW + 600, datetime.UTC).isoformat()
     assert (await _examine(_plain(hub)))["credential"].cause == "token-ends"
