@@ -19,7 +19,13 @@ TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10, sock_connect=10, sock_read
 """Seconds for a call. The API answers from memory; a minute is a hub in trouble, and a person waits no longer."""
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Largest answer we take: ten thousand clusters are about 5 MB."""
+"""Largest answer we take: ten thousand clusters are about 12 MB, the agents of a page 9 to 14 MB."""
+
+PAGE: Final = 10_000
+"""Objects in one answer, of a list that has pages; up to a cluster of 6,000 nodes more."""
+
+MAX_OBJECTS = 1_000_000
+"""Of one list: four times the agents that a hub may have."""
 
 _EXIT = {
     401: errors.Exit.UNAUTHORIZED,
@@ -97,13 +103,21 @@ class HubClient:
     async def get(self, path: str) -> Any:
         return await self._call("GET", path)
 
-    async def items(self, path: str) -> list[dict[str, Any]]:
-        """The objects of a list."""
-        answer = await self.get(path)
-        found = answer.get("items") if isinstance(answer, dict) else None
-        if not isinstance(found, list):
-            raise _nonsense(self.login.hub, "the list has no items")
-        return found
+    async def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The objects of a list, all its pages. A hub that is older than a parameter passes it over."""
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = await self.get(f"{path}?{urllib.parse.urlencode(query)}" if query else path)
+            page = answer.get("items") if isinstance(answer, dict) else None
+            if not isinstance(page, list):
+                raise _nonsense(self.login.hub, "the list has no items")
+            found += page
+            more = answer.get("continue")
+            if not more:
+                return found
+            if not page or len(found) > MAX_OBJECTS:
+                raise _nonsense(self.login.hub, "the list has no end")
+            query["continue"] = str(more)
 
     async def text(self, path: str) -> str:
         """What is no JSON; empty when the hub has no such thing."""

@@ -244,6 +244,8 @@ def _route(route: Route) -> Iterable[str]:
     yield f"{route.summary} For {route.who.value}. Operation `{route.name}`.\n"
     if route.request is not None:
         yield f"Takes [{route.request.__name__}](#{route.request.__name__.lower()}).\n"
+    if route.query is not None:
+        yield f"Parameters (`?…`): [{route.query.__name__}](#{route.query.__name__.lower()}).\n"
     for code, reply in route.replies.items():
         yield f"- {code}: {_reply(reply)}"
     answered = ", ".join(f"{error.http_status} {error.reason}" for error in openapi.errors_of(route))
@@ -259,7 +261,7 @@ def _reply(reply: type[pydantic.BaseModel] | str | None) -> str:
 def _models() -> list[type[pydantic.BaseModel]]:
     """Every model that the routes name, and those inside them."""
     found: dict[str, type[pydantic.BaseModel]] = {}
-    waiting: list[object] = [item for route in ROUTES for item in (route.request, *route.replies.values())]
+    waiting: list[object] = [item for route in ROUTES for item in (route.request, route.query, *route.replies.values())]
     while waiting:
         item = waiting.pop()
         if inspect.isclass(item) and issubclass(item, pydantic.BaseModel):

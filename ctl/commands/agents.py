@@ -37,8 +37,10 @@ async def list_(
     common: options.Common = options.COMMON,
 ) -> None:
     """List agents: each live session, and each enrolled agent without one."""
+    asked = {"cluster": cluster} if cluster else {"limit": str(client.PAGE)}
     async with common.hub() as hub:
-        found = await hub.items(client.target("v1", "agents"))
+        found = await hub.items(client.target("v1", "agents"), **asked)
+    # A hub that is older lists all of them.
     KIND.show_all([agent for agent in found if not cluster or agent.get("cluster") == cluster], common.output)
 
 

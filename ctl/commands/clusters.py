@@ -13,18 +13,24 @@ _POLL_S = 0.5
 app = App(name="clusters", help="The clusters a hub knows.")
 
 
-def _agents(*, of_nodes: bool) -> Any:
+def _agents(cluster: output.Item, *, of_nodes: bool = False) -> int:
     """How many are connected: an agent whose old session still drains beside its new one is one."""
+    tunnels = cluster.get("tunnels") or []
+    return len({str(t.get("instance")) for t in tunnels if (t.get("role") != "cluster") == of_nodes})
 
-    def count(cluster: output.Item) -> int:
-        tunnels = cluster.get("tunnels") or []
-        return len({str(t.get("instance")) for t in tunnels if (t.get("role") != "cluster") == of_nodes})
 
-    return count
+def _node_agents(cluster: output.Item) -> int:
+    """As the hub counts them, whose list leaves most out; one that is older lists them all."""
+    counted = cluster.get("nodeAgents")
+    return counted if isinstance(counted, int) else _agents(cluster, of_nodes=True)
 
 
 def _versions(key: str) -> Any:
     return lambda cluster: sorted({str(t[key]) for t in cluster.get("tunnels") or [] if t.get(key)})
+
+
+def _agent_versions(cluster: output.Item) -> object:
+    return cluster.get("agentVersions") or _versions("version")(cluster)
 
 
 def _route(key: str) -> Any:
@@ -42,10 +48,10 @@ KIND = output.Kind(
     {
         "NAME": lambda c: c.get("name"),
         "CONNECTED": lambda c: bool(c.get("connected")),
-        "AGENTS": _agents(of_nodes=False),
-        "NODE-AGENTS": _agents(of_nodes=True),
+        "AGENTS": _agents,
+        "NODE-AGENTS": _node_agents,
         "KUBERNETES": _versions("kubernetes"),
-        "AGENT-VERSION": _versions("version"),
+        "AGENT-VERSION": _agent_versions,
         "CREATED": lambda c: c.get("createdAt"),
         "LABELS": output.labels,
     },

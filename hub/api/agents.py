@@ -21,13 +21,27 @@ from hub.slices import in_slices
 
 async def list_agents(call: Call) -> Reply:
     """As `models.AgentList`: one entry for each live session, and one for each enrolled agent that has none. Made in
-    slices, as the list of clusters is."""
-    services = call.services
-    await services.tunnels.refresh()
+    slices, as the list of clusters is, and on request in pages of whole clusters: the 250,000 agents that a hub may
+    have are 200 MB, and a page that ended within a cluster would repeat or miss agents that come and go."""
+    services, query = call.services, call.query
+    assert isinstance(query, models.AgentQuery)
+    clusters = _asked(services, query)
+    await services.tunnels.refresh(clusters[0].uid if len(clusters) == 1 else "")
     items: list[str] = []
-    async for cluster in in_slices(services.cluster_index):
+    async for cluster in in_slices(clusters):
         items += [agent.model_dump_json(by_alias=True) for agent in await _of_cluster(services, cluster)]
+        if query.limit is not None and len(items) >= query.limit and cluster is not clusters[-1]:
+            return joined(items, more=cluster.name)
     return joined(items)
+
+
+def _asked(services: Services, query: models.AgentQuery) -> list[Cluster]:
+    """The clusters of a page and behind it, by name."""
+    if query.cluster is not None:
+        cluster = services.cluster_index.get(query.cluster)
+        return [] if cluster is None else [cluster]
+    behind = query.continue_ or ""
+    return [cluster for cluster in services.cluster_index if cluster.name > behind]
 
 
 async def _of_cluster(services: Services, cluster: Cluster) -> list[models.Agent]:
@@ -178,7 +192,7 @@ ROUTES = (
     Route(
         method="GET", path="/v1/agents", name="listAgents", who=Who.HUB_ADMIN, handler=list_agents,
         summary="Every agent session, and every enrolled agent without one.", replies={200: models.AgentList},
-        errors=(ClusterUnavailable,),
+        query=models.AgentQuery, errors=(ClusterUnavailable,),
     ),
     Route(
         method="DELETE", path="/v1/agents/{id}", name="revokeAgent", who=Who.HUB_ADMIN, handler=revoke_agent,

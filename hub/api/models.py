@@ -144,6 +144,18 @@ class GrantRequest(Request):
         return self
 
 
+class AgentQuery(pydantic.BaseModel):
+    """Numbers come as text here, and what is unknown is passed over, as it is on every other route."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    cluster: ClusterName | None = Field(None, description="Only the agents of this one; none where there is no such.")
+    limit: int | None = Field(
+        None, ge=1, description="End the answer behind the cluster with which it has so many; absent: all in one."
+    )
+    continue_: str | None = Field(None, alias="continue", description="As the answer before said: what comes next.")
+
+
 class WhoAmI(Answer):
     user: str
     groups: list[str]
@@ -187,7 +199,12 @@ class Cluster(Answer):
     connected: bool = Field(description="Whether a request would find a route now.")
     route: RouteNow = Field(description="The route that a request would take now.")
     fallback_nodes: list[str] = Field(description="Connected nodes whose agents serve while no cluster agent answers.")
-    tunnels: list[Tunnel]
+    node_agents: int = Field(description="How many node agents are connected, serving or not.")
+    agent_versions: list[str] = Field(description="Of all its connected agents, each once.")
+    tunnels: list[Tunnel] = Field(
+        description="The live ones. In the list of all clusters those alone that serve: a fleet has a node agent on "
+        "each of its nodes."
+    )
     last_lost_at: Time | None = Field(
         description="When a tunnel of the role cluster was last lost, as this hub process knows it."
     )
@@ -366,6 +383,9 @@ class CleanUpList(Answer):
 
 class AgentList(Answer):
     items: list[Agent]
+    continue_: str | None = Field(
+        None, alias="continue", description="There are more: the parameter of this name brings them. Else absent."
+    )
 
 
 class AgentTokenList(Answer):

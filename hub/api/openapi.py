@@ -86,6 +86,8 @@ def errors_of(route: Route) -> list[type[errors.HubError]]:
             found.append(errors.TooManyRequests)
     if route.request is not None:
         found += _WITH_BODY
+    if route.query is not None:
+        found.append(errors.Invalid)
     if route.method in ("POST", "DELETE"):
         found.append(errors.ClusterUnavailable)
     return sorted(set(found), key=lambda error: (error.http_status, error.reason))
@@ -99,11 +101,15 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [] if route.who is Who.ANYBODY else [{"token": []}],
         "responses": _responses(route),
     }
-    parameters = re.findall(r"{(\w+)}", route.path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    if route.query is not None:
+        shapes = route.query.model_json_schema()["properties"]
+        parameters += [{"name": name, "in": "query", "schema": shape} for name, shape in shapes.items()]
     if parameters:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in parameters
-        ]
+        operation["parameters"] = parameters
     if route.request is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.request)}
     return operation

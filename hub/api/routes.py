@@ -35,6 +35,8 @@ class Call:
     principal: Principal | None
     path: Mapping[str, str]
     body: pydantic.BaseModel | None
+    query: pydantic.BaseModel | None = None
+    """Of a route that takes one."""
     peer: str = ""
     bearer: bytes = dataclasses.field(default=b"", repr=False)
     """The presented token, for routes that want a join token; the handler judges it."""
@@ -73,6 +75,8 @@ class Route:
     who: Who
     handler: Handler | None
     request: type[pydantic.BaseModel] | None = None
+    query: type[pydantic.BaseModel] | None = None
+    """Of its parameters behind the `?`, none of which is needed; others are passed over."""
     replies: Mapping[int, type[pydantic.BaseModel] | str | None]
     """Status → model, content type of something else than JSON, or None for no body."""
     errors: tuple[type[HubError], ...] = ()

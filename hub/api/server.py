@@ -96,12 +96,13 @@ def _endpoint(services: Services, route: Route) -> Endpoint:
         if principal is not None and route.method != "DELETE":
             _count(services, request, Holder.of(principal))
         _continue(request)
+        query = _query(route, request)
         body = await _body(services, route, request)
         if body is not None:  # the body took its time, in which the token or the grant may have been revoked
             principal = _authenticate(services, route, request)
         assert route.handler is not None
         bearer = _bearer(request) if route.who is Who.JOIN_TOKEN else b""
-        call = Call(services, principal, request.match_info, body, _peer(request), bearer)
+        call = Call(services, principal, request.match_info, body, query, _peer(request), bearer)
         if route.method == "GET":
             return _response(await route.handler(call))
         return _response(await _whole(services, route, call))
@@ -182,6 +183,16 @@ def _bearer(request: web.Request) -> bytes:
 def _peer(request: web.Request) -> str:
     """As the edge knows it: the transport is gone with its client."""
     return request.protocol.peer if isinstance(request.protocol, HandedOver) else ""
+
+
+def _query(route: Route, request: web.Request) -> pydantic.BaseModel | None:
+    """The checked parameters of a route that takes some. Raises Invalid."""
+    if route.query is None:
+        return None
+    try:
+        return route.query.model_validate(dict(request.query))
+    except pydantic.ValidationError as exc:
+        raise _invalid(exc) from None
 
 
 async def _body(services: Services, route: Route, request: web.Request) -> pydantic.BaseModel | None:

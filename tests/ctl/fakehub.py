@@ -24,6 +24,8 @@ class FakeHub:
     tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     agent_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    knows_parameters: bool = True
+    """Of the list of agents; an older hub passes them over."""
     join_tokens: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     nodes: dict[str, dict[str, Any] | int] = dataclasses.field(default_factory=dict)
     """What it says of the nodes of a cluster, by its name: an answer, or the status of an error."""
@@ -75,7 +77,7 @@ class FakeHub:
         routes.add_post("/v1/clusters/{name}/agent-tokens", self._create_agent_token)
         routes.add_get("/v1/clusters/{name}/agent-tokens", _lister(self.agent_tokens))
         routes.add_delete("/v1/clusters/{name}/agent-tokens/{id}", _remover(self.agent_tokens))
-        routes.add_get("/v1/agents", _lister(self.agents))
+        routes.add_get("/v1/agents", self._agents)
         routes.add_delete("/v1/agents/{id}", _remover(self.agents))
         routes.add_post("/v1/agents/{id}/rotate-key", _done)
         routes.add_post("/v1/clusters/{name}/join-tokens", self._create_join_token)
@@ -136,6 +138,18 @@ class FakeHub:
         if rest == "version" and name in self.clusters:
             return web.json_response({"gitVersion": "v1.37.2"})
         return status(403, "this is not allowed")
+
+    async def _agents(self, request: web.Request) -> web.Response:
+        """In pages of whole clusters."""
+        query = request.query if self.knows_parameters else {}
+        limit, behind = int(query.get("limit", 1_000_000)), query.get("continue", "")
+        found: list[dict[str, Any]] = []
+        for name in sorted({each["cluster"] for each in self.agents.values()}):
+            if len(found) >= limit:
+                return web.json_response({"items": found, "continue": found[-1]["cluster"]})
+            if name > behind and query.get("cluster", name) == name:
+                found += [each for each in self.agents.values() if each["cluster"] == name]
+        return web.json_response({"items": found})
 
     async def _nodes(self, request: web.Request) -> web.Response:
         found = self.nodes.get(request.match_info["name"], 404)

@@ -62,6 +62,16 @@ async def test_what_is_not_the_api_is_said_so(hub: str, fake: FakeHub, body: byt
     assert "does not answer like a riata hub" in (await _fails(hub)).what
 
 
+@pytest.mark.parametrize("page", [{"items": [], "continue": "a"}, {"items": [{}] * 3, "continue": "a"}])
+async def test_a_list_without_an_end(
+    hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch, page: dict[str, object]
+) -> None:
+    monkeypatch.setattr(client, "MAX_OBJECTS", 2)
+    fake.answer = web.json_response(page)
+    assert "the list has no end" in (await _fails(hub)).what
+    assert len(fake.calls) == 1
+
+
 async def test_an_error_without_a_status_body_still_says_something(hub: str, fake: FakeHub) -> None:
     fake.answer = web.Response(status=500, text="<html>")
     assert "answers HTTP 500" in (await _fails(hub)).what

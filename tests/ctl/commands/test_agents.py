@@ -1,5 +1,8 @@
 """`riata agents`."""
 
+import pytest
+
+from ctl import client
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import CREATED, FakeHub
 
@@ -25,6 +28,23 @@ async def test_list_revoke_and_rotate(riata: Riata, hub: str, fake: FakeHub) -> 
     assert fake.calls[-1][:2] == ("POST", "/v1/agents/k000000001/rotate-key")
     assert (await riata("agents", "revoke", "k000000001")).err == "agent k000000001 revoked\n"
     assert (await riata("agents", "revoke", "k000000001")).code == 4
+
+
+@pytest.mark.parametrize("knows_parameters", [True, False])
+async def test_a_fleet_comes_in_pages_and_one_cluster_alone(
+    riata: Riata, hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch, knows_parameters: bool
+) -> None:
+    """All agents of 250,000 nodes in one answer were more than a command takes, and those of one cluster were picked
+    from them here. A hub of before sends them all."""
+    monkeypatch.setattr(client, "PAGE", 2)
+    fake.knows_parameters = knows_parameters
+    fake.agents |= {f"{name}{n}": {"id": f"{name}{n}", "cluster": name} for name in "abc" for n in "12"}
+    assert (await riata("agents", "list", "-o", "name")).out.split() == ["a1", "a2", "b1", "b2", "c1", "c2"]
+    asked = [path for _, path, _ in fake.calls]
+    rest = ["/v1/agents?limit=2&continue=a", "/v1/agents?limit=2&continue=b"] if knows_parameters else []
+    assert asked == ["/v1/agents?limit=2", *rest]
+    assert (await riata("agents", "list", "--cluster", "b", "-o", "name")).out.split() == ["b1", "b2"]
+    assert fake.calls[-1][1] == "/v1/agents?cluster=b"
 
 
 async def test_list_shows_what_is_known_of_the_nodes(riata: Riata, hub: str, fake: FakeHub) -> None:

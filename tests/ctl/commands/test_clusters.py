@@ -42,6 +42,14 @@ async def test_one_replica_that_is_missing_shows(riata: Riata, hub: str, fake: F
     assert (shown["AGENTS"], shown["NODE-AGENTS"]) == ("1", "3")
 
 
+async def test_node_agents_that_the_list_leaves_out_are_counted(riata: Riata, hub: str, fake: FakeHub) -> None:
+    _two(fake)
+    fake.clusters["alpha"] |= {"nodeAgents": 5000, "agentVersions": ["0.0.9", "0.1.0"]}
+    head, row, _ = (await riata("clusters", "list")).out.splitlines()
+    shown = dict(zip(head.split(), row.split(), strict=True))
+    assert (shown["AGENTS"], shown["NODE-AGENTS"], shown["AGENT-VERSION"]) == ("2", "5000", "0.0.9,0.1.0")
+
+
 async def test_list_as_names_json_and_yaml(riata: Riata, hub: str, fake: FakeHub) -> None:
     _two(fake)
     assert (await riata("clusters", "list", "-o", "name")).out == "alpha\nbeta\n"

@@ -47,6 +47,54 @@ async def test_other_workers_are_asked_how_their_agents_are(world: HubWorld) -> 
     assert item["id"] == "theirs"
 
 
+async def fleet(world: HubWorld, **agents: int) -> None:
+    """Clusters with so many connected agents each: a1, a2, … of the cluster a."""
+    for name, count in agents.items():
+        uid = (await world.call("POST", "/v1/clusters", {"name": name})).json["uid"]
+        world.tunnels.live[uid] = [FakeTunnel(credential_id=f"{name}{number}") for number in range(1, count + 1)]
+
+
+async def test_those_of_one_cluster(world: HubWorld) -> None:
+    await fleet(world, a=1, b=2)
+
+    async def ids(query: str) -> list[str]:
+        return [item["id"] for item in (await world.call("GET", f"/v1/agents?{query}")).json["items"]]
+
+    assert await ids("cluster=b") == ["b1", "b2"]
+    assert await ids("cluster=none") == []
+    assert await ids("") == ["a1", "b1", "b2"]
+    assert await ids("of-a-newer-command=1") == ["a1", "b1", "b2"]
+
+
+async def test_a_list_in_pages_of_whole_clusters(world: HubWorld) -> None:
+    """A quarter of a million agents are no answer that anybody takes in one."""
+    await fleet(world, a=1, b=2, c=2, d=1)
+    pages, more = [], ""
+    for _ in range(9):
+        page = (await world.call("GET", f"/v1/agents?limit=3{more}")).json
+        pages.append([item["id"] for item in page["items"]])
+        if "continue" not in page:
+            break
+        more = f"&continue={page['continue']}"
+    assert pages == [["a1", "b1", "b2"], ["c1", "c2", "d1"]]
+
+
+async def test_the_next_page_stands_though_the_cluster_before_it_is_gone(world: HubWorld) -> None:
+    await fleet(world, a=1, b=1, c=1)
+    first = (await world.call("GET", "/v1/agents?limit=2")).json
+    assert first["continue"] == "b"
+    await world.call("DELETE", "/v1/clusters/b")
+    rest = (await world.call("GET", "/v1/agents?limit=2&continue=b")).json
+    assert ([item["id"] for item in rest["items"]], "continue" in rest) == (["c1"], False)
+
+
+async def test_a_parameter_that_is_wrong_is_named(world: HubWorld) -> None:
+    for query, field in (("limit=0", "limit"), ("limit=x", "limit"), ("cluster=A%2FB", "cluster")):
+        answer = await world.call("GET", f"/v1/agents?{query}")
+        assert (answer.status, field in answer.json["message"]) == (422, True)
+    assert (await world.call("GET", "/v1/agents?limit=0", token=await world.mint("jane"))).status == 403
+
+
 async def test_what_a_node_agent_says_of_its_node_is_shown(world: HubWorld) -> None:
     uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
     facts = NodeFacts(boot_id="b", kernel="6.1", architecture="x86_64", addresses="10.0.0.5 fd00::5", roles="")

@@ -32,6 +32,21 @@ async def test_create_show_list_delete(world: HubWorld) -> None:
     assert (await world.call("GET", "/v1/clusters")).json == {"items": []}
 
 
+async def test_the_list_leaves_out_node_agents_that_do_not_serve(world: HubWorld) -> None:
+    """A fleet has one on each node, and nobody took a list of them all. They are counted, an agent with two sessions
+    once, and the cluster itself shows them."""
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    idle = [FakeTunnel(role="node", node=f"n{n}", instance=f"{n}", version="0.0.9", is_eligible=False) for n in "112"]
+    serving = FakeTunnel(role="node", node="n3", instance="3")
+    world.tunnels.live[uid] = [FakeTunnel(), serving, *idle]
+    (listed,) = (await world.call("GET", "/v1/clusters")).json["items"]
+    shown = (await world.call("GET", "/v1/clusters/a")).json
+    assert [tunnel["node"] for tunnel in listed["tunnels"]] == ["", "n3"]
+    assert [tunnel["node"] for tunnel in shown["tunnels"]] == ["", "n3", "n1", "n1", "n2"]
+    assert {**listed, "tunnels": shown["tunnels"]} == shown
+    assert (listed["nodeAgents"], listed["agentVersions"]) == (3, ["0.0.9", "0.1.0"])
+
+
 async def test_a_long_list_lets_others_have_their_turn(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn for each slice of it; and it is whole and in order."""
     names = [f"c{number:03}" for number in range(100)]
