@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from hub import audit
 from hub.audit import Audit
@@ -26,6 +26,8 @@ from proto.errors import Code, ProtocolError
 from proto.messages import AgentAuth, JoinProof, SignatureProof, Transcript
 
 P = TypeVar("P", JoinProof, SignatureProof)
+
+_REPLACED: Final = "this key of the agent was replaced by a newer one"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,7 +166,16 @@ class JoinScheme:
         known = self._index.by_key(token.cluster_uid, proof.key)  # as it is in this turn of the loop
         if known is None:
             raise CredentialRefused
+        self._refuse_replaced(known, token, proof.key)
         return identity_of(known, proof.key, auth.role, self._clusters, self._check.clock(), challenge.peer)
+
+    def _refuse_replaced(self, known: AgentKey, token: JoinToken, key: bytes) -> None:
+        """A key's place that was put back to before a rotation: with a token that could enrol a key, the agent hears
+        REVOKED, for which every version of it makes a new key and joins. Raises CredentialRefused."""
+        now = self._check.clock()
+        is_good = self._index.get(token.id) is None and not token.is_expired(now)
+        if is_good and not known.is_revoked and not known.is_valid(key, now):
+            raise CredentialRefused(_REPLACED, code=Code.REVOKED)
 
     def _token(self, proof: JoinProof) -> JoinToken:
         """The record of a token whose secret is right. Raises CredentialRefused."""
@@ -233,7 +244,7 @@ def identity_of(
         audit.record(Audit.REVOKED_KEY_USED, agent=record.id, cluster_uid=record.cluster_uid, peer=peer)
         raise CredentialRefused(f"this agent was revoked at {rfc3339(record.revoked_at)}", code=Code.REVOKED)
     if not record.is_valid(key, now):
-        raise CredentialRefused("this key of the agent was replaced by a newer one")
+        raise CredentialRefused(_REPLACED)
     if record.role != role:
         raise CredentialRefused
     return AgentIdentity(record.cluster_uid, name, record.id, record.role, key)

@@ -119,11 +119,13 @@ async def test_a_thief_with_the_old_key_is_cut_with_it(tmp_path):
 STEPS = ["kept", "sent", "committed", "answered", "promoted"]
 
 
+@pytest.mark.parametrize("has_token", [False, True], ids=["without a token", "a new join token"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["within the grace", "after the grace"])
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_crash_behind_any_step_recovers(tmp_path, monkeypatch, step, is_late):
+async def test_a_crash_behind_any_step_recovers(tmp_path, monkeypatch, step, is_late, has_token):
     """H5. `kept`: the next key is kept; `sent`: the hub was asked and did nothing; `committed`: it did and we never
-    heard; `answered`: we heard and did not write; `promoted`: we wrote and were gone."""
+    heard; `answered`: we heard and did not write; `promoted`: we wrote and were gone. Also where the manifest was
+    applied anew meanwhile: its token makes nobody another agent."""
     async with hub_side(tmp_path) as hub:
         agent = await enrolled(hub, tmp_path, lifetime_s=10.0)
         first = agent.store.state.current
@@ -159,7 +161,11 @@ async def test_a_crash_behind_any_step_recovers(tmp_path, monkeypatch, step, is_
         if is_late:
             hub.world.clock.now += GRACE_S + 1
             hub.revocation.cut_expired()
-        again = Agent(hub, agent.store, None, lifetime_s=1e9)  # without a join token: only the keys can help
+        if has_token:
+            (tmp_path / "join").write_bytes(await hub.world.token())
+        else:  # only the keys can help
+            (tmp_path / "join").unlink()
+        again = Agent(hub, agent.store, tmp_path / "join", lifetime_s=1e9)
         for _ in range(2):
             try:
                 await again.connect()
@@ -292,3 +298,32 @@ async def test_what_the_store_refuses_the_hub_hears(tmp_path):
         assert await hub.commands.rotate_key("nobody") == "it is not connected"
         rotation = KeyRotation(Keyring(agent.store, hub.world.clock))
         assert rotation.handlers(agent.link, agent.proven).keys() == {module.PROVE_KEY, module.ROTATE_KEY}
+
+
+async def attempts(agent):
+    """Until the hub takes the agent or it has nothing more to show."""
+    while True:
+        try:
+            return await agent.connect()
+        except CredentialRefused as exc:
+            if not agent.enrolment.refused(exc.code):
+                raise
+
+
+async def test_a_place_that_was_put_back_to_before_a_rotation_takes_a_new_join_token(tmp_path):
+    """The cluster's etcd was restored, and its pods began anew: no process has the key that the hub knows."""
+    async with hub_side(tmp_path) as hub:
+        agent = await enrolled(hub, tmp_path)
+        backup, token = agent.store.state, (tmp_path / "join").read_bytes()
+        assert await hub.commands.rotate_key(agent.tunnel.identity.credential_id) == ""
+        hub.world.clock.now += GRACE_S
+        restored = Store()
+        restored.state = backup
+        again = Agent(hub, restored, tmp_path / "join")
+        with pytest.raises(CredentialRefused, match="replaced by a newer one"):
+            await attempts(again)
+        assert (restored.state, (tmp_path / "join").read_bytes()) == (backup, token)
+        (tmp_path / "join").write_bytes(await hub.world.token())
+        await attempts(again)
+        assert restored.state.current != backup.current
+        assert again.tunnel.identity.credential_id != agent.tunnel.identity.credential_id

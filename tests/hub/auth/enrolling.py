@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
+from hub.auth.agentkeys import AgentKey, AgentKeyIndex, AgentKeys, PublicKey
 from hub.auth.agents import AgentAuthenticator, AgentIdentity, AgentTokenIndex, Challenge
 from hub.auth.enrol import JoinScheme, ProofCheck, SignatureScheme
 from hub.auth.jointokens import JoinToken, JoinTokenIndex, JoinTokens
@@ -67,6 +68,17 @@ class World:
 
     async def revoke(self, agent_id: str, cluster: str = "uid-a") -> None:
         record = await self.key_writer.revoke(cluster, agent_id, by="admin")
+        assert record is not None
+        await self.follower.reached(record.revision)
+
+    async def replace(self, agent_id: str, seed: bytes, cluster: str = "uid-a") -> None:
+        """The agent has another key from now on, and the last one is dead in ten seconds."""
+        now, new = self.clock.now, PublicKey(credentials.public_key(seed), self.clock.now)
+
+        def decide(record: AgentKey) -> AgentKey:
+            return dataclasses.replace(record, keys=(dataclasses.replace(record.current, until=now + 10.0), new))
+
+        record = await self.key_writer.change(cluster, agent_id, decide)
         assert record is not None
         await self.follower.reached(record.revision)
 

@@ -113,6 +113,28 @@ async def test_a_revoked_agent_does_not_come_back(world: World) -> None:
     assert (await world.show(world.join(OTHER, await world.token()))).cluster_uid == "uid-a"
 
 
+async def test_a_key_that_was_replaced_is_called_revoked_where_a_new_one_can_join(world: World) -> None:
+    """A Secret that was put back to before a rotation: for REVOKED, and nothing else, the agent makes a new key."""
+    token = await world.token()
+    joined = await world.show(world.join(ONE, token))
+    await world.replace(joined.credential_id, OTHER)
+    fresh = await world.token()
+    assert await world.show(world.join(ONE, fresh)) == joined, "within the grace it is the agent"
+    world.clock.now += 10
+    replaced = await refusal(world, world.join(ONE, fresh))
+    assert replaced.code is Code.REVOKED
+    assert "replaced by a newer one" in replaced.message
+    for auth in (world.sign(ONE), world.join(ONE, token)):  # the running agent has its newest key in memory
+        assert (await refusal(world, auth)).code is Code.UNAUTHENTICATED
+    assert (await refusal(world, world.join(ONE, fresh, sent_signature=bytes(64)))).code is Code.UNAUTHENTICATED
+    assert (await world.show(world.join(new_seed(), fresh))).credential_id == fresh.decode().split("_")[1]
+    assert (await refusal(world, world.join(ONE, fresh))).code is Code.UNAUTHENTICATED
+    assert (await world.show(world.sign(OTHER))).credential_id == joined.credential_id
+    expired = await world.token(lifetime_s=60)
+    world.clock.now += 60
+    assert (await refusal(world, world.join(ONE, expired))).code is Code.UNAUTHENTICATED
+
+
 async def test_a_key_is_known_in_its_own_cluster_only(world: World) -> None:
     """F1: the uid that a proof names finds the key; it never lends one."""
     await world.show(world.join(ONE, await world.token()))
