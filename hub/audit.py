@@ -66,6 +66,9 @@ class Audit(enum.StrEnum):
     """Somebody took such a record off the list."""
     REVOKED_KEY_USED = "revoked-key-used"
     """A revoked agent key was used to sign; the signature was right."""
+    REVOKED_TOKEN_USED = "revoked-token-used"  # noqa: S105 a name
+    """The join token of an agent that was revoked was shown again, with another key: most often by that agent, which
+    has made a new one and waits for a new join token."""
     ISSUER_REGISTERED = "issuer-registered"
     """A cluster agent registered another token issuer, or other signing keys of it, or said its own again after another
     agent had said something else: they prove node agents."""
@@ -83,12 +86,15 @@ class Audit(enum.StrEnum):
     """A new CA was taken back before it signed."""
 
 
-_WARNINGS: Final = frozenset({Audit.JOIN_TOKEN_REUSED, Audit.REVOKED_KEY_USED, Audit.SUPPRESSED})
+_WARNINGS: Final = frozenset(
+    {Audit.JOIN_TOKEN_REUSED, Audit.REVOKED_KEY_USED, Audit.REVOKED_TOKEN_USED, Audit.SUPPRESSED}
+)
 _FROM_PEERS: Final = frozenset(
     {
         Audit.JOIN_TOKEN_REUSED,
         Audit.AGENT_KEY_REPLACED,
         Audit.REVOKED_KEY_USED,
+        Audit.REVOKED_TOKEN_USED,
         Audit.ISSUER_REGISTERED,
         Audit.PODS_REGISTERED,
     }

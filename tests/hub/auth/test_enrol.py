@@ -113,6 +113,22 @@ async def test_a_revoked_agent_does_not_come_back(world: World) -> None:
     assert (await world.show(world.join(OTHER, await world.token()))).cluster_uid == "uid-a"
 
 
+async def test_who_shows_a_used_token_of_a_revoked_agent_is_no_thief(world: World) -> None:
+    """The agent itself: its token is still mounted, and it has made a new key."""
+    token = await world.token()
+    joined = await world.show(world.join(ONE, token))
+    await world.revoke(joined.credential_id)
+    with captured("riata.audit") as logged:
+        refused = await refusal(world, world.join(OTHER, token))
+    assert refused.code is Code.UNAUTHENTICATED
+    assert "was revoked at 1970-01-12T13:46:40Z: make a new join token" in refused.message
+    assert "another agent" not in refused.message
+    (event,) = logged
+    assert (event["event"], event["agent"], event["peer"]) == (
+        "revoked-token-used", joined.credential_id, CHALLENGE.peer,
+    )  # fmt: skip
+
+
 async def test_a_key_that_was_replaced_is_called_revoked_where_a_new_one_can_join(world: World) -> None:
     """A Secret that was put back to before a rotation: for REVOKED, and nothing else, the agent makes a new key."""
     token = await world.token()
