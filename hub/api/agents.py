@@ -12,6 +12,7 @@ from hub.api.services import Services, TunnelStatus
 from hub.audit import Audit
 from hub.auth.agentkeys import AgentKey
 from hub.auth.nodes import NODE_PATTERN, ROLE_NODE, credential_id
+from hub.auth.retention import KEEP_S
 from hub.clock import rfc3339
 from hub.clusters.nodetable import NodeTable
 from hub.clusters.records import Cluster
@@ -50,13 +51,18 @@ async def _of_cluster(services: Services, cluster: Cluster) -> list[models.Agent
     table = await services.node_tables.of_cluster(cluster.uid) if has_nodes else None
     connected = {status.credential_id for status in statuses}
     records = sorted(services.agent_key_index.of_cluster(cluster.uid), key=lambda record: record.created_at)
-    away = [record for record in records if record.id not in connected and not record.is_barred]
+    away = [record for record in records if record.id not in connected and _is_listed(record, services.clock())]
     denied = services.denial_index.of_cluster(cluster.uid)
     return [
         *(_connected(services, cluster, status, table) for status in statuses),
         *(_away(services, cluster, record) for record in away),
         *(_denied(services, cluster, node, since) for node, since in sorted(denied.items())),
     ]
+
+
+def _is_listed(record: AgentKey, now: float) -> bool:
+    """The key of a revoked agent is remembered for longer than anybody wonders why it is refused."""
+    return not record.is_barred and (record.revoked_at is None or now - record.revoked_at < KEEP_S)
 
 
 async def revoke_agent(call: Call) -> Reply:

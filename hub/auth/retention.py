@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Final
 
-from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
+from hub.auth.agentkeys import AgentKey, AgentKeyIndex, AgentKeys
 from hub.auth.agents import AgentTokenIndex, AgentTokens
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 KEEP_S: Final = 7 * 86_400.0
 """An expired token is still listed for a week, so that somebody who wonders finds out why it is refused. A user at the
 bound of `tokens_per_user_max` loses the oldest ones earlier (hub.api.tokens)."""
+REVOKED_MAX: Final = 1_000
+"""Revoked agents of one cluster whose keys are remembered for as long as it lives. A person revoked each."""
 SET_S: Final = 3600.0
 """So much more or less than the time that has passed between two looks, and the clock was set."""
 DOUBT_S: Final = 86_400.0
@@ -96,14 +99,13 @@ class Retention:
         return len(old) + len(old_agents) + await self._purge_enrolment(before)
 
     async def _purge_enrolment(self, before: float) -> int:
-        """Join tokens that nobody can use any more, and agents that were revoked long ago.
+        """Join tokens that nobody can use any more, and what `_forgettable` says.
 
-        The token of a living agent stays: one that never saw its WELCOME shows it again. A revoked agent outlives its
-        token's own life by far (24 h at most), so that nothing comes back when its record goes.
+        The token of a living agent stays: one that never saw its WELCOME shows it again.
         """
         keys = self._agent_key_index
         tokens = [t for t in self._join_token_index if t.is_expired(before) and _is_over(keys, t.id)]
-        revoked = [key for key in keys if key.revoked_at is not None and key.revoked_at <= before]
+        revoked = _forgettable(keys, before)
         for token in tokens:
             await self._join_tokens.revoke(token.cluster_uid, token.id)
         for key in revoked:
@@ -123,6 +125,19 @@ class Retention:
         """Whether what the agent with this credential registered may still count."""
         key = self._agent_key_index.get(registrant)
         return self._agent_token_index.get(registrant) is not None if key is None else not key.is_revoked
+
+
+def _forgettable(keys: AgentKeyIndex, before: float) -> list[AgentKey]:
+    """Records of join tokens that were taken back: they outlive the token itself (24 h at most) by far. Those of
+    revoked agents stay, or a new join token would enrol the revoked key, but for the oldest beyond REVOKED_MAX."""
+    revoked = [(key.revoked_at, key) for key in keys if key.revoked_at is not None and key.revoked_at <= before]
+    kept: collections.Counter[str] = collections.Counter()
+    found: list[AgentKey] = []
+    for _, key in sorted(revoked, key=lambda each: each[0], reverse=True):
+        kept[key.cluster_uid] += not key.is_barred
+        if key.is_barred or kept[key.cluster_uid] > REVOKED_MAX:
+            found.append(key)
+    return found
 
 
 def _is_over(keys: AgentKeyIndex, agent_id: str) -> bool:

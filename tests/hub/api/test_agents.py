@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.auth.agentkeys import AgentKey
+from hub.auth.retention import KEEP_S
 from proto.facts import NodeFacts
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
@@ -118,6 +119,10 @@ async def test_revocation_cuts_and_is_audited(world: HubWorld) -> None:
     assert item["revokedAt"] == "1970-01-12T13:46:40Z"
     assert (await world.call("DELETE", "/v1/agents/one")).status == 204
     assert (await world.call("POST", "/v1/agents/one/rotate-key")).status == 409
+    world.admin = await world.mint("admin", lifetime_s=None)
+    world.clock.now += KEEP_S  # its key stays refused, and nobody has to look at it for ever
+    assert (await world.call("GET", "/v1/agents")).json["items"] == []
+    assert (await world.call("DELETE", "/v1/agents/one")).status == 204
 
 
 async def test_a_rotation_is_asked_of_the_agent(world: HubWorld) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.auth import retention as module
 from hub.auth.agentkeys import AgentKeyIndex, AgentKeys
-from hub.auth.agents import AgentTokenIndex, AgentTokens
+from hub.auth.agents import AgentTokenIndex, AgentTokens, CredentialRefused
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.pods import PodIndex, Pods
@@ -16,6 +17,7 @@ from hub.auth.tokens import TokenIndex, Tokens
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from proto.commands import RegisterIssuer, RegisterPods
+from tests.hub.auth import enrolling
 from tests.hub.auth.issuing import Cluster
 from tests.hub.store.conformance import SettableClock
 
@@ -28,15 +30,16 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
         await tokens.create(name=name, user="jane", lifetime_s=lifetime_s, created_by="x")
         await agent_tokens.create(cluster_uid="u", name=name, lifetime_s=lifetime_s, created_by="x")
     join_tokens, agent_keys = JoinTokens(store, clock), AgentKeys(store, clock)
-    for _ in range(3):
+    for _ in range(4):
         await join_tokens.create(cluster_uid="u", lifetime_s=60.0, created_by="x")
-    agent_ids = [item.key.name for item in (await store.list("join-token")).items][:2]
+    *agent_ids, barred, _ = (item.key.name for item in (await store.list("join-token")).items)
     for agent_id in agent_ids:
         await agent_keys.enrol(
             agent_id=agent_id, cluster_uid="u", role="cluster", key=agent_id.encode() * 3, joined_from=""
         )
     clock.now += 60
     await agent_keys.revoke("u", agent_ids[0], by="x")
+    await agent_keys.bar("u", barred, by="x")
     token_index, agent_token_index = TokenIndex(), AgentTokenIndex()
     join_token_index, agent_key_index = JoinTokenIndex(), AgentKeyIndex()
     issuer_index, pod_index, issuers, pods = IssuerIndex(), PodIndex(), Issuers(store, clock), Pods(store)
@@ -59,12 +62,39 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     clock.now += KEEP_S - 1
     assert await retention.purge() == 0
     clock.now += 1
-    # One token of each kind, the unused join token, the revoked agent with its own.
-    assert await retention.purge() == 5
+    # One token of each kind, the unused join token, the one that was taken back with its record, the revoked agent's.
+    assert await retention.purge() == 6
     await follower.load()
-    assert [token.id for token in join_token_index] == [agent.id for agent in agent_key_index] == [agent_ids[1]]
+    assert [token.id for token in join_token_index] == [agent_ids[1]]
+    assert {agent.id for agent in agent_key_index} == set(agent_ids)
     assert {token.name for token in token_index} == {token.name for token in agent_token_index} == {"long", "ever"}
     await store.close()
+
+
+async def test_a_revoked_key_is_remembered_for_as_long_as_its_cluster_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was forgotten after a week: an agent that had been away enrolled it again with the next manifest's token."""
+    async with enrolling.world(tmp_path) as world:
+        joined = await world.show(world.join(bytes(32), await world.token()))
+        await world.revoke(joined.credential_id)
+        retention = Retention(
+            TokenIndex(), Tokens(world.store, world.clock), AgentTokenIndex(), AgentTokens(world.store, world.clock),
+            world.tokens, world.token_writer, world.keys, world.key_writer, IssuerIndex(),
+            Issuers(world.store, world.clock), PodIndex(), Pods(world.store), world.clock, passed=world.clock,
+        )  # fmt: skip
+        world.clock.now += 2 * KEEP_S
+        assert await retention.purge() == 1  # its join token
+        with pytest.raises(CredentialRefused, match="was revoked at"):
+            await world.show(world.join(bytes(32), await world.token()))
+        # And not without a bound: the one that was revoked first gives way.
+        monkeypatch.setattr(module, "REVOKED_MAX", 1)
+        later = await world.show(world.join(bytes(range(32)), await world.token()))
+        await world.revoke(later.credential_id)
+        assert await retention.purge() == 0
+        world.clock.now += 2 * KEEP_S
+        assert await retention.purge() == 3  # two join tokens, and the first
+        assert [item.key.name for item in (await world.store.list("agent-key")).items] == [later.credential_id]
 
 
 async def test_a_clock_that_was_just_set_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
