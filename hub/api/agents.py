@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 from hub.api import models, nodes
@@ -88,12 +89,26 @@ async def rotate_agent_key(call: Call) -> Reply:
     record = _agent(call)
     if record.is_revoked:
         raise Conflict("this agent was revoked", kind="agents", name=record.id)
+    _refuse_within_grace(record, call.services.clock())
     name = call.services.cluster_index.name_of(record.cluster_uid)
     call.audit(Audit.AGENT_KEY_ROTATION_ASKED, agent=record.id, cluster=name)
     why = await call.services.rotate_key(record.id)
     if why:
         raise ClusterUnavailable(f"the agent's key was not replaced: {why}")
     return Reply(None, 204)
+
+
+def _refuse_within_grace(record: AgentKey, now: float) -> None:
+    """An agent that is asked while the last rotation is not over is refused the next one, keeps it, and carries it out
+    a minute later, when its operator has been told that it did not. Raises Conflict."""
+    ends = [key.until for key in record.keys[:-1] if key.until is not None and key.is_valid(now)]
+    if ends:
+        raise Conflict(
+            f"the agent's key was replaced {max(now - record.current.since, 0.0):.0f} s ago: ask again in"
+            f" {math.ceil(max(ends) - now)} s, when the one before it is dead",
+            kind="agents",
+            name=record.id,
+        )
 
 
 async def readmit_agent(call: Call) -> Reply:

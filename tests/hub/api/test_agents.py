@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hub.auth.agentkeys import AgentKey
+import dataclasses
+
+from hub.auth.agentkeys import AgentKey, PublicKey
 from hub.auth.retention import KEEP_S
 from proto.facts import NodeFacts
 from tests.harness.records import captured
@@ -138,6 +140,26 @@ async def test_a_rotation_is_asked_of_the_agent(world: HubWorld) -> None:
     answer = await world.call("POST", "/v1/agents/one/rotate-key")
     assert answer.status == 503
     assert "it is not connected" in answer.json["message"]
+
+
+async def test_a_rotation_that_is_asked_for_again_says_when_the_last_one_is_over(world: HubWorld) -> None:
+    """The agent would have carried it out a minute later, after "the agent's key was not replaced"."""
+    await world.call("POST", "/v1/clusters", {"name": "a"})
+    record = await enrol(world, "a", "one")
+    now = world.clock.now
+    keys = (dataclasses.replace(record.current, until=now + 50.0), PublicKey(b"new".ljust(32), now))
+    changed = await world.services.agent_keys.change(
+        record.cluster_uid, "one", lambda found: dataclasses.replace(found, keys=keys)
+    )
+    assert changed is not None
+    await world.follower.reached(changed.revision)
+    world.clock.now += 10
+    with captured("riata.audit") as logged:
+        answer = await world.call("POST", "/v1/agents/one/rotate-key", {})
+    assert (answer.status, logged, world.tunnels.cuts) == (409, [], [])
+    assert "replaced 10 s ago: ask again in 40 s" in answer.json["message"]
+    world.clock.now += 40
+    assert (await world.call("POST", "/v1/agents/one/rotate-key", {})).status == 204
 
 
 async def test_who_is_not_an_enrolled_agent(world: HubWorld) -> None:
