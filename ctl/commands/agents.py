@@ -46,10 +46,18 @@ async def list_(
 
 @app.command
 async def revoke(agent_id: AgentId, /, *, profile: options.Profile = "") -> None:
-    """Revoke an agent. Its sessions are cut at once, and its key never comes back; a node stays denied."""
+    """Revoke an agent. Its sessions are cut at once, and its key never comes back; a node stays denied, also one that
+    nobody knows yet."""
     async with options.Common(profile=profile).hub() as hub:
-        await hub.delete(client.target("v1", "agents", agent_id))
+        answer = await hub.delete(client.target("v1", "agents", agent_id))
     terminal.say(f"agent {agent_id} revoked")
+    if answer and answer.get("note"):
+        which = options.typed(profile)
+        terminal.say(
+            f"note: {answer['note']}\n"
+            f"  the names of its nodes:  riata clusters show {answer.get('cluster')}{which}\n"
+            f"  to take this back:       riata agents readmit {agent_id}{which}"
+        )
 
 
 @app.command

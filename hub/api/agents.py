@@ -70,11 +70,7 @@ async def revoke_agent(call: Call) -> Reply:
     services = call.services
     found = _node(call)
     if found is not None:
-        cluster, node = found
-        revision = await services.denials.deny(cluster.uid, node, by=call.caller.user)
-        call.audit(Audit.AGENT_REVOKED, agent=call.path["id"], cluster=cluster.name)
-        await services.follower.reached(revision)
-        return Reply(None, 204)
+        return await _deny(call, *found)
     record = _agent(call)
     revoked = await services.agent_keys.revoke(record.cluster_uid, record.id, by=call.caller.user)
     if revoked is None:
@@ -83,6 +79,22 @@ async def revoke_agent(call: Call) -> Reply:
     call.audit(Audit.AGENT_REVOKED, agent=record.id, cluster=name)
     await services.follower.reached(revoked.revision)
     return Reply(None, 204)
+
+
+async def _deny(call: Call, cluster: Cluster, node: str) -> Reply:
+    """Legal in advance, and told: a name that is a little wrong leaves the node in that was meant."""
+    services, agent_id = call.services, call.path["id"]
+    is_live = any(status.node == node for status in services.tunnels.status(cluster.uid))  # until it is cut
+    revision = await services.denials.deny(cluster.uid, node, by=call.caller.user)
+    call.audit(Audit.AGENT_REVOKED, agent=agent_id, cluster=cluster.name)
+    await services.follower.reached(revision)
+    if is_live or services.tunnels.seen_when(credential_id(cluster.name, node)) is not None:
+        return Reply(None, 204)
+    table = await services.node_tables.of_cluster(cluster.uid)
+    if table is not None and node in table.rows:
+        return Reply(None, 204)
+    note = f"the hub knows no node {node} of cluster {cluster.name}: one of this name is denied if it ever comes"
+    return Reply(models.DeniedInAdvance(id=agent_id, cluster=cluster.name, node=node, note=note))
 
 
 async def rotate_agent_key(call: Call) -> Reply:
@@ -218,7 +230,7 @@ ROUTES = (
     Route(
         method="DELETE", path="/v1/agents/{id}", name="revokeAgent", who=Who.HUB_ADMIN, handler=revoke_agent,
         summary="Revoke an agent: its sessions are cut; an enrolled key never comes back, a node is denied.",
-        replies={204: None}, errors=(NotFound,),
+        replies={200: models.DeniedInAdvance, 204: None}, errors=(NotFound,),
     ),
     Route(
         method="POST", path="/v1/agents/{id}/readmit", name="readmitAgent", who=Who.HUB_ADMIN, handler=readmit_agent,

@@ -381,6 +381,15 @@ class CleanUpList(Answer):
     items: list[CleanUp]
 
 
+class DeniedInAdvance(Answer):
+    """The hub knows of no such node: no agent of it is or was connected, and the cluster's agent names none."""
+
+    id: str
+    cluster: str
+    node: str
+    note: str = Field(description="The same, for people.")
+
+
 class AgentList(Answer):
     items: list[Agent]
     continue_: str | None = Field(

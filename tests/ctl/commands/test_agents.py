@@ -1,6 +1,7 @@
 """`riata agents`."""
 
 import pytest
+from aiohttp import web
 
 from ctl import client
 from tests.ctl.conftest import Riata
@@ -56,3 +57,12 @@ async def test_list_shows_what_is_known_of_the_nodes(riata: Riata, hub: str, fak
     assert [row[-2:] for row in rows] == [
         ["NODE-ROLES", "KUBELET"], ["control-plane", "-"], ["worker,gpu", "v1.37.2"],
     ]  # fmt: skip
+
+
+async def test_a_node_that_the_hub_does_not_know_is_told(riata: Riata, hub: str, fake: FakeHub) -> None:
+    note = "the hub knows no node worker-1 of cluster a"
+    fake.answer = web.json_response({"id": "a:worker-1", "cluster": "a", "node": "worker-1", "note": note})
+    told = await riata("agents", "revoke", "a:worker-1")
+    assert (told.code, told.err.splitlines()[:2]) == (0, ["agent a:worker-1 revoked", f"note: {note}"])
+    assert "riata clusters show a" in told.err
+    assert "riata agents readmit a:worker-1" in told.err

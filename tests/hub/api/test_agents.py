@@ -6,7 +6,9 @@ import dataclasses
 
 from hub.auth.agentkeys import AgentKey, PublicKey
 from hub.auth.retention import KEEP_S
+from proto.commands import RegisterNodes
 from proto.facts import NodeFacts
+from proto.nodetable import NodeRow, divide, to_args
 from tests.harness.records import captured
 from tests.hub.api.hubworld import FakeTunnel, HubWorld
 
@@ -196,3 +198,26 @@ async def test_a_node_is_denied_and_let_in_again(world: HubWorld) -> None:
     for bad in ("b:node-1", "a:..", "a:", "a:N"):
         assert (await world.call("DELETE", f"/v1/agents/{bad}")).status == 404
     assert (await world.call("POST", "/v1/agents/k000000001/readmit", {})).status == 409
+
+
+async def test_a_node_that_nobody_knows_is_denied_and_said_to_be_unknown(world: HubWorld) -> None:
+    """`a:worker-1`, where the node is called worker-1.example.org: it went on serving, and nothing was said."""
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    live = FakeTunnel(role="node", node="worker-1.example.org", credential_id="a:worker-1.example.org")
+    world.tunnels.live[uid] = [live]
+    answer = await world.call("DELETE", "/v1/agents/a:worker-1")
+    assert (answer.status, answer.json["id"], answer.json["node"]) == (200, "a:worker-1", "worker-1")
+    assert "the hub knows no node worker-1 of cluster a" in answer.json["note"]
+    assert world.denials.since(uid, "worker-1") == world.clock.now
+    assert (await world.call("DELETE", "/v1/agents/a:worker-1.example.org")).status == 204
+
+
+async def test_a_node_is_known_by_its_clusters_agent_too(world: HubWorld) -> None:
+    uid = (await world.call("POST", "/v1/clusters", {"name": "a"})).json["uid"]
+    await enrol(world, "a", "one")
+    tables = world.services.node_tables
+    (part,) = divide([NodeRow("n1")])
+    await tables.register(uid, "one", RegisterNodes(tags=(part.tag,), total=1))
+    await tables.tell(uid, "one", to_args(0, part))
+    assert (await world.call("DELETE", "/v1/agents/a:n1")).status == 204
+    assert (await world.call("DELETE", "/v1/agents/a:n2")).status == 200
