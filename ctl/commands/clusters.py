@@ -269,10 +269,23 @@ async def delete(
     if not yes:
         terminal.confirm(f"Delete cluster {name}, its agents' keys and tokens, and its grants?")
     async with options.Common(profile=profile).hub() as hub:
-        begun = await hub.delete(client.target("v1", "clusters", name))
-        terminal.say(f"cluster {name} deleted")
+        try:
+            begun = await hub.delete(client.target("v1", "clusters", name))
+            terminal.say(f"cluster {name} deleted")
+        except errors.CommandError as exc:
+            begun = await _deleted_before(hub, name, exc)
+            terminal.say(f"cluster {name} was deleted at {begun.get('deletedAt')}")
         left = await cleanups.settled(hub, begun) if begun else None
     if left is not None:
         terminal.say(cleanups.advice(left, profile))
     elif begun:
         terminal.say(cleanups.done(begun))
+
+
+async def _deleted_before(hub: client.HubClient, name: str, exc: errors.CommandError) -> Mapping[str, Any]:
+    """The newest clean-up of a cluster that is deleted already: the answer may have been lost. Raises CommandError,
+    `exc` where there is none."""
+    left = await cleanups.named(hub, name) if exc.exit_code == errors.Exit.NOT_FOUND else []
+    if not left:
+        raise exc
+    return max(left, key=lambda each: str(each.get("deletedAt")))

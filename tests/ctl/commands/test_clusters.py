@@ -160,6 +160,20 @@ async def test_delete_tells_what_became_of_what_riata_made_there(riata: Riata, h
     assert "riata clusters forget u1" in left.err
 
 
+async def test_a_deletion_whose_answer_was_lost_may_be_repeated(riata: Riata, hub: str, fake: FakeHub) -> None:
+    """It said "check the name", and how far the clean-up was, only `show`."""
+    fake.clean_ups["u1"] = {**CLEAN_UP, "id": "u1", "deletedAt": "2026-11-01T04:00:00Z", "state": "pending"}
+    fake.clean_ups["u2"] = {**CLEAN_UP, "id": "u2"}
+    done = await riata("clusters", "delete", "beta", "--yes")
+    assert done.code == 0
+    assert done.err.startswith(f"cluster beta was deleted at {CREATED}\nwhat riata made there with the label")
+    assert "riata.io/cluster-uid=u2" in done.err
+    left = await riata("clusters", "delete", "beta", "--yes")
+    assert (left.code, "riata clusters forget u1" in left.err) == (0, True)
+    fake.clean_ups.clear()
+    assert (await riata("clusters", "delete", "beta", "--yes")).code == 4
+
+
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanups, "_WAIT_S", 0.3)
