@@ -19,12 +19,13 @@ from hub.slices import in_slices
 
 def visible_cluster(services: Services, principal: Principal, name: str) -> Cluster:
     """The cluster of a name if the principal may know of it. For others a cluster that exists and one that does not
-    are the same PermissionDenied; hub administrators get NotFound."""
+    are the same PermissionDenied; hub administrators get NotFound. Neither message repeats the name: it may be of any
+    length, and a whole token that was pasted."""
     cluster = services.cluster_index.get(name)
     if principal.is_admin and cluster is None:
         raise NotFound("there is no such cluster", kind="clusters", name=name)
     if cluster is None or (not principal.is_admin and services.authorizer.access(principal, name) is None):
-        raise PermissionDenied(f"you may not use a cluster {name!r}", kind="clusters", name=name)
+        raise PermissionDenied("there is no such cluster or you may not use it", kind="clusters", name=name)
     return cluster
 
 

@@ -47,6 +47,16 @@ async def test_the_list_leaves_out_node_agents_that_do_not_serve(world: HubWorld
     assert (listed["nodeAgents"], listed["agentVersions"]) == (3, ["0.0.9", "0.1.0"])
 
 
+async def test_a_refusal_does_not_repeat_the_name_that_was_asked_for(world: HubWorld) -> None:
+    """It may be a whole token, pasted in the wrong place, and messages end in logs and terminals."""
+    jane = await world.mint("jane")
+    name = "riata_abcdefghij_" + "0" * 64
+    for token in (jane, world.admin):
+        refused = await world.call("GET", f"/v1/clusters/{name}", token=token)
+        assert refused.status in {403, 404}
+        assert name not in refused.json["message"]
+
+
 async def test_a_long_list_lets_others_have_their_turn(world: HubWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn for each slice of it; and it is whole and in order."""
     names = [f"c{number:03}" for number in range(100)]
@@ -149,12 +159,12 @@ async def test_bad_clusters_are_refused_with_the_field(world: HubWorld, body: di
 
 
 async def test_who_may_not_know_cannot_tell_absent_from_forbidden(world: HubWorld) -> None:
-    await world.call("POST", "/v1/clusters", {"name": "there"})
+    await world.call("POST", "/v1/clusters", {"name": "berlin"})
     jane = await world.mint("jane")
-    there = await world.call("GET", "/v1/clusters/there", token=jane)
-    absent = await world.call("GET", "/v1/clusters/other", token=jane)
+    there = await world.call("GET", "/v1/clusters/berlin", token=jane)
+    absent = await world.call("GET", "/v1/clusters/munich", token=jane)
     assert there.status == absent.status == 403
-    assert there.body.replace(b"there", b"other") == absent.body
+    assert there.body.replace(b"berlin", b"munich") == absent.body
     assert (await world.call("GET", "/v1/clusters", token=jane)).json == {"items": []}
 
 
