@@ -203,15 +203,13 @@ def read(hub: str, env: Mapping[str, str]) -> list[Context]:
     for path in location.precedence(env):
         if files.is_there(path, what="kubeconfig"):
             _load(path, found)
-    prefix = entries.server(hub, "")
     contexts = []
     for name, (_, body) in found["contexts"].items():
         entry = str(body.get("cluster"))
         path, cluster = found["clusters"].get(entry, (pathlib.Path(), {}))
         user_path, user = found["users"].get(str(body.get("user")), (pathlib.Path(), {}))
-        server = str(cluster.get("server", ""))
-        if server.startswith(prefix):
-            wanted = server.removeprefix(prefix).split("/")[0]
+        wanted = entries.cluster_at(hub, cluster.get("server"))
+        if wanted:
             contexts.append(Context(name, wanted, entry, _token(user_path, user), _ca(path, cluster)))
     return contexts
 

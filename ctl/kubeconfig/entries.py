@@ -14,12 +14,13 @@ REPLACED: Final = {
         {"server", "certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify"}
     ),
     "users": frozenset(
-        {"token", "tokenFile", "username", "password", "exec", "auth-provider", "as", "as-uid", "as-groups"}
-        | {"as-user-extra", "client-certificate", "client-certificate-data", "client-key", "client-key-data"}
+        {"token", "tokenFile", "username", "password", "exec", "auth-provider"}
+        | {"client-certificate", "client-certificate-data", "client-key", "client-key-data"}
     ),
     "contexts": frozenset({"cluster", "user"}),
 }
-"""Fields of an entry of ours that a new one replaces. Others (a context's namespace, a cluster's proxy-url) stay."""
+"""Fields of an entry of ours that a new one replaces. Others stay: a context's namespace, a cluster's proxy-url, and a
+user's `as…`, without which kubectl would act with wider rights than somebody chose."""
 
 DEFAULT_PREFIX: Final = "riata"
 PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
@@ -52,6 +53,12 @@ def prefix_of(name: str, cluster: str) -> str:
 
 def server(hub: str, cluster: str) -> str:
     return f"{hub}/k8s/clusters/{cluster}"
+
+
+def cluster_at(hub: str, server: object) -> str:
+    """Name of the cluster of `hub` that a kubeconfig's `server` leads to; empty when it leads elsewhere."""
+    text, prefix = str(server or ""), f"{hub}/k8s/clusters/"
+    return text.removeprefix(prefix).split("/")[0] if text.startswith(prefix) else ""
 
 
 def build(hub: str, ca: str, token: str, clusters: Sequence[str], prefix: str) -> list[Entry]:

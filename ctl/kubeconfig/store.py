@@ -191,8 +191,10 @@ def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str) -> str:
     """Whose else the entry of that name is, as the end of a sentence; empty when `entry` may replace `body`."""
     lost = {key: value for key, value in body.items() if value and key in entries.REPLACED[entry.section]}
     if entry.section == "clusters":
-        server = str(body.get("server") or "")
-        return "" if server.startswith(entries.server(hub, "")) else f"belongs to {server or 'no server'}"
+        there = entries.cluster_at(hub, body.get("server"))
+        if there == entries.cluster_at(hub, entry.body["server"]):
+            return ""
+        return f"is for cluster {there!r}" if there else f"belongs to {body.get('server') or 'no server'}"
     if entry.section == "users":
         return "holds a credential that is not of riata" if lost and entries.token_id(body.get("token")) is None else ""
     if all(value == entry.body[key] for key, value in lost.items()):

@@ -41,3 +41,17 @@ def test_a_token_is_in_no_representation() -> None:
 def test_the_prefix_of_a_name_is_what_made_it(name: str, prefix: str) -> None:
     assert entries.prefix_of(name, "my-a") == prefix
     assert not prefix or entries.context_name(prefix, "my-a") == name
+
+
+@pytest.mark.parametrize(
+    ("server", "cluster"),
+    [
+        ("https://h/k8s/clusters/a", "a"),
+        ("https://h/k8s/clusters/a/", "a"),
+        ("https://h.evil/k8s/clusters/a", ""),
+        ("https://h/k8s", ""),
+        (None, ""),
+    ],
+)
+def test_the_cluster_that_a_server_leads_to(server: object, cluster: str) -> None:
+    assert entries.cluster_at("https://h", server) == cluster

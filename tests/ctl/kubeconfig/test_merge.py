@@ -104,6 +104,16 @@ def test_another_kind_of_credential_of_ours_is_replaced_whole_and_foreign_fields
     assert merged["users"][0] == {"name": "riata-a", "user": {"token": NEW, "extensions": [{"name": "n"}]}}
 
 
+@pytest.mark.parametrize("credential", [f"token: {OLD}", "exec: {command: x}"])
+def test_whom_somebody_chose_to_act_as_stays(credential: str) -> None:
+    """Without it kubectl would act as the token's own user, who may do more."""
+    acts = {"as": "viewer", "as-groups": ["viewers"], "as-uid": "1", "as-user-extra": {"reason": ["care"]}}
+    text = f"users:\n- name: riata-a\n  user:\n    {credential}\n"
+    text += "".join(f"    {key}: {json.dumps(value)}\n" for key, value in acts.items())
+    merged = yamltext.load(merge.merge(text, OURS))
+    assert merged["users"][0] == {"name": "riata-a", "user": {"token": NEW, **acts}}
+
+
 @pytest.mark.parametrize(
     "empty", ["clusters: []", "clusters: null", "clusters:", "clusters: []  # none yet", "clusters: ~"]
 )

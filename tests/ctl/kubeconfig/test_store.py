@@ -99,6 +99,21 @@ def test_an_entry_of_another_hub_is_refused_unless_replaced(tmp_path: pathlib.Pa
     assert _merge(env, _ours(NEW, "a"), replace=True).replaced_tokens == ("old0000000",)
 
 
+def test_a_name_that_a_prefix_makes_of_another_cluster_is_refused_unless_replaced(tmp_path: pathlib.Path) -> None:
+    """`riata-edge-berlin` is edge-berlin with the prefix riata, and berlin with riata-edge."""
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, _ours(OLD, "edge-berlin"))
+    before = (tmp_path / "c").read_text()
+    berlin = entries.build(HUB, "", NEW, ["berlin"], "riata-edge")
+    with pytest.raises(errors.CommandError, match="that is for cluster 'edge-berlin'") as caught:
+        _merge(env, berlin)
+    assert caught.value.exit_code == errors.Exit.CONFLICT
+    assert "--prefix" in caught.value.cure
+    assert (tmp_path / "c").read_text() == before
+    _merge(env, berlin, replace=True)
+    assert f"server: {HUB}/k8s/clusters/berlin" in (tmp_path / "c").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "whose"),
     [
