@@ -5,14 +5,18 @@ import concurrent.futures
 import functools
 import os
 import socket
-from typing import Annotated, Any
+from collections.abc import Container, Mapping
+from typing import Annotated, Any, Final
 
+import msgspec
 from cyclopts import Parameter
 
-from ctl import client, durations, errors, logins, options, output, terminal, trust
+from ctl import client, durations, errors, identities, logins, options, output, terminal, trust
 from ctl.kubeconfig import entries, store
 
 _EXPIRY = "7d"
+_AT_ONCE: Final = 8
+"""Tokens asked about at a time."""
 
 KIND = output.Kind(
     "context",
@@ -52,7 +56,8 @@ async def kubeconfig(
     A new token is made for it, named, expiring, and valid for these clusters only. Without --merge the kubeconfig is
     printed: it holds the token, so send it to a file only you can read. With --merge it goes into the file kubectl
     would write (KUBECONFIG or ~/.kube/config): entries of others, comments and order stay, the file becomes 0600, and a
-    riata token that is replaced there is revoked.
+    riata token of yours that is replaced there is revoked. An entry of another cluster or user is not replaced without
+    --replace, and another user's token is never revoked.
     """
     _check(clusters, all_, prefix)
     login = logins.resolve(os.environ, profile)
@@ -64,6 +69,7 @@ async def kubeconfig(
         if form in {"table", "name"} and not merge:
             KIND.show_all(contexts, form)
             return
+        owners = await _owners(hub, {str(context["context"]) for context in contexts}) if merge else {}
         ca = await _current_ca(hub)
         name = token_name or f"kubeconfig-{socket.gethostname()}"
         made = await hub.post(
@@ -72,7 +78,13 @@ async def kubeconfig(
         ours = entries.build(login.hub, ca, str(made["token"]), names, prefix)
         if merge:
             first = str(contexts[0]["context"]) if use_context else None
-            await _merge(hub, ours, made, contexts, use=first, replace=replace, form=form or "name", profile=profile)
+            merging = functools.partial(
+                store.merge_into_files, ours, os.environ, hub=login.hub, use=first, replace=replace, owners=owners
+            )
+            merged = await _merge(hub, merging, made, profile)
+            for token_id in merged.replaced_tokens:
+                await _revoke_replaced(hub, token_id, owners)
+            _show_merged(merged, made, contexts, form or "name")
         else:
             try:
                 output.document(entries.document(ours, ours[0].name), form or "yaml")
@@ -146,18 +158,26 @@ def _contexts(hub: str, names: list[str], prefix: str) -> list[dict[str, str]]:
     ]
 
 
+async def _owners(hub: client.HubClient, names: Container[str]) -> dict[str, str]:
+    """As `store.merge_into_files` takes them. CommandError where the hub does not say."""
+    tokens = store.standing(names, os.environ, hub=hub.login.hub)
+    if not tokens:
+        return {}
+    me = await identities.user(hub.login)
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def owner(token: str) -> str:
+        async with at_once:
+            user = await identities.user(msgspec.structs.replace(hub.login, token=token))
+        return "" if user is None or user == me else user
+
+    return dict(zip(tokens, await asyncio.gather(*map(owner, tokens.values())), strict=True))
+
+
 async def _merge(
-    hub: client.HubClient,
-    ours: list[entries.Entry],
-    made: dict[str, Any],
-    contexts: list[dict[str, str]],
-    *,
-    use: str | None,
-    replace: bool,
-    form: output.Format,
-    profile: str,
-) -> None:
-    merging = functools.partial(store.merge_into_files, ours, os.environ, hub=hub.login.hub, use=use, replace=replace)
+    hub: client.HubClient, merging: functools.partial[store.Merged], made: dict[str, Any], profile: str
+) -> store.Merged:
+    """What `merging` did; without it the token that was made is taken back."""
     with concurrent.futures.ThreadPoolExecutor(1) as thread:  # joined: it holds kubectl's lock
         work = asyncio.get_running_loop().run_in_executor(thread, merging)
         try:
@@ -169,9 +189,14 @@ async def _merge(
             raise
     written = ", ".join(str(path) for path in merged.files)
     terminal.say(f"merged into {written}; token {made.get('id')} is valid until {made.get('expiresAt')}")
-    for token_id in merged.replaced_tokens:
-        await _revoke_replaced(hub, token_id)
-    if form in {"table", "name"}:  # last of what can fail
+    return merged
+
+
+def _show_merged(
+    merged: store.Merged, made: dict[str, Any], contexts: list[dict[str, str]], form: output.Format
+) -> None:
+    """Last of what can fail."""
+    if form in {"table", "name"}:
         KIND.show_all(contexts, form)
     else:
         files = [str(path) for path in merged.files]
@@ -189,15 +214,21 @@ async def _discard(hub: client.HubClient, token_id: str, profile: str) -> None:
         terminal.say(f"token {token_id} could not be taken back ({exc}); revoke it: {command}")
 
 
-async def _revoke_replaced(hub: client.HubClient, token_id: str) -> None:
+async def _revoke_replaced(hub: client.HubClient, token_id: str, owners: Mapping[str, str]) -> None:
+    """Never another user's, though an administrator may."""
+    if owners.get(token_id) != "":
+        terminal.say(f"the replaced token {token_id} is not known to be yours, and stays valid")
+        return
     if token_id == entries.token_id(hub.login.token):
         terminal.say(f"the replaced token {token_id} is this login's own, and stays valid")
         return
     try:
         await hub.delete(client.target("v1", "tokens", token_id))
     except errors.CommandError as exc:
-        if exc.exit_code == errors.Exit.FORBIDDEN:  # what is gone and what is somebody else's are alike to a user
-            terminal.say(f"the replaced token {token_id} was not revoked: it is gone already, or not yours")
+        if exc.exit_code == errors.Exit.FORBIDDEN:  # what is gone and what is wider are alike to a user
+            terminal.say(
+                f"the replaced token {token_id} was not revoked: it is gone already, or may do more than this login"
+            )
         elif exc.exit_code != errors.Exit.NOT_FOUND:  # gone already, or of another hub
             terminal.say(f"the replaced token {token_id} could not be revoked: {exc}")
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ctl import client, errors, files, logins, options, output, terminal, trust
+from ctl import client, errors, files, identities, logins, options, output, terminal, trust
 
 _DEFAULT = "default"
 
@@ -33,9 +33,10 @@ async def login(
 ) -> None:
     """Check a hub, its CA and a token, and keep them for later commands.
 
-    The three are copied into the configuration file (mode 0600), so the files given may go. A second hub is kept
-    beside the first with --profile NAME, without which no login for another hub is replaced; the login made last is
-    the current one. Options left out come from the environment: RIATA_HUB, RIATA_CA_FILE, RIATA_TOKEN_FILE.
+    The three are copied into the configuration file (mode 0600), so the files given may go. A second hub or user is
+    kept beside the first with --profile NAME, without which no login for another hub or of another user is replaced;
+    the login made last is the current one. Options left out come from the environment: RIATA_HUB, RIATA_CA_FILE,
+    RIATA_TOKEN_FILE.
     """
     made = _candidate(
         hub or os.environ.get("RIATA_HUB", ""),
@@ -46,21 +47,51 @@ async def login(
     name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or _DEFAULT)
     who = await _whoami(made)
     file = logins.path(os.environ)
-    logins.change(file, functools.partial(_with, name, made, may_replace=bool(common.profile)))
+    old = logins.load(file).hubs.get(name)
+    if old is not None and not common.profile:
+        await _refuse_to_lose(name, old, made, str(who.get("user")))
+    logins.change(file, functools.partial(_with, name, made, old, may_replace=bool(common.profile)))
     _WHO.show_one(who, common.output)
     terminal.say(f"logged in to {made.hub} as {who.get('user')}; kept as profile {name} in {file}")
     terminal.say("next: riata clusters list")
 
 
-def _with(name: str, made: logins.Login, stored: logins.LoginFile, *, may_replace: bool) -> logins.LoginFile:
-    """The logins with `made`. CommandError where it would take the place of one for another hub, whose token may be
-    nowhere else, without that being asked for."""
+async def _refuse_to_lose(name: str, old: logins.Login, made: logins.Login, user: str) -> None:
+    """CommandError where `made` would take the place of a login for another hub or of another user, whose token may be
+    nowhere else. A token that the hub accepts no longer is no loss; of one that it cannot be asked about nobody knows.
+
+    It is sent to nobody but its own hub, as its own login knows that."""
+    if old.hub != made.hub:
+        what = f"is a login for {old.hub}"
+    elif old.token in {"", made.token}:
+        return
+    else:
+        try:
+            owner = await identities.user(old)
+        except errors.CommandError as exc:
+            what = f"is a login for {old.hub}, and whose it is cannot be asked there: {exc.what}"
+        else:
+            if owner in {None, user}:
+                return
+            what = f"is {owner}'s login for {old.hub}, and this token is {user}'s"
+    raise errors.CommandError(
+        f"profile {name} {what}",
+        means="its token would be lost; nothing was changed",
+        cure=f"--profile NAME keeps both, --profile {name} replaces it",
+        exit_code=errors.Exit.CONFLICT,
+    )
+
+
+def _with(
+    name: str, made: logins.Login, seen: logins.Login | None, stored: logins.LoginFile, *, may_replace: bool
+) -> logins.LoginFile:
+    """The logins with `made` in the place of `seen`. CommandError where another one came there meanwhile."""
     old = stored.hubs.get(name)
-    if old is not None and old.hub != made.hub and not may_replace:
+    if old is not None and not may_replace and (seen is None or (seen.hub, seen.token) != (old.hub, old.token)):
         raise errors.CommandError(
-            f"profile {name} is a login for {old.hub}",
+            f"another riata changed profile {name} meanwhile",
             means="its token would be lost; nothing was changed",
-            cure=f"--profile NAME keeps both, --profile {name} replaces it",
+            cure="repeat the command",
             exit_code=errors.Exit.CONFLICT,
         )
     return logins.LoginFile(current=name, hubs={**stored.hubs, name: made})
@@ -83,11 +114,7 @@ def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.L
 
 
 async def _whoami(login: logins.Login) -> dict[str, object]:
-    async with client.HubClient(login) as hub:
-        who = await hub.get(client.target("v1", "whoami"))
-    if not isinstance(who, dict):
-        raise errors.CommandError(f"{login.hub} does not answer like a riata hub", cure="check the URL")
-    return {**who, "hub": login.hub}
+    return {**await identities.whoami(login), "hub": login.hub}
 
 
 async def whoami(*, common: options.Common = options.COMMON) -> None:
@@ -110,7 +137,7 @@ async def logout(
         raise errors.CommandError("there is no such login to forget", exit_code=errors.Exit.NOT_FOUND)
     gone = stored.hubs[name]
     if revoke:
-        await _revoke(gone)
+        await _revoke(gone, f"riata logout{options.typed(profile)}")
     current = logins.change(file, functools.partial(_without, name, gone)).current
     terminal.say(f"forgot profile {name}" + (f"; the current one is now {current}" if current else ""))
 
@@ -122,7 +149,16 @@ def _without(name: str, gone: logins.Login, stored: logins.LoginFile) -> logins.
     return logins.LoginFile(current=current, hubs=hubs)
 
 
-async def _revoke(login: logins.Login) -> None:
-    async with client.HubClient(logins.sendable(login)) as hub:
-        _, _, rest = login.token.partition("_")
-        await hub.delete(client.target("v1", "tokens", rest.partition("_")[0]))
+async def _revoke(login: logins.Login, alone: str) -> None:
+    """`alone`: the command that forgets it and asks no hub. CommandError when the token may still be valid."""
+    try:
+        async with client.HubClient(logins.sendable(login)) as hub:
+            _, _, rest = login.token.partition("_")
+            await hub.delete(client.target("v1", "tokens", rest.partition("_")[0]))
+    except errors.CommandError as exc:
+        if exc.exit_code is errors.Exit.UNAUTHORIZED:
+            terminal.say(f"{login.hub} accepts its token no longer: it has expired or was revoked already")
+            return
+        forgets = f"`{alone}`, without --revoke, forgets it here"
+        exc.cure = f"{exc.cure}; {forgets}" if exc.cure else forgets
+        raise

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from ctl import errors, files
 from ctl.kubeconfig import entries, location, merge, yamltext
 
 _ATTEMPTS = 3
+_NOBODY: Final[Mapping[str, str]] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,14 +26,35 @@ class _Moved(Exception):
     """Another writer changed where an entry lives between our look and our lock."""
 
 
+def standing(names: Container[str], env: Mapping[str, str], *, hub: str) -> dict[str, str]:
+    """The riata tokens in the users' entries of these names, by their ids: those where the cluster's entry of the name
+    leads to `hub`, since no other hub's token may be shown to it. CommandError for files that cannot be read."""
+    texts = _read(location.precedence(env))
+    servers: dict[str, object] = {}
+    for _, name, body in _elements(texts, "clusters"):
+        servers.setdefault(name, body.get("server"))  # the first of a name, as kubectl merges
+    users: dict[str, str] = {}
+    for _, name, body in _elements(texts, "users"):
+        users.setdefault(name, str(body.get("token") or ""))
+    found = [token for name, token in users.items() if name in names and entries.cluster_at(hub, servers.get(name))]
+    return {token_id: token for token in found if (token_id := entries.token_id(token)) is not None}
+
+
 def merge_into_files(
-    ours: Sequence[entries.Entry], env: Mapping[str, str], *, hub: str, use: str | None, replace: bool
+    ours: Sequence[entries.Entry],
+    env: Mapping[str, str],
+    *,
+    hub: str,
+    use: str | None,
+    replace: bool,
+    owners: Mapping[str, str] = _NOBODY,
 ) -> Merged:
     """Write `ours` where kubectl would: an existing entry in the file that holds it, a new one in the default file.
 
     `use`: context to make current; None makes the first of ours current only when no file names one. `replace`:
-    take over entries of the same name that are somebody else's. Blocking. CommandError when it cannot be done; then
-    nothing was written, unless the disk failed between two files.
+    take over entries of the same name that are somebody else's. `owners`: whose the tokens are that stand there, by
+    their ids; empty for one that may go: the caller's own, or one that has ended. Blocking. CommandError when it cannot
+    be done; then nothing was written, unless the disk failed between two files.
     """
     paths = location.precedence(env)
     for _ in range(_ATTEMPTS):
@@ -41,7 +63,7 @@ def merge_into_files(
             with contextlib.ExitStack() as stack:
                 for path in sorted(set(targets.values())):
                     stack.enter_context(_lock(path))
-                return _merge_locked(paths, targets, ours, hub=hub, use=use, replace=replace)
+                return _merge_locked(paths, targets, ours, hub=hub, use=use, replace=replace, owners=owners)
         except _Moved:
             continue
     raise errors.CommandError("the kubeconfig files keep changing", cure="repeat the command when they are still")
@@ -124,12 +146,13 @@ def _merge_locked(
     hub: str,
     use: str | None,
     replace: bool,
+    owners: Mapping[str, str],
 ) -> Merged:
     texts = _read(paths)
     if _targets(texts, paths, ours, use) != targets:
         raise _Moved
     if not replace:
-        _refuse_foreign(texts, targets, ours, hub)
+        _refuse_foreign(texts, targets, ours, hub, owners)
     before = _tokens(texts)
     current = use or _current(texts, paths) or next(e.name for e in ours if e.section == "contexts")
     changed = {}
@@ -172,22 +195,23 @@ def _refuse_foreign(
     targets: Mapping[_Slot, pathlib.Path],
     ours: Sequence[entries.Entry],
     hub: str,
+    owners: Mapping[str, str],
 ) -> None:
     wanted = {(e.section, e.name, targets[e.section, e.name]): e for e in ours}
     for section, kind in entries.SECTIONS.items():
         for path, name, body in _elements(texts, section):
             entry = wanted.get((section, name, path))
-            why = _foreign(entry, body, hub) if entry else ""
+            why = _foreign(entry, body, hub, owners) if entry else ""
             if why:
                 raise errors.CommandError(
                     f"{path} has a {kind} {name!r} that {why}",
-                    means=f"riata only replaces entries of its own, for the hub you are logged in to, {hub}",
+                    means=f"riata only replaces entries of its own, for the same cluster and user of {hub}",
                     cure="choose other names with --prefix, or take the entry over with --replace",
                     exit_code=errors.Exit.CONFLICT,
                 )
 
 
-def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str) -> str:
+def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str, owners: Mapping[str, str]) -> str:
     """Whose else the entry of that name is, as the end of a sentence; empty when `entry` may replace `body`."""
     lost = {key: value for key, value in body.items() if value and key in entries.REPLACED[entry.section]}
     if entry.section == "clusters":
@@ -196,7 +220,16 @@ def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str) -> str:
             return ""
         return f"is for cluster {there!r}" if there else f"belongs to {body.get('server') or 'no server'}"
     if entry.section == "users":
-        return "holds a credential that is not of riata" if lost and entries.token_id(body.get("token")) is None else ""
+        return _owned(body.get("token"), owners) if lost and lost != entry.body else ""
     if all(value == entry.body[key] for key, value in lost.items()):
         return ""
     return f"is for cluster {str(body.get('cluster', ''))!r} and user {str(body.get('user', ''))!r}"
+
+
+def _owned(token: object, owners: Mapping[str, str]) -> str:
+    token_id = entries.token_id(token)
+    if token_id is None:
+        return "holds a credential that is not of riata"
+    if token_id not in owners:  # of another hub, or it came there meanwhile
+        return "holds a token of riata that is not known to be yours"
+    return f"holds a token of {owners[token_id]}" if owners[token_id] else ""

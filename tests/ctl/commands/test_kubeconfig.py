@@ -129,7 +129,35 @@ async def test_a_replaced_token_that_is_gone_is_not_called_somebody_elses(
     fake.is_admins = False
     again = await riata("kubeconfig", "a", "--merge")
     assert again.code == 0
-    assert "t000000001 was not revoked: it is gone already, or not yours" in again.err
+    assert "t000000001 was not revoked: it is gone already, or may do more than this login" in again.err
+
+
+async def test_another_users_context_is_not_taken_over_and_their_token_stays(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    """An administrator may revoke anybody's, and would have, to have a context for one look."""
+    await riata("kubeconfig", "a", "--merge")
+    fake.tokens["t000000001"]["user"] = "ann"
+    written = (home / ".kube" / "config").read_text()
+    refused = await riata("kubeconfig", "a", "--merge")
+    assert (refused.code, list(fake.tokens)) == (7, ["t000000001"])
+    assert "has a user 'riata-a' that holds a token of ann" in refused.err
+    assert "--prefix" in refused.err
+    assert (home / ".kube" / "config").read_text() == written
+    assert (await riata("kubeconfig", "a", "--merge", "--prefix", "me")).code == 0
+    taken = await riata("kubeconfig", "a", "--merge", "--replace")
+    assert taken.code == 0
+    assert "the replaced token t000000001 is not known to be yours, and stays valid" in taken.err
+    assert "t000000001" in fake.tokens
+
+
+async def test_where_the_hub_does_not_say_whose_a_context_is_nothing_is_done(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    await riata("kubeconfig", "a", "--merge")
+    fake.busy.append("/v1/whoami")
+    assert (await riata("kubeconfig", "a", "--merge")).code == 1
+    assert list(fake.tokens) == ["t000000001"]
 
 
 async def test_a_kubeconfig_that_cannot_be_looked_for_is_said_so(

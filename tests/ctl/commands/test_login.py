@@ -102,6 +102,87 @@ async def test_a_login_for_another_hub_is_not_replaced_unasked(
     assert {login.hub for login in logins.load(file).hubs.values()} == {tls}
 
 
+def _annes(fake: FakeHub) -> str:
+    fake.tokens["ann0000000"] = {"user": "ann"}
+    return "riata_ann0000000_" + "0" * 64
+
+
+async def test_another_users_login_at_the_same_hub_is_not_replaced_unasked(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    login, file = ("login", "--hub", tls), home / ".config" / "riata" / "config.yaml"
+    assert (await riata(*login, *_files(home, ca))).code == 0
+    kept, anns = file.read_text(), _files(home, ca, _annes(fake))
+    refused = await riata(*login, *anns)
+    assert (refused.code, file.read_text()) == (7, kept)
+    assert f"profile default is admin's login for {tls}, and this token is ann's" in refused.err
+    assert "next: --profile NAME keeps both, --profile default replaces it" in refused.err
+    assert (await riata(*login, *anns, "--profile", "ann")).code == 0
+    assert (await riata(*login, *anns, "--profile", "default")).code == 0
+    assert {each.token for each in logins.load(file).hubs.values()} == {_annes(fake)}
+
+
+async def test_a_login_of_the_same_user_or_that_has_ended_is_replaced(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    login = ("login", "--hub", tls)
+    assert (await riata(*login, *_files(home, ca, _annes(fake)))).code == 0
+    fake.tokens["ann0000002"] = {"user": "ann"}
+    assert (await riata(*login, *_files(home, ca, "riata_ann0000002_" + "0" * 64))).code == 0
+    del fake.tokens["ann0000002"]
+    assert (await riata(*login, *_files(home, ca))).code == 0
+    assert (await riata("whoami", "-o", "name")).out == "admin\n"
+
+
+async def test_a_login_that_cannot_be_asked_about_is_not_replaced_unasked(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    """The stored login has another CA: nothing is sent to a hub that it does not know."""
+    file = home / ".config" / "riata" / "config.yaml"
+    other = logins.Login(hub=tls, ca=trustme.CA().cert_pem.bytes().decode(), token=_annes(fake))
+    logins.save(file, logins.LoginFile(current="default", hubs={"default": other}))
+    refused = await riata("login", "--hub", tls, *_files(home, ca))
+    assert (refused.code, logins.load(file).hubs["default"]) == (7, other)
+    assert "whose it is cannot be asked there: cannot reach" in refused.err
+    assert len(fake.calls) == 1
+
+
+async def test_a_login_that_came_while_the_hub_was_asked_is_not_lost(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    file = home / ".config" / "riata" / "config.yaml"
+    newer = logins.LoginFile(current="default", hubs={"default": logins.Login(hub=tls, token="riata_newer00000_0")})
+
+    async def log_in() -> None:
+        logins.save(file, newer)
+
+    async def later() -> None:
+        fake.meanwhile = log_in
+
+    assert (await riata("login", "--hub", tls, *_files(home, ca, _annes(fake)))).code == 0
+    fake.tokens["ann0000002"] = {"user": "ann"}
+    fake.meanwhile = later  # the first question is for the new token, the second for the old one
+    refused = await riata("login", "--hub", tls, *_files(home, ca, "riata_ann0000002_" + "0" * 64))
+    assert (refused.code, logins.load(file)) == (7, newer)
+    assert "another riata changed profile default meanwhile" in refused.err
+
+
+async def test_a_token_that_has_ended_is_forgotten_when_it_is_to_be_revoked(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    given = ("login", "--hub", tls, *_files(home, ca, _annes(fake)), "--profile", "ann")
+    assert (await riata(*given)).code == 0
+    fake.busy.append("/v1/tokens/ann0000000")
+    busy = await riata("logout", "--revoke", "--profile", "ann")
+    assert (busy.code, "forgot" in busy.err) == (1, False)
+    assert "`riata logout --profile ann`, without --revoke, forgets it here" in busy.err
+    fake.tokens.clear()
+    gone = await riata("logout", "--revoke", "--profile", "ann")
+    assert gone.code == 0
+    assert f"{tls} accepts its token no longer" in gone.err
+    assert "forgot profile ann" in gone.err
+
+
 async def test_a_stored_token_that_no_header_can_carry_is_mended_by_a_login(
     riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA
 ) -> None:

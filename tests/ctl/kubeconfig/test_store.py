@@ -18,7 +18,9 @@ def _ours(token: str, *clusters: str) -> list[entries.Entry]:
 
 
 def _merge(env: dict[str, str], ours: list[entries.Entry], **options: object) -> store.Merged:
-    return store.merge_into_files(ours, env, **{"hub": HUB, "use": None, "replace": False, **options})  # type: ignore[arg-type]
+    """`ours`, by whom the old token belongs to."""
+    given = {"hub": HUB, "use": None, "replace": False, "owners": {"old0000000": ""}, **options}
+    return store.merge_into_files(ours, env, **given)  # type: ignore[arg-type]
 
 
 def _names(path: pathlib.Path, section: str) -> list[str]:
@@ -97,6 +99,37 @@ def test_an_entry_of_another_hub_is_refused_unless_replaced(tmp_path: pathlib.Pa
     assert caught.value.exit_code == errors.Exit.CONFLICT
     assert (tmp_path / "c").read_text() == before
     assert _merge(env, _ours(NEW, "a"), replace=True).replaced_tokens == ("old0000000",)
+
+
+@pytest.mark.parametrize(
+    ("owners", "why"), [({"old0000000": "ann"}, "holds a token of ann"), ({}, "not known to be yours")]
+)
+def test_the_entry_of_another_user_is_refused_unless_replaced(
+    tmp_path: pathlib.Path, owners: dict[str, str], why: str
+) -> None:
+    """Also one that came there after the hub was asked."""
+    env = {"KUBECONFIG": str(tmp_path / "c")}
+    _merge(env, _ours(OLD, "a"))
+    before = (tmp_path / "c").read_text()
+    with pytest.raises(errors.CommandError, match=why) as caught:
+        _merge(env, _ours(NEW, "a"), owners=owners)
+    assert caught.value.exit_code == errors.Exit.CONFLICT
+    assert "--prefix" in caught.value.cure
+    assert (tmp_path / "c").read_text() == before
+    assert _merge(env, _ours(OLD, "a"), owners={}).replaced_tokens == (), "the same token is no loss"
+    assert _merge(env, _ours(NEW, "a"), owners=owners, replace=True).replaced_tokens == ("old0000000",)
+
+
+def test_only_tokens_of_this_hub_may_be_shown_to_it(tmp_path: pathlib.Path) -> None:
+    one, two = tmp_path / "1", tmp_path / "2"
+    _merge({"KUBECONFIG": str(one)}, entries.build("https://hub.evil", "", NEW, ["a"], "riata"), hub="https://hub.evil")
+    _merge({"KUBECONFIG": str(two)}, _ours(OLD, "a", "b"))
+    names = {"riata-a", "riata-b", "riata-c"}
+    assert store.standing(names, {"KUBECONFIG": str(one)}, hub=HUB) == {}
+    assert store.standing(names, {"KUBECONFIG": str(two)}, hub=HUB) == {"old0000000": OLD}
+    assert store.standing({"riata-a"}, {"KUBECONFIG": f"{one}:{two}"}, hub=HUB) == {}, "the first of a name"
+    two.write_text(f"users: [{{name: riata-a, user: {{token: {OLD}}}}}]")
+    assert store.standing(names, {"KUBECONFIG": str(two)}, hub=HUB) == {}, "nothing says of which hub it is"
 
 
 def test_a_name_that_a_prefix_makes_of_another_cluster_is_refused_unless_replaced(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,26 @@
+"""Whose a token is: the hub's own word for it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ctl import client, errors, logins
+
+
+async def whoami(login: logins.Login, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What the hub says of the login's token. Raises CommandError."""
+    async with client.HubClient(login, env) as hub:
+        who = await hub.get(client.target("v1", "whoami"))
+    if not isinstance(who, dict) or "user" not in who:
+        raise errors.CommandError(f"{login.hub} does not answer like a riata hub", cure="check the URL")
+    return who
+
+
+async def user(login: logins.Login, env: Mapping[str, str] = os.environ) -> str | None:
+    """Whose the login's token is; None: the hub accepts it no longer. Raises CommandError where it does not say."""
+    try:
+        return str((await whoami(logins.sendable(login), env))["user"])
+    except errors.CommandError as exc:
+        if exc.exit_code is errors.Exit.UNAUTHORIZED:
+            return None
+        raise
