@@ -2,7 +2,7 @@
 
 import asyncio
 import pathlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ ANSWER_S: Final = 10
 """What an API server gets for its answer: the hub says that none came before this client has waited long enough."""
 LISTED: Final = 20
 """So many that are well have a line each."""
+_GONE: Final = {errors.Exit.UNAUTHORIZED, errors.Exit.FORBIDDEN, errors.Exit.NOT_FOUND, errors.Exit.USAGE}
+"""What a question for a cluster ends with when there is none for who asks, or no cluster has such a name."""
 _NAMES: Final[dict[str, str]] = {}
 
 
@@ -159,9 +161,10 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
     shown, tokens = set(known), {"": Scope()}
     ill = []
     for context in contexts:
-        if context.cluster in shown and context.token not in tokens:
+        is_shown = context.cluster in shown or await _is_shown(login, context, env)
+        if is_shown and context.token not in tokens:
             tokens[context.token] = await _scope(login, context.token, env)
-        row = _wrong(context, login, shown, tokens)
+        row = _wrong(context, login, tokens) if is_shown else causes.KUBECONFIG_GONE
         if row is not None:
             facts = {"context": context.name, "name": context.cluster, "arguments": context.arguments()}
             ill.append(findings.bad(row, _NAMES, **facts))
@@ -171,10 +174,21 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
     ) + ill
 
 
-def _wrong(context: Context, login: logins.Login, shown: Container[str], tokens: Mapping[str, Scope]) -> Cause | None:
-    """A cluster that is gone first: nothing makes a token for it."""
-    if context.cluster not in shown:
-        return causes.KUBECONFIG_GONE
+async def _is_shown(login: logins.Login, context: Context, env: Mapping[str, str]) -> bool:
+    """Whether the hub shows the cluster to the context's own token: the login may be somebody else's, or be limited.
+    One that is refused opens nothing. A hub that does not say has not said that the cluster is gone."""
+    if context.token in {"", login.token} or not files.is_token(context.token):
+        return False
+    try:
+        async with client.HubClient(msgspec.structs.replace(login, token=context.token), env) as hub:
+            await hub.get(client.target("v1", "clusters", context.cluster))
+    except errors.CommandError as exc:
+        return exc.exit_code not in _GONE
+    return True
+
+
+def _wrong(context: Context, login: logins.Login, tokens: Mapping[str, Scope]) -> Cause | None:
+    """Of a cluster that is shown: for one that is gone nothing makes a token."""
     scope = tokens[context.token]
     if not scope.is_accepted:
         return causes.KUBECONFIG_TOKEN

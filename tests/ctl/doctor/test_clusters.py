@@ -154,6 +154,24 @@ async def test_a_cluster_that_is_gone_is_all_that_is_said_of_its_context(hub: st
     assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-gone")]
 
 
+async def test_a_context_of_another_user_that_works_is_not_called_gone(
+    hub: str, home: pathlib.Path, fake: FakeHub
+) -> None:
+    """The login's list is not what the context's own token may use, and the cure was to delete it."""
+    fake.tokens["ann0000000"] = {"user": "ann"}
+    fake.clusters["a"] = {"name": "a"}
+    anns = "riata_ann0000000_" + "0" * 64
+    config = home / ".kube" / "config"
+    _file(config, hub, anns, "a")
+    assert await _kubeconfigs(hub, home) == [("ok", "1 of 1 contexts of this hub are in order")]
+    fake.busy.append("/v1/clusters/a")
+    assert (await _kubeconfigs(hub, home))[0][0] == "ok", "the hub did not say that it is gone"
+    for is_admins in (True, False):
+        fake.is_admins = is_admins
+        _file(config, hub, anns, "other")
+        assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-gone")]
+
+
 @pytest.mark.parametrize(
     ("prefix", "cure"),
     [
