@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from ctl import client, durations, errors, identities, logins, options, output, terminal, trust
+from ctl import client, durations, errors, identities, lifetimes, logins, options, output, terminal, trust
 from ctl.kubeconfig import entries, store
 
 _EXPIRY = "7d"
@@ -92,6 +92,7 @@ async def kubeconfig(
                 await _discard(hub, str(made.get("id")), profile)
                 raise
             terminal.say(f"token {made.get('id')} ({name}), valid until {made.get('expiresAt')}, is in it")
+        await lifetimes.tell(hub, made, seconds)
 
 
 def _check(clusters: tuple[str, ...], all_: bool, prefix: str) -> None:

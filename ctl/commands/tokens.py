@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from ctl import client, durations, options, output, reveal, terminal
+from ctl import client, durations, lifetimes, options, output, reveal, terminal
 
 app = App(name="tokens", help="Bearer tokens of people and programs that use the hub.")
 
@@ -41,14 +41,17 @@ async def create(
 ) -> None:
     """Make a token. It is shown once; the hub keeps a hash.
 
-    Without hub administration you make tokens for yourself only, never wider or longer-lived than your own.
+    Without hub administration you make tokens for yourself only, never wider or longer-lived than your own: one that
+    was to live longer ends with yours, and a message says so.
     """
     reveal.refuse_existing(write_token)
-    body: dict[str, object] = {"name": name, "expiresInSeconds": durations.parse(expires_in)}
+    seconds = durations.parse(expires_in)
+    body: dict[str, object] = {"name": name, "expiresInSeconds": seconds}
     body |= {key: value for key, value in (("user", user), ("groups", group), ("clusters", cluster)) if value}
     async with common.hub() as hub:
         made = await hub.post(client.target("v1", "tokens"), body)
-    reveal.token(made, common.output, write_token, "token")
+        reveal.token(made, common.output, write_token, "token")
+        await lifetimes.tell(hub, made, seconds)
 
 
 @app.command(name="list")

@@ -36,6 +36,13 @@ TOKEN_ENDS = Cause(
     "Make another while it is good (riata tokens create), and riata login with it",
     level=Level.WARN,
 )
+TOKEN_ENDS_USER = Cause(
+    "token-ends-user",
+    CREDENTIAL,
+    "the login's token ends at {at}, and with it all that you make with it",
+    "Have another made by an administrator: {command}, and riata login with it",
+    level=Level.WARN,
+)
 API_STRANGE = Cause(
     "api-strange",
     "http",

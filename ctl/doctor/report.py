@@ -14,8 +14,8 @@ from proto.findings import Finding, good
 
 BEHIND = (causes.CLUSTERS, causes.KUBECONFIG)
 _NAMES: dict[str, str] = {}
-_COMMAND: Final = re.compile(r"\briata (?:login|kubeconfig|clusters manifest|tokens create)\b")
-"""In a cure, and for the hub that was looked at."""
+_COMMAND: Final = re.compile(r"(?<!administrator: )\briata (?:login|kubeconfig|clusters manifest|tokens create)\b")
+"""In a cure, and for the hub that was looked at. What an administrator is to type has nothing of this user's in it."""
 
 
 async def examine(

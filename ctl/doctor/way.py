@@ -7,6 +7,7 @@ import email.utils
 import json
 import os
 import re
+import shlex
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,7 +175,9 @@ class Way:
             return self._bad(ours.API_STRANGE, check=ours.CREDENTIAL, path="/v1/whoami", status=answer.status)
         ends = who.get("tokenExpiresAt")
         if isinstance(ends, str) and _instant(ends) - self._now < ENDS_SOON_S:
-            return self._bad(ours.TOKEN_ENDS, at=ends)
+            if who.get("admin"):
+                return self._bad(ours.TOKEN_ENDS, at=ends)
+            return self._bad(ours.TOKEN_ENDS_USER, at=ends, command=_like(who))
         self._good(ours.CREDENTIAL, f"you are {who['user']}" + (", an administrator" if who.get("admin") else ""))
         return ""
 
@@ -224,6 +227,14 @@ def _upgrade() -> dict[str, str]:
         "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
         "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
     }
+
+
+def _like(who: Mapping[str, Any]) -> str:
+    """The command with which an administrator makes a token like the caller's: without --group it would be in none."""
+    words = ["riata", "tokens", "create", "NAME", "--user", str(who["user"])]
+    words += [word for group in who.get("groups") or () for word in ("--group", str(group))]
+    words += ["--cluster", "CLUSTER"] if who.get("clusters") is not None else []
+    return shlex.join([*words, "--expires-in", "30d"])
 
 
 def _seconds(date: str) -> float | None:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from ctl import logins
 from proto import pins
 from tests.ctl.conftest import Riata
-from tests.ctl.fakehub import ADMIN, FakeHub
+from tests.ctl.fakehub import ADMIN, EXPIRES, FakeHub
 from tests.ctl.test_terminal import Full
 
 
@@ -158,6 +158,14 @@ async def test_where_the_hub_does_not_say_whose_a_context_is_nothing_is_done(
     fake.busy.append("/v1/whoami")
     assert (await riata("kubeconfig", "a", "--merge")).code == 1
     assert list(fake.tokens) == ["t000000001"]
+
+
+async def test_a_life_that_the_hub_shortened_is_told(riata: Riata, hub: str, fake: FakeHub) -> None:
+    fake.is_admins, fake.ends = False, EXPIRES
+    for arguments in (("a",), ("a", "--merge")):
+        made = await riata("kubeconfig", *arguments, "--token-expiry", "30d")
+        assert "ends sooner than you asked for: none that you make outlives the one" in made.err
+        assert "sooner" not in (await riata("kubeconfig", *arguments)).err
 
 
 async def test_a_kubeconfig_that_cannot_be_looked_for_is_said_so(

@@ -76,3 +76,15 @@ async def test_cures_are_for_the_profile_that_was_typed(hub: str, fake: FakeHub,
         each.cause: each.cure for each in await report.examine("", (), 0.0, env | {"RIATA_PROFILE": "staging"})
     }
     assert unprofiled["kubeconfig-none"] == "riata kubeconfig --all --merge"
+
+
+async def test_what_an_administrator_is_to_type_has_no_profile_of_this_user(
+    hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    file = home / "config.yaml"
+    logins.save(file, logins.LoginFile(hubs={"staging": logins.Login(hub=hub, token=ADMIN)}))
+    fake.ends, fake.is_admins = "1970-01-01T00:10:00Z", False
+    found = await report.examine("staging", (), 0.0, {"RIATA_CONFIG": str(file), "HOME": str(home)})
+    (cure,) = [each.cure for each in found if each.cause == "token-ends-user"]
+    assert "administrator: riata tokens create NAME --user" in cure
+    assert cure.endswith("riata login --profile staging with it")

@@ -206,6 +206,16 @@ async def test_a_token_that_ends_soon(hub: str, fake: FakeHub) -> None:
     assert (await _examine(_plain(hub)))["credential"].level is Level.OK
 
 
+async def test_who_is_no_administrator_cannot_make_a_token_that_lives_on(hub: str, fake: FakeHub) -> None:
+    fake.ends = datetime.datetime.fromtimestamp(NOW + 600, datetime.UTC).isoformat()
+    fake.is_admins = False
+    finding = (await _examine(_plain(hub)))["credential"]
+    assert (finding.level, finding.cause) == (Level.WARN, "token-ends-user")
+    assert "administrator: riata tokens create NAME --user admin --group ops --expires-in 30d, and" in finding.cure
+    fake.scope = ["a"]
+    assert "--cluster CLUSTER" in (await _examine(_plain(hub)))["credential"].cure
+
+
 @pytest.mark.parametrize(("skew", "cause"), [(-3600, "clock-wrong"), (300, "clock-wrong"), (40, "clock-off"), (2, "")])
 async def test_a_clock_that_is_off(hub: str, fake: FakeHub, skew: float, cause: str) -> None:
     fake.date = NOW + skew
