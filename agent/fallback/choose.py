@@ -26,6 +26,8 @@ REFUSED: Final = "its label may not be set"
 GRACE_S: Final[dict[str, float]] = {NOT_READY: 30.0, CORDONED: 0.0, DELETED: 0.0, NO_AGENT: 120.0}
 """Seconds that a chosen node stays chosen after it became unfit, by reason. Kubernetes itself waits 40 to 50 s before
 it calls a silent node not ready; a node agent that has to change from one DaemonSet to the other needs its moment."""
+STAYS: Final = frozenset({CORDONED, NO_AGENT})
+"""Reasons for which a chosen node is lost to others only: where nobody else is to have its label, it keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,14 @@ def choose(nodes: Iterable[Node]) -> list[Change]:
 
 
 def _staying(lost: Sequence[Node], room: int) -> list[Node]:
-    """Of the lost nodes those that keep the label all the same: no agent runs there, and nobody else is to have it.
+    """Of the lost nodes those that keep the label all the same, as nobody else is to have it.
 
-    A label that comes and goes would change nothing but where the agents that do run are moved from and to.
+    A cordoned one's agent goes on (a DaemonSet's pod is not evicted): without the label it would stand in for nobody.
+    Where no agent runs, a label that comes and goes would change nothing but where those that do run are moved from
+    and to.
     """
-    waiting = [node for node in lost if node.unfit == NO_AGENT]
-    return sorted(waiting, key=lambda node: (not node.is_control_plane, node.name))[:room]
+    waiting = [node for node in lost if node.unfit in STAYS]
+    return sorted(waiting, key=lambda node: (node.unfit != CORDONED, not node.is_control_plane, node.name))[:room]
 
 
 def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:

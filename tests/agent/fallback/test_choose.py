@@ -15,6 +15,7 @@ from agent.fallback.choose import (
     NODES_MAX,
     NOT_READY,
     SETTLED_S,
+    STAYS,
     Node,
     choose,
 )
@@ -88,7 +89,23 @@ CASES = {
         ],
         {"c", "d", "e"},
     ),
-    "a cordoned one does not stay": ([worker("a", is_chosen=True, unfit=CORDONED)], set()),
+    "a cordoned one stays where there is no other": (
+        [plane("a", is_chosen=True, unfit=CORDONED), plane("b", unfit=CORDONED), worker("c", unfit=NOT_READY)],
+        {"a"},
+    ),
+    "and goes for the first that is fit": (
+        [*(plane(n, is_chosen=True, unfit=CORDONED) for n in "abc"), worker("d", since=0)],
+        {"a", "b", "d"},
+    ),
+    "a cordoned one before one where no agent runs": (
+        [
+            worker("a", is_chosen=True, unfit=CORDONED),
+            *(plane(n, is_chosen=True, unfit=NO_AGENT) for n in "bc"),
+            worker("d"),
+        ],
+        {"a", "b", "d"},
+    ),
+    "one that is being deleted does not stay": ([worker("a", is_chosen=True, unfit=DELETED)], set()),
     "the chosen stay, although others come first by name": (
         [*(worker(n, is_chosen=True) for n in "xyz"), *(worker(n) for n in "abc")],
         set("xyz"),
@@ -119,8 +136,8 @@ def test_the_choice(case):
 
 
 def test_each_change_says_why():
-    said = [str(change.why) for change in choose([plane("p", "eu-1"), worker("a", is_chosen=True, unfit=CORDONED)])]
-    assert said == ["cordoned", "control plane, zone eu-1"]
+    nodes = [plane("p", "eu-1"), *(worker(name, is_chosen=True, unfit=CORDONED) for name in "abc")]
+    assert [str(change.why) for change in choose(nodes)] == ["cordoned", "control plane, zone eu-1"]
 
 
 _nodes = st.lists(
@@ -152,7 +169,7 @@ def settle(nodes):
 def test_a_round_leaves_as_many_as_there_can_be_and_no_lost_one_but_for_want_of_others(nodes):
     after = [node for node in applied(nodes, choose(nodes)) if node.is_chosen]
     usable = [
-        node for node in nodes if not node.unfit or (node.is_chosen and (not node.is_lost or node.unfit == NO_AGENT))
+        node for node in nodes if not node.unfit or (node.is_chosen and (not node.is_lost or node.unfit in STAYS))
     ]
     assert len(after) == min(NODES_MAX, len(usable))
     assert all(node in {each.name for each in usable} for node in {each.name for each in after})

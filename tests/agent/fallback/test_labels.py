@@ -67,13 +67,20 @@ async def test_a_node_that_leaves_is_replaced_and_one_that_is_silent_after_its_g
     assert await world.round() == {"c", "d", "e"}
 
 
-async def test_a_cordoned_node_is_released():
-    world = World(node("a"), node("b", cordoned=True))
-    assert await world.round() == {"a"}
-    world.api.nodes["a"]["spec"]["unschedulable"] = True
-    assert await world.round() == set()
-    del world.api.nodes["b"]["spec"]["unschedulable"]
-    assert await world.round() == {"b"}
+async def test_cordoned_nodes_are_released_as_others_can_take_their_places():
+    """A cluster whose only node is cordoned had no fallback left."""
+    world = World(*(node(name) for name in "abc"), *(node(name, cordoned=True) for name in "de"))
+    assert await world.round() == {"a", "b", "c"}
+    for name in "abc":
+        world.api.nodes[name]["spec"]["unschedulable"] = True
+    for _ in range(100):
+        assert await world.round() == {"a", "b", "c"}
+    del world.api.nodes["d"]["spec"]["unschedulable"]
+    assert await world.round() == {"a", "b", "d"}
+    del world.api.nodes["a"]["spec"]["unschedulable"]
+    del world.api.nodes["e"]["spec"]["unschedulable"]
+    assert await world.round() == {"a", "d", "e"}
+    assert await world.round() == {"a", "d", "e"}
 
 
 async def test_a_node_on_which_no_agent_comes_up_is_avoided_for_a_while(caplog):
@@ -191,7 +198,8 @@ async def test_one_refusal_leaves_the_other_changes_of_its_round(caplog):
     assert await world.round() == {"w1", "w2"}
     assert world.counts.fallback_nodes == 2
     assert await world.round() == {"w1", "w2", "w3"}
-    world.api.nodes["w1"]["spec"]["unschedulable"] = world.api.nodes["w2"]["spec"]["unschedulable"] = True
+    for name in ("w1", "w2"):
+        world.api.nodes[name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     world.api.refused = {"w1": 403}
     assert await world.round(REFUSED_S) == {"w0", "w1", "w3"}  # what may not be taken away stays, and is tried again
     world.api.refused = {}
