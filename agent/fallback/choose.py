@@ -2,7 +2,7 @@
 
 Chosen nodes stay as long as they are fit, so that pods do not move for nothing: an unfit one is given a moment, and a
 better one replaces a worse one only when it has been fit for a while, one at a time. Better: more control-plane nodes,
-then more zones.
+then fewer with taints, then more zones.
 """
 
 import itertools
@@ -43,6 +43,8 @@ class Node:
     """Why it is unfit, a key of GRACE_S; empty: it is fit."""
     since_s: float = 0.0
     """Seconds that it has been fit, or unfit."""
+    is_tainted: bool = False
+    """It has a taint that the fallback's pod may not tolerate, and none has been seen to run there."""
 
     @property
     def is_lost(self) -> bool:
@@ -91,7 +93,8 @@ def _staying(lost: Sequence[Node], room: int) -> list[Node]:
 
 
 def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:
-    """`kept`, filled up from `nodes`: control plane, then a zone without one, then who has been fit for a while."""
+    """`kept`, filled up from `nodes`: control plane, then without taints, then a zone without one, then who has been
+    fit for a while."""
     found, left = list(kept), list(nodes)
     while left and len(found) < NODES_MAX:
         zones = {node.zone for node in found}
@@ -101,10 +104,13 @@ def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:
     return found
 
 
-def _rank(node: Node, zones: set[str]) -> tuple[bool, bool, bool, bool]:
+def _rank(node: Node, zones: set[str]) -> tuple[bool, bool, bool, bool, bool]:
+    """A taint is no more than a reason to try others first: which ones the pod tolerates is in the DaemonSet, and a try
+    tells. A control plane's are few, and who taints them on purpose has the node agents tolerate it."""
     return (
         bool(node.unfit),
         not node.is_control_plane,
+        node.is_tainted,
         node.zone in zones,
         node.since_s < SETTLED_S,
     )
@@ -129,8 +135,12 @@ def _improved(kept: Sequence[Node], free: Sequence[Node]) -> list[Change]:
     ]
 
 
-def _score(nodes: Sequence[Node]) -> tuple[int, int]:
-    return sum(node.is_control_plane for node in nodes), len({node.zone for node in nodes})
+def _score(nodes: Sequence[Node]) -> tuple[int, int, int]:
+    return (
+        sum(node.is_control_plane for node in nodes),
+        -sum(node.is_tainted for node in nodes),
+        len({node.zone for node in nodes}),
+    )
 
 
 def _merits(node: Node) -> str:

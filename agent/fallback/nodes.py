@@ -13,6 +13,10 @@ from agent.kube import KubeApi
 
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
+TOLERATED: Final = (*CONTROL_PLANES, "node-role.kubernetes.io/etcd")
+"""Taints that the DaemonSets of the chart tolerate, or that all nodes of a control plane have alike …"""
+TOLERATED_PREFIX: Final = "node.kubernetes.io/"
+"""… and those of Kubernetes itself, which DaemonSets tolerate or which come and go with being ready."""
 ZONE: Final = "topology.kubernetes.io/zone"
 OS: Final = "kubernetes.io/os"
 NOT_WINDOWS: Final = f"labelSelector={OS}%21%3Dwindows"
@@ -22,6 +26,8 @@ PAGE: Final = 25
 PAGES_MAX: Final = 12
 """Of the nodes without a role, as many pages are looked at, in the API server's order. Those that run Windows are not
 among them: a cluster may have more of them than that, and all of them first."""
+PAGES_FAR: Final = 40
+"""As many where the first ones have too few without taints: as of a large pool of nodes for one purpose."""
 WIDE_INTERVAL_S: Final = 600.0
 AVOIDED_S: Final = 600.0
 """Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
@@ -63,7 +69,7 @@ class Nodes:
         fit = [name for name in chosen if not (_unfit(found[name])[0] or self._known.get(name, ("",))[0])]
         if len(fit) < NODES_MAX or now - self._wide_at >= WIDE_INTERVAL_S:
             self._wide_at = now
-            found |= {_name(each): each for each in await self._list(NOT_WINDOWS, pages=PAGES_MAX)}
+            found |= {_name(each): each for each in await self._list(NOT_WINDOWS, is_wide=True)}
         agents = await self._agents() if chosen and self._looks_at_pods else chosen
         self._avoided = {
             name: (until, wait)
@@ -109,12 +115,16 @@ class Nodes:
             since = now
         self._known[name] = (unfit, since)
         is_control_plane = any(role in labels for role in CONTROL_PLANES)
-        return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since)
+        is_tainted = _is_tainted(document) and not (is_chosen and name in agents)
+        return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since, is_tainted)
 
-    async def _list(self, query: str, *, pages: int = 40) -> list[Document]:
+    async def _list(self, query: str, *, is_wide: bool = False) -> list[Document]:
+        """All of them; `is_wide`: so many that there are good ones among them."""
         found: list[Document] = []
         more = ""
-        for _ in range(pages):
+        for page in range(PAGES_FAR):
+            if is_wide and page >= PAGES_MAX and sum(map(_is_good, found)) >= NODES_MAX:
+                break
             listed = await self._api.get(f"/api/v1/nodes?{query}&limit={PAGE}{more}")
             found += [item for item in _items(listed) if _name(item)]
             token = listed["metadata"].get("continue") if isinstance(listed.get("metadata"), dict) else ""
@@ -139,6 +149,23 @@ def _may_run(document: Document) -> bool:
     """Our images are Linux's. A label that another node has is taken away as from any node where nothing runs."""
     labels = _labels(document)
     return LABEL in labels or labels.get(OS, "linux") == "linux"
+
+
+def _is_tainted(document: Document) -> bool:
+    """Whether it has a taint that keeps pods away which do not name it."""
+    taints = _part(document, "spec").get("taints")
+    for taint in taints if isinstance(taints, list) else []:
+        parts = _part({"": taint}, "")
+        key = str(parts.get("key"))
+        is_known = key in TOLERATED or key.startswith(TOLERATED_PREFIX)
+        if parts.get("effect") in {"NoSchedule", "NoExecute"} and not is_known:
+            return True
+    return False
+
+
+def _is_good(document: Document) -> bool:
+    """Whether it may be chosen before all but the control plane."""
+    return _may_run(document) and not _is_tainted(document) and not _unfit(document)[0]
 
 
 def _unfit(document: Document) -> tuple[str, float | None]:

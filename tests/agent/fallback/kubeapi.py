@@ -8,14 +8,18 @@ from agent.fallback.nodes import CONTROL_PLANE
 from agent.kube import KubeError
 
 
-def node(name, *, plane=False, zone="", status="True", cordoned=False, chosen=False, since="2026-01-01T00:00:00Z"):
+def node(
+    name, *, plane=False, zone="", status="True", cordoned=False, chosen=False, taint="", since="2026-01-01T00:00:00Z"
+):
+    """`taint`: the key of one with NoSchedule."""
     labels = {"kubernetes.io/hostname": name}
     labels |= {CONTROL_PLANE: ""} if plane else {}
     labels |= {"topology.kubernetes.io/zone": zone} if zone else {}
     labels |= {LABEL: "true"} if chosen else {}
     return {
         "metadata": {"name": name, "labels": labels},
-        "spec": {"unschedulable": True} if cordoned else {},
+        "spec": ({"unschedulable": True} if cordoned else {})
+        | ({"taints": [{"key": taint, "effect": "NoSchedule"}]} if taint else {}),
         "status": {"conditions": [{"type": "Ready", "status": status, "lastTransitionTime": since}]},
     }
 

@@ -51,6 +51,23 @@ CASES = {
         [plane("p", "1"), plane("q", "1"), plane("r", "1"), worker("a", "2")],
         {"p", "q", "r"},
     ),
+    "tainted ones last, before zones": (
+        [worker("a", "1", is_tainted=True), worker("b", "2"), worker("c", "2"), worker("d", "2"), worker("e", "2")],
+        {"b", "c", "d"},
+    ),
+    "but before none": ([worker("a", is_tainted=True), worker("b")], {"a", "b"}),
+    "a control plane is tried all the same": (
+        [plane("p", is_tainted=True), worker("a"), worker("b"), worker("c")],
+        {"p", "a", "b"},
+    ),
+    "no other zone for a taint": (
+        [*(worker(n, "1", is_chosen=True) for n in "xyz"), worker("a", "2", is_tainted=True)],
+        set("xyz"),
+    ),
+    "one without takes the place of one with a taint": (
+        [*(worker(n, is_chosen=True) for n in "xy"), worker("z", is_chosen=True, is_tainted=True), worker("a")],
+        {"a", "x", "y"},
+    ),
     "who has just come is last": ([worker("a", since=1), worker("b"), worker("c"), worker("d")], {"b", "c", "d"}),
     "the unfit are not chosen": (
         [plane("p", unfit=CORDONED), plane("q", unfit=NOT_READY), worker("a"), worker("b", unfit=DELETED)],
@@ -149,6 +166,7 @@ _nodes = st.lists(
         st.booleans(),
         st.sampled_from(["", "", "", *GRACE_S]),
         st.sampled_from([0.0, 10.0, SETTLED_S, 200.0, BETTER_AFTER_S, OLD]),
+        st.booleans(),
     ),
     max_size=12,
     unique_by=lambda node: node.name,

@@ -2,12 +2,23 @@
 
 import asyncio
 
+import pytest
+
 from agent.counts import Counts
 from agent.fallback.choose import GRACE_S, NO_AGENT
 from agent.fallback.endpoints import ENTRY, SLICE, ControlPlaneEndpoints
 from agent.fallback.labels import PUBLISH_ROUNDS, REMIND_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
-from agent.fallback.nodes import AVOIDED_S, NOT_WINDOWS, PAGE, PAGES_MAX, REFUSED_S, WIDE_INTERVAL_S, Nodes
+from agent.fallback.nodes import (
+    AVOIDED_S,
+    NOT_WINDOWS,
+    PAGE,
+    PAGES_FAR,
+    PAGES_MAX,
+    REFUSED_S,
+    WIDE_INTERVAL_S,
+    Nodes,
+)
 from proto.aio.tasks import TaskGroup
 from tests.agent.fallback.kubeapi import Api, Clock, node, pod
 from tests.agent.fallback.test_endpoints import CONFIG_MAP, slice_of
@@ -157,6 +168,32 @@ async def test_more_windows_nodes_than_are_looked_at_hide_no_other():
         if name.startswith("a"):
             each["metadata"]["labels"]["kubernetes.io/os"] = "windows"
     assert await world.round() == {"x", "y", "z"}  # of which the label says nothing
+
+
+@pytest.mark.parametrize("count", [40, PAGE * PAGES_MAX + 10])
+async def test_a_pool_of_tainted_nodes_does_not_keep_the_fallback_from_the_others(count):
+    """Each was tried for two minutes, three at a time: an hour for 40, for ever where 300 came first."""
+    pool = [node(f"fargate-{number:03}", taint="eks.amazonaws.com/compute-type") for number in range(count)]
+    world = World(*pool, *(node(f"w{number}") for number in range(3)))
+    assert await world.round() == {"w0", "w1", "w2"}
+    for _ in range(100):
+        await world.round()
+    assert len(world.api.patches) == 3
+
+
+async def test_how_far_nodes_without_taints_are_looked_for():
+    world = World(*(node(f"w{number:04}", taint="gpu") for number in range(PAGE * PAGES_FAR + 10)), node("x"))
+    assert len(await world.round()) == 3
+    assert len([path for path in world.api.asked if NOT_WINDOWS in path]) == PAGES_FAR
+
+
+async def test_a_taint_that_the_fallback_tolerates_moves_no_label():
+    """Its DaemonSet was given the toleration: the pods run, and nobody is better for it."""
+    world = World(*(node(f"gpu{number}", taint="gpu") for number in range(3)))
+    assert await world.round() == {"gpu0", "gpu1", "gpu2"}
+    world.api.nodes["w"] = node("w")
+    for _ in range(100):
+        assert await world.round() == {"gpu0", "gpu1", "gpu2"}
 
 
 async def test_the_other_replica_waits(caplog):

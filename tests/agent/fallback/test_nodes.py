@@ -37,6 +37,33 @@ async def test_names_of_the_role(role):
     assert (await world.look())["p"].is_control_plane
 
 
+@pytest.mark.parametrize(
+    ("key", "effect", "expected"),
+    [
+        ("gpu", "NoSchedule", True),
+        ("gpu", "NoExecute", True),
+        ("gpu", "PreferNoSchedule", False),
+        ("node-role.kubernetes.io/infra", "NoSchedule", True),
+        ("node-role.kubernetes.io/control-plane", "NoSchedule", False),
+        ("node-role.kubernetes.io/etcd", "NoExecute", False),
+        ("node.kubernetes.io/memory-pressure", "NoSchedule", False),
+        (None, "NoSchedule", True),
+    ],
+)
+async def test_taints(key, effect, expected):
+    world = World(node("a"), node("odd"))
+    world.api.nodes["a"]["spec"]["taints"] = [7, {"key": key, "effect": effect}]
+    world.api.nodes["odd"]["spec"]["taints"] = "none"
+    found = await world.look()
+    assert (found["a"].is_tainted, found["odd"].is_tainted) == (expected, False)
+
+
+async def test_a_taint_says_nothing_where_the_fallback_runs():
+    world = World(node("a", taint="gpu", chosen=True), node("b", taint="gpu", chosen=True), pods=[pod("a")])
+    found = await world.look()
+    assert (found["a"].is_tainted, found["b"].is_tainted) == (False, True)
+
+
 async def test_why_a_node_is_unfit():
     world = World(
         node("fit"), node("silent", status="Unknown"), node("cordoned", cordoned=True), node("new"), node("leaving")
