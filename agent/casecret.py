@@ -36,7 +36,7 @@ class CaSecret:
             except KubeError as exc:
                 if exc.status == 409:
                     continue
-                raise CaUnusable(f"{self._place}: {exc}") from exc
+                raise CaUnusable(f"{self._place}: {exc}", may_pass=exc.may_pass) from exc
             return
         raise CaUnusable(f"{self._place} is changed by others all the time")
 
@@ -44,7 +44,7 @@ class CaSecret:
         try:
             return await self._api.get(self._path)
         except KubeError as exc:
-            raise CaUnusable(f"{self._place}: {exc}") from exc
+            raise CaUnusable(f"{self._place}: {exc}", may_pass=exc.may_pass) from exc
 
     def _known(self, document: Any) -> HubCa | None:
         try:

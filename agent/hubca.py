@@ -21,7 +21,12 @@ PINS_MAX: Final = 8
 
 
 class CaUnusable(AgentError):
-    """What was learnt cannot be read or kept. The text names the place."""
+    """What was learnt cannot be read or kept. The text names the place. `may_pass`: nobody has to change anything, as
+    when an API server restarts."""
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 class HubCa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -48,7 +48,7 @@ class KeySecret:
             }
             cure = cures.get(exc.status)
             text = f"{self.place}: {exc}" + (f": {cure}" if cure else "")
-            raise KeyUnusable(text, may_pass=exc.status in {0, 401, 429} or exc.status >= 500) from exc
+            raise KeyUnusable(text, may_pass=exc.may_pass) from exc
 
     def _kept(self, document: Any) -> Kept:
         try:

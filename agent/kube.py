@@ -53,6 +53,11 @@ class KubeError(AgentError):
         super().__init__(text)
         self.status = status
 
+    @property
+    def may_pass(self) -> bool:
+        """Nobody has to change anything, as when an API server restarts."""
+        return self.status in {0, 401, 429} or self.status >= 500
+
 
 class KubeApi:
     """Calls with the agent's own credential. Used by one event loop; `close` at the end."""

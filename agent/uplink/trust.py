@@ -8,10 +8,12 @@ While the hub's CA is replaced the hub says over the authenticated tunnel which 
 until the settings name other pins (agent.hubca).
 """
 
+import asyncio
 import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from agent.config import HubSettings
 from agent.hubca import CaStore, CaUnusable, HubCa, Unkept
@@ -26,6 +28,8 @@ from proto.versions import SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
 
+LOOK_S: Final = 2.0
+"""Seconds that an attempt waits for the store once something is known: also where the API server is down."""
 Fetch = Callable[[HubSettings, Proxy | None], Awaitable[bytes]]
 """Returns the hub's CA bundle as it claims to be. Raises OSError."""
 
@@ -39,6 +43,8 @@ class HubTrust:
         self._learnt: bytes | None = None
         """PEM of what the hub has said; None while the settings hold."""
         self._is_loaded = False
+        self._stored: HubCa | None = None
+        """What the store had when it was last read or written here."""
         self._kept = b""
         self._fetch = fetch_ca or _fetch_ca
         self._source = b""
@@ -72,9 +78,11 @@ class HubTrust:
         return self._context
 
     def doubt(self) -> None:
-        """The hub's chain did not verify: ask the hub for its CA next time (of the same key, with other dates)."""
+        """The hub's chain did not verify: next time ask the hub for its CA (of the same key, with other dates), and the
+        store for what another replica has learnt."""
         self._context = None
         self._is_doubted = True
+        self._is_loaded = False
 
     async def learn(self, args: LearnCa) -> CaLearnt:
         """What the hub says of its CAs on an open session. Raises StreamReset: nothing has changed then."""
@@ -110,24 +118,34 @@ class HubTrust:
         if self._learnt is None:
             return True
         settings = self._settings
+        known = HubCa(settings.ca_pins, self._learnt.decode("ascii"))
         try:
-            await self._store.save(HubCa(settings.ca_pins, self._learnt.decode("ascii")))
+            await self._store.save(known)
         except CaUnusable as exc:
             logger.info("hub CAs not kept", extra={"reason": str(exc)})
             return settings.ca_file is None and set(self.pins) <= set(settings.ca_pins)
+        self._stored = known
         return True
 
     async def _load(self) -> None:
-        """What an earlier process has learnt, once. Raises ConnectFailed."""
+        """What an earlier process has learnt, once; what another replica has, once the hub did not verify. Raises
+        ConnectFailed."""
         if self._is_loaded:
             return
+        before = self._learnt
         try:
-            known = await self._store.load()
-        except CaUnusable as exc:
-            raise _no_ca(str(exc)) from exc
+            async with asyncio.timeout(LOOK_S if self.pins else None):
+                known = await self._store.load()
+        except (CaUnusable, TimeoutError) as exc:
+            if self.pins:  # what is known holds, and the store is asked again
+                return
+            raise _unread(exc) from exc
         self._is_loaded = True
+        if known == self._stored or self._learnt is not before:  # what was learnt here, and could not be kept, is newer
+            return
+        self._stored = known
         if known is not None and known.settings == self._settings.ca_pins:
-            self._learnt = known.ca.encode()
+            self._learnt, self._context = known.ca.encode(), None
 
     def _read_file(self) -> bytes:
         assert self._settings.ca_file is not None
@@ -194,6 +212,13 @@ async def _fetch_ca(settings: HubSettings, proxy: Proxy | None) -> bytes:
         raise ConnectFailed(of_cause(causes.HTTP_NO_CA, status=answer.status))
     logger.info("fetched the hub's CA", extra={"bytes": len(answer.body)})
     return answer.body
+
+
+def _unread(exc: Exception) -> ConnectFailed:
+    """Whether the hub has taught other CAs is not known."""
+    if isinstance(exc, CaUnusable) and not exc.may_pass:
+        return _no_ca(str(exc))
+    return ConnectFailed(of_cause(causes.CREDENTIAL_UNREAD, said=str(exc)))
 
 
 def _no_ca(what: str) -> ConnectFailed:

@@ -48,13 +48,14 @@ async def test_a_faster_replica_is_no_error():
         await secret(api).save(HubCa((), ""))
 
 
-@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("status", [403, 404, 401, 429, 500, 503])
 async def test_refusals_of_the_api_server_are_named(status):
     api = Api()
     api.fail = status
     for call in (secret(api).load, lambda: secret(api).save(KNOWN)):
-        with pytest.raises(CaUnusable, match=f"Secret riata-system/riata-agent-key: .*{status}"):
+        with pytest.raises(CaUnusable, match=f"Secret riata-system/riata-agent-key: .*{status}") as caught:
             await call()
+        assert caught.value.may_pass is (status not in {403, 404})
     api.fail = 0
 
     async def refuse(path, document):

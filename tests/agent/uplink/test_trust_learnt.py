@@ -1,6 +1,7 @@
 """What the hub says of its CAs over the tunnel: taken when something that is trusted stays, kept, and forgotten when
 the settings change."""
 
+import asyncio
 import dataclasses
 import datetime
 
@@ -160,6 +161,111 @@ async def test_a_place_that_fails_for_a_moment_is_asked_again(old, new, tmp_path
     store.fails = False
     await trust.context(None)
     assert len(trust.pins) == 2
+
+
+@pytest.mark.parametrize(("may_pass", "cause"), [(True, "credential-unread"), (False, "pin-no-ca")])
+async def test_an_api_server_that_cannot_be_asked_is_no_wrong_pin(old, tmp_path, may_pass, cause):
+    """A wrong pin is waited out for half a minute and more, a blip is over by then."""
+    store = Shared()
+    store.failure = CaUnusable("Secret a/b: the API server answered", may_pass=may_pass)
+    with pytest.raises(ConnectFailed, match="the API server answered") as caught:
+        await HubTrust(settings(old, 1, tmp_path), store=store).context(None)
+    assert (caught.value.diagnosis.cause, caught.value.diagnosis.is_slow) == (cause, not may_pass)
+
+
+class Shared:
+    """The Secret of two replicas."""
+
+    def __init__(self):
+        self.known, self.failure, self.looks = None, None, 0
+
+    async def load(self):
+        self.looks += 1
+        if self.failure:
+            raise self.failure
+        return self.known
+
+    async def save(self, known):
+        if self.failure:
+            raise self.failure
+        self.known = known
+
+
+async def replicas(given, count=2):
+    store = Shared()
+    found = [HubTrust(given, store=store) for _ in range(count)]
+    for each in found:
+        await each.context(None)
+    return store, *found
+
+
+async def test_a_replica_that_was_away_during_a_rotation_learns_from_the_one_that_was_not(old, new, tmp_path):
+    """Its pod had to be restarted: what it trusted had been replaced."""
+    store, there, away = await replicas(settings(old, 1, tmp_path))
+    await there.learn(lesson(old, new))
+    await there.learn(lesson(new))
+    assert (await away.context(None), away.pins, store.looks) == (await away.context(None), pins(old), 2)
+    away.doubt()
+    store.failure = CaUnusable("the API server cannot be asked")
+    await away.context(None)
+    assert away.pins == pins(old)  # nothing is lost meanwhile
+    store.failure = None
+    assert len((await away.context(None)).get_ca_certs()) == 1
+    assert away.pins == pins(new)
+    looks = store.looks
+    await away.context(None)
+    assert store.looks == looks
+
+
+async def test_what_could_not_be_kept_is_not_undone_by_what_was(old, new, tmp_path):
+    store, trust, other = await replicas(settings(old, 1, tmp_path))
+    await trust.learn(lesson(old, new))
+    store.failure = CaUnusable("the API server cannot be asked")
+    await trust.learn(lesson(new))
+    store.failure = None
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(new)
+    await other.learn(lesson(old, new))  # the hub went back, and only the other one heard of it
+    await other.learn(lesson(old))
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(old)
+
+
+async def test_a_store_that_does_not_answer_is_not_waited_for_once_something_is_known(old, tmp_path, monkeypatch):
+    store, trust = await replicas(settings(old, 1, tmp_path), count=1)
+    store.load = asyncio.Event().wait
+    monkeypatch.setattr("agent.uplink.trust.LOOK_S", 0.0)
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(old)
+
+
+async def test_what_was_kept_for_other_pins_is_not_taken_over(old, new, tmp_path):
+    """A rollout gives the other replica other pins first."""
+    store, trust = await replicas(settings(old, 1, tmp_path), count=1)
+    store.known = HubCa(pins(new), pem(new))
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(old)
+
+
+async def test_a_lesson_while_the_store_is_read_is_the_newer_one(old, new, tmp_path):
+    store, trust, other = await replicas(settings(old, 1, tmp_path))
+    await other.learn(lesson(old, new))
+    read = store.load
+
+    async def load():
+        known = await read()
+        await trust.learn(lesson(old, new))
+        await trust.learn(lesson(new))
+        return known
+
+    store.load = load
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(new)
 
 
 def certificate(key, days):
