@@ -314,6 +314,21 @@ def test_every_pod_asks_for_linux_whatever_else_it_asks_for() -> None:
     assert [pod["nodeSelector"] for pod in pods(made)] == [{"kubernetes.io/os": "linux", "pool": "a"}] * 4
 
 
+def test_the_cluster_agents_may_run_on_the_control_plane() -> None:
+    """Of a control plane and one worker the worker was the only place of both: its drain never ended."""
+    made = [each for each in render("riata-agent", matrix.nodes()) if "template" in each.get("spec", {})]
+    tolerated = {
+        each["metadata"]["name"]: {taint["key"] for taint in pods([each])[0].get("tolerations", [])} for each in made
+    }
+    roles = {"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"}
+    everywhere = {*roles, "node-role.kubernetes.io/etcd"}
+    assert tolerated == {
+        "riata-agent": roles,
+        "riata-agent-node": everywhere,
+        "riata-agent-node-fallback": everywhere,
+    }
+
+
 def test_the_two_daemonsets_share_the_nodes_out() -> None:
     first, second = (each for each in render("riata-agent", matrix.nodes()) if each["kind"] == "DaemonSet")
     terms = []
