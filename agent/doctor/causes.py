@@ -77,6 +77,13 @@ RBAC_MISSING = Cause(
     "Apply the agent's chart or manifest again with that rbac.profile; look whether its bindings name this"
     " ServiceAccount: {account}",
 )
+RBAC_NO_LEASE = Cause(
+    "rbac-no-lease",
+    "rbac",
+    "the rights are there, the Lease {lease} is not: nobody chooses the fallback nodes",
+    "Apply the agent's chart or manifest again, which ships it empty; Argo CD leaves Leases out (resource.exclusions):"
+    " docs/operate/integrate.md says how to make it",
+)
 RBAC_UNASKED = Cause(
     "rbac-unasked",
     "rbac",

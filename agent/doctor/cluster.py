@@ -10,6 +10,7 @@ from agent.config import Settings
 from agent.doctor import causes, rights
 from agent.doctor.rights import Right
 from agent.errors import TokenUnavailable
+from agent.fallback.lease import path_of
 from agent.issuer import SUFFIXES, own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
@@ -112,8 +113,11 @@ async def _rights(settings: Settings, access: KubeAccess, api: KubeApi) -> Findi
             own = await _own(settings, api, namespace, name)
             missing += await _missing(api, own)
             wanted += own
+        is_gone = not missing and await _is_gone(settings.fallback_lease, api)
     except KubeError as exc:
         return findings.bad(causes.RBAC_UNASKED, causes.NAMES, said=str(exc))
+    if is_gone:
+        return findings.bad(causes.RBAC_NO_LEASE, causes.NAMES, lease=settings.fallback_lease)
     if not missing:
         return good(RBAC, f"{account} has the {len(wanted)} rights of profile {profile}")
     shown = "; ".join(str(right) for right in missing[:SHOWN])
@@ -150,6 +154,19 @@ async def _own(settings: Settings, api: KubeApi, namespace: str, name: str) -> l
         if len(await _missing(api, telling)) < len(telling):
             own += nodes
     return own
+
+
+async def _is_gone(lease: str, api: KubeApi) -> bool:
+    """Whether the Lease that the agent may not make, and was to find, is not there. Raises KubeError."""
+    if not lease:
+        return False
+    try:
+        await api.get(path_of(lease))
+    except KubeError as exc:
+        if exc.status != 404:
+            raise
+        return True
+    return False
 
 
 async def _missing(api: KubeApi, wanted: Sequence[Right]) -> list[Right]:

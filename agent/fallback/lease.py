@@ -16,6 +16,17 @@ logger = logging.getLogger(__name__)
 
 DURATION_S: Final = 45
 """Three rounds of the holder."""
+CURE: Final = (
+    "apply the agent's manifest, which ships it empty; Argo CD leaves Leases out (resource.exclusions), see"
+    " docs/operate/integrate.md"
+)
+"""Where it is missing. The agent may not make it: RBAC cannot name the object of a create."""
+
+
+def path_of(lease: str) -> str:
+    """The API's path of `NAMESPACE/NAME`."""
+    namespace, _, name = lease.partition("/")
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
 
 
 class Lease:
@@ -31,9 +42,8 @@ class Lease:
         wall: Callable[[], float],
     ) -> None:
         """`identity`: of this process, among the replicas. `clock`: monotonic seconds; `wall`: since the epoch."""
-        namespace, _, name = lease.partition("/")
         self._api = api
-        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+        self._path = path_of(lease)
         self._identity = identity
         self._clock = clock
         self._wall = wall
@@ -50,7 +60,12 @@ class Lease:
     async def hold(self) -> bool:
         """Take it, or keep it. False: somebody else has it. Raises KubeError (it is not held then)."""
         self.is_held = False
-        document = await self._api.get(self._path)
+        try:
+            document = await self._api.get(self._path)
+        except KubeError as exc:
+            if exc.status == 404:
+                raise KubeError(404, f"{exc}: {CURE}") from exc
+            raise
         spec = _spec(document)
         holder = spec.get("holderIdentity") or ""
         if holder not in {"", self._identity} and not self._is_over(holder, spec):

@@ -16,7 +16,7 @@ def test_a_row_is_complete(row: Cause):
     assert row.what
     assert row.cure
     fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}
-    assert fields <= {"said", "at", "status", "missing", "of", "profile", "rights", "account"}
+    assert fields <= {"said", "at", "status", "missing", "of", "profile", "rights", "account", "lease"}
 
 
 def test_ids_are_unique_over_both_tables():

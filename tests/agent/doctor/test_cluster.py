@@ -29,15 +29,19 @@ def token(subject):
 class Api:
     """An API server that grants `granted`, each as the golden files write it."""
 
-    def __init__(self, granted=(), *, answer=None):
+    def __init__(self, granted=(), *, answer=None, gone=None):
         self.granted = {str(right) for right in granted}
         self.answer = answer
+        self.gone = gone
+        """What is in the path of an object that is not there."""
 
     async def __call__(self, head, reader, writer):
         length = [line for line in head.decode().lower().split("\r\n") if line.startswith("content-length:")]
         body = await reader.readexactly(int(length[0].split(":")[1])) if length else b""
         if self.answer is not None:
             writer.write(self.answer)
+        elif self.gone and self.gone in head.split(b"\r\n", 1)[0]:
+            writer.write(json_answer(b"{}", b"404 Not Found"))
         elif body:
             writer.write(json_answer(json.dumps({"status": {"allowed": self._has(json.loads(body)["spec"])}}).encode()))
         else:
@@ -57,7 +61,7 @@ class Api:
 
 async def examine(
     tmp_path, pki, port, *, name="riata-agent", mode="cluster", ca_file=None, has_token=True, host="localhost",
-    endpoints_file=None,
+    endpoints_file=None, fallback_lease="",
 ):  # fmt: skip
     file = tmp_path / "kube-token"
     if has_token:
@@ -68,7 +72,10 @@ async def examine(
         key_secret=f"{NAMESPACE}/riata-agent-key" if mode == "cluster" else "",
     )
     settings = Settings(
-        hub=hub, kube=KubeSettings(url="https://x.test", ca_file=pki.ca_file, token_file=file), mode=mode
+        hub=hub,
+        kube=KubeSettings(url="https://x.test", ca_file=pki.ca_file, token_file=file),
+        mode=mode,
+        fallback_lease=fallback_lease,
     )
     endpoint = Endpoint.from_url(f"https://{host}:{port}", server_name="localhost")
     access = KubeAccess(
@@ -114,6 +121,16 @@ async def test_each_missing_right_is_named(tmp_path, profile, number):
     assert f"1 of the {len(granted) + 1} rights of profile {profile} are missing: {gone}." in f"{finding.what}."
     assert "Apply the agent's chart" in finding.cure
     assert "system:serviceaccount:riata-system:riata-agent" in finding.cure
+
+
+@pytest.mark.parametrize(("gone", "cause"), [(b"/leases/riata-agent ", "rbac-no-lease"), (None, "")])
+async def test_a_lease_that_was_never_applied(tmp_path, gone, cause):
+    """As by Argo CD, which leaves Leases out."""
+    pki, granted = Pki(tmp_path), [*rights.PROFILES["impersonate"], *KEY, *NODES]
+    async with api_server(pki, Api(granted, gone=gone)) as (_, port):
+        found = (await examine(tmp_path, pki, port, fallback_lease=f"{NAMESPACE}/riata-agent"))[-1]
+    assert (found.level, found.cause) == (Level.FAIL if cause else Level.OK, cause)
+    assert not cause or ("riata-system/riata-agent" in found.what and "resource.exclusions" in found.cure)
 
 
 async def test_no_right_at_all(tmp_path):

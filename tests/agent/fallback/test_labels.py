@@ -204,6 +204,19 @@ async def test_the_other_replica_waits(caplog):
     assert await world.round(45) == {"a"}
 
 
+async def test_a_lease_that_is_missing_is_said_with_its_cure(caplog):
+    """Argo CD applies none; nothing told why there was no fallback but a 404."""
+    world = World(node("a"))
+    lease = world.api.objects.pop(PATH)
+    assert await world.round() == set()
+    (said,) = [record.error for record in caplog.records if hasattr(record, "error")]
+    assert "answered 404" in said
+    assert "apply the agent's manifest" in said
+    assert "resource.exclusions" in said
+    world.api.objects[PATH] = lease
+    assert await world.round() == {"a"}
+
+
 async def test_a_refusal_is_said_once_and_tried_again(caplog):
     world = World(node("a"))
     world.api.fail = 403
