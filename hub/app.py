@@ -100,7 +100,7 @@ class Program(Protocol):
     async def drain(self) -> None: ...
     async def close(self) -> None: ...
     async def failed(self) -> bool: ...
-    def reload_certificate(self) -> None: ...
+    def reload_certificate(self, *, is_asked: bool) -> None: ...
     def ready(self) -> dict[str, object]: ...
 
 
@@ -256,10 +256,10 @@ class Hub:
         checks = {"draining": self._is_draining, "store": not self._indexes.follower.is_running}
         return [name for name, is_failing in checks.items() if is_failing]
 
-    def reload_certificate(self) -> None:
-        """SIGHUP."""
+    def reload_certificate(self, *, is_asked: bool) -> None:
+        """`is_asked`: by SIGHUP, else it is one of the looks every few seconds."""
         if self._server_context is not None:
-            self._server_context.reload_if_changed()
+            self._server_context.reload_if_changed(is_asked=is_asked)
 
     def ready(self) -> dict[str, object]:
         """What the ready file says."""
@@ -447,7 +447,7 @@ async def open_data(settings: Settings) -> tuple[SqliteStore, str, Keeper]:
 
 async def _run(hub: Program, settings: Settings, shutdown: Shutdown) -> int:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hub.reload_certificate)
+    loop.add_signal_handler(signal.SIGHUP, lambda: hub.reload_certificate(is_asked=True))
     ready = hub.ready()
     if settings.ready_file is not None:
         tls.write_private(settings.ready_file, json.dumps(ready).encode() + b"\n", is_hubs=False)

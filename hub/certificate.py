@@ -10,7 +10,7 @@ import socket
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from hub import carotation, ownership, tls
 from hub.config import Settings, host_and_port
@@ -26,14 +26,20 @@ _DRAFT: Final = re.compile(r"\.[0-9a-f]{8}$")
 WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared with, not listened on
 
 
-async def renew(settings: Settings, reload: Callable[[], None], look: Callable[[], Awaitable[None]]) -> None:
+class Reload(Protocol):
+    """Look at the files of the certificate, and read them in any case when somebody asks."""
+
+    def __call__(self, *, is_asked: bool) -> None: ...
+
+
+async def renew(settings: Settings, reload: Reload, look: Callable[[], Awaitable[None]]) -> None:
     """Notice replaced files; make the self-made leaf anew before it ends; `look` where a rotation is. For ever."""
     said = ""
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
             await asyncio.to_thread(ensure, settings)
-            reload()
+            reload(is_asked=False)
             await look()
             said = ""
         except (tls.TlsError, PinError, OSError) as exc:

@@ -111,7 +111,7 @@ class Metrics:
         self._ca_unready = self._gauge("ca_unready_agents", "Agents that are not ready for its next step.", [])
         self._reloads = self._counter(
             "certificate_reloads",
-            "Replaced certificate files: taken, or refused, the old ones kept.",
+            "Certificate files, replaced or read again at SIGHUP: taken, or refused, the old ones kept.",
             ["result"],
         )
         for result in ("taken", "refused"):

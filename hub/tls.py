@@ -155,6 +155,10 @@ class ServerContext:
         self.on_reload: Callable[[str], None] = lambda result: None
         """Hears of replaced files: 'taken' or 'refused'."""
         self._stamp: tuple[tuple[int, ...], ...] = ()
+        self._absent = 0
+        """Looks in a row at which a file was not there."""
+        self._said: tuple[tuple[tuple[int, ...], ...], str] | None = None
+        """Stamp of the files that were refused last, and why, as long as they are."""
         self.reload()
 
     def reload(self) -> None:
@@ -166,24 +170,41 @@ class ServerContext:
         _load(self.context, self.files)
         self._stamp = stamp
 
-    def reload_if_changed(self) -> bool:
-        """Reload when a file changed since the last attempt. True if so; a bad pair is logged once and not used."""
+    def reload_if_changed(self, *, is_asked: bool = False) -> bool:
+        """Reload when the files are not those in use, or when somebody asks. True if so.
+
+        Files that cannot be used are tried at each look, since the cause may pass without a change of theirs (a clock
+        that was behind, no descriptors); it is said once, and to who asks.
+        """
+        if is_asked:
+            self._said = None
         try:
             stamp = self._stamps()
-        except TlsError:  # in the middle of a replacement; the next look sees both files
+        except TlsError as exc:
+            self._absent += 1
+            if self._absent > 1 or is_asked:  # else it may be in the middle of a replacement
+                self._refuse((), f"{exc}; put it back, the hub does not start without it")
             return False
-        if stamp == self._stamp:
+        self._absent = 0
+        if stamp == self._stamp and not is_asked:
+            self._said = None
             return False
         try:
             self.reload()
         except TlsError as exc:
-            self._stamp = stamp
-            logger.error("new certificate refused, the old one stays", extra={"reason": str(exc)})
-            self.on_reload("refused")
+            self._refuse(stamp, str(exc))
             return False
+        self._said = None
         logger.info("hub certificate reloaded")
         self.on_reload("taken")
         return True
+
+    def _refuse(self, stamp: tuple[tuple[int, ...], ...], reason: str) -> None:
+        if self._said == (stamp, reason):
+            return
+        self._said = stamp, reason
+        logger.error("new certificate refused, the old one stays", extra={"reason": reason})
+        self.on_reload("refused")
 
     def _stamps(self) -> tuple[tuple[int, ...], ...]:
         """Changed too when a file that could not be read can be."""
@@ -303,7 +324,10 @@ def _check(files: TlsFiles, now: datetime.datetime) -> None:
     if leaf.not_valid_after_utc <= now:
         raise TlsError(f"{files.certificate}: ended at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it")
     if leaf.not_valid_before_utc > now:
-        raise TlsError(f"{files.certificate}: begins only at {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+        raise TlsError(
+            f"{files.certificate}: begins only at {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: wait, or set this"
+            " machine's clock right if that has passed"
+        )
     if files.host and not _covers(leaf, files.host):
         raise TlsError(
             f"{files.certificate}: its subjectAltName does not cover {files.host!r}, the host of public_url: no client"

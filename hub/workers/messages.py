@@ -223,6 +223,9 @@ class Stop(Word, frozen=True):
 class Reload(Word, frozen=True):
     """The certificate's files may have changed."""
 
+    is_asked: bool
+    """They are to be read in any case."""
+
 
 class Opened(Word, frozen=True):
     """A worker owns a new tunnel. `worker` is filled in by the main process."""

@@ -102,10 +102,10 @@ class Supervisor:
             logger.error("hub cannot go on", extra={"reason": self._crew.failure.result()})
         return not self._following.done()
 
-    def reload_certificate(self) -> None:
+    def reload_certificate(self, *, is_asked: bool) -> None:
         """Every worker looks whether the files have changed."""
         if self._crew is not None:
-            self._crew.tell(messages.Reload())
+            self._crew.tell(messages.Reload(is_asked))
 
     def ready(self) -> dict[str, object]:
         return ready_document(self._settings, self._addresses, self._metrics_bound, self._hub_id)

@@ -159,7 +159,7 @@ class Worker:
         elif registry is None or self._hub is None:
             self._early.append((news, sockets))
         elif isinstance(news, messages.Reload):
-            self._hub.reload_certificate()
+            self._hub.reload_certificate(is_asked=news.is_asked)
         else:
             _tell(registry, news, sockets)
 

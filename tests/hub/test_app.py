@@ -214,7 +214,7 @@ class Failing:
     async def failed(self) -> bool:
         return self._may_drain
 
-    def reload_certificate(self) -> None:
+    def reload_certificate(self, *, is_asked: bool) -> None:
         self.calls.append("reload")
 
     def ready(self) -> dict[str, object]:

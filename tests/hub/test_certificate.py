@@ -20,6 +20,10 @@ def settings(data: Path, **more: object) -> config.Settings:
     return config.Settings(data=data, **more)  # type: ignore[arg-type]
 
 
+def nothing_changed(*, is_asked: bool) -> None:
+    assert not is_asked
+
+
 def test_every_name_under_which_clients_may_call(tmp_path: Path) -> None:
     found = hosts(settings(tmp_path, public_url="https://hub.test", tls_names=("x.test",), listen=("10.0.0.1:1",)))
     assert {"hub.test", "x.test", "10.0.0.1", "localhost", "127.0.0.1", "::1"} == set(found)
@@ -79,7 +83,7 @@ async def test_a_bad_moment_does_not_end_the_care(tmp_path: Path, monkeypatch: p
         raise OSError("the disk is full")
 
     with pytest.raises(asyncio.CancelledError):
-        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+        await certificate.renew(settings(tmp_path, plain_http=True), nothing_changed, look)
     assert looks == 3
 
 
@@ -108,7 +112,7 @@ async def test_what_stays_wrong_is_said_once(
             raise fault()
 
     with pytest.raises(asyncio.CancelledError):
-        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+        await certificate.renew(settings(tmp_path, plain_http=True), nothing_changed, look)
     assert [record.message for record in caplog.records] == ["hub certificate could not be renewed"] * 4
 
 
@@ -142,7 +146,7 @@ async def test_a_file_that_the_hub_may_not_read_is_said_once_with_the_cure(
         days.pop(0)()
 
     with pytest.raises(asyncio.CancelledError):
-        await certificate.renew(settings(tmp_path, plain_http=True), lambda: None, look)
+        await certificate.renew(settings(tmp_path, plain_http=True), nothing_changed, look)
     assert {(record.message, record.exc_info) for record in caplog.records} == {
         ("a file of the hub cannot be read", None)
     }

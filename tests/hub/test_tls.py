@@ -231,6 +231,72 @@ def test_a_mismatched_pair_leaves_the_live_context_alone(directory: Path, caplog
     assert not server.reload_if_changed()
 
 
+def test_a_certificate_that_was_refused_for_a_reason_that_passes_is_taken_when_it_has(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock some seconds behind the issuer's, and the old one was served to its end."""
+    server = tls.ServerContext(files(directory))
+    heard: list[str] = []
+    server.on_reload = heard.append
+    tls.ensure_leaf(directory, ["localhost", "new.example.org"], NOW)
+
+    def no_descriptors(*_paths: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    class Behind(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Behind:
+            return cls.fromtimestamp(NOW.timestamp() - 7200, tz)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ssl.SSLContext, "load_cert_chain", no_descriptors)
+        assert [server.reload_if_changed() for _ in range(3)] == [False] * 3
+    with monkeypatch.context() as patched:
+        patched.setattr(datetime, "datetime", Behind)
+        assert [server.reload_if_changed() for _ in range(3)] == [False] * 3
+    assert [server.reload_if_changed() for _ in range(3)] == [True, False, False]
+    handshake(server.context, directory / tls.CA_CERT, "new.example.org")
+    assert heard == ["refused", "refused", "taken"]
+    said = [record.reason for record in caplog.records if hasattr(record, "reason")]
+    assert ["Too many open files" in said[0], "begins only at" in said[1], len(said)] == [True, True, 2]
+
+
+def test_who_asks_has_the_files_read_in_any_case(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = tls.ServerContext(files(directory))
+    old = (directory / tls.LEAF_CERT).read_bytes(), (directory / tls.LEAF_KEY).read_bytes()
+    tls.ensure_leaf(directory, ["localhost", "new.example.org"], NOW)
+    assert server.reload_if_changed()
+    stamp = [os.stat(directory / name) for name in (tls.LEAF_CERT, tls.LEAF_KEY)]
+    for name, content, state in zip((tls.LEAF_CERT, tls.LEAF_KEY), old, stamp, strict=True):
+        (directory / name).write_bytes(content)
+        os.utime(directory / name, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times does
+    assert not server.reload_if_changed()
+    assert server.reload_if_changed(is_asked=True)
+    (directory / tls.LEAF_KEY).write_bytes(b"none")
+    for _ in range(2):
+        assert not server.reload_if_changed()
+        assert not server.reload_if_changed(is_asked=True)
+    assert [record.message for record in caplog.records if hasattr(record, "reason")] == [
+        "new certificate refused, the old one stays"
+    ] * 3  # at the first look, and to who asked
+
+
+def test_a_file_that_is_gone_is_said_once_unless_it_is_back_at_once(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = tls.ServerContext(files(directory))
+    key = (directory / tls.LEAF_KEY).rename(directory / "away")
+    assert not server.reload_if_changed()
+    key.rename(directory / tls.LEAF_KEY)
+    assert not server.reload_if_changed()
+    assert not caplog.records
+    (directory / tls.LEAF_KEY).unlink()
+    assert [server.reload_if_changed() for _ in range(4)] == [False] * 4
+    (said,) = [record.reason for record in caplog.records if hasattr(record, "reason")]
+    assert said.startswith(f"{directory / tls.LEAF_KEY}: cannot be read: No such file or directory; put it back")
+    handshake(server.context, directory / tls.CA_CERT, "localhost")
+
+
 def test_an_operators_files_are_checked_at_start(directory: Path) -> None:
     with pytest.raises(tls.TlsError, match="cannot be read"):
         tls.ServerContext(tls.TlsFiles(directory / "none", directory / tls.LEAF_KEY, None))

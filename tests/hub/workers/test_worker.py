@@ -127,7 +127,7 @@ async def test_a_replaced_certificate_is_counted_once(tmp_path: Path) -> None:
         shared = None if is_first is None else Shared(Metrics(), registry, NoVisibility(), [], ROOM, is_first)
         hub = Hub(given, store, "hub-1", shared)
         (tmp_path / tls.DIRECTORY / tls.LEAF_CERT).touch()
-        hub.reload_certificate()
+        hub.reload_certificate(is_asked=False)
         page = hub._metrics.registry
         counted.append(page.get_sample_value("riata_hub_certificate_reloads_total", {"result": "taken"}))
     await store.close()
