@@ -53,6 +53,7 @@ def make_retention(tokens: TokenIndex, agents: AgentIndexes, store: Store) -> Re
         Issuers(store, wall_clock),
         agents.pods,
         Pods(store),
+        store,
         wall_clock,
     )
 

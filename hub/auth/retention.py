@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +16,8 @@ from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.pods import PodIndex, Pods
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.clock import Clock
+from hub.store.interface import Store
+from hub.store.model import Key, Resource
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,10 @@ REVOKED_MAX: Final = 1_000
 SET_S: Final = 3600.0
 """So much more or less than the time that has passed between two looks, and the clock was set."""
 DOUBT_S: Final = 86_400.0
-"""For so long afterwards nothing that expired is deleted: by a clock that was set wrong everything that ever expires
-has, is refused, and is sound again once somebody has set it right, unless it is gone."""
+"""For so long afterwards, while the hub runs, nothing that expired is deleted: by a clock that was set wrong everything
+that ever expires has, is refused, and is sound again once somebody has set it right, unless it is gone."""
+LOOK: Final = Key("hub", "", "retention")
+"""The last look: when it was by the clock (seconds since the epoch), and for how many seconds that is doubted still."""
 
 
 class Retention:
@@ -48,6 +52,7 @@ class Retention:
         issuers: Issuers,
         pod_index: PodIndex,
         pods: Pods,
+        store: Store,
         clock: Clock,
         passed: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,29 +70,17 @@ class Retention:
         self._pod_index = pod_index
         self._pods = pods
         self._clock = clock
-        self._passed = passed
-        self._ahead = clock() - passed()
-        self._set_at = -math.inf
+        self._doubt = _Doubt(store, clock(), passed)
 
     async def purge(self) -> int:
         """Delete what expired more than KEEP_S ago, unless the clock was set a short while ago; how many. Raises
         StoreUnavailable."""
         now = self._clock()
-        count = 0 if self._was_set(now) else await self._purge_expired(now - KEEP_S)
+        count = 0 if await self._doubt.look(now) else await self._purge_expired(now - KEEP_S)
         count += await self._purge_registrations()
         if count:
             logger.info("expired credentials removed", extra={"count": count})
         return count
-
-    def _was_set(self, now: float) -> bool:
-        """Whether the clock, that shows `now`, was set within DOUBT_S."""
-        passed = self._passed()
-        ahead, before = now - passed, self._ahead
-        self._ahead = ahead
-        if abs(ahead - before) > SET_S:
-            self._set_at = passed
-            logger.warning("clock was set, expired credentials stay for a day", extra={"by_s": round(ahead - before)})
-        return passed - self._set_at < DOUBT_S
 
     async def _purge_expired(self, before: float) -> int:
         old = [token for token in self._token_index if token.is_expired(before)]
@@ -138,6 +131,43 @@ def _forgettable(keys: AgentKeyIndex, before: float) -> list[AgentKey]:
         if key.is_barred or kept[key.cluster_uid] > REVOKED_MAX:
             found.append(key)
     return found
+
+
+class _Doubt:
+    """Whether the clock was set a short while ago, also while the hub was off: the last look is in the store."""
+
+    def __init__(self, store: Store, now: float, passed: Callable[[], float]) -> None:
+        self._store = store
+        self._passed = passed
+        self._at, self._passed_at = now, passed()
+        """The last look of this process, or its start, by the clock and by `passed`."""
+
+    async def look(self, now: float) -> bool:
+        """Whether nothing is to be deleted by the clock, that shows `now`. Raises StoreUnavailable."""
+        found = await self._store.get(LOOK)
+        at, left_s = _last(found)
+        passed = self._passed()
+        since = passed - self._passed_at
+        set_by = now - self._at - since
+        self._at, self._passed_at = now, passed
+        left_s = max(left_s - since, 0.0)
+        if at is None:  # a new hub's store, or one of a version that kept no looks: nobody knows
+            left_s = DOUBT_S
+        elif abs(set_by) > SET_S or not -SET_S <= now - at <= KEEP_S:
+            # A hub that was off for longer than KEEP_S cannot tell that from a clock that is ahead. By one that is
+            # ahead by less nothing goes that is good.
+            left_s = DOUBT_S
+            by_s = set_by if abs(set_by) > SET_S else now - at
+            logger.warning("clock was set, expired credentials stay for a day", extra={"by_s": round(by_s)})
+        spec = {"at": now, "doubt_s": left_s}
+        await self._store.put(Resource(LOOK, spec) if found is None else dataclasses.replace(found, spec=spec))
+        return left_s > 0
+
+
+def _last(found: Resource | None) -> tuple[float | None, float]:
+    """When the last look was, None if nobody knows, and for how many seconds the clock was doubted then."""
+    at, left_s = (found.spec.get("at"), found.spec.get("doubt_s")) if found is not None else (None, None)
+    return (at, left_s) if isinstance(at, int | float) and isinstance(left_s, int | float) else (None, 0.0)
 
 
 def _is_over(keys: AgentKeyIndex, agent_id: str) -> bool:

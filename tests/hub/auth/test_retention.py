@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from hub.auth.agents import AgentTokenIndex, AgentTokens, CredentialRefused
 from hub.auth.issuers import IssuerIndex, Issuers
 from hub.auth.jointokens import JoinTokenIndex, JoinTokens
 from hub.auth.pods import PodIndex, Pods
-from hub.auth.retention import DOUBT_S, KEEP_S, Retention
+from hub.auth.retention import DOUBT_S, KEEP_S, LOOK, Retention
 from hub.auth.tokens import TokenIndex, Tokens
 from hub.store.index import Follower
+from hub.store.model import Resource
 from hub.store.sqlite import SqliteStore
 from proto.commands import RegisterIssuer, RegisterPods
 from tests.hub.auth import enrolling
@@ -52,8 +54,9 @@ async def test_only_what_expired_long_ago_goes(tmp_path: Path) -> None:
     await follower.load()
     retention = Retention(
         token_index, tokens, agent_token_index, agent_tokens, join_token_index, join_tokens, agent_key_index,
-        agent_keys, issuer_index, issuers, pod_index, pods, clock, passed=clock,
+        agent_keys, issuer_index, issuers, pod_index, pods, store, clock, passed=clock,
     )  # fmt: skip
+    await store.put(Resource(LOOK, {"at": clock(), "doubt_s": 0}))
     # What a revoked agent and one that is no more registered: gone at once.
     assert await retention.purge() == 2
     await follower.load()
@@ -81,10 +84,17 @@ async def test_a_revoked_key_is_remembered_for_as_long_as_its_cluster_lives(
         retention = Retention(
             TokenIndex(), Tokens(world.store, world.clock), AgentTokenIndex(), AgentTokens(world.store, world.clock),
             world.tokens, world.token_writer, world.keys, world.key_writer, IssuerIndex(),
-            Issuers(world.store, world.clock), PodIndex(), Pods(world.store), world.clock, passed=world.clock,
+            Issuers(world.store, world.clock), PodIndex(), Pods(world.store), world.store, world.clock,
+            passed=world.clock,
         )  # fmt: skip
-        world.clock.now += 2 * KEEP_S
-        assert await retention.purge() == 1  # its join token
+
+        async def purge_later() -> int:
+            world.clock.now += 2 * KEEP_S
+            assert await retention.purge() == 0  # so long without a look: it doubts the clock for a day
+            world.clock.now += DOUBT_S
+            return await retention.purge()
+
+        assert await purge_later() == 1  # its join token
         with pytest.raises(CredentialRefused, match="was revoked at"):
             await world.show(world.join(bytes(32), await world.token()))
         # And not without a bound: the one that was revoked first gives way.
@@ -92,45 +102,114 @@ async def test_a_revoked_key_is_remembered_for_as_long_as_its_cluster_lives(
         later = await world.show(world.join(bytes(range(32)), await world.token()))
         await world.revoke(later.credential_id)
         assert await retention.purge() == 0
-        world.clock.now += 2 * KEEP_S
-        assert await retention.purge() == 3  # two join tokens, and the first
+        assert await purge_later() == 3  # two join tokens, and the first
         assert [item.key.name for item in (await world.store.list("agent-key")).items] == [later.credential_id]
 
 
-async def test_a_clock_that_was_just_set_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A month ahead in the hour of the look, and every token that ever expires was gone for good."""
-    clock, passed = SettableClock(), SettableClock()
+class Hub:
+    """With two tokens of a user, one that is over soon and one that is good for weeks."""
+
+    def __init__(self, store: SqliteStore, clock: SettableClock) -> None:
+        self.clock, self.passed = clock, SettableClock()
+        self.store, self.tokens, self.index = store, Tokens(store, clock), TokenIndex()
+
+    async def begin(self) -> None:
+        for name, lifetime_s in (("over", 60.0), ("good", 20 * 86_400.0)):
+            await self.tokens.create(name=name, user="jane", lifetime_s=lifetime_s, created_by="x")
+        await self.start()
+        await self.store.put(Resource(LOOK, {"at": self.clock(), "doubt_s": 0.0}))
+
+    async def start(self) -> None:
+        """It has been off."""
+        store, clock = self.store, self.clock
+        self.follower = Follower(store, [self.index])
+        await self.follower.load()
+        self.retention = Retention(
+            self.index, self.tokens, AgentTokenIndex(), AgentTokens(store, clock), JoinTokenIndex(),
+            JoinTokens(store, clock), AgentKeyIndex(), AgentKeys(store, clock), IssuerIndex(), Issuers(store, clock),
+            PodIndex(), Pods(store), store, clock, passed=self.passed,
+        )  # fmt: skip
+
+    def later(self, seconds: float, *, and_set_by: float = 0.0) -> None:
+        self.passed.now += seconds
+        self.clock.now += seconds + and_set_by
+
+    async def left(self) -> list[str]:
+        await self.follower.load()
+        return sorted(token.name for token in self.index)
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    clock = SettableClock()
     store = await SqliteStore.open(tmp_path / "hub.db", clock=clock)
-    tokens, index = Tokens(store, clock), TokenIndex()
-    for name, lifetime_s in (("over", 60.0), ("good", 20 * 86_400.0)):
-        await tokens.create(name=name, user="jane", lifetime_s=lifetime_s, created_by="x")
-    follower = Follower(store, [index])
-    await follower.load()
-    retention = Retention(
-        index, tokens, AgentTokenIndex(), AgentTokens(store, clock), JoinTokenIndex(), JoinTokens(store, clock),
-        AgentKeyIndex(), AgentKeys(store, clock), IssuerIndex(), Issuers(store, clock), PodIndex(), Pods(store), clock,
-        passed=passed,
-    )  # fmt: skip
-
-    def later(seconds: float, *, and_set_by: float = 0.0) -> None:
-        passed.now += seconds
-        clock.now += seconds + and_set_by
-
-    later(3600, and_set_by=30 * 86_400.0)
-    assert await retention.purge() == 0
-    later(3600)
-    assert await retention.purge() == 0
-    later(3600, and_set_by=-30 * 86_400.0)
-    assert await retention.purge() == 0
-    assert caplog.text.count("clock was set") == 2
-    later(DOUBT_S - 1)
-    assert await retention.purge() == 0
-    later(KEEP_S)
-    assert await retention.purge() == 1
-    await follower.load()
-    assert [token.name for token in index] == ["good"]
-    later(DOUBT_S, and_set_by=30 * 86_400.0)
-    assert await retention.purge() == 0
-    later(DOUBT_S)
-    assert await retention.purge() == 1  # a day on, it is the time
+    hub = Hub(store, clock)
+    await hub.begin()
+    yield hub
     await store.close()
+
+
+async def test_a_clock_that_was_just_set_deletes_nothing(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    """A month ahead in the hour of the look, and every token that ever expires was gone for good."""
+    hub.later(3600, and_set_by=30 * 86_400.0)
+    assert await hub.retention.purge() == 0
+    hub.later(3600)
+    assert await hub.retention.purge() == 0
+    hub.later(3600, and_set_by=-30 * 86_400.0)
+    assert await hub.retention.purge() == 0
+    assert caplog.text.count("clock was set") == 2
+    hub.later(DOUBT_S - 1)
+    assert await hub.retention.purge() == 0
+    hub.later(KEEP_S)
+    assert await hub.retention.purge() == 1
+    assert await hub.left() == ["good"]
+    hub.later(DOUBT_S, and_set_by=30 * 86_400.0)
+    assert await hub.retention.purge() == 0
+    hub.later(DOUBT_S)
+    assert await hub.retention.purge() == 1  # a day on, it is the time
+
+
+@pytest.mark.parametrize("is_looked_before", [True, False])
+async def test_a_hub_that_is_restarted_while_its_clock_is_ahead_deletes_nothing(
+    hub: Hub, caplog: pytest.LogCaptureFixture, is_looked_before: bool
+) -> None:
+    """Everybody is refused, somebody restarts the hub, and an hour later every token that expires was gone."""
+    hub.later(1800, and_set_by=60 * 86_400.0)
+    if is_looked_before:
+        assert await hub.retention.purge() == 0
+    await hub.start()
+    for _ in range(3):
+        hub.later(3600)
+        assert await hub.retention.purge() == 0
+    assert caplog.text.count("clock was set") == 1
+    hub.clock.now -= 60 * 86_400.0
+    await hub.start()
+    hub.later(3600)
+    assert await hub.retention.purge() == 0
+    assert await hub.left() == ["good", "over"]
+
+
+async def test_starts_in_a_row_do_not_put_the_deletion_off_for_ever(hub: Hub) -> None:
+    hub.later(KEEP_S * 2)  # it was off for that long, or its clock is ahead
+    await hub.start()
+    left = []
+    for _ in range(5):
+        for _ in range(6):
+            hub.later(3600)
+            await hub.retention.purge()
+            left.append(await hub.left())
+        await hub.start()
+    assert left == [["good", "over"]] * 24 + [["good"]] * 6
+
+
+async def test_a_hub_that_kept_no_looks_begins_in_doubt(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    await hub.store.delete(LOOK)
+    hub.later(KEEP_S * 2)
+    await hub.start()
+    hub.later(3600)
+    assert await hub.retention.purge() == 0
+    hub.later(DOUBT_S - 1)
+    assert await hub.retention.purge() == 0
+    hub.later(1)
+    assert await hub.retention.purge() == 1
+    assert "clock was set" not in caplog.text
