@@ -3,6 +3,7 @@ writes for the hub is the hub's to read."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -50,6 +51,23 @@ def give(descriptor: int, path: Path) -> None:
     made = os.fstat(descriptor)
     if (made.st_uid, made.st_gid) != (user, group):
         os.fchown(descriptor, user, group)
+
+
+def give_group(descriptor: int, path: Path) -> None:
+    """Give what takes the place of the file at `path` away as `give` does; a file that its group may use stays that
+    user's and group's with the rights of the group, since somebody has set it up so. Others have none, and where the
+    group cannot be kept it has none either. Raises OSError."""
+    replaced = path.stat()
+    shared = replaced.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
+    if not shared or (replaced.st_uid, replaced.st_gid) == (0, 0):
+        give(descriptor, path)
+    elif os.geteuid() == 0:
+        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+    else:
+        with contextlib.suppress(PermissionError):  # a group that this user is not in
+            os.fchown(descriptor, -1, replaced.st_gid)
+    if os.fstat(descriptor).st_gid == replaced.st_gid:
+        os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR | shared)
 
 
 def _owner(path: Path) -> tuple[int, int]:

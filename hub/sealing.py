@@ -186,7 +186,7 @@ def rotate(file: Path) -> KeyRing:
         rotated = KeyRing((EncryptionKey.new(), *ring.keys))
         if len(rotated.keys) > keyfile.KEYS_MAX:
             raise KeysUnusable(f"{file} has {keyfile.KEYS_MAX} keys: run `riata-hub keys retire` first")
-        tls.write_private(file.resolve(), keyfile.render(rotated.keys))
+        tls.write_private(file.resolve(), keyfile.render(rotated.keys), keeps_group=True)
     return rotated
 
 
@@ -202,7 +202,7 @@ def retire(file: Path, stored: list[Resource]) -> list[str]:
                 f"{left} values are still sealed with an older key: the running hub brings them under the new one"
                 " within some minutes, see `riata-hub keys list`"
             )
-        tls.write_private(file.resolve(), keyfile.render(ring.keys[:1]))
+        tls.write_private(file.resolve(), keyfile.render(ring.keys[:1]), keeps_group=True)
     return [key.id for key in ring.keys[1:]]
 
 

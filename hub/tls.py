@@ -246,19 +246,23 @@ def _contents(ca: Path, more: Iterable[Path]) -> bytes:
     return b"".join(found)
 
 
-def write_private(path: Path, content: bytes, *, is_new: bool = False, is_hubs: bool = True) -> None:
+def write_private(
+    path: Path, content: bytes, *, is_new: bool = False, is_hubs: bool = True, keeps_group: bool = False
+) -> None:
     """Write a file that only its owner may read: whole or not at all, and on the disk when this returns.
 
     With `is_new` an existing file raises FileExistsError. `is_hubs`: written by root it is the hub's user's all the
     same (hub.ownership); otherwise it stays whose it was made by, as the token of an administrator does, and a backup:
-    the directory may be anybody's.
+    the directory may be anybody's. `keeps_group`: the group of the file that is replaced keeps what it may.
     """
-    with making_private(path, is_new=is_new, is_hubs=is_hubs) as file:
+    with making_private(path, is_new=is_new, is_hubs=is_hubs, keeps_group=keeps_group) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def making_private(path: Path, *, is_new: bool = False, is_hubs: bool = True) -> Iterator[BinaryIO]:
+def making_private(
+    path: Path, *, is_new: bool = False, is_hubs: bool = True, keeps_group: bool = False
+) -> Iterator[BinaryIO]:
     """The same for whoever writes it bit by bit, or by its name: an empty file that is `path` behind the block."""
     if is_new and path.exists():
         raise FileExistsError(path)
@@ -267,7 +271,9 @@ def making_private(path: Path, *, is_new: bool = False, is_hubs: bool = True) ->
         try:
             yield file
             file.flush()
-            if is_hubs:
+            if keeps_group:
+                ownership.give_group(file.fileno(), path)
+            elif is_hubs:
                 ownership.give(file.fileno(), path)
             os.fsync(file.fileno())
             temporary.replace(path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from hub import bootstrap, carotation, ownership, sealing, tls
+from hub.store import keyfile
+from hub.store.keyfile import EncryptionKey
 from hub.store.sqlite import FILE_NAME, SqliteStore
 
 HUB = 65_532
@@ -70,6 +73,39 @@ def test_a_file_that_is_replaced_stays_whose_it_was_unless_it_was_roots(place: P
     (place / "keys").write_bytes(b"of an earlier version, for a hub that cannot read it")
     tls.write_private(place / "keys", b"three")
     assert strangers(place) == []
+
+
+@as_root
+async def test_a_key_file_that_the_hub_reads_by_its_group_stays_so(place: Path, tmp_path: Path) -> None:
+    """`encryption_key_file` in /etc, root:riata 0640; rotated by root it was root's alone, and the hub had its key only
+    until the next start."""
+    file, data = tmp_path / "encryption.key", place / "data"
+    file.write_bytes(keyfile.render([EncryptionKey.new()]))
+    os.chown(file, 0, HUB)
+    file.chmod(0o644)
+    await bootstrap.initialise(data, key_file=file)
+    assert len(sealing.rotate(file).keys) == 2
+    assert (owners(tmp_path)["encryption.key"], file.stat().st_mode & 0o777) == ((0, HUB), 0o640)
+    file.chmod(0o600)
+    os.chown(file, OTHER, HUB)
+    sealing.rotate(file)
+    assert (owners(tmp_path)["encryption.key"], file.stat().st_mode & 0o777) == ((OTHER, HUB), 0o600)
+
+
+@as_root
+def test_a_group_that_cannot_be_kept_may_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "encryption.key"
+    file.write_bytes(keyfile.render([EncryptionKey.new()]))
+    os.chown(file, OTHER, HUB)
+    file.chmod(0o640)
+    monkeypatch.setattr(os, "geteuid", lambda: OTHER)
+
+    def is_no_member(*_of: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", is_no_member)
+    sealing.rotate(file)
+    assert (owners(tmp_path)["encryption.key"], file.stat().st_mode & 0o777) == ((0, 0), 0o600)
 
 
 @as_root
