@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import logging
 import re
 import socket
@@ -117,9 +118,17 @@ def hosts(settings: Settings) -> list[str]:
     found = {"localhost", "127.0.0.1", "::1", *settings.tls_names}
     for address in settings.listen:
         host, _ = host_and_port(address)
-        found.add(_host_name() if host in WILDCARDS else host)
+        found.add(_host_name() if _canonical(host) in WILDCARDS else host)
     public = urllib.parse.urlsplit(settings.public_url).hostname
-    return sorted(found | ({public} if public else set()))
+    return sorted(set(map(_canonical, found | ({public} if public else set()))))
+
+
+def _canonical(host: str) -> str:
+    """An address as certificates show it, without the zone, which is this machine's alone; a name as it is."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return host
 
 
 def _host_name() -> str:

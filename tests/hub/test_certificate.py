@@ -32,6 +32,31 @@ def test_every_name_under_which_clients_may_call(tmp_path: Path) -> None:
     assert all(everywhere)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"tls_names": ("2001:DB8::1",), "listen": ("127.0.0.1:1",)}, "2001:db8::1"),
+        ({"public_url": "https://[2001:db8:0::1]:8443", "listen": ("127.0.0.1:1",)}, "2001:db8::1"),
+        ({"listen": ("[fe80::1%eth0]:8443",)}, "fe80::1"),
+        ({"listen": ("[0:0::0]:8443",)}, "localhost"),
+    ],
+)
+def test_an_address_in_any_spelling_is_in_the_certificate_which_then_stays(
+    tmp_path: Path, given: dict[str, object], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looked for as it is written and not found: a new certificate each five seconds, for ever."""
+    monkeypatch.setattr(certificate, "_host_name", lambda: "localhost")
+    with_address = settings(tmp_path, **given)
+    assert set(hosts(with_address)) == {"localhost", "127.0.0.1", "::1", name}
+    directory = tmp_path / tls.DIRECTORY
+    tls.make_ca(directory, "h", datetime.datetime.now(datetime.UTC))
+    made = []
+    for _ in range(2):
+        certificate.ensure(with_address)
+        made.append((directory / tls.LEAF_CERT).read_bytes())
+    assert made[0] == made[1]
+
+
 def test_files_of_ones_own_have_to_cover_the_public_name_unless_a_terminator_does(tmp_path: Path) -> None:
     own = {"tls_cert": Path("c"), "tls_key": Path("k"), "public_url": "https://hub.test"}
     assert certificate.tls_files(settings(tmp_path, **own)).host == "hub.test"
