@@ -71,12 +71,18 @@ def rotate(
         tell("the new CA was taken back")
     else:
         require_stdout()
-        pin = carotation.begin(directory, datetime.datetime.now(datetime.UTC))
+        now = datetime.datetime.now(datetime.UTC)
+        pin = carotation.begin(directory, now)
         tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
         print_data(pin)
         if not carotation.convinces_go(directory):
             tell(
                 "kubeconfigs of today will not do for kubectl after --finish: have users run `riata kubeconfig` before"
+            )
+        if until := carotation.ends_soon(directory, now):
+            tell(
+                f"the CA of today ends at {until:%Y-%m-%d %H:%M} UTC: --finish before that; agents and kubeconfigs that"
+                " know nothing but it then need new manifests (riata clusters manifest) and `riata kubeconfig`"
             )
     tell(_NEXT[carotation.phase(directory)])
     return 0

@@ -71,15 +71,14 @@ def phase(directory: Path) -> Phase:
 
 
 def begin(directory: Path, now: datetime.datetime) -> str:
-    """Make the next CA and give it out; its pin. Raises TlsError, OSError."""
+    """Make the next CA and give it out; its pin. However little is left of the current one: without a rotation whoever
+    knows only that is lost at its end in any case. Raises TlsError when it has ended, OSError."""
     with locked(directory):
         _need(directory, Phase.STEADY)
         ca, ca_key = tls.load_ca(directory)
+        tls.require_valid(directory, ca, now)
         key, made = tls.new_ca(ca.subject, now)
         lifetime = ca.not_valid_after_utc - now
-        if lifetime < tls.LEAF_RENEWAL:
-            until = f"{ca.not_valid_after_utc:%Y-%m-%d}"
-            raise tls.TlsError(f"{directory / tls.CA_CERT} ends on {until}: too soon to vouch for another one")
         cross = tls.ca_certificate(ca.subject, ca, key.public_key(), now, lifetime).sign(ca_key, hashes.SHA256())
         tls.write_private(directory / NEXT_KEY, tls.key_pem(key))
         tls.write_private(directory / CROSS, cross.public_bytes(Encoding.PEM))
@@ -123,6 +122,12 @@ def convinces_go(directory: Path) -> bool:
     ca, _ = tls.load_ca(directory)
     length = ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
     return length is None or length > 0
+
+
+def ends_soon(directory: Path, now: datetime.datetime) -> datetime.datetime | None:
+    """When the CA in use ends, if a rotation has to hurry. Raises TlsError."""
+    ca, _ = tls.load_ca(directory)
+    return ca.not_valid_after_utc if ca.not_valid_after_utc - now < tls.LEAF_RENEWAL else None
 
 
 def accepted(directory: Path) -> tuple[Path, ...]:

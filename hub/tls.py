@@ -122,11 +122,7 @@ def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime, c
     wanted = sorted(set(hosts))
     if _is_good_leaf(directory, ca, wanted, now, chain):
         return False
-    if ca.not_valid_after_utc <= now:
-        raise TlsError(
-            f"{directory / CA_CERT}: ended at {ca.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and nobody accepts what it"
-            " signs: set this machine's clock right, or use certificates of your own (tls_cert, tls_key, tls_ca)"
-        )
+    require_valid(directory, ca, now)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "riata hub")])
     lifetime = min(LEAF_LIFETIME, ca.not_valid_after_utc - now)
@@ -143,6 +139,15 @@ def ensure_leaf(directory: Path, hosts: Iterable[str], now: datetime.datetime, c
     write_private(directory / LEAF_CERT, leaf.public_bytes(Encoding.PEM) + chain)
     logger.info("hub certificate made", extra={"hosts": wanted, "valid_until": leaf.not_valid_after_utc.isoformat()})
     return True
+
+
+def require_valid(directory: Path, ca: x509.Certificate, now: datetime.datetime) -> None:
+    """Raises TlsError for a CA that has ended."""
+    if ca.not_valid_after_utc <= now:
+        raise TlsError(
+            f"{directory / CA_CERT}: ended at {ca.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and nobody accepts what it"
+            " signs: set this machine's clock right, or use certificates of your own (tls_cert, tls_key, tls_ca)"
+        )
 
 
 class ServerContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_a_step_that_would_lose_an_agent_is_refused(
     assert "--force" in said
     assert carotation.phase(data / tls.DIRECTORY) is Phase.INTRODUCED
     assert cli.main([*rotate, "--finish", "--force"]) == 0
+
+
+def test_a_ca_that_ends_soon_is_replaced_with_a_word_of_the_time_left(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = data / tls.DIRECTORY
+    tls.make_ca(tmp_path / "old", "h", datetime.datetime.now(datetime.UTC) - tls.CA_LIFETIME + tls.LEAF_RENEWAL / 2)
+    for name in (tls.CA_CERT, tls.CA_KEY):
+        (directory / name).write_bytes((tmp_path / "old" / name).read_bytes())
+    assert cli.main(["ca", "rotate", "--data", str(data)]) == 0
+    said = capsys.readouterr().err
+    assert "the CA of today ends at" in said
+    assert "--finish before that" in said
 
 
 def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,6 +112,23 @@ def test_a_ca_that_allows_none_below_it_hands_over_all_the_same(tmp_path: Path) 
     assert carotation.convinces_go(directory)
 
 
+def test_a_ca_near_its_end_is_replaced_and_one_that_has_ended_is_not(tmp_path: Path) -> None:
+    """Refused for its last two months, nothing but its end was left."""
+    tls.make_ca(tmp_path / "tls", "h", NOW - tls.CA_LIFETIME + datetime.timedelta(hours=3))
+    side = Side(tmp_path / "tls")
+    side.ensure()
+    old = tls.read_ca(side.files)
+    assert carotation.ends_soon(side.directory, NOW)
+    with pytest.raises(tls.TlsError, match=r"ended at .* clock right, or use certificates of your own"):
+        carotation.begin(side.directory, NOW + datetime.timedelta(hours=4))
+    assert carotation.phase(side.directory) is carotation.Phase.STEADY
+    carotation.begin(side.directory, NOW)
+    carotation.switch(side.directory)
+    side.ensure()
+    assert side.admits(old)
+    assert not carotation.ends_soon(side.directory, NOW)
+
+
 def test_an_introduced_ca_is_taken_back(side: Side) -> None:
     before = side.pins()
     carotation.begin(side.directory, NOW)
