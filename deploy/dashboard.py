@@ -56,7 +56,7 @@ _OF_CLUSTER: Final = ', cluster=~"$cluster"'
 _REQUESTS: Final = _rate("requests_total", "cluster", _OF_CLUSTER)
 _TAKEN: Final = _rate("requests_total", "cluster", _OF_CLUSTER + ', code!~"429|499"')
 """Without those that were refused for want of room, and what clients left, as in the alert."""
-_FAILED: Final = _rate("requests_total", "cluster", _OF_CLUSTER + ', code=~"503|504"')
+_UNANSWERED: Final = _rate("requests_unanswered_total", "cluster", _OF_CLUSTER)
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
@@ -94,7 +94,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         (
             Panel(
                 "Requests by status",
-                "499: the client left before its answer; 503 and 504: no agent, or no answer from the cluster.",
+                "499: the client left before its answer; 503 and 504: no agent, no answer of the cluster, or its own.",
                 ((_rate("requests_total", "code", _OF_CLUSTER), "{{code}}"),),
                 unit="reqps",
             ),
@@ -105,9 +105,9 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 unit="reqps",
             ),
             Panel(
-                "Share that ends with 503 or 504",
-                "By cluster, where there are any.",
-                ((f"{_FAILED} / {_TAKEN}", "{{cluster}}"),),
+                "Share without an answer",
+                "By cluster, where there are any: ended by the hub with 503 or 504. A cluster's own 503 is an answer.",
+                ((f"{_UNANSWERED} / {_TAKEN}", "{{cluster}}"),),
                 unit="percentunit",
             ),
             Panel(
@@ -173,9 +173,8 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Without credit",
-                "Share of the time in which a sender waits for who reads too slowly.",
-                ((_rate("window_stalled_seconds_total"), "stalled"),),
-                unit="percentunit",
+                "Senders that wait for who reads too slowly, on average.",
+                ((_rate("window_stalled_seconds_total"), "senders that wait"),),
             ),
         ),
     ),

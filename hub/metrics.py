@@ -58,6 +58,11 @@ class Metrics:
             "stream_open_seconds", "From an OPEN to its ACCEPT, HEAD or RESET.", ["kind"]
         )
         self._requests = self._series("requests", "Requests under /k8s/, answered.", ["cluster", "verb", "code"])
+        self._unanswered = self._series(
+            "requests_unanswered",
+            "Of these, ended by the hub with 503 or 504: no agent, or no answer of the cluster.",
+            ["cluster"],
+        )
         self._request_seconds = self._histogram(
             "request_seconds", "Whole time of short requests (no watch, log stream or session).", ["verb"]
         )
@@ -148,6 +153,10 @@ class Metrics:
                 histogram = self._request_seconds_of[verb] = self._request_seconds.cell(verb)
             histogram.observe(seconds)
 
+    def unanswered(self, cluster: str) -> None:
+        """The hub has ended a request with 503 or 504; what the cluster itself answers with these is not counted."""
+        self._unanswered.cell(cluster).inc()
+
     def routed(self, reason: Reason) -> None:
         """A request was sent on the route that was chosen for this reason."""
         self._routed[reason].inc()
@@ -181,6 +190,7 @@ class Metrics:
 
     def forget_cluster(self, cluster: str) -> None:
         """Drop the series of a deleted cluster."""
+        self._unanswered.remove(cluster)
         for key in self._clusters.pop(cluster, ()):
             self._cache.pop(key, None)
             self._requests.remove(key[0], key[1], _code(key[2]))

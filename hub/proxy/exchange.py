@@ -312,7 +312,7 @@ class Exchange:
         close = not (is_reusable and self.is_request_complete and self.request.is_keep_alive)
         is_head, route = self.request.method == b"HEAD", self._route_line()
         self.front.write(error_response(error, request_id=self.request_id, is_head=is_head, close=close, more=route))
-        self.relay.failed(error, is_ours=is_ours)
+        self.relay.failed(self, error, is_ours=is_ours)
         self._finish(outcome, is_reusable=not close)
 
     def cut(self, why: errors.HubError | None = None) -> None:

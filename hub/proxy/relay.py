@@ -241,11 +241,13 @@ class Relay:
             extra={"cluster": exchange.cluster, "request_id": exchange.request_id, "reason": text},
         )
 
-    def failed(self, error: errors.HubError, *, is_ours: bool) -> None:
+    def failed(self, exchange: Exchange, error: errors.HubError, *, is_ours: bool) -> None:
         """An exchange ended with a Status. `is_ours`: the hub's own decision, not that of an agent."""
         reason = _reason(error) if is_ours else ""
         if reason:
             self.metrics.refused(reason)
+        elif isinstance(error, (errors.ClusterUnavailable, errors.Timeout)) and exchange.first_byte_at is None:
+            self.metrics.unanswered(exchange.cluster)
 
     def answering(self, exchange: Exchange) -> None:
         """The response head has arrived."""

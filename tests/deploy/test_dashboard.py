@@ -37,17 +37,15 @@ def test_it_asks_for_metrics_that_there_are_with_labels_that_they_have() -> None
     known |= {family.name: set() for family in ProcessCollector(registry=None).collect()}
     known["process_cpu_seconds_total"] = set()
     for expression in asked():
-        names = {
-            name.removesuffix(suffix)
-            for name in re.findall(r"(\w+)\{", expression)
-            for suffix in SUFFIXES
-            if name.removesuffix(suffix) in known
-        }
-        assert len(names) == 1, expression
-        labels = known[names.pop()] | {"le", "namespace", "job"}
         grouped = {label for by in re.findall(r"by \((.*?)\)", expression) for label in by.split(", ")}
-        assert grouped | set(re.findall(r"(\w+)!?[=~]", expression)) <= labels, expression
-        assert dashboard.HUB in expression
+        selected = re.findall(r"(\w+)\{(.*?)\}", expression)
+        assert selected, expression
+        for series, selector in selected:
+            names = [series.removesuffix(suffix) for suffix in SUFFIXES]
+            (name,) = {each for each in names if each in known}
+            labels = known[name] | {"le", "namespace", "job"}
+            assert grouped | set(re.findall(r"(\w+)!?[=~]", selector)) <= labels, expression
+            assert selector.startswith(dashboard.HUB)
 
 
 def test_legends_have_the_labels_that_are_left() -> None:
@@ -56,6 +54,13 @@ def test_legends_have_the_labels_that_are_left() -> None:
             labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             grouped = {label for by in re.findall(r"by \((.*?)\)", target["expr"]) for label in by.split(", ")}
             assert labels == grouped - {"le"} or panel["type"] == "table", panel["title"]
+
+
+def test_what_is_a_share_is_a_quotient() -> None:
+    """A sum over sessions, seconds a second, passes 100 % when two senders wait."""
+    for panel in PANELS:
+        if panel["type"] != "row" and panel["fieldConfig"]["defaults"]["unit"] == "percentunit":
+            assert all(" / " in target["expr"] for target in panel["targets"]), panel["title"]
 
 
 def test_panels_have_numbers_of_their_own_and_places_of_their_own() -> None:

@@ -24,7 +24,7 @@ CLUSTER = "watched"
 NOTHING_YET = {
     "Refused or broken off",
     "Agents refused",
-    "Share that ends with 503 or 504",
+    "Share without an answer",
     "Clusters that are not connected",
 }
 """Panels that show what has gone wrong: nothing has."""

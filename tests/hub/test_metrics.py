@@ -37,9 +37,11 @@ def test_a_hub_without_agents_says_so() -> None:
 def test_a_deleted_cluster_leaves_no_series() -> None:
     metrics = Metrics()
     metrics.answered("c1", "list", 200, 0.1)
+    metrics.unanswered("c1")
     metrics.forget_cluster("c1")
     metrics.forget_cluster("c1")
     assert value(metrics, "requests_total", cluster="c1", verb="list", code="200") is None
+    assert value(metrics, "requests_unanswered_total", cluster="c1") is None
     metrics.answered("c1", "list", 200, 0.1)
     assert value(metrics, "requests_total", cluster="c1", verb="list", code="200") == 1
 

@@ -311,6 +311,39 @@ def test_no_agent_invents_a_label() -> None:
     assert world.count("requests_total", cluster="c1", verb="list", code="2xx") == 1
 
 
+def test_what_the_cluster_did_not_answer_is_counted_apart_from_its_own_503() -> None:
+    def unanswered() -> float:
+        return world.count("requests_unanswered_total", cluster="c1")
+
+    def asked(line: str = "GET /k8s/clusters/c1/api/v1/pods HTTP/1.1", *fields: str) -> Exchange:
+        _, exchange = world.begin(request(line, *fields))
+        assert exchange is not None
+        return exchange
+
+    world = World(FakeLink())
+    of_a_pod = asked("GET /k8s/clusters/c1/api/v1/namespaces/n/pods/p/proxy/ HTTP/1.1")
+    of_a_pod.head(HttpHead(status=503, headers=((b"content-length", b"0"),)))
+    of_a_pod.end()
+    upgrade = (
+        "POST /k8s/clusters/c1/api/v1/namespaces/n/pods/p/exec HTTP/1.1",
+        "Connection: Upgrade",
+        "Upgrade: SPDY/3.1",
+    )
+    redirected = asked(*upgrade)
+    redirected.head(HttpHead(status=302, headers=((b"content-length", b"0"),)))
+    asked().reset(Code.FORBIDDEN, "")
+    assert (redirected.code, unanswered()) == (503, 0)
+    asked().reset(Code.DIAL_REFUSED, "")
+    assert unanswered() == 1
+    asked().give_up(Code.IDLE)
+    assert unanswered() == 2
+    world.routes.links.clear()
+    world.begin()
+    assert unanswered() == 3
+    world.begin(request("GET /k8s/clusters/c2/api HTTP/1.1"))
+    assert world.metrics.render().count(b"riata_hub_requests_unanswered_total{") == 1
+
+
 def test_who_leaves_too_many_requests_is_told_to_wait() -> None:
     world = World(FakeLink(), limits=ProxyLimits(cancelled_burst=2, cancelled_per_s=1.0))
     for _ in range(2):
