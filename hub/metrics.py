@@ -105,6 +105,11 @@ class Metrics:
         )
         self.workers = self._gauge("workers", "Worker processes that serve; 0 where one process does everything.", [])
         self.worker_restarts = self._counter("worker_restarts", "Worker processes that ended unasked.", [])
+        self.worker_scrapes_missed = self._counter(
+            "worker_scrapes_missed",
+            "Scrapes that a worker did not answer in time: what it had said before is shown.",
+            [],
+        )
         self.hops = self._series("hops", "Requests that took a tunnel of another worker process.", []).cell()
         routed = self._series("routed", "Requests sent to an agent, by its role and why it.", ["role", "reason"])
         self._routed = {reason: routed.cell(reason.role, reason.value) for reason in Reason if reason.role != "none"}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -18,13 +19,14 @@ from hub.workers import messages, storeview
 from hub.workers.channel import Channel, ChannelLost
 from hub.workers.hoplimits import hop_limits
 from hub.workers.host import turn_away
-from hub.workers.messages import Done, Families, Lives, News, Opened, Outcome, Question, Reply
+from hub.workers.messages import Done, Lives, Measured, News, Opened, Outcome, Question, Reply
 from hub.workers.metrics import Sums
 from hub.workers.packets import pair
 from hub.workers.process import spawn
 from hub.workers.transport import HopTransport
 from proto.aio.tasks import TaskGroup
 from proto.limits import Limits
+from proto.rationing import RationedLog
 from proto.versions import PRODUCT_VERSION
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,9 @@ store of 5,000 clusters takes seconds, and on a small machine all workers load a
 SILENT_S: Final = 10.0
 """A worker whose loop answers nothing for so long is killed: it holds its share of the connections."""
 ANSWER_S: Final = 2.0
-"""For metrics and for looks at tunnels: who takes longer is left out."""
+"""For metrics and for looks at tunnels: who takes longer is left out, or as it was at the last scrape."""
+MISSED_PER_S: Final = 1 / 300
+"""Lines about each worker that does not say its metrics in time."""
 ROTATE_S: Final = 20.0
 """For an agent that makes a new key: as long as it may take to answer, and some."""
 STEADY_S: Final = 30.0
@@ -115,6 +119,7 @@ class Crew:
         """By cluster: when a tunnel that took requests ended last, and which."""
         self._tasks = TaskGroup("crew")
         self.sums = Sums()
+        self._missed = RationedLog(logger, time.monotonic, burst=1.0, per_s=MISSED_PER_S)
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why the hub as a whole cannot go on."""
         metrics.workers.set_function(lambda: len(list(self._serving())))
@@ -174,12 +179,18 @@ class Crew:
         await asyncio.gather(*(self._reached(member, revision) for member in self._serving()))
 
     async def measure(self) -> Sums:
-        """Ask every worker for its metrics."""
-        members = list(self._serving())
-        replies = await asyncio.gather(*(self._ask(member, messages.Measure(), ANSWER_S) for member in members))
-        for member, reply in zip(members, replies, strict=True):
-            if isinstance(reply, Families) and member.is_serving:
-                self.sums.take(member.number, reply)
+        """Ask every worker for its metrics. Of one that does not answer in time the last ones hold."""
+        asked = [(member, member.channel) for member in self._serving()]
+        replies = await asyncio.gather(*(self._ask(member, messages.Measure(), ANSWER_S) for member, _ in asked))
+        for (member, channel), reply in zip(asked, replies, strict=True):
+            number = member.number
+            if member.channel is not channel:  # its process has ended meanwhile, and was summed up
+                continue
+            if isinstance(reply, Measured):
+                self.sums.take(number, reply)
+            else:
+                self._metrics.worker_scrapes_missed.inc()
+                self._missed.log(logging.WARNING, "worker did not say its metrics in time", str(number), worker=number)
         return self.sums
 
     async def sessions(self) -> dict[str, list[RemoteSession]]:

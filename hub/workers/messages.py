@@ -185,8 +185,10 @@ class Family(Word, frozen=True):
     samples: tuple[tuple[str, tuple[tuple[str, str], ...], float], ...]
 
 
-class Families(Word, frozen=True):
-    families: tuple[Family, ...]
+class Measured(Word, frozen=True):
+    """A Family each, or a part of one, written as hub.workers.metrics does: nobody on the way reads it."""
+
+    pieces: tuple[bytes, ...]
 
 
 # News, without an answer.
@@ -277,7 +279,7 @@ Question = (
     Get | List | ClustersOf | Put | Delete | Changes | GrantLease | KeepLease | RevokeLease | ReachedEverywhere
     | Reached | Ping | Measure | Drain | Look | RotateKey
 )  # fmt: skip
-Reply = Done | Number | Records | ClusterUids | Lives | Outcome | Families
+Reply = Done | Number | Records | ClusterUids | Lives | Outcome | Measured
 News = Hello | Start | Loaded | Serve | Stop | Reload | Opened | Draining | Closed | Gone | Hop
 
 

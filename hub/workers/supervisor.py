@@ -22,7 +22,6 @@ from hub.store.sqlite import SqliteStore
 from hub.upkeep import make_retention, purge, resume_revocations, tidy
 from hub.workers import messages
 from hub.workers.crew import Crew
-from hub.workers.metrics import measure
 from hub.workers.sockets import Address, listening, reserve
 from hub.workers.worker import settings_text
 from proto.aio.tasks import TaskGroup
@@ -140,7 +139,7 @@ class Supervisor:
         if self._crew is None:
             return await asyncio.to_thread(self._metrics.render)
         sums = await self._crew.measure()
-        return await asyncio.to_thread(lambda: sums.render(measure(self._metrics.registry)))
+        return await sums.render(self._metrics.registry)
 
     def _cluster_gone(self, cluster: Cluster) -> None:
         if self._crew is not None:

@@ -20,7 +20,7 @@ from hub.workers import messages
 from hub.workers.channel import Channel
 from hub.workers.lines import WholeLines
 from hub.workers.messages import Done, News, Question, Reply
-from hub.workers.metrics import measure
+from hub.workers.metrics import measure, packed
 from hub.workers.registry import SharedRegistry
 from hub.workers.storeview import StoreView
 from proto import logs
@@ -136,7 +136,7 @@ class Worker:
     async def _answer(self, question: Question) -> Reply:
         hub, registry = self._hub, self._registry
         if isinstance(question, messages.Measure):
-            return await asyncio.to_thread(measure, self._metrics.registry)
+            return await asyncio.to_thread(lambda: packed(measure(self._metrics.registry)))
         if hub is not None and registry is not None:
             if isinstance(question, messages.Reached):
                 await hub.reached(question.revision)

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from hub.metrics import Metrics
+from hub.store.model import StoreUnavailable
 from hub.tunnel.lastseen import LastSeen
 from hub.workers import crew as crews
 from hub.workers import messages
 from hub.workers.channel import Channel
 from hub.workers.crew import Crew
 from hub.workers.messages import Done, News, Opened, Question, Reply
+from hub.workers.metrics import measure, packed
 from hub.workers.packets import pair
 from proto.limits import Limits
 from proto.versions import PRODUCT_VERSION
@@ -38,6 +40,10 @@ class Played:
         """It hears Stop only when it serves."""
         self.why: str | None = ""
         """Why it replaces no agent's key."""
+        self.metrics: Metrics | None = Metrics()
+        """None: it does not say them in time."""
+        self.measuring: asyncio.Event | None = None
+        """Its metrics wait for it."""
         self._ended = asyncio.Event()
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
@@ -47,7 +53,16 @@ class Played:
         self.questions.append(question)
         if self.hold is not None and isinstance(question, messages.Reached | messages.RotateKey):
             await self.hold.wait()
+        if isinstance(question, messages.Measure):
+            return await self._measured()
         return messages.Outcome(self.why) if isinstance(question, messages.RotateKey) else Done()
+
+    async def _measured(self) -> Reply:
+        if self.metrics is None:
+            raise StoreUnavailable("as a question ends that is not answered in time")
+        if self.measuring is not None:
+            await self.measuring.wait()
+        return packed(measure(self.metrics.registry))
 
     def _news(self, news: News, sockets: list[socket.socket]) -> None:
         self.news.append(news)
@@ -183,6 +198,49 @@ async def test_a_cluster_is_connected_while_a_worker_has_an_agent_that_takes_req
     two.kill()
     await until(lambda: len(rig.started) == 3)
     assert await after() == set()
+
+
+def served(requests: int) -> Metrics:
+    metrics = Metrics()
+    for _ in range(requests):
+        metrics.answered("alpha", "get", 200, 0.02)
+    return metrics
+
+
+async def requests_shown(rig: Rig) -> str:
+    page = (await (await rig.crew.measure()).render(rig.metrics.registry)).decode()
+    return next(line for line in page.splitlines() if line.startswith("riata_hub_requests_total{")).split()[-1]
+
+
+async def test_a_worker_that_does_not_say_its_metrics_in_time_is_counted_and_what_it_had_said_holds(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await rig.serving()
+    one.metrics, two.metrics = served(3), served(4)
+    assert await requests_shown(rig) == "7.0"
+    one.metrics, two.metrics = served(5), None
+    assert [await requests_shown(rig) for _ in range(3)] == ["9.0"] * 3
+    assert rig.metrics.registry.get_sample_value("riata_hub_worker_scrapes_missed_total") == 3
+    (said,) = caplog.records  # not one for each scrape
+    assert (said.message, said.__dict__["worker"]) == ("worker did not say its metrics in time", 2)
+
+
+async def test_what_a_worker_said_that_ended_while_others_were_asked_counts_once(rig: Rig) -> None:
+    one, two = await rig.serving()
+    one.metrics = served(3)
+    assert await requests_shown(rig) == "3.0"
+    two.measuring = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        shown = group.create_task(requests_shown(rig))
+        await until(lambda: one.questions.count(messages.Measure()) == 2)
+        await one.channel.ask(messages.Look(""))  # answered behind it
+        one.kill()
+        await until(lambda: len(rig.started) == 3)
+        rig.started[2].hello()
+        rig.started[2].channel.tell(messages.Loaded())
+        await until(lambda: rig.started[2].heard(messages.Serve))
+        two.measuring.set()
+    assert shown.result() == "3.0"
 
 
 async def test_a_worker_hears_of_each_tunnel_once(rig: Rig) -> None:
