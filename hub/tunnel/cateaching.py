@@ -66,22 +66,33 @@ class CaTeaching:
             await asyncio.sleep(self._interval_s)
 
     def _tell(self, lesson: Lesson) -> None:
-        digest, now = lesson.digest, self._clock()
+        if len(self._asked) >= AT_ONCE:
+            return
+        digest = lesson.digest
         asked_of = collections.Counter(tunnel.identity.cluster_uid for tunnel in self._asked)
-        for tunnel in self._registry:
+        for tunnel in self._due(digest):
             if len(self._asked) >= AT_ONCE:
                 return
-            trust = tunnel.trust
-            if tunnel in self._asked or not tunnel.link.may_open:
-                continue
-            if digest in {trust.told, trust.missed} and now < trust.again_at:
-                continue
             uid = tunnel.identity.cluster_uid
             if asked_of[uid] >= OF_ONE_CLUSTER:
                 continue
             asked_of[uid] += 1
             self._asked.add(tunnel)
             self._tasks.spawn(self._ask(tunnel, lesson, digest), name=f"ca-{tunnel.session_id}")
+
+    def _due(self, digest: str) -> list[Tunnel]:
+        """Who is to be asked, who has waited the longest first: those not asked of this lesson yet, by the age of their
+        sessions, then the others as their time came. In any other order some hundred agents that never answer, or that
+        come anew instead, would have all places for ever."""
+        now = self._clock()
+        due: list[tuple[float, Tunnel]] = []
+        for tunnel in self._registry:
+            trust = tunnel.trust
+            since = trust.again_at if digest in {trust.told, trust.missed} else 0.0
+            if since <= now and tunnel not in self._asked and tunnel.link.may_open:
+                due.append((since, tunnel))
+        due.sort(key=lambda each: (each[0], each[1].connected_at))
+        return [tunnel for _, tunnel in due]
 
     async def _ask(self, tunnel: Tunnel, lesson: Lesson, digest: str) -> None:
         trust = tunnel.trust

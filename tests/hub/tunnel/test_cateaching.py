@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
+import math
 from typing import Any
 
 from hub.catrust import AgentTrust, Lesson
 from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, REFUSED_S, UNKEPT_S, CaTeaching
+from hub.tunnel.registry import Tunnel
+from proto.aio.commands import TIMEOUT_S
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
 from proto.errors import Code, StreamReset
@@ -27,6 +31,8 @@ class School:
         self.lesson: Lesson | None = FIRST
         self.gate = asyncio.Event()
         self.gate.set()
+        self.silent: set[object] = set()
+        """Links of agents that answer in no time that anybody waits."""
         self.teaching = CaTeaching(
             self.rig.registry, lambda: self.lesson, tasks, clock=lambda: self.rig.now, ask=self.ask, interval_s=0.0
         )
@@ -35,9 +41,26 @@ class School:
         assert verb is LEARN_CA
         self.asked.append(args)
         await self.gate.wait()
+        if link in self.silent:
+            raise TimeoutError
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def node(self, tunnel: Tunnel, name: str, *, age_s: float = 0.0) -> Tunnel:
+        """A node agent of the cluster of `tunnel`, on its link."""
+        identity = dataclasses.replace(tunnel.identity, role="node", node=name, credential_id=f"node:{name}")
+        since = tunnel.connected_at - datetime.timedelta(seconds=age_s)
+        node = dataclasses.replace(tunnel, identity=identity, trust=AgentTrust(), connected_at=since)
+        self.rig.registry.add(node)
+        return node
+
+    async def time_out(self, tasks: TaskGroup) -> None:
+        """Everybody who was asked answers now, or has let the time pass; the next ones are asked."""
+        self.rig.now += TIMEOUT_S
+        self.gate.set()
+        self.gate.clear()
+        await self.turns(tasks, 200)
 
     async def refuse(self, tasks: TaskGroup) -> None:
         """An agent comes, is told, and refuses."""
@@ -135,9 +158,7 @@ async def test_who_could_not_write_it_down_is_asked_again_unless_it_has_no_place
     async with TaskGroup("test") as tasks:
         school = School(tasks)
         tunnel, _ = school.rig.tunnel()
-        identity = dataclasses.replace(tunnel.identity, role="node", node="n1")
-        node = dataclasses.replace(tunnel, identity=identity, trust=AgentTrust())
-        school.rig.registry.add(node)
+        node = school.node(tunnel, "n1")
         school.answer = CaLearnt(pins=(ONE,), keeps=False)
         await school.turns(tasks)
         school.answer = CaLearnt(pins=(ONE,), keeps=True)
@@ -170,21 +191,48 @@ async def test_agents_of_one_cluster_that_never_answer_do_not_hold_up_another_on
         school = School(tasks)
         for number in range(5):
             school.rig.tunnel(number, cluster="hostile")
-        node = dataclasses.replace(next(iter(school.rig.registry)).identity, role="node")
         tunnel = next(iter(school.rig.registry))
         for number in range(AT_ONCE):
-            identity = dataclasses.replace(node, node=f"n{number}", credential_id=f"hostile:n{number}")
-            school.rig.registry.add(dataclasses.replace(tunnel, identity=identity, trust=AgentTrust()))
-        tunnel, _ = school.rig.tunnel(cluster="honest")
-        identity = dataclasses.replace(tunnel.identity, role="node", node="n1")
-        other = dataclasses.replace(tunnel, identity=identity, trust=AgentTrust())
-        school.rig.registry.add(other)
+            school.node(tunnel, f"n{number}")
+        other = school.node(school.rig.tunnel(cluster="honest")[0], "n1")
         school.gate.clear()
         await school.turns(tasks, 200)
         assert len(school.asked) == OF_ONE_CLUSTER + 2
         school.gate.set()
         await school.turns(tasks, 200)
         assert other.trust.pins == (ONE,)
+
+
+async def test_agents_of_several_clusters_that_never_answer_cost_the_others_one_turn() -> None:
+    """They were asked again, each time before who stands behind them."""
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for cluster in ("one", "two", "three"):
+            tunnel, link = school.rig.tunnel(cluster=cluster)
+            school.silent.add(link)
+            for number in range(100):
+                school.node(tunnel, f"n{number}")
+        honest = school.node(school.rig.tunnel(cluster="honest")[0], "n1")
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        for _ in range(math.ceil(len(list(school.rig.registry)) / AT_ONCE)):
+            await school.time_out(tasks)
+        assert honest.trust.pins == (ONE,)
+        school.gate.set()
+
+
+async def test_who_comes_anew_instead_of_answering_waits_behind_the_others() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for number in range(AT_ONCE):
+            _, link = school.rig.tunnel(cluster=f"c{number}")
+            school.silent.add(link)
+        honest = school.node(school.rig.tunnel(cluster="honest")[0], "n1", age_s=1.0)
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        await school.time_out(tasks)
+        assert honest.trust.pins == (ONE,)
+        school.gate.set()
 
 
 async def test_what_an_agent_says_of_its_trouble_cannot_play_with_an_operators_terminal() -> None:
