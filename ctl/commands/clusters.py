@@ -83,8 +83,8 @@ async def create(
     label: Annotated[list[str] | None, Parameter(negative="", help="KEY=VALUE; may be repeated.")] = None,
     common: options.Common = options.COMMON,
 ) -> None:
-    """Make a cluster known to the hub, and show what brings its agent in. Repeating it with the same labels changes
-    nothing.
+    """Make a cluster known to the hub, and show what brings its agent in. Repeating it, with the same labels or
+    without any, changes nothing.
 
     The table comes with text to paste, a join token inside; the other outputs make no token.
     """

@@ -251,6 +251,8 @@ def _creator(kept: dict[str, Any]) -> Any:
     async def create(request: web.Request) -> web.Response:
         body = {key: value for key, value in (await request.json()).items() if key != "manifest"}
         old = kept.get(body["name"])
+        if old is not None and not body.get("labels", True):
+            return web.json_response(old)
         if old is not None and any(old.get(k) != v for k, v in body.items()):
             return status(409, f'"{body["name"]}" exists already and is different')
         kept[body["name"]] = {"createdAt": CREATED, **body}

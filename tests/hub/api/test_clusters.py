@@ -71,13 +71,27 @@ async def test_a_long_list_lets_others_have_their_turn(world: HubWorld, monkeypa
     assert listed[0] == (await world.call("GET", "/v1/clusters/c000")).json
 
 
-async def test_creation_is_idempotent_by_name_and_labels(world: HubWorld) -> None:
+async def test_creation_is_idempotent_by_name_and_labels_if_any(world: HubWorld) -> None:
     first = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "1"}})
     again = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "1"}})
-    other = await world.call("POST", "/v1/clusters", {"name": "a"})
-    assert (first.status, again.status, other.status) == (201, 200, 409)
-    assert first.json == again.json
+    without = await world.call("POST", "/v1/clusters", {"name": "a"})
+    other = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "2"}})
+    assert (first.status, again.status, without.status, other.status) == (201, 200, 200, 409)
+    assert first.json == again.json == without.json
     assert other.json["reason"] == "AlreadyExists"
+
+
+async def test_who_asks_for_other_labels_is_told_what_there_is_and_what_deleting_it_would_cost(world: HubWorld) -> None:
+    await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "1", "a/b": ""}})
+    said = (await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "2"}})).json["message"]
+    assert "'a' already, with the labels a/b=, x=1, which cannot be changed: give no labels or the same" in said
+    assert "Deleting it would end its grants" in said
+    await world.call("POST", "/v1/clusters", {"name": "bare"})
+    said = (await world.call("POST", "/v1/clusters", {"name": "bare", "labels": {"x": "2"}})).json["message"]
+    assert "'bare' already, without labels, which cannot" in said
+    await world.call("POST", "/v1/clusters", {"name": "much", "labels": {f"l{n}": "v" * 60 for n in range(64)}})
+    said = (await world.call("POST", "/v1/clusters", {"name": "much", "labels": {"x": "2"}})).json["message"]
+    assert len(said) < 600
 
 
 async def test_a_connected_cluster_shows_its_tunnels(world: HubWorld) -> None:
