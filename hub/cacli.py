@@ -94,19 +94,20 @@ def status(*, data: Data = None, config: Config = None, output: Output = "text")
     directory = _directory(_settings(data, config))
     phase = carotation.phase(directory)
     found = cawatch.read(directory)
-    known = _current(directory, found, phase)
+    is_asked = phase is not Phase.STEADY  # else what agents know concerns nobody, and the hub writes nothing new of it
+    known = _current(directory, found, phase) if is_asked else None
     if output == "json":
         print_data(json.dumps({**_files(directory, phase), "agents": found.get("agents") if known else None}))
         return 0
     for name, value in _files(directory, phase).items():
         print_data(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
-    if known is None:
-        tell("the hub does not run, or has not looked yet: what its agents know is not known")
-    elif phase is not Phase.STEADY:
+    if known is not None:
         unready = known.unready()
         print_data(f"agents: {len(known.agents)}, not ready for the next step: {len(unready)}")
         for each in unready:
             print_data(f"  {each.text}")
+    elif is_asked:
+        tell("the hub does not run, or has not looked yet: what its agents know is not known")
     tell(_NEXT[phase])
     return 0
 

@@ -88,12 +88,19 @@ def test_a_ca_that_ends_soon_is_replaced_with_a_word_of_the_time_left(
 def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = ["ca", "status", "--data", str(data)]
     assert cli.main(status) == 0
-    assert "phase: steady" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "phase: steady" in shown.out
+    assert "does not run" not in shown.err
+    written(data, "steady")  # in which a hub that runs has just written it for once
+    assert cli.main([*status, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agents"] is None
     cli.main(["ca", "rotate", "--data", str(data)])
     capsys.readouterr()
     assert cli.main([*status, "-o", "json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["phase"], len(shown["pins"]), shown["agents"]) == ("introduced", 2, None)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["phase"], len(found["pins"]), found["agents"]) == ("introduced", 2, None)
+    assert cli.main(status) == 0
+    assert "does not run" in capsys.readouterr().err
     written(data, "introduced", agent(knows=False, keeps=False))
     assert cli.main(status) == 0
     assert "not ready for the next step: 1\n  k1 of alpha (it was not told yet)" in capsys.readouterr().out
