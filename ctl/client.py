@@ -81,11 +81,15 @@ def session(context: ssl.SSLContext | None, token: str = "") -> aiohttp.ClientSe
 class HubClient:
     """A session with one hub: `async with HubClient(login) as hub: await hub.get(target("v1", "clusters"))`.
 
-    Every method raises CommandError with the exit code of its cause.
+    Every method raises CommandError with the exit code of its cause. `doctor`: the command that looks closer at this
+    login; empty where there is none.
     """
 
-    def __init__(self, login: logins.Login, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, login: logins.Login, env: Mapping[str, str] = os.environ, *, doctor: str = "riata doctor"
+    ) -> None:
         self.login = login
+        self._doctor = doctor
         self._context = trust.context(login) if login.hub.startswith("https:") else None
         self._proxy = proxies.choose(login.hub, env)
         self._session: aiohttp.ClientSession | None = None
@@ -129,7 +133,7 @@ class HubClient:
                 body = await bounded(response)
                 return body.decode("utf-8", "replace") if response.status == 200 else ""
         except diagnose.LOST as exc:
-            raise _unreachable(self.login, self._proxy, exc) from exc
+            raise _unreachable(self.login, self._proxy, exc, self._doctor) from exc
 
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
         return await self._call("POST", path, body)
@@ -150,7 +154,7 @@ class HubClient:
             ) as response:
                 return _parsed(self.login.hub, method, response, await bounded(response))
         except diagnose.LOST as exc:
-            raise _unreachable(self.login, self._proxy, exc) from exc
+            raise _unreachable(self.login, self._proxy, exc, self._doctor) from exc
 
 
 async def bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -205,7 +209,7 @@ def _nonsense(hub: str, why: str, kind: type[errors.CommandError] = errors.Comma
     )
 
 
-def _unreachable(login: logins.Login, proxy: str | None, exc: BaseException) -> errors.CommandError:
+def _unreachable(login: logins.Login, proxy: str | None, exc: BaseException, doctor: str) -> errors.CommandError:
     if diagnose.is_unanswered(exc):
         return errors.CommandError(
             f"{login.hub} did not answer in time, though the connection stood",
@@ -217,7 +221,7 @@ def _unreachable(login: logins.Login, proxy: str | None, exc: BaseException) -> 
     way = "through the proxy of the environment" if proxy else "directly"
     return errors.CommandError(
         f"cannot reach {login.hub}: {terminal.clean(found.what)}",
-        means=f"tried {way}; riata doctor looks closer",
+        means=f"tried {way}" + (f"; {doctor} looks closer" if doctor else ""),
         cure=found.cure,
         exit_code=errors.Exit.UNREACHABLE,
     )

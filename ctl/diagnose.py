@@ -3,25 +3,18 @@
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
 
 from ctl import logins
+from ctl.doctor import causes as ours
 from proto import causes
 from proto.aio import reach
 from proto.causes import Diagnosis
 
 LOST: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 """What asking a hub may raise; the last one for a name that IDNA cannot encode, such as `hub..example.org`."""
-
-_SYSTEMS: Final = {**causes.OPERATOR, "trusted": "a CA that this machine trusts"}
-
-
-def names(login: logins.Login) -> Mapping[str, str]:
-    """What the settings are called for this login."""
-    return causes.OPERATOR if login.ca else _SYSTEMS
 
 
 def is_unanswered(exc: BaseException) -> bool:
@@ -32,7 +25,7 @@ def is_unanswered(exc: BaseException) -> bool:
 def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagnosis:
     """The row for what aiohttp or the system raised. The order matters: aiohttp's classes inherit from each other."""
     host, port = place(login.hub)
-    known, through = names(login), address(proxy)
+    known, through = causes.OPERATOR, address(proxy)
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return causes.PROXY_REFUSED.found(known, through=through, said=f"answered {exc.status}")
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
@@ -45,7 +38,10 @@ def explain(exc: BaseException, login: logins.Login, proxy: str | None) -> Diagn
         return causes.PROXY_UNREACHABLE.found(known, through=through, said=reach.cause_of(error)[1])
     if error is None:
         return causes.TCP_BROKEN.found(known, at=f"{host}:{port}")
-    return reach.diagnose(error, host, port, through=through, names=known)
+    found = reach.diagnose(error, host, port, through=through, names=known)
+    if found.cause == causes.PIN_OTHER_CA.id and not login.ca:
+        return ours.CA_MISSING.found(known)
+    return found
 
 
 def _system(exc: BaseException) -> OSError | UnicodeError | None:

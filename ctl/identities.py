@@ -5,12 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctl import client, errors, logins
+from proto import causes
 
 
-async def whoami(login: logins.Login, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What the hub says of the login's token. Raises CommandError."""
-    async with client.HubClient(login, env) as hub:
-        who = await hub.get(client.target("v1", "whoami"))
+async def whoami(
+    login: logins.Login, env: Mapping[str, str] = os.environ, *, doctor: str = "riata doctor"
+) -> dict[str, Any]:
+    """What the hub says of the login's token; `doctor` as for the client. Raises CommandError."""
+    try:
+        async with client.HubClient(login, env, doctor=doctor) as hub:
+            who = await hub.get(client.target("v1", "whoami"))
+    except errors.CommandError as exc:
+        if exc.exit_code is not errors.Exit.NOT_FOUND:
+            raise
+        found = causes.HTTP_NO_HUB.found(causes.OPERATOR, path="/v1/whoami")  # every hub knows it
+        raise errors.CommandError(found.what, means=f"tried {login.hub}", cure=found.cure) from exc
     if not isinstance(who, dict) or "user" not in who:
         raise errors.CommandError(f"{login.hub} does not answer like a riata hub", cure="check the URL")
     return who

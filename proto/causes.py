@@ -77,15 +77,15 @@ class Diagnosis:
 AGENT: Final = {
     "url": "--hub-url",
     "ca": "--hub-ca-file",
-    "pin": "--hub-ca-pin",
+    "pin": "--hub-ca-pin (and --hub-ca-file)",
     "legacy": "--hub-legacy-ca",
     "trusted": "the pinned CA",
 }
 """What the agent calls the settings."""
 OPERATOR: Final = {
     "url": "the hub's URL (riata login --hub)",
-    "ca": "the login's CA (riata login --ca-file)",
-    "pin": "its pin (riata login --ca-pin)",
+    "ca": "riata login --ca-file",
+    "pin": "CA (riata login --ca-file)",
     "legacy": "a Python older than 3.13",
     "trusted": "the CA of this login",
 }
@@ -175,8 +175,8 @@ PIN_OTHER_CA = Cause(
     "pin-other-ca",
     Step.PIN,
     "the hub's certificate does not come from {trusted}",
-    "If the hub's CA was replaced, give its new {pin} (and {ca}); if a TLS terminator or an inspecting proxy stands in"
-    " front of the hub, give the pin of that one's CA; else somebody is in between",
+    "If the hub's CA was replaced, give its new {pin}; if a TLS terminator or an inspecting proxy stands in front of"
+    " the hub, give that one's {pin}; else somebody is in between",
     is_slow=True,
 )
 PIN_NO_CA = Cause(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -38,14 +39,12 @@ async def login(
     the login made last is the current one. Options left out come from the environment: RIATA_HUB, RIATA_CA_FILE,
     RIATA_TOKEN_FILE.
     """
-    made = _candidate(
-        hub or os.environ.get("RIATA_HUB", ""),
-        ca_file or os.environ.get("RIATA_CA_FILE", ""),
-        ca_pin,
-        token_file or os.environ.get("RIATA_TOKEN_FILE", ""),
-    )
+    hub = hub or os.environ.get("RIATA_HUB", "")
+    ca_file = ca_file or os.environ.get("RIATA_CA_FILE", "")
+    token_file = token_file or os.environ.get("RIATA_TOKEN_FILE", "")
+    made = _candidate(hub, ca_file, ca_pin, token_file)
     name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or _DEFAULT)
-    who = await _whoami(made)
+    who = await _whoami(made, doctor=_doctor(hub, ca_file, token_file))
     file = logins.path(os.environ)
     old = logins.load(file).hubs.get(name)
     if old is not None and not common.profile:
@@ -113,8 +112,20 @@ def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.L
     return logins.Login(hub=url, ca=ca, ca_pin=pin, token=files.read_token(token_file))
 
 
-async def _whoami(login: logins.Login) -> dict[str, object]:
-    return {**await identities.whoami(login), "hub": login.hub}
+def _doctor(hub: str, ca_file: str, token_file: str) -> str:
+    """How `riata doctor` looks at a login that is not kept yet: without all that it would look at another one. Empty
+    where standard input is part of it, which was read."""
+    if "-" in {ca_file, token_file}:
+        return ""
+    given = {"RIATA_HUB": hub, "RIATA_CA_FILE": ca_file, "RIATA_TOKEN_FILE": token_file}
+    words = [f"{name}={shlex.quote(value)}" for name, value in given.items() if value]
+    if os.environ.get("RIATA_PROFILE"):  # the doctor refuses one that is not there yet
+        words.insert(0, "RIATA_PROFILE=")
+    return " ".join([*words, "riata doctor"])
+
+
+async def _whoami(login: logins.Login, *, doctor: str = "riata doctor") -> dict[str, object]:
+    return {**await identities.whoami(login, doctor=doctor), "hub": login.hub}
 
 
 async def whoami(*, common: options.Common = options.COMMON) -> None:

@@ -23,6 +23,13 @@ LOGIN_NONE = Cause(
 LOGIN_UNUSABLE = Cause(
     "login-unusable", LOGIN, "{said}", "Mend or remove the file or variable that is named, and run riata login again"
 )
+CA_MISSING = Cause(
+    "ca-missing",
+    "pin",
+    "the hub's certificate does not come from a CA that this machine trusts, and the login names no other",
+    "Get the hub's CA from whoever runs it (tls/ca.crt in its data directory), then riata login again with --ca-file"
+    " FILE",
+)
 TOKEN_REFUSED = Cause(
     "token-refused",
     CREDENTIAL,

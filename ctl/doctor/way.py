@@ -51,7 +51,7 @@ class Way:
         self._login = login
         self._env = env
         self._now = now
-        self._names = diagnose.names(login)
+        self._names = causes.OPERATOR
         self._found: dict[str, Finding] = {}
         self._proxy: str | None = None
 

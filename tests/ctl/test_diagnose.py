@@ -1,6 +1,7 @@
 """What aiohttp raises becomes a row of the table."""
 
 import socket
+import ssl
 
 import aiohttp
 import pytest
@@ -46,5 +47,12 @@ def test_places_and_addresses() -> None:
     assert diagnose.place("https://[fd00::1]") == ("fd00::1", 443)
     assert diagnose.place("http://localhost/x") == ("localhost", 80)
     assert diagnose.address(None) == ""
-    assert diagnose.names(LOGIN)["trusted"] == "the CA of this login"
-    assert diagnose.names(logins.Login(hub="https://h"))["trusted"] == "a CA that this machine trusts"
+
+
+def test_where_no_ca_was_given_that_is_what_is_missing() -> None:
+    error = ssl.SSLCertVerificationError(1, "unable to get local issuer certificate")
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+    met = aiohttp.ClientConnectorCertificateError(KEY, error)
+    assert diagnose.explain(met, LOGIN, None).cause == "pin-other-ca"
+    found = diagnose.explain(met, logins.Login(hub=LOGIN.hub), None)
+    assert (found.cause, found.step, "--ca-file FILE" in found.cure) == ("ca-missing", "pin", True)

@@ -38,6 +38,15 @@ def test_a_diagnosis_keeps_its_row() -> None:
     assert "--hub-ca-pin" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("names", "new"), [(AGENT, "--hub-ca-pin (and --hub-ca-file)"), (OPERATOR, "CA (riata login --ca-file)")]
+)
+def test_another_ca_is_answered_in_a_sentence(names: dict[str, str], new: str) -> None:
+    cure = causes.PIN_OTHER_CA.found(names).cure
+    assert cure.startswith(f"If the hub's CA was replaced, give its new {new}; if a TLS terminator")
+    assert f"give that one's {new}; else" in cure
+
+
 def test_what_was_met_is_never_a_template() -> None:
     found = causes.PIN_NO_CA.found(AGENT, said="a file with {braces} and {url}")
     assert found.what == "a file with {braces} and {url}"

@@ -10,7 +10,7 @@ import trustme
 from ctl import logins
 from proto import pins
 from tests.ctl.conftest import Riata
-from tests.ctl.fakehub import ADMIN, FakeHub
+from tests.ctl.fakehub import ADMIN, FakeHub, status
 
 
 def _files(home: pathlib.Path, ca: trustme.CA, token: str = ADMIN) -> tuple[str, ...]:
@@ -50,8 +50,47 @@ async def test_another_ca_is_refused_before_the_token_is_sent(
     result = await riata("login", "--hub", tls, *_files(home, trustme.CA()))
     assert result.code == 5
     assert "does not come from the CA of this login" in result.err
+    assert "give its new CA (riata login --ca-file);" in result.err
     assert fake.calls == []
     assert not (home / ".config").exists()
+
+
+async def test_a_login_that_fails_says_how_the_doctor_looks_at_it(
+    riata: Riata, home: pathlib.Path, tls: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept of it, so that `riata doctor` alone would look at another login, or find none."""
+    other = home / "other ca.crt"
+    other.write_bytes(trustme.CA().cert_pem.bytes())
+    (home / "token").write_text(ADMIN)
+    given = ("--hub", tls, "--ca-file", str(other), "--token-file")
+    result = await riata("login", *given, str(home / "token"))
+    looks = f"RIATA_HUB={tls} RIATA_CA_FILE='{other}' RIATA_TOKEN_FILE={home / 'token'} riata doctor"
+    assert f"tried directly; {looks} looks closer\n" in result.err
+    monkeypatch.setenv("RIATA_PROFILE", "new")
+    assert f"; RIATA_PROFILE= {looks} looks" in (await riata("login", *given, str(home / "token"))).err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ADMIN.encode())))
+    assert "tried directly\n" in (await riata("login", *given, "-")).err
+
+
+async def test_a_login_without_the_hubs_ca_is_told_that_it_is_missing(
+    riata: Riata, home: pathlib.Path, tls: str, fake: FakeHub
+) -> None:
+    (home / "token").write_text(ADMIN)
+    result = await riata("login", "--hub", tls, "--token-file", str(home / "token"))
+    assert (result.code, fake.calls) == (5, [])
+    assert "a CA that this machine trusts, and the login names no other" in result.err
+    assert "then riata login again with --ca-file FILE" in result.err
+
+
+async def test_a_url_with_a_wrong_path_is_named_so(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA, fake: FakeHub
+) -> None:
+    """It said that one should check the name."""
+    fake.answer = status(404, "there is no such path")
+    result = await riata("login", "--hub", tls + "/riata", *_files(home, ca))
+    assert result.code == 1
+    assert "there is no riata hub at this address (404 for /v1/whoami)\n" in result.err
+    assert f"tried {tls}/riata\n  next: Check host, port and path prefix" in result.err
 
 
 async def test_a_wrong_pin_is_refused_before_anything_is_asked(
