@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from hub import errors, status
 from hub.edge.goodbye import unsent_bytes
-from hub.edge.limits import FIELD_BYTES_MAX, FIELDS_MAX, HEAD_BYTES_MAX
+from hub.edge.limits import FIELD_BYTES_MAX, FIELDS_MAX, HEAD_BYTES_MAX, IDLE_S
 
 GOODBYE_S: Final = 2.0
 UNREAD_S: Final = 30.0
@@ -83,7 +83,7 @@ class Handover:
         self._refused = refused
         self._options: dict[str, Any] = {
             "auto_decompress": False,  # it would inflate request bodies behind the application's back (B16)
-            "keepalive_timeout": 75.0,
+            "keepalive_timeout": IDLE_S,
             "access_log": None,
             # What the edge has let in is in order: aiohttp's own bounds are narrower.
             "max_line_size": HEAD_BYTES_MAX,

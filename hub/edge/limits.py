@@ -26,6 +26,9 @@ CHUNK_EXTENSION_BYTES_MAX: Final = 1024
 TRAILER_BYTES_MAX: Final = 4096
 """Trailer section of one request; its fields are dropped, never forwarded."""
 
+IDLE_S: Final = 120.0
+"""How long a connection may wait for its next request: longer than its client does (`idle_timeout_s` says why)."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EdgeLimits:
@@ -33,8 +36,9 @@ class EdgeLimits:
 
     head_timeout_s: float = 10.0
     """From the first byte of a connection or request to the end of its head (K1)."""
-    idle_timeout_s: float = 75.0
-    """A keep-alive connection without a request; above the 60 s at which load balancers usually let go."""
+    idle_timeout_s: float = IDLE_S
+    """A keep-alive connection without a request; above the 90 s after which kubectl, controllers and others in Go let
+    go, and above what a load balancer in front keeps: a change that is sent while the hub closes is lost."""
     body_grace_s: float = 10.0
     """How long a body may be slow before body_rate_min counts (K2)."""
     body_rate_min: int = 1024

@@ -12,6 +12,7 @@ import pytest
 from hub import errors
 from hub.edge import goodbye
 from hub.edge.connection import YOUNG_LEAVE_S
+from hub.edge.limits import IDLE_S
 from hub.edge.state import State
 from proto.aio.transport import CLIENT_BUFFER
 from tests.hub.edge.fakes import GET, POST, FakeTransport, Wire
@@ -90,6 +91,17 @@ async def test_nothing_that_is_under_way_is_idle(head: bytes) -> None:
         wire.connection.check(wire.connection._loop.time() + 10_000_000)
     assert not wire.transport.is_closed
     assert not wire.transport.is_aborted
+
+
+async def test_a_client_lets_go_of_an_idle_connection_before_the_hub_does() -> None:
+    """Go's do after 90 s. What leaves while the hub closes is lost, and a change is not sent again."""
+    wire = Wire()
+    wire.feed(GET)
+    wire.answer()
+    wire.connection.check(wire.connection._loop.time() + 100)
+    assert not wire.transport.is_closed
+    wire.connection.check(wire.connection._loop.time() + IDLE_S)
+    assert wire.transport.is_closed
 
 
 async def test_a_body_for_a_program_may_come_slowly() -> None:
