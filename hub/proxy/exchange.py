@@ -291,10 +291,6 @@ class Exchange:
         if not self.relay.reroute(self, "silent"):
             self.fail(self.relay.lost(self, Code.SESSION_LOST, is_delivered=True), outcome="session-lost")
 
-    def is_overdue(self, waited_s: float, limit_s: float) -> bool:
-        """Whether the answer should have begun by now."""
-        return waited_s > limit_s and self.is_request_complete and not self.kind.is_long_running
-
     def give_up(self, code: Code) -> None:
         """End as if the stream had been reset with `code`."""
         self.fail(self.relay.lost(self, code, is_delivered=True), outcome=code.name.lower())

@@ -48,7 +48,7 @@ class ProxyLimits:
     is one. With the time before the ping that is the second of D4."""
     answer_timeout_s: float = 120.0
     """From a short request to the head of its answer, then 504: twice apiserver's own bound (--request-timeout, 60 s).
-    Long requests have no bound."""
+    While its body is under way, for how long the cluster may take nothing of it. Long requests have no bound."""
     malformed_lines_per_s: float = 10.0
     """Access log lines for requests that were not understood (K8); how many were left out is told with the next one."""
     sweep_interval_s: float = 0.1

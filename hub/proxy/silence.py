@@ -52,6 +52,8 @@ class Silence:
         self._asked: dict[Exchange, float] = {}
         self._since: dict[Exchange, float] = {}
         """From when on the answer of those that were asked again may be late: that does not begin the time anew."""
+        self._stuck: dict[Exchange, tuple[int, float]] = {}
+        """Those with a part of the body that waits for the cluster: the bytes before it, and since when it waits."""
         self._waiting: dict[Exchange, float] = {}
         """Those for which there is no session but late ones, and since when."""
         self._doubted: set[Exchange] = set()
@@ -83,12 +85,15 @@ class Silence:
         if exchange in self._asked:
             self._asked[exchange] = self._now()
             self._since.pop(exchange, None)
+            self._stuck.pop(exchange, None)
 
     def settled(self, exchange: Exchange) -> None:
         """Its answer has begun, or it has ended."""
         self._asked.pop(exchange, None)
-        if self._since:  # these three are empty while all is well
+        if self._since:  # these are empty while all is well
             self._since.pop(exchange, None)
+        if self._stuck:
+            self._stuck.pop(exchange, None)
         if self._doubted:
             self._doubted.discard(exchange)
         if self._held:
@@ -132,7 +137,7 @@ class Silence:
                 if self._is_mute(link, now, is_silent) and exchange.may_move and self._has_other(exchange, link):
                     exchange.move()
                     continue
-            if exchange.is_overdue(now - self._since.get(exchange, asked_at), self._limits.answer_timeout_s):
+            if not exchange.kind.is_long_running and self._is_overdue(exchange, asked_at, now):
                 exchange.give_up(Code.IDLE)
         for link in silent:
             if link.unanswered_ping_at is None and link.is_open:
@@ -142,6 +147,27 @@ class Silence:
         if self._held.get(exchange) is held:
             del self._held[exchange]
             held.proceed(is_alive)
+
+    def _is_overdue(self, exchange: Exchange, asked_at: float, now: float) -> bool:
+        """Whether the answer should have begun by now, or the cluster have taken something more of the body."""
+        if exchange.is_request_complete:
+            since = self._since.get(exchange, asked_at)
+        else:
+            since = self._stuck_since(exchange, now)
+        return now - since > self._limits.answer_timeout_s
+
+    def _stuck_since(self, exchange: Exchange, now: float) -> float:
+        """Since when the next bytes of the body wait; `now` when none do: its client is judged by hub.edge.pace."""
+        stream = exchange.stream
+        waiting = 0 if stream is None else stream.queued_bytes
+        if not waiting:
+            self._stuck.pop(exchange, None)
+            return now
+        before = exchange.bytes_in - waiting
+        known = self._stuck.get(exchange)
+        if known is None or known[0] != before:
+            known = self._stuck[exchange] = before, now
+        return known[1]
 
     def _is_mute(self, link: Route, now: float, is_silent: bool) -> bool:
         """It did not even answer a ping: a slow API server is no silent session, and neither is a long way to it."""

@@ -83,6 +83,8 @@ class FakeStream:
         self.code: Code | None = None
         self.credit = 0
         self.has_room = has_room
+        self.queued_bytes = 0
+        """Of what was sent, what waits for credit."""
         self.was_sent = True
         self.peer_ended = True
         """What is still to come of the answer is here already."""

@@ -252,6 +252,57 @@ def test_an_answer_is_late_only_behind_a_whole_request() -> None:
     assert front.status == 504
 
 
+def test_a_body_of_which_the_cluster_takes_nothing_is_given_up() -> None:
+    """An API server, or what stands before it, that reads no byte: nothing else would end it."""
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin(request(POST, "Content-Length: 900"))
+    assert exchange is not None
+    exchange.body(bytes(600))
+    stream = link.opened[0][2]
+    for waiting in (600, 599, 598):  # a very slow way is one all the same
+        stream.queued_bytes = waiting
+        look(world, 0.1)
+        look(world, 59.0)
+    assert front.status == 0
+    exchange.body(bytes(100))
+    stream.queued_bytes += 100  # what the client adds to it moves nothing
+    look(world, 2.0)
+    assert front.status == 504
+    assert b"outcome unknown" in front.written
+    assert (front.finished, stream.code) == (False, Code.CANCELLED)
+
+
+def test_each_part_of_a_body_has_the_whole_time() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin(request(POST, "Content-Length: 900"))
+    assert exchange is not None
+    for _ in range(3):
+        exchange.body(bytes(300))
+        link.opened[0][2].queued_bytes = 300
+        look(world, 0.1)
+        look(world, 59.0)
+        link.opened[0][2].queued_bytes = 0
+        look(world, 0.1)
+        look(world, 500.0)  # for its client
+    exchange.body_complete()
+    look(world, 59.0)
+    assert front.status == 0
+
+
+def test_a_program_may_read_its_body_when_it_likes() -> None:
+    link = FakeLink()
+    world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
+    front, exchange = world.begin(request(POST.replace("pods", "namespaces/n/pods/p/proxy/x"), "Content-Length: 900"))
+    assert exchange is not None
+    exchange.body(bytes(600))
+    link.opened[0][2].queued_bytes = 600
+    for _ in range(3):
+        look(world, 5_000.0)
+    assert front.status == 0
+
+
 def test_a_long_request_may_wait_for_ever() -> None:
     link = FakeLink()
     world = World(link, limits=ProxyLimits(answer_timeout_s=60.0))
