@@ -8,10 +8,12 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from hub.store.model import StoreError, StoreUnavailable
+from proto.rationing import RationedLog
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,10 @@ QUEUE_MAX: Final = 4096
 """Writes that wait. More are refused at once: the disk cannot keep up, and every queued one costs memory."""
 GROUP_MAX: Final = 256
 """Writes that share a transaction, so that nobody waits for an endless one."""
+FAILURES_BURST: Final = 5.0
+FAILURES_PER_S: Final = 1 / 60
+"""Lines about what SQLite refuses for the same reason: a full disk refuses every write of thousands of agents, and the
+log may be on that disk."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,11 +53,18 @@ class _Job:
 class Writer:
     """Owns the writing connection and its thread. `on_commit` is called in the loop's thread after each group."""
 
-    def __init__(self, connection: sqlite3.Connection, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        on_commit: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._on_commit = on_commit
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._closed = False
+        self._failures = RationedLog(logger, now, burst=FAILURES_BURST, per_s=FAILURES_PER_S)
+        """The thread's alone."""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -112,7 +125,7 @@ class Writer:
                     job.error = exc
             self._connection.execute("COMMIT")
         except Exception as exc:
-            logger.exception("store transaction failed", extra={"writes": len(jobs)})
+            self._failed("store transaction failed", exc, writes=len(jobs))
             self._roll_back()
             for job in jobs:
                 job.error = StoreUnavailable("the store could not write; the hub's log says why")
@@ -122,8 +135,13 @@ class Writer:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            logger.exception("store rollback failed")
+        except sqlite3.Error as exc:
+            self._failed("store rollback failed", exc)
+
+    def _failed(self, event: str, exc: Exception, **fields: object) -> None:
+        """A reason is SQLite's own name for it (SQLITE_FULL), so that another one is told at once."""
+        reason = getattr(exc, "sqlite_errorname", type(exc).__name__)
+        self._failures.log(logging.ERROR, event, f"{event}: {reason}", with_traceback=True, **fields)
 
     def _report(self, jobs: Sequence[_Job]) -> None:
         def settle() -> None:

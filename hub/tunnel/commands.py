@@ -49,6 +49,7 @@ from proto.commands import (
     Verb,
 )
 from proto.errors import Code, RiataError, StreamReset
+from proto.rationing import RationedLog
 from proto.tokenrenewal import renewed, signed_part
 from proto.window import Bucket
 
@@ -65,6 +66,9 @@ TOKENS_BURST: Final = 5.0
 TOKENS_PER_S: Final = 0.1
 """Tokens that one session may have checked: each is a signature on the event loop. The kubelet renews one every eight
 minutes; the rest is for an agent whose token is refused until its cluster has registered a new signing key."""
+FAILURES_BURST: Final = 5.0
+FAILURES_PER_S: Final = 1 / 60
+"""Lines about a store that does not take what agents say: all of them say it, and again."""
 _WHOLE_TOKEN: Final = 1.0
 """What `renew-token` leaves in the bucket: an agent whose changes are refused says the token whole at once, and would
 never come to that if its changes took each place."""
@@ -85,6 +89,7 @@ class AgentCommands:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
+        self._failures = RationedLog(logger, now, burst=FAILURES_BURST, per_s=FAILURES_PER_S)
         self._registry = registry
         self._registrations = registrations
         self._node_tables = node_tables
@@ -196,8 +201,10 @@ class AgentCommands:
         """Raises StreamReset."""
         try:
             return await work()
-        except StoreError:
-            logger.exception("an agent's word could not be stored", extra={"cluster": tunnel.identity.cluster_name})
+        except StoreError as exc:
+            kind, cluster = type(exc).__name__, tunnel.identity.cluster_name
+            event = "an agent's word could not be stored"
+            self._failures.log(logging.ERROR, event, kind, with_traceback=True, cluster=cluster)
             raise StreamReset("the hub's store does not work now", Code.OVERLOADED) from None
         finally:
             self._finished(tunnel.identity.cluster_uid)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hub.store import writer as writer_module
 from hub.store.model import StoreError, StoreUnavailable
-from hub.store.writer import Writer
+from hub.store.writer import FAILURES_BURST, FAILURES_PER_S, Writer
+from tests.harness.records import captured
 
 
 class World:
@@ -23,7 +25,8 @@ class World:
         connection.execute("CREATE TABLE numbers (n INTEGER)")
         self.path = path
         self.commits = 0
-        self.writer = Writer(connection, self._committed)
+        self.now = 100.0
+        self.writer = Writer(connection, self._committed, lambda: self.now)
 
     def _committed(self) -> None:
         self.commits += 1
@@ -99,6 +102,33 @@ async def test_a_failure_of_the_database_fails_the_whole_group(world: World) -> 
     await held
     assert world.numbers() == set()
     assert await world.add(3) == 3
+
+
+async def test_a_full_disk_does_not_fill_the_log(world: World) -> None:
+    """Each of thousands of agents writes, and again: the first lines come at once, and then one a minute."""
+
+    def fills(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own words for a disk that is full
+        connection.execute("INSERT INTO numbers VALUES (zeroblob(100000))")
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    async def write(work: Callable[[sqlite3.Connection], None], times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(StoreUnavailable):
+                await world.writer.submit(work)
+
+    with captured("hub.store.writer") as logged:
+        await write(fills, 20)
+        assert len(logged) == FAILURES_BURST
+        await write(fail, 1)  # another reason is told at once
+        assert len(logged) == FAILURES_BURST + 1
+        world.now += 1 / FAILURES_PER_S
+        await write(fills, 20)
+    assert len(logged) == FAILURES_BURST + 2
+    assert logged[-1] == {"event": "store transaction failed", "level": "error", "writes": 1, "suppressed": 15}
 
 
 async def test_a_full_queue_refuses_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

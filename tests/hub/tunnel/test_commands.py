@@ -22,8 +22,15 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
 from hub.store.interface import Store
-from hub.store.model import Listing, Resource
-from hub.tunnel.commands import TOKENS_BURST, TOKENS_PER_S, UNFINISHED_MAX, AgentCommands
+from hub.store.model import Listing, Resource, StoreUnavailable
+from hub.tunnel.commands import (
+    FAILURES_BURST,
+    FAILURES_PER_S,
+    TOKENS_BURST,
+    TOKENS_PER_S,
+    UNFINISHED_MAX,
+    AgentCommands,
+)
 from hub.tunnel.registry import Registry, Tunnel
 from hub.tunnel.writerate import BURST, WriteRate
 from proto.aio.commands import Handler
@@ -79,7 +86,9 @@ class Scene:
         rotation = KeyRotation(world.check, world.keys, keys, world.follower, world.clock)
         writers = Registrations(Issuers(store, world.clock), Pods(store))
         self.tables = NodeTables(world.store, lambda uid, who: True, world.clock)
-        self.commands = AgentCommands(self.rig.registry, rotation, world.keys, writers, self.tables, self.nodes, tasks)
+        self.commands = AgentCommands(
+            self.rig.registry, rotation, world.keys, writers, self.tables, self.nodes, tasks, lambda: self.rig.now
+        )
 
     async def register(self) -> None:
         for cluster in (self.a, self.b):
@@ -107,7 +116,6 @@ class Scene:
     async def timed_node(self) -> tuple[Tunnel, Mapping[Verb, Handler]]:
         """A node agent of uid-a, and what it may ask, by the rig's clock."""
         await self.register()
-        self.commands._now = lambda: self.rig.now
         tunnel = self.tunnel(self.node(self.a, "node-1"))
         return tunnel, self.commands.handlers(tunnel)
 
@@ -357,6 +365,35 @@ async def test_what_an_agent_writes_is_audited_though_it_takes_its_command_back(
             await writes.wait()
             await tasks.wait()
         assert [each["event"] for each in logged] == [event]
+
+
+class Full:
+    """A store on a disk that is full: it is read, and takes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def put(self, resource: Resource, *, lease: int = 0) -> Resource:
+        raise StoreUnavailable("the store could not write; the hub's log says why")
+
+
+async def test_a_full_disk_does_not_fill_the_log_with_what_agents_say(tmp_path: Path) -> None:
+    async with enrolling.world(tmp_path) as world, TaskGroup("commands") as tasks:
+        scene = Scene(world, tasks, Full(world.store))
+        await scene.register()
+        handler = scene.commands.handlers(scene.tunnel(await session(world, OLD)))[REGISTER_PODS]
+        with captured("hub.tunnel.commands") as logged:
+            outcomes = [await _outcome(handler(scene.worst(REGISTER_PODS))) for _ in range(20)]
+            assert outcomes == [Code.OVERLOADED] * 20
+            assert len(logged) == FAILURES_BURST
+            scene.rig.now += 1 / FAILURES_PER_S
+            await _outcome(handler(scene.worst(REGISTER_PODS)))
+        assert len(logged) == FAILURES_BURST + 1
+        assert (logged[-1]["event"], logged[-1]["suppressed"]) == ("an agent's word could not be stored", 15)
+        assert logged[-1]["cluster"] == logged[0]["cluster"]
 
 
 class Stuck:
