@@ -126,8 +126,10 @@ class Hub:
         self._server_context = None if settings.plain_http else tls.ServerContext(certificate.tls_files(settings))
         self._indexes = make_indexes(store)
         self._metrics = shared.metrics if shared else Metrics()
-        if self._server_context is not None and (shared is None or shared.is_first):
-            self._server_context.on_reload = self._metrics.certificate_reloaded
+        context = self._server_context
+        if context is not None and (shared is None or shared.is_first):
+            context.on_reload = self._metrics.certificate_reloaded
+            self._metrics.certificate_end("hub").set_function(lambda: context.ends_at)
         self._registry = shared.registry if shared else make_registry(settings)
         self._authenticator = Authenticator(self._indexes.tokens, self._indexes.grants, wall_clock)
         self._authorizer = Authorizer(self._indexes.grants, self._indexes.clusters)

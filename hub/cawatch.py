@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from hub import audit, carotation, certificate, tls
 from hub.audit import Audit
 from hub.auth.agentkeys import AgentKeyIndex
@@ -79,6 +81,17 @@ class CaView:
             found = await standings(self._clusters, self._keys, sessions, wanted, self._named)
         return Rotation(phase, wanted, (*own, *self._named), tuple(found))
 
+    def own_end(self) -> float | None:
+        """When the CA that signs the hub's certificate ends, in seconds since the epoch; None where the hub has not
+        made it. Raises TlsError, OSError."""
+        if not self._is_self_made:
+            return None
+        file = self._directory / tls.CA_CERT
+        try:
+            return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+        except ValueError as exc:
+            raise tls.TlsError(f"{file}: is damaged. Restore it from a backup") from exc
+
     def joining_pins(self) -> tuple[str, ...]:
         """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.
         Raises OSError, PinError."""
@@ -129,13 +142,15 @@ class RotationWatch:
         """Phase and pin of which everything was told, also while the file cannot be written."""
 
     async def look(self) -> None:
-        """Raises OSError, PinError."""
+        """Raises OSError, PinError, TlsError."""
         phase, pin = self._known()
         rotation = await self._view.rotation(None)
         if rotation.phase is not Phase.STEADY or _passed(phase, pin, rotation):  # else the agents concern nobody
             rotation = await self._view.rotation(await self._sessions())
         unready = rotation.unready() if rotation.phase is not Phase.STEADY else []
         self._metrics.ca_rotation(rotation.phase.value, len(unready))
+        if (end := self._view.own_end()) is not None:
+            self._metrics.certificate_end("ca").set(end)
         if passed := _passed(phase, pin, rotation):
             if rotation.phase is Phase.STEADY:
                 tls.write_private(self._file.parent / GIVEN_UP, b"")

@@ -126,6 +126,11 @@ class Metrics:
         )
         for result in ("taken", "refused"):
             self._reloads.labels(result)
+        self._certificate_end = self._gauge(
+            "certificate_end_timestamp_seconds",
+            "End of the certificate that the hub serves, and of the CA that it has made: seconds since the epoch.",
+            ["of"],
+        )
         self._cache: dict[tuple[str, str, int], Cell] = {}
         self._clusters: dict[str, set[tuple[str, str, int]]] = {}
         self._request_seconds_of: dict[str, Buckets] = {}
@@ -192,6 +197,10 @@ class Metrics:
     def certificate_reloaded(self, result: str) -> None:
         """`result`: 'taken', 'refused'."""
         self._reloads.labels(result).inc()
+
+    def certificate_end(self, of: str) -> Gauge:
+        """`of`: 'hub', 'ca'. For one process of the hub alone: several are summed."""
+        return self._certificate_end.labels(of)
 
     def forget_cluster(self, cluster: str) -> None:
         """Drop the series of a deleted cluster."""

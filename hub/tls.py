@@ -159,6 +159,8 @@ class ServerContext:
         self.context = _new_context()
         self.on_reload: Callable[[str], None] = lambda result: None
         """Hears of replaced files: 'taken' or 'refused'."""
+        self.ends_at = 0.0
+        """End of the certificate that is served, in seconds since the epoch."""
         self._stamp: tuple[tuple[int, ...], ...] = ()
         self._absent = 0
         """Looks in a row at which a file was not there."""
@@ -171,8 +173,9 @@ class ServerContext:
         broken for every new handshake (facts/dependencies.md trap 18). Raises TlsError, and changes nothing then."""
         stamp = self._stamps()
         _load(_new_context(), self.files)
-        _check(self.files, datetime.datetime.now(datetime.UTC))
+        leaf = _check(self.files, datetime.datetime.now(datetime.UTC))
         _load(self.context, self.files)
+        self.ends_at = leaf.not_valid_after_utc.timestamp()
         self._stamp = stamp
 
     def reload_if_changed(self, *, is_asked: bool = False) -> bool:
@@ -326,8 +329,8 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise TlsError(f"{files.certificate}, {files.key}: cannot be read: {exc.strerror}") from exc
 
 
-def _check(files: TlsFiles, now: datetime.datetime) -> None:
-    """Raises TlsError for a certificate that every client would refuse: by its dates, or for the public name."""
+def _check(files: TlsFiles, now: datetime.datetime) -> x509.Certificate:
+    """The certificate. Raises TlsError for one that every client would refuse: by its dates, or for the public name."""
     try:
         leaf = x509.load_pem_x509_certificate(files.certificate.read_bytes())
     except (OSError, ValueError) as exc:
@@ -344,6 +347,7 @@ def _check(files: TlsFiles, now: datetime.datetime) -> None:
             f"{files.certificate}: its subjectAltName does not cover {files.host!r}, the host of public_url: no client"
             " would accept it"
         )
+    return leaf
 
 
 def _covers(leaf: x509.Certificate, host: str) -> bool:

@@ -29,6 +29,8 @@ AWAY = {"severity": "warning", "cluster": "oslo", "job": JOB, **LABELS}
 FAIL = {"severity": "warning", "cluster": "oslo"}
 OVER = {"severity": "critical", "job": JOB, **LABELS}
 ENDED = {"severity": "warning", "job": JOB, **LABELS}
+END = "riata_hub_certificate_end_timestamp_seconds"
+DAY = 86_400
 
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, Any]]]] = {
     "a quiet hub": (
@@ -37,10 +39,19 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, Any]]]] = {
             series("riata_hub_cluster_connected", "1x60", cluster="oslo"),
             series("riata_hub_requests_total", "0+60x60", cluster="oslo", verb="get", code="200"),
             series("riata_hub_worker_restarts_total", "0x60"),
+            series(END, f"{60 * DAY}x60", of="hub"),
+            series(END, f"{60 * DAY}x60", of="ca"),
         ],
         [
             fires(each, "30m")
-            for each in ("RiataHubDown", "RiataClusterNotConnected", "RiataRequestsFail", "RiataHubWorkersEnd")
+            for each in (
+                "RiataHubDown",
+                "RiataClusterNotConnected",
+                "RiataRequestsFail",
+                "RiataHubWorkersEnd",
+                "RiataHubCertificateEnds",
+                "RiataHubCaEnds",
+            )
         ],
     ),
     "a hub that is gone": (
@@ -131,6 +142,28 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, Any]]]] = {
         [UP, series("riata_hub_worker_restarts_total", "0x9 1x40")],
         [fires("RiataHubWorkersEnd", "12m")],
     ),
+    "a certificate that is not replaced before its last three days": (
+        [UP, series(END, f"{3 * DAY + 600}x20 {90 * DAY}x40", of="hub"), series(END, f"{90 * DAY}x60", of="ca")],
+        [
+            fires("RiataHubCertificateEnds", "9m"),
+            fires("RiataHubCertificateEnds", "11m", OVER | {"of": "hub"}),
+            fires("RiataHubCertificateEnds", "25m"),
+            fires("RiataHubCaEnds", "25m"),
+        ],
+    ),
+    "a certificate that has ended": (
+        [UP, series(END, "300x60", of="hub")],
+        [fires("RiataHubCertificateEnds", "30m", OVER | {"of": "hub"}), fires("RiataHubCaEnds", "30m")],
+    ),
+    "a CA in its last four weeks, and its rotation": (
+        [UP, series(END, f"{90 * DAY}x60", of="hub"), series(END, f"{28 * DAY + 600}x20 {3650 * DAY}x40", of="ca")],
+        [
+            fires("RiataHubCaEnds", "9m"),
+            fires("RiataHubCaEnds", "11m", ENDED | {"of": "ca"}),
+            fires("RiataHubCaEnds", "25m"),
+            fires("RiataHubCertificateEnds", "11m"),
+        ],
+    ),
 }
 
 
@@ -157,7 +190,7 @@ async def test_prometheus_understands_what_the_alerts_say(tmp_path: Path) -> Non
     (tmp_path / "rules.yml").write_text(json.dumps(rule_file()))
     done = await promtool("check", "rules", tmp_path / "rules.yml")
     assert done.rc == 0, done.stdout + done.stderr
-    assert "4 rules found" in done.stdout
+    assert "6 rules found" in done.stdout
 
 
 async def test_prometheus_understands_what_the_dashboard_asks(tmp_path: Path) -> None:

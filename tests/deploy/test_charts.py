@@ -283,7 +283,7 @@ def test_the_alerts_ask_this_hub_for_metrics_that_it_has() -> None:
     (alerts,) = (group["rules"] for group in rule["spec"]["groups"])
     asked = [found for each in alerts for found in re.findall(r"(\w+)\{(.*?)\}", each["expr"])]
     assert {name for name, _ in asked} <= known
-    assert len(asked) == 1 + 1 + 3 + 1
+    assert len(asked) == 1 + 1 + 3 + 1 + 2
     for _, labels in asked:
         assert labels.startswith(f'namespace="riata-system", job="{service}"')
     (failing,) = (each["expr"] for each in alerts if each["alert"] == "RiataRequestsFail")

@@ -40,8 +40,8 @@ class World:
         self.asked += 1
         return lambda uid: self.seen
 
-    def metric(self, name: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name)
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -70,6 +70,37 @@ async def test_each_phase_is_an_event_once_also_over_restarts(tmp_path: Path, ca
     await world.watch.look()
     assert events(caplog) == ["ca-introduced", "ca-switched", "ca-retired", "ca-introduced", "ca-taken-back"]
     assert world.metric("riata_hub_ca_rotation") == 0.0
+
+
+async def test_the_end_of_the_ca_that_signs_is_told(tmp_path: Path) -> None:
+    name, soon = "riata_hub_certificate_end_timestamp_seconds", NOW - tls.CA_LIFETIME + datetime.timedelta(days=30)
+    tls.make_ca(tmp_path / tls.DIRECTORY, "h", soon)
+    world = World(tmp_path)
+    await world.watch.look()
+    near = (soon + tls.CA_LIFETIME).timestamp()
+    assert world.metric(name, of="ca") == pytest.approx(near, abs=1)
+    carotation.begin(world.directory, NOW)
+    await world.watch.look()
+    assert world.metric(name, of="ca") == pytest.approx(near, abs=1)  # until the next one signs
+    carotation.switch(world.directory)
+    await world.watch.look()
+    assert world.metric(name, of="ca") == pytest.approx((NOW + tls.CA_LIFETIME).timestamp(), abs=1)
+
+
+async def test_of_certificates_of_ones_own_no_ca_is_watched(tmp_path: Path) -> None:
+    tls.make_ca(tmp_path / "a", "h", NOW)
+    ca = tmp_path / "a" / tls.CA_CERT
+    world = World(tmp_path, tls_cert=tmp_path / "c", tls_key=tmp_path / "k", tls_ca=ca)
+    await world.watch.look()
+    assert world.metric("riata_hub_certificate_end_timestamp_seconds", of="ca") is None
+    assert world.metric("riata_hub_ca_rotation") == 0.0
+
+
+async def test_a_damaged_ca_is_told_as_such(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (world.directory / tls.CA_CERT).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(tls.TlsError, match="Restore it from a backup"):
+        world.view.own_end()
 
 
 async def test_steps_taken_one_behind_the_other_are_all_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

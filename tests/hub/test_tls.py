@@ -261,6 +261,24 @@ def test_a_certificate_that_was_refused_for_a_reason_that_passes_is_taken_when_i
     assert ["Too many open files" in said[0], "begins only at" in said[1], len(said)] == [True, True, 2]
 
 
+def test_the_end_is_that_of_the_certificate_that_is_served(directory: Path) -> None:
+    def end() -> float:
+        leaf = x509.load_pem_x509_certificate((directory / tls.LEAF_CERT).read_bytes())
+        return leaf.not_valid_after_utc.timestamp()
+
+    server = tls.ServerContext(files(directory))
+    first = end()
+    assert server.ends_at == first
+    (directory / tls.LEAF_CERT).unlink()
+    tls.ensure_leaf(directory, ["localhost"], NOW + datetime.timedelta(days=2))
+    assert not server.reload_if_changed()  # it begins only then
+    assert server.ends_at == first != end()
+    (directory / tls.LEAF_CERT).unlink()
+    tls.ensure_leaf(directory, ["localhost"], NOW - datetime.timedelta(days=2))
+    assert server.reload_if_changed()
+    assert server.ends_at == end() != first
+
+
 def test_who_asks_has_the_files_read_in_any_case(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = tls.ServerContext(files(directory))
     old = (directory / tls.LEAF_CERT).read_bytes(), (directory / tls.LEAF_KEY).read_bytes()

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from hub import certificate, config, tls
 from hub.app import Hub, Shared, make_registry
@@ -117,13 +118,13 @@ class NoVisibility:
     async def reached(self, revision: int) -> None: ...
 
 
-async def test_a_replaced_certificate_is_counted_once(tmp_path: Path) -> None:
+async def test_a_replaced_certificate_is_counted_once_and_so_is_its_end(tmp_path: Path) -> None:
     """Every worker takes it, or refuses it, and their metrics are summed."""
     given = settings(data=str(tmp_path))
     tls.make_ca(tmp_path / tls.DIRECTORY, "hub-1", NOW)
     certificate.ensure(given)
     store = await SqliteStore.open(tmp_path / FILE_NAME)
-    counted = []
+    counted, ends = [], []
     for is_first in (None, True, False):  # one process does everything; the workers of a hub that has two
         registry = make_registry(given)
         shared = None if is_first is None else Shared(Metrics(), registry, NoVisibility(), [], ROOM, is_first)
@@ -132,8 +133,11 @@ async def test_a_replaced_certificate_is_counted_once(tmp_path: Path) -> None:
         hub.reload_certificate(is_asked=False)
         page = hub._metrics.registry
         counted.append(page.get_sample_value("riata_hub_certificate_reloads_total", {"result": "taken"}))
+        ends.append(page.get_sample_value("riata_hub_certificate_end_timestamp_seconds", {"of": "hub"}))
     await store.close()
     assert counted == [1, 1, 0]
+    leaf = x509.load_pem_x509_certificate((tmp_path / tls.DIRECTORY / tls.LEAF_CERT).read_bytes())
+    assert ends == [leaf.not_valid_after_utc.timestamp()] * 2 + [None]
 
 
 async def test_a_worker_writes_its_metrics_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
