@@ -191,7 +191,8 @@ class ServerContext:
         except TlsError as exc:
             self._absent += 1
             if self._absent > 1 or is_asked:  # else it may be in the middle of a replacement
-                self._refuse((), f"{exc}; put it back, the hub does not start without it")
+                is_gone = isinstance(exc.__cause__, FileNotFoundError)
+                self._refuse((), f"{exc}; put it back, the hub does not start without it" if is_gone else str(exc))
             return False
         self._absent = 0
         if stamp == self._stamp and not is_asked:
@@ -218,6 +219,8 @@ class ServerContext:
         """Changed too when a file that could not be read can be."""
         try:
             states = [path.stat() for path in (self.files.certificate, self.files.key)]
+        except PermissionError as exc:
+            raise TlsError(f"{exc.filename}: {ownership.closed(Path(exc.filename))}") from exc
         except OSError as exc:
             raise TlsError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
         return tuple((each.st_mtime_ns, each.st_ino, each.st_uid, each.st_gid, each.st_mode) for each in states)

@@ -11,6 +11,7 @@ import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography import x509
@@ -187,7 +188,7 @@ def test_a_ca_that_the_hub_may_not_read_is_not_to_be_restored(directory: Path, m
     assert "backup" not in str(caught.value)
 
 
-def closed(path: Path) -> bytes:
+def closed(path: Path, **_options: object) -> NoReturn:
     raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
@@ -313,6 +314,20 @@ def test_a_file_that_is_gone_is_said_once_unless_it_is_back_at_once(
     (said,) = [record.reason for record in caplog.records if hasattr(record, "reason")]
     assert said.startswith(f"{directory / tls.LEAF_KEY}: cannot be read: No such file or directory; put it back")
     handshake(server.context, directory / tls.CA_CERT, "localhost")
+
+
+def test_a_directory_that_the_hub_may_not_enter_is_to_be_opened_and_its_files_are_not_to_be_put_back(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = tls.ServerContext(files(directory))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", closed)
+        assert [server.reload_if_changed() for _ in range(3)] == [False] * 3
+    (said,) = [record.reason for record in caplog.records if hasattr(record, "reason")]
+    assert said.startswith(
+        f"{directory / tls.LEAF_CERT}: user {os.geteuid()} may not open it (its directory is closed)"
+    )
+    assert said.endswith(f"let that user into {directory}")
 
 
 def test_an_operators_files_are_checked_at_start(directory: Path) -> None:
