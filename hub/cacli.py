@@ -36,6 +36,11 @@ _NEXT: Final = {
     ),
 }
 
+_NEED: Final = (
+    "agents and kubeconfigs that know nothing but it then need new manifests (riata clusters manifest) and"
+    " `riata kubeconfig`"
+)
+
 
 @ca_app.command
 def rotate(
@@ -60,18 +65,26 @@ def rotate(
     if force and not (finish or retire):
         raise ConfigError("--force belongs to --finish or --retire")
     directory = _directory(_settings(data, config))
+    now = datetime.datetime.now(datetime.UTC)
+    is_overdue = carotation.is_overdue(directory, now)
     if finish or retire:
         wanted = Phase.INTRODUCED if finish else Phase.SWITCHED
-        if carotation.phase(directory) is wanted and not force:
+        if carotation.phase(directory) is wanted and not force and not is_overdue:
             _refuse_unready(directory, wanted, "--finish" if finish else "--retire")
         (carotation.switch if finish else carotation.retire)(directory)
         tell("the new CA signs now" if finish else "the old CA is accepted no longer")
+        if is_overdue:
+            tell(f"the CA before it has ended: {_NEED}")
     elif abort:
+        if is_overdue:
+            raise SetupError(
+                "--abort: the CA of today has ended, so the new one is all that agents can know this hub by: set this"
+                " machine's clock right, or go on with `riata-hub ca rotate --finish`"
+            )
         carotation.abort(directory)
         tell("the new CA was taken back")
     else:
         require_stdout()
-        now = datetime.datetime.now(datetime.UTC)
         pin = carotation.begin(directory, now)
         tell("a new CA was made; a hub that runs tells its agents within seconds (riata-hub ca status)")
         print_data(pin)
@@ -81,8 +94,8 @@ def rotate(
             )
         if until := carotation.ends_soon(directory, now):
             tell(
-                f"the CA of today ends at {until:%Y-%m-%d %H:%M} UTC: --finish before that; agents and kubeconfigs that"
-                " know nothing but it then need new manifests (riata clusters manifest) and `riata kubeconfig`"
+                f"the CA of today ends at {until:%Y-%m-%d %H:%M} UTC: --finish before that, else the hub does it then;"
+                f" {_NEED}"
             )
     tell(_NEXT[carotation.phase(directory)])
     return 0

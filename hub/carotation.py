@@ -90,8 +90,36 @@ def switch(directory: Path) -> None:
     """Have the next CA sign from now on. The old one's key is gone afterwards. Raises TlsError, OSError."""
     with locked(directory):
         _need(directory, Phase.INTRODUCED)
-        tls.write_private(directory / OLD, (directory / tls.CA_CERT).read_bytes())  # decides
-        _recover(directory)
+        _switch(directory)
+
+
+def switch_if_overdue(directory: Path, now: datetime.datetime) -> bool:
+    """What `switch` does, if `is_overdue`; the lock is held. True if so. Raises TlsError, OSError."""
+    if not is_overdue(directory, now):
+        return False
+    _switch(directory)
+    return True
+
+
+def is_overdue(directory: Path, now: datetime.datetime) -> bool:
+    """Whether there is nothing left to wait for before the switch: the CA that signs has ended, its introduced
+    successor has not. Raises TlsError, OSError.
+
+    By a clock that is wrong, too: the switch gives nothing up. Who knows the current CA alone is led to the next one
+    until the end that is written in it, by the clocks of those who verify.
+    """
+    if phase(directory) is not Phase.INTRODUCED:
+        return False
+    return _end_of(directory / tls.CA_CERT) <= now < _end_of(directory / NEXT_CERT)
+
+
+def _end_of(path: Path) -> datetime.datetime:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except PermissionError as exc:
+        raise tls.TlsError(f"{path}: {ownership.closed(path, path.parent)}") from exc
+    except ValueError as exc:
+        raise tls.TlsError(f"{path}: the CA's certificate is damaged. Restore it from a backup") from exc
 
 
 def retire(directory: Path) -> None:
@@ -133,6 +161,12 @@ def ends_soon(directory: Path, now: datetime.datetime) -> datetime.datetime | No
 def accepted(directory: Path) -> tuple[Path, ...]:
     """Files of CAs that agents may know the hub by, beside the one that signs."""
     return directory / NEXT_CERT, directory / OLD
+
+
+def _switch(directory: Path) -> None:
+    """The lock is held, the phase is *introduced*."""
+    tls.write_private(directory / OLD, (directory / tls.CA_CERT).read_bytes())  # decides
+    _recover(directory)
 
 
 def _recover(directory: Path) -> None:

@@ -88,11 +88,17 @@ def is_self_made(settings: Settings) -> bool:
 
 def ensure(settings: Settings) -> None:
     """Make the self-made leaf, or make it anew if names, dates or the CA ask for it; finish what a rotation of the CA
-    has begun. Raises TlsError, OSError."""
+    has begun, and switch to an introduced CA when the one before it has ended: nobody could run a command in a pod
+    whose hub does not start for that. Raises TlsError, OSError."""
     if not is_self_made(settings):
         return
     directory, now = settings.data / tls.DIRECTORY, datetime.datetime.now(datetime.UTC)
     with carotation.locked(directory):
+        if carotation.switch_if_overdue(directory, now):
+            logger.warning(
+                "the hub's CA has ended, or this machine's clock is wrong: the next CA signs now; agents and"
+                " kubeconfigs that do not know it need new manifests (riata clusters manifest) and `riata kubeconfig`"
+            )
         tls.ensure_leaf(directory, hosts(settings), now, carotation.chain(directory))
 
 

@@ -85,6 +85,22 @@ def test_a_ca_that_ends_soon_is_replaced_with_a_word_of_the_time_left(
     assert "--finish before that" in said
 
 
+def test_a_ca_that_has_ended_is_given_up_for_the_next_one_without_asking_and_that_one_is_not_taken_back(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was to be started first, which it refused."""
+    directory, then = data / tls.DIRECTORY, datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    for name in (tls.CA_CERT, tls.CA_KEY):
+        (directory / name).unlink()
+    tls.make_ca(directory, "h", then - tls.CA_LIFETIME)
+    carotation.begin(directory, then - datetime.timedelta(hours=1))
+    assert cli.main(["ca", "rotate", "--abort", "--data", str(data)]) == 1
+    assert "the CA of today has ended" in capsys.readouterr().err
+    assert cli.main(["ca", "rotate", "--finish", "--data", str(data)]) == 0
+    assert "the CA before it has ended" in capsys.readouterr().err
+    assert carotation.phase(directory) is Phase.SWITCHED
+
+
 def test_status(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = ["ca", "status", "--data", str(data)]
     assert cli.main(status) == 0

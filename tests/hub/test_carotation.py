@@ -13,13 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hub import carotation, tls
+from hub import carotation, certificate, config, tls
 from hub.carotation import Phase
 from proto import pins
 from tests.hub.test_tls import handshake
 
 NOW = datetime.datetime.now(datetime.UTC)
-HOSTS = ["localhost"]
 
 
 class Crash(Exception):
@@ -40,8 +39,7 @@ class Side:
 
     def ensure(self) -> None:
         """What the hub does at its start and every few seconds."""
-        with carotation.locked(self.directory):
-            tls.ensure_leaf(self.directory, HOSTS, NOW, carotation.chain(self.directory))
+        certificate.ensure(config.Settings(data=self.directory.parent))
 
     def admits(self, ca: bytes) -> bool:
         """Whether a client that trusts nothing but these CAs takes this hub."""
@@ -127,6 +125,57 @@ def test_a_ca_near_its_end_is_replaced_and_one_that_has_ended_is_not(tmp_path: P
     side.ensure()
     assert side.admits(old)
     assert not carotation.ends_soon(side.directory, NOW)
+
+
+def ended(directory: Path) -> tuple[Side, bytes]:
+    """A hub whose CA has ended with its successor introduced, and the old CA."""
+    then = NOW - datetime.timedelta(hours=1)
+    tls.make_ca(directory, "h", then - tls.CA_LIFETIME)
+    side = Side(directory)
+    carotation.begin(directory, then - datetime.timedelta(hours=1))
+    return side, (directory / tls.CA_CERT).read_bytes()
+
+
+def test_an_introduced_ca_takes_over_when_the_one_before_it_has_ended(tmp_path: Path) -> None:
+    """The hub did not start any more, and in a pod no command can be run then."""
+    side, old = ended(tmp_path / "tls")
+    both = tls.read_ca(side.files)
+    new = pins.keep_pinned(both, side.pins()[1:])
+    side.ensure()
+    assert carotation.phase(side.directory) is Phase.SWITCHED
+    assert (side.admits(old), side.admits(both), side.admits(new)) == (False, True, True)
+    carotation.retire(side.directory)
+    side.ensure()
+    assert side.admits(new)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_a_crash_while_an_ended_ca_is_replaced_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    side, _ = ended(tmp_path / "tls")
+    new = pins.keep_pinned(tls.read_ca(side.files), side.pins()[1:])
+    with monkeypatch.context() as patch:
+        crashing(patch, number)
+        with pytest.raises(Crash):
+            side.ensure()
+    side.ensure()
+    assert (carotation.phase(side.directory), side.admits(new)) == (Phase.SWITCHED, True)
+
+
+def test_a_switch_by_a_clock_that_is_ahead_loses_nobody(tmp_path: Path) -> None:
+    made = NOW - datetime.timedelta(days=30)
+    tls.make_ca(tmp_path / "tls", "h", made)
+    side = Side(tmp_path / "tls")
+    old = tls.read_ca(side.files)
+    ahead, far_ahead = (begun + tls.CA_LIFETIME + datetime.timedelta(hours=1) for begun in (made, NOW))
+    assert not carotation.switch_if_overdue(side.directory, ahead)  # nobody has begun a rotation
+    carotation.begin(side.directory, NOW)
+    assert not carotation.switch_if_overdue(side.directory, NOW)
+    assert not carotation.switch_if_overdue(side.directory, far_ahead)  # by which both have ended
+    assert carotation.switch_if_overdue(side.directory, ahead)
+    side.ensure()
+    assert side.admits(old)
 
 
 def test_an_introduced_ca_is_taken_back(side: Side) -> None:
