@@ -6,16 +6,21 @@ import asyncio
 import dataclasses
 import datetime
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
+import pytest
+
+from hub import slices
 from hub.catrust import AgentTrust, Lesson
 from hub.tunnel.cateaching import AGAIN_S, AT_ONCE, OF_ONE_CLUSTER, REFUSED_S, UNKEPT_S, CaTeaching
-from hub.tunnel.registry import Tunnel
+from hub.tunnel.registry import Registry, Tunnel
 from proto.aio.commands import TIMEOUT_S
 from proto.aio.tasks import TaskGroup
 from proto.commands import LEARN_CA, CaLearnt, Fields, LearnCa, Verb
 from proto.errors import Code, StreamReset
 from tests.hub.tunnel.test_registry import Rig
+from tests.hub.turns import turns_of
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 FIRST, SECOND = Lesson(b"ca one", (ONE,)), Lesson(b"ca two", (ONE, TWO), is_between=True)
@@ -33,9 +38,16 @@ class School:
         self.gate.set()
         self.silent: set[object] = set()
         """Links of agents that answer in no time that anybody waits."""
+        self.looks = 0
+        registry = cast(Registry, self)
         self.teaching = CaTeaching(
-            self.rig.registry, lambda: self.lesson, tasks, clock=lambda: self.rig.now, ask=self.ask, interval_s=0.0
+            registry, lambda: self.lesson, tasks, clock=lambda: self.rig.now, ask=self.ask, interval_s=0.0
         )
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        """As the registry, counted."""
+        self.looks += 1
+        return iter(self.rig.registry)
 
     async def ask(self, link: object, verb: Verb, args: LearnCa) -> Any:
         assert verb is LEARN_CA
@@ -232,6 +244,58 @@ async def test_who_comes_anew_instead_of_answering_waits_behind_the_others() -> 
         await school.turns(tasks, 200)
         await school.time_out(tasks)
         assert honest.trust.pins == (ONE,)
+        school.gate.set()
+
+
+async def test_who_is_to_be_asked_is_looked_for_again_only_when_all_of_them_were() -> None:
+    """Each second all were, and put in order: a tenth of a second of the loop with 60,000."""
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for number in range(3 * AT_ONCE):
+            school.rig.tunnel(cluster=f"c{number}")
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        for _ in range(2):
+            await school.time_out(tasks)
+        assert (len(school.asked), school.looks) == (3 * AT_ONCE, 1)
+        school.gate.set()
+
+
+async def test_others_have_their_turn_while_the_next_ones_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        for number in range(1000):
+            tunnel, _ = school.rig.tunnel(cluster=f"c{number}")
+            tunnel.trust.told, tunnel.trust.again_at = FIRST.digest, math.inf
+        monkeypatch.setattr(slices, "SLICE_S", 0.0)
+        turns, _ = await turns_of(school.teaching._tell(FIRST))
+        assert turns >= 9
+
+
+async def test_who_has_left_when_its_turn_comes_is_not_asked() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        links = [school.rig.tunnel(cluster=f"c{number}")[1] for number in range(2 * AT_ONCE)]
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        links[-1].has_left = True
+        await school.time_out(tasks)
+        assert len(school.asked) == 2 * AT_ONCE - 1
+        school.gate.set()
+
+
+async def test_who_comes_meanwhile_does_not_wait_for_the_end_of_a_cluster_that_never_answers() -> None:
+    async with TaskGroup("test") as tasks:
+        school = School(tasks)
+        tunnel, _ = school.rig.tunnel(cluster="hostile")
+        for number in range(AT_ONCE):
+            school.node(tunnel, f"n{number}")
+        school.gate.clear()
+        await school.turns(tasks, 200)
+        assert len(school.asked) == OF_ONE_CLUSTER
+        school.rig.tunnel(cluster="honest")
+        await school.turns(tasks, 200)
+        assert len(school.asked) == OF_ONE_CLUSTER + 1
         school.gate.set()
 
 
