@@ -84,7 +84,7 @@ async def create(
     common: options.Common = options.COMMON,
 ) -> None:
     """Make a cluster known to the hub, and show what brings its agent in. Repeating it, with the same labels or
-    without any, changes nothing.
+    without any, changes nothing, and says that it was there.
 
     The table comes with text to paste, a join token inside; the other outputs make no token.
     """
@@ -99,7 +99,18 @@ async def create(
     if made.get("obstacle"):
         terminal.say(f"no agent can be brought in yet: {made['obstacle']}")
     which = f"{name}{options.typed(common.profile)}"
-    terminal.say(f"cluster {name} exists; next: riata clusters manifest {which} | kubectl apply -f -")
+    exists = _was_there(made) if made.get("existed") else f"cluster {name} exists"
+    terminal.say(f"{exists}; next: riata clusters manifest {which} | kubectl apply -f -")
+
+
+def _was_there(cluster: output.Item) -> str:
+    """With it a second Kubernetes cluster could come in under the name of the first."""
+    count = _agents(cluster)
+    return (
+        f"cluster {cluster.get('name')} was there already, since {cluster.get('createdAt')},"
+        f" {count} {'agent' if count == 1 else 'agents'} connected: a join token lets one more agent into it, so for"
+        " another Kubernetes cluster take another name"
+    )
 
 
 @app.command

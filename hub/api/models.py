@@ -341,6 +341,9 @@ class NewManifest(Answer):
 
 
 class NewCluster(Cluster):
+    existed: bool = Field(
+        description="It was there before this request: the join token in `manifest` lets one more agent into it."
+    )
     command: str = Field(description="To run where riata and kubectl are; it makes a join token of its own.")
     manifest: NewManifest | None = Field(description="When the request asks for it.")
     obstacle: str | None = Field(description="Why no manifest can be made: what the hub's settings lack.")

@@ -17,8 +17,8 @@ _SHOWN: Final = 300
 
 
 async def create_cluster(call: Call) -> Reply:
-    """Idempotent as to the cluster, also without its labels; each join token is a new one. What the hub's settings lack
-    for a manifest prevents no cluster: it is told."""
+    """Idempotent as to the cluster, also without its labels, and told: each join token is a new one that lets an agent
+    in. What the hub's settings lack for a manifest prevents no cluster: it is told."""
     body = call.body
     assert isinstance(body, models.ClusterRequest)
     services = call.services
@@ -40,6 +40,7 @@ async def create_cluster(call: Call) -> Reply:
             manifest = await made(call, cluster, body.manifest)
     answer = models.NewCluster(
         **shown(services, cluster).model_dump(by_alias=False),
+        existed=not is_new,
         command=f"riata clusters manifest {cluster.name} | kubectl apply -f -",
         manifest=manifest,
         obstacle=obstacle,

@@ -217,12 +217,14 @@ class FakeHub:
         return answer
 
     async def _create_cluster(self, request: web.Request) -> web.Response:
-        wanted = (await request.json()).get("manifest") is not None
+        body = await request.json()
+        wanted, existed = body.get("manifest") is not None, body.get("name") in self.clusters
         shown = json.loads((await _creator(self.clusters)(request)).body)
         if "code" in shown:
             return web.json_response(shown, status=shown["code"])
         manifest = {"shell": self.shell, "expiresAt": EXPIRES} if wanted else None
         answer = {**shown, "command": "riata clusters manifest a | kubectl apply -f -", "manifest": manifest}
+        answer |= {"existed": existed}
         return web.json_response({**answer, "obstacle": "set agent_pins" if self.shell is None else None})
 
     async def _manifest(self, request: web.Request) -> web.Response:

@@ -24,7 +24,8 @@ async def test_create_show_list_delete(world: HubWorld) -> None:
     assert made.status == 201
     assert made.json["labels"] == {"env": "prod"}
     shown = (await world.call("GET", "/v1/clusters/berlin")).json
-    assert made.json == {**shown, "command": made.json["command"], "manifest": None, "obstacle": None}
+    besides = {"existed": False, "command": made.json["command"], "manifest": None, "obstacle": None}
+    assert made.json == {**shown, **besides}
     assert (await world.call("GET", "/v1/clusters")).json == {"items": [shown]}
     assert (await world.call("DELETE", "/v1/clusters/berlin")).status == 204
     assert (await world.call("GET", "/v1/clusters/berlin")).status == 404
@@ -77,7 +78,8 @@ async def test_creation_is_idempotent_by_name_and_labels_if_any(world: HubWorld)
     without = await world.call("POST", "/v1/clusters", {"name": "a"})
     other = await world.call("POST", "/v1/clusters", {"name": "a", "labels": {"x": "2"}})
     assert (first.status, again.status, without.status, other.status) == (201, 200, 200, 409)
-    assert first.json == again.json == without.json
+    assert (first.json["existed"], again.json["existed"]) == (False, True)
+    assert {**first.json, "existed": True} == again.json == without.json
     assert other.json["reason"] == "AlreadyExists"
 
 
