@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
+from typing import Any, Final
 
 from hub.api import models, nodes
 from hub.api.lists import joined
@@ -20,6 +20,10 @@ from hub.clusters.records import Cluster
 from hub.errors import ClusterUnavailable, Conflict, NotFound
 from hub.slices import in_slices
 
+_OF_ONE_LIST_S: Final = 10.0
+"""How old what other workers have said of their tunnels may be on a page behind the first: each time they are asked all
+go through all of them, and 250,000 agents are 25 pages."""
+
 
 async def list_agents(call: Call) -> Reply:
     """As `models.AgentList`: one entry for each live session, and one for each enrolled agent that has none. Made in
@@ -28,7 +32,8 @@ async def list_agents(call: Call) -> Reply:
     services, query = call.services, call.query
     assert isinstance(query, models.AgentQuery)
     clusters = _asked(services, query)
-    await services.tunnels.refresh(clusters[0].uid if len(clusters) == 1 else "")
+    within_s = 0.0 if query.continue_ is None else _OF_ONE_LIST_S
+    await services.tunnels.refresh(clusters[0].uid if len(clusters) == 1 else "", within_s=within_s)
     items: list[str] = []
     async for cluster in in_slices(clusters):
         items += [agent.model_dump_json(by_alias=True) for agent in await _of_cluster(services, cluster)]

@@ -100,8 +100,9 @@ class Visibility(Protocol):
 class Tunnels(Protocol):
     """Who is connected (hub.tunnel.registry.Registry)."""
 
-    async def refresh(self, cluster_uid: str = "") -> None:
-        """Learn what `status` says of tunnels of other processes; '' for all clusters."""
+    async def refresh(self, cluster_uid: str = "", *, within_s: float = 0.0) -> None:
+        """Learn what `status` says of tunnels of other processes; '' for all clusters. `within_s`: what was learnt of
+        all will do if it is younger."""
 
     def status(self, cluster_uid: str) -> Sequence[TunnelStatus]: ...
 

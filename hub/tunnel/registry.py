@@ -281,8 +281,9 @@ class Registry:
     def draining(self, tunnel: Tunnel) -> None:
         """The agent of this tunnel goes away; `pick` sees it on the link."""
 
-    async def refresh(self, cluster_uid: str = "") -> None:
-        """Learn what `status` of a cluster, '' for all, has to know of elsewhere: here nothing."""
+    async def refresh(self, cluster_uid: str = "", *, within_s: float = 0.0) -> None:
+        """Learn what `status` of a cluster, '' for all, has to know of elsewhere: here nothing. `within_s`: what was
+        learnt of all will do if it is younger."""
 
     async def rotate_elsewhere(self, credential_id: str) -> str | None:
         """Have an agent that is connected elsewhere replace its key: why it did not, empty when it did, None when it is

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ class SharedRegistry(Registry):
         self._remote: dict[Remote, Candidate] = {}
         self._is_closed = False
         self._lives: dict[str, tuple[float, Live]] = {}
+        self._looked_at = -math.inf
+        """When the last answer about all clusters came."""
         self._looks: dict[str, asyncio.Task[None]] = {}
         """Under way: whoever asks meanwhile waits for the same answer. Every one makes all other workers go through
         their tunnels, and thousands can ask at once."""
@@ -247,7 +250,9 @@ class SharedRegistry(Registry):
             )
         return sorted(shown, key=lambda each: each.connected_since)
 
-    async def refresh(self, cluster_uid: str = "") -> None:
+    async def refresh(self, cluster_uid: str = "", *, within_s: float = 0.0) -> None:
+        if self._clock() - self._looked_at < within_s:
+            return
         known_elsewhere = (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid))
         if not (known_elsewhere if cluster_uid else len(self.directory)):
             return
@@ -265,6 +270,8 @@ class SharedRegistry(Registry):
         assert isinstance(lives, Lives)
         now = self._clock()
         known = self._lives if cluster_uid else {}
+        if not cluster_uid:
+            self._looked_at = now
         # Those that have ended meanwhile are left out: who is told of an end is told once.
         known.update({live.session_id: (now, live) for live in lives.tunnels if live.session_id in self.directory})
         self._lives = known

@@ -75,9 +75,12 @@ class FakeTunnels:
         self.live: dict[str, list[FakeTunnel]] = {}
         self.elsewhere: dict[str, list[FakeTunnel]] = {}
         """What other workers say when they are asked."""
+        self.asked: list[tuple[str, float]] = []
+        """Of which cluster they were, and how old the answer might have been."""
         self.cuts: list[tuple[str, str]] = []
 
-    async def refresh(self, cluster_uid: str = "") -> None:
+    async def refresh(self, cluster_uid: str = "", *, within_s: float = 0.0) -> None:
+        self.asked.append((cluster_uid, within_s))
         self.live |= self.elsewhere
 
     def status(self, cluster_uid: str) -> list[FakeTunnel]:

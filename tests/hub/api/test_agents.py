@@ -82,6 +82,7 @@ async def test_a_list_in_pages_of_whole_clusters(world: HubWorld) -> None:
             break
         more = f"&continue={page['continue']}"
     assert pages == [["a1", "b1", "b2"], ["c1", "c2", "d1"]]
+    assert world.tunnels.asked == [("", 0.0), ("", 10.0)]  # of the other workers: anew for the first page alone
 
 
 async def test_the_next_page_stands_though_the_cluster_before_it_is_gone(world: HubWorld) -> None:

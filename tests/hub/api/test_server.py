@@ -34,7 +34,7 @@ async def test_a_user_has_a_bound_of_requests_under_way(world: HubWorld, monkeyp
     monkeypatch.setattr(server, "UNDER_WAY_MAX", 2)
     goes_on, asked = asyncio.Event(), asyncio.Event()
 
-    async def refresh(_cluster_uid: str = "") -> None:
+    async def refresh(_cluster_uid: str = "", *, within_s: float = 0.0) -> None:
         if world.services.under_way.total() == 2:
             asked.set()
         await goes_on.wait()

@@ -289,6 +289,30 @@ async def test_who_asks_while_the_others_are_looked_at_waits_for_the_same_answer
     assert (rig.mains[1].looks, shown.last_received_age_s) == (3, 3.0)
 
 
+async def test_the_pages_of_one_list_have_the_others_looked_at_once(rig: Rig) -> None:
+    """Each page had all workers go through all their tunnels."""
+    rig.connect(2)
+    rig.deliver()
+    for age_s in (0.0, 10.0, 10.0):
+        await rig.crew[1].refresh(within_s=age_s)
+        rig.time += 3.0
+    await rig.crew[1].refresh("uid-alpha", within_s=10.0)  # of all has this one too
+    (shown,) = rig.crew[1].status("uid-alpha")
+    assert (rig.mains[1].looks, shown.last_received_age_s) == (1, 9.0)
+    rig.time += 1.0
+    await rig.crew[1].refresh(within_s=10.0)
+    await rig.crew[1].refresh()
+    assert rig.mains[1].looks == 3
+
+
+async def test_an_answer_about_one_cluster_does_not_stand_in_for_all(rig: Rig) -> None:
+    rig.connect(2)
+    rig.deliver()
+    await rig.crew[1].refresh("uid-alpha")
+    await rig.crew[1].refresh(within_s=10.0)
+    assert rig.mains[1].looks == 2
+
+
 async def test_every_worker_says_when_an_agent_was_last_seen(rig: Rig) -> None:
     made, _ = rig.connect(2)
     rig.deliver()
