@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 SECTIONS: Final = {"clusters": "cluster", "users": "user", "contexts": "context"}
@@ -19,8 +19,10 @@ REPLACED: Final = {
     ),
     "contexts": frozenset({"cluster", "user"}),
 }
-"""Fields of an entry of ours that a new one replaces. Others stay: a context's namespace, a cluster's proxy-url, and a
-user's `as…`, without which kubectl would act with wider rights than somebody chose."""
+"""Fields of an entry of ours that a new one replaces. Others stay: a context's namespace, a cluster's proxy-url."""
+
+_ACTS: Final = frozenset({"as", "as-uid", "as-groups", "as-user-extra"})
+"""Whom a user's entry acts as."""
 
 DEFAULT_PREFIX: Final = "riata"
 PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
@@ -74,6 +76,16 @@ def build(hub: str, ca: str, token: str, clusters: Sequence[str], prefix: str) -
         name = context_name(prefix, cluster)
         made.append(Entry("contexts", name, {"cluster": name, "user": name}))
     return made
+
+
+def replaced(section: str, body: Mapping[str, Any]) -> frozenset[str]:
+    """Fields of the entry `body` that one of ours of its name replaces.
+
+    Whom it acts as stays with a token of riata, since without it kubectl would act with wider rights than somebody
+    chose; of another credential that was chosen for other rights.
+    """
+    is_chosen = section != "users" or token_id(body.get("token")) is not None
+    return REPLACED[section] if is_chosen else REPLACED[section] | _ACTS
 
 
 def document(made: Sequence[Entry], current: str) -> dict[str, Any]:

@@ -93,13 +93,13 @@ def body(element: yaml.MappingNode, section: str) -> dict[str, Any]:
 
 
 def _combined(old: dict[str, Any], entry: entries.Entry) -> dict[str, Any]:
-    return {**entry.body, **{k: v for k, v in old.items() if k not in entries.REPLACED[entry.section]}}
+    return {**entry.body, **{k: v for k, v in old.items() if k not in entries.replaced(entry.section, old)}}
 
 
 def _update(editor: yamltext.Editor, element: yaml.MappingNode, entry: entries.Entry) -> None:
     """Bring an entry of ours up to date: by its scalars when the same fields are there, else whole."""
     old = body(element, entry.section)
-    ours_there = entries.REPLACED[entry.section] & old.keys()
+    ours_there = entries.replaced(entry.section, old) & old.keys()
     node = yamltext.value(element, entries.SECTIONS[entry.section])
     if ours_there == entry.body.keys() and isinstance(node, yaml.MappingNode):
         scalars = {key: yamltext.value(node, key) for key in entry.body}
@@ -140,7 +140,7 @@ def _verify_section(section: str, before: Any, after: Any, mine: dict[str, entri
     if len(new) != len(mine):
         raise ValueError(_UNSAFE)
     for element in new:
-        owned = entries.REPLACED[section]
-        stays = {k: v for k, v in old.get(element["name"], {}).items() if k not in owned}
+        there = old.get(element["name"], {})
+        stays = {k: v for k, v in there.items() if k not in entries.replaced(section, there)}
         if element.get(key) != {**stays, **mine[element["name"]].body}:
             raise ValueError(_UNSAFE)

@@ -213,21 +213,24 @@ def _refuse_foreign(
 
 def _foreign(entry: entries.Entry, body: Mapping[str, Any], hub: str, owners: Mapping[str, str]) -> str:
     """Whose else the entry of that name is, as the end of a sentence; empty when `entry` may replace `body`."""
-    lost = {key: value for key, value in body.items() if value and key in entries.REPLACED[entry.section]}
+    gone = entries.replaced(entry.section, body)
+    lost = {key: value for key, value in body.items() if value and key in gone}
     if entry.section == "clusters":
         there = entries.cluster_at(hub, body.get("server"))
         if there == entries.cluster_at(hub, entry.body["server"]):
             return ""
         return f"is for cluster {there!r}" if there else f"belongs to {body.get('server') or 'no server'}"
     if entry.section == "users":
-        return _owned(body.get("token"), owners) if lost and lost != entry.body else ""
+        return _owned(body, owners) if lost and lost != entry.body else ""
     if all(value == entry.body[key] for key, value in lost.items()):
         return ""
     return f"is for cluster {str(body.get('cluster', ''))!r} and user {str(body.get('user', ''))!r}"
 
 
-def _owned(token: object, owners: Mapping[str, str]) -> str:
-    token_id = entries.token_id(token)
+def _owned(body: Mapping[str, Any], owners: Mapping[str, str]) -> str:
+    token_id = entries.token_id(body.get("token"))
+    if token_id is None and not body.keys() & entries.REPLACED["users"]:
+        return "names whom to act as, and holds no token of riata"
     if token_id is None:
         return "holds a credential that is not of riata"
     if token_id not in owners:  # of another hub, or it came there meanwhile

@@ -104,14 +104,18 @@ def test_another_kind_of_credential_of_ours_is_replaced_whole_and_foreign_fields
     assert merged["users"][0] == {"name": "riata-a", "user": {"token": NEW, "extensions": [{"name": "n"}]}}
 
 
-@pytest.mark.parametrize("credential", [f"token: {OLD}", "exec: {command: x}"])
-def test_whom_somebody_chose_to_act_as_stays(credential: str) -> None:
-    """Without it kubectl would act as the token's own user, who may do more."""
+@pytest.mark.parametrize(
+    ("credential", "stays"),
+    [(f"token: {OLD}", True), ("token: of-another-program", False), ("exec: {command: x}", False), ("", False)],
+)
+def test_whom_somebody_chose_to_act_as_stays_with_a_token_of_riata(credential: str, stays: bool) -> None:
+    """Without it kubectl would act as the token's own user, who may do more. What was chosen for another credential is
+    no choice for ours: `as: system:admin` went along."""
     acts = {"as": "viewer", "as-groups": ["viewers"], "as-uid": "1", "as-user-extra": {"reason": ["care"]}}
     text = f"users:\n- name: riata-a\n  user:\n    {credential}\n"
     text += "".join(f"    {key}: {json.dumps(value)}\n" for key, value in acts.items())
     merged = yamltext.load(merge.merge(text, OURS))
-    assert merged["users"][0] == {"name": "riata-a", "user": {"token": NEW, **acts}}
+    assert merged["users"][0] == {"name": "riata-a", "user": {"token": NEW, **(acts if stays else {})}}
 
 
 @pytest.mark.parametrize(

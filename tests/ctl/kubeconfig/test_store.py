@@ -152,6 +152,7 @@ def test_a_name_that_a_prefix_makes_of_another_cluster_is_refused_unless_replace
     [
         ("users: [{name: riata-a, user: {client-certificate-data: QQ, client-key-data: QQ}}]", "user 'riata-a'"),
         ("users: [{name: riata-a, user: {exec: {command: aws}}}]", "user 'riata-a'"),
+        ("users: [{name: riata-a, user: {as: system:admin}}]", "names whom to act as, and holds no token of riata"),
         ("users: [{name: riata-a, user: {token: of-another-program}}]", "user 'riata-a'"),
         ("contexts: [{name: riata-a, context: {cluster: prod, user: riata-a}}]", "cluster 'prod' and user 'riata-a'"),
         ("contexts: [{name: riata-a, context: {cluster: riata-a, user: me}}]", "cluster 'riata-a' and user 'me'"),
