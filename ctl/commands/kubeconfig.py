@@ -5,7 +5,7 @@ import concurrent.futures
 import functools
 import os
 import socket
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -69,7 +69,8 @@ async def kubeconfig(
         if form in {"table", "name"} and not merge:
             KIND.show_all(contexts, form)
             return
-        owners = await _owners(hub, {str(context["context"]) for context in contexts}) if merge else {}
+        there = {context["context"] for context in contexts}
+        owners = await _owners(hub, there) if merge else {}
         ca = await _current_ca(hub)
         name = token_name or f"kubeconfig-{socket.gethostname()}"
         made = await hub.post(
@@ -79,9 +80,9 @@ async def kubeconfig(
         if merge:
             first = str(contexts[0]["context"]) if use_context else None
             merging = functools.partial(
-                store.merge_into_files, ours, os.environ, hub=login.hub, use=first, replace=replace, owners=owners
+                store.merge_into_files, ours, os.environ, hub=login.hub, use=first, replace=replace
             )
-            merged = await _merge(hub, merging, made, profile)
+            merged = await _merge(hub, merging, made, profile, owners, there)
             for token_id in merged.replaced_tokens:
                 await _revoke_replaced(hub, token_id, owners)
             _show_merged(merged, made, contexts, form or "name")
@@ -172,20 +173,41 @@ async def _owners(hub: client.HubClient, names: Container[str]) -> dict[str, str
             user = await identities.user(msgspec.structs.replace(hub.login, token=token))
         return "" if user is None or user == me else user
 
-    return dict(zip(tokens, await asyncio.gather(*map(owner, tokens.values())), strict=True))
+    asked = {token_id: token for token_id, token in tokens.items() if token}
+    owners = dict(zip(asked, await asyncio.gather(*map(owner, asked.values())), strict=True))
+    if len(asked) < len(tokens):  # left without a cluster: no token is shown to what may be no hub of its own
+        listed = {str(each.get("id")): str(each.get("user")) for each in await hub.items(client.target("v1", "tokens"))}
+        owners |= {each: "" for each in tokens.keys() - asked.keys() if listed.get(each) == me}
+    return owners
 
 
 async def _merge(
-    hub: client.HubClient, merging: functools.partial[store.Merged], made: dict[str, Any], profile: str
+    hub: client.HubClient,
+    merging: Callable[..., store.Merged],
+    made: dict[str, Any],
+    profile: str,
+    owners: dict[str, str],
+    names: Container[str],
 ) -> store.Merged:
-    """What `merging` did; without it the token that was made is taken back."""
+    """What `merging` did; without it the token that was made is taken back. `owners`, of the tokens in the entries of
+    `names`, is brought up to date where another riata put one there meanwhile."""
+    works: list[asyncio.Future[store.Merged]] = []
     with concurrent.futures.ThreadPoolExecutor(1) as thread:  # joined: it holds kubectl's lock
-        work = asyncio.get_running_loop().run_in_executor(thread, merging)
+
+        async def attempt() -> store.Merged:
+            work = functools.partial(merging, owners=dict(owners))
+            works.append(asyncio.get_running_loop().run_in_executor(thread, work))
+            return await asyncio.shield(works[-1])
+
         try:
-            merged = await asyncio.shield(work)
+            try:
+                merged = await attempt()
+            except store.UnknownToken:
+                owners |= await _owners(hub, names)
+                merged = await attempt()
         except BaseException:
-            await asyncio.wait([work])  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
-            if work.exception() is not None:
+            await asyncio.wait(works)  # Ctrl-C does not stop the thread: a token it still wrote must stay valid
+            if works[-1].exception() is not None:
                 await _discard(hub, str(made.get("id")), profile)
             raise
     written = ", ".join(str(path) for path in merged.files)

@@ -22,13 +22,18 @@ class Merged:
     replaced_tokens: tuple[str, ...]
 
 
+class UnknownToken(errors.CommandError):
+    """A token of riata stands there of which `owners` says nothing: nobody knows whose, or it came there meanwhile."""
+
+
 class _Moved(Exception):
     """Another writer changed where an entry lives between our look and our lock."""
 
 
 def standing(names: Container[str], env: Mapping[str, str], *, hub: str) -> dict[str, str]:
-    """The riata tokens in the users' entries of these names, by their ids: those where the cluster's entry of the name
-    leads to `hub`, since no other hub's token may be shown to it. CommandError for files that cannot be read."""
+    """The riata tokens in the users' entries of these names, by their ids. Empty in the place of one whose cluster's
+    entry of the name does not lead to `hub`, since no other hub's token may be shown to it. CommandError for files that
+    cannot be read."""
     texts = _read(location.precedence(env))
     servers: dict[str, object] = {}
     for _, name, body in _elements(texts, "clusters"):
@@ -36,8 +41,12 @@ def standing(names: Container[str], env: Mapping[str, str], *, hub: str) -> dict
     users: dict[str, str] = {}
     for _, name, body in _elements(texts, "users"):
         users.setdefault(name, str(body.get("token") or ""))
-    found = [token for name, token in users.items() if name in names and entries.cluster_at(hub, servers.get(name))]
-    return {token_id: token for token in found if (token_id := entries.token_id(token)) is not None}
+    found: dict[str, str] = {}
+    for name, token in users.items():
+        token_id = entries.token_id(token)
+        if name in names and token_id is not None:
+            found[token_id] = found.get(token_id) or (token if entries.cluster_at(hub, servers.get(name)) else "")
+    return found
 
 
 def merge_into_files(
@@ -54,7 +63,7 @@ def merge_into_files(
     `use`: context to make current; None makes the first of ours current only when no file names one. `replace`:
     take over entries of the same name that are somebody else's. `owners`: whose the tokens are that stand there, by
     their ids; empty for one that may go: the caller's own, or one that has ended. Blocking. CommandError when it cannot
-    be done; then nothing was written, unless the disk failed between two files.
+    be done (UnknownToken where `owners` lacks one); then nothing was written, unless the disk failed between two files.
     """
     paths = location.precedence(env)
     for _ in range(_ATTEMPTS):
@@ -203,7 +212,9 @@ def _refuse_foreign(
             entry = wanted.get((section, name, path))
             why = _foreign(entry, body, hub, owners) if entry else ""
             if why:
-                raise errors.CommandError(
+                token_id = entries.token_id(body.get("token"))
+                is_unknown = section == "users" and token_id is not None and token_id not in owners
+                raise (UnknownToken if is_unknown else errors.CommandError)(
                     f"{path} has a {kind} {name!r} that {why}",
                     means=f"riata only replaces entries of its own, for the same cluster and user of {hub}",
                     cure="choose other names with --prefix, or take the entry over with --replace",

@@ -70,7 +70,7 @@ class FakeHub:
         routes.add_get("/v1/whoami", self._whoami)
         routes.add_get("/v1/ca", self._ca)
         routes.add_post("/v1/tokens", self._create_token)
-        routes.add_get("/v1/tokens", _lister(self.tokens))
+        routes.add_get("/v1/tokens", self._tokens)
         routes.add_delete("/v1/tokens/{id}", _remover(self.tokens))
         routes.add_get("/v1/tokens/{id}/with-descendants", self._with_descendants)
         routes.add_delete("/v1/tokens/{id}/with-descendants", self._with_descendants)
@@ -183,6 +183,9 @@ class FakeHub:
 
     async def _create_token(self, request: web.Request) -> web.Response:
         return self._keep(self.tokens, self.token("riata", await request.json()))
+
+    async def _tokens(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": [{"user": "admin", **each} for each in self.tokens.values()]})
 
     async def _with_descendants(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]

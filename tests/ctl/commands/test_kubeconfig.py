@@ -151,6 +151,39 @@ async def test_another_users_context_is_not_taken_over_and_their_token_stays(
     assert "t000000001" in fake.tokens
 
 
+@pytest.mark.parametrize(("user", "code"), [("admin", 0), ("ann", 7)])
+async def test_an_entry_that_was_left_without_its_cluster_is_known_by_the_tokens_id(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path, user: str, code: int
+) -> None:
+    """After `kubectl config delete-cluster`. Nothing says of which hub the token is, so it is shown to none."""
+    await riata("kubeconfig", "a", "--merge")
+    fake.tokens["t000000001"]["user"] = user
+    path = home / ".kube" / "config"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "clusters": []}))
+    fake.calls.clear()
+    merged = await riata("kubeconfig", "a", "--merge")
+    assert (merged.code, "t000000001" in fake.tokens) == (code, code != 0), merged.err
+    assert [path for _, path, _ in fake.calls].count("/v1/whoami") == 2 - (code == 0), "of the login alone"
+
+
+async def test_a_token_that_another_run_puts_there_meanwhile_is_asked_about(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
+) -> None:
+    """Two at once: the second was refused as if the first were somebody else's."""
+
+    async def other() -> None:
+        if fake.calls[-1][:2] == ("POST", "/v1/tokens"):  # behind the question whose what stands there is
+            assert (await riata("kubeconfig", "a", "--merge")).code == 0
+        else:
+            fake.meanwhile = other
+
+    fake.meanwhile = other
+    merged = await riata("kubeconfig", "a", "--merge")
+    assert merged.code == 0, merged.err
+    assert len(fake.tokens) == 1, "the one that is in the file"
+    assert next(iter(fake.tokens)) in (home / ".kube" / "config").read_text()
+
+
 async def test_where_the_hub_does_not_say_whose_a_context_is_nothing_is_done(
     riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path
 ) -> None:

@@ -54,8 +54,8 @@ async def test_no_token_is_made_for_a_place_that_is_taken(
 async def test_list_and_revoke(riata: Riata, hub: str, fake: FakeHub) -> None:
     await riata("tokens", "create", "ci", "--cluster", "a")
     assert (await riata("tokens", "list")).out == (
-        "ID           NAME   USER   GROUPS   CLUSTERS   EXPIRES\n"
-        "t000000001   ci     -      -        a          2026-12-02T04:00:00Z\n"
+        "ID           NAME   USER    GROUPS   CLUSTERS   EXPIRES\n"
+        "t000000001   ci     admin   -        a          2026-12-02T04:00:00Z\n"
     )
     assert (await riata("tokens", "revoke", "t000000001")).code == 0
     assert (await riata("tokens", "revoke", "t000000001")).code == 4

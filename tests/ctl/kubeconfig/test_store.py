@@ -125,11 +125,11 @@ def test_only_tokens_of_this_hub_may_be_shown_to_it(tmp_path: pathlib.Path) -> N
     _merge({"KUBECONFIG": str(one)}, entries.build("https://hub.evil", "", NEW, ["a"], "riata"), hub="https://hub.evil")
     _merge({"KUBECONFIG": str(two)}, _ours(OLD, "a", "b"))
     names = {"riata-a", "riata-b", "riata-c"}
-    assert store.standing(names, {"KUBECONFIG": str(one)}, hub=HUB) == {}
+    assert store.standing(names, {"KUBECONFIG": str(one)}, hub=HUB) == {"new0000000": ""}
     assert store.standing(names, {"KUBECONFIG": str(two)}, hub=HUB) == {"old0000000": OLD}
-    assert store.standing({"riata-a"}, {"KUBECONFIG": f"{one}:{two}"}, hub=HUB) == {}, "the first of a name"
+    assert store.standing({"riata-a"}, {"KUBECONFIG": f"{one}:{two}"}, hub=HUB) == {"new0000000": ""}, "the first"
     two.write_text(f"users: [{{name: riata-a, user: {{token: {OLD}}}}}]")
-    assert store.standing(names, {"KUBECONFIG": str(two)}, hub=HUB) == {}, "nothing says of which hub it is"
+    assert store.standing(names, {"KUBECONFIG": str(two)}, hub=HUB) == {"old0000000": ""}, "nothing says of which hub"
 
 
 def test_a_name_that_a_prefix_makes_of_another_cluster_is_refused_unless_replaced(tmp_path: pathlib.Path) -> None:
