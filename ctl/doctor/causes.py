@@ -50,6 +50,13 @@ TOKEN_ENDS_USER = Cause(
     "Have another made by an administrator: {command}, and riata login with it",
     level=Level.WARN,
 )
+HTTP_SILENT = Cause(
+    "http-silent",
+    "http",
+    "the connection stands, and {asked} is not answered in time",
+    "The hub, or what stands in front of it, is stuck or overloaded: wait a moment and try again; if it stays so, the"
+    " hub's log says what keeps it",
+)
 API_STRANGE = Cause(
     "api-strange",
     "http",

@@ -30,7 +30,7 @@ async def behind(hub: client.HubClient, wanted: Sequence[str], env: Mapping[str,
     """Findings for the clusters, and for kubectl's contexts of them. `wanted`: names, all when empty; those need no
     list of all.
 
-    Raises CommandError for a wanted cluster that the hub does not show.
+    Raises CommandError for a wanted cluster that the hub does not show, or that no name can be.
     """
     found: list[Finding] = []
     try:
@@ -38,6 +38,8 @@ async def behind(hub: client.HubClient, wanted: Sequence[str], env: Mapping[str,
             named = [await hub.get(client.target("v1", "clusters", name)) for name in wanted]
             found = await connected(hub, named, is_wanted=True)
         listed = await hub.items(client.target("v1", "clusters"))
+    except errors.UsageError:  # a whole token for a name
+        raise
     except errors.CommandError as exc:
         if wanted and exc.exit_code in {errors.Exit.NOT_FOUND, errors.Exit.FORBIDDEN}:
             raise

@@ -117,8 +117,19 @@ class Way:
                     return failed  # what is no hub gets no token
                 failed = self._credential(await self._get(somebody, "/v1/whoami"))
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-                return self._diagnosed(diagnose.explain(exc, self._login, self._proxy))
+                return await self._lost(exc, context)
             return await self._websocket(anybody, somebody) or failed
+
+    async def _lost(self, exc: BaseException, context: ssl.SSLContext | None) -> str:
+        """The exchange ended so: the finding of the step that it was at."""
+        if diagnose.is_unanswered(exc):
+            if Step.HTTP in self._found:
+                return self._bad(ours.HTTP_SILENT, check=ours.CREDENTIAL, asked="/v1/whoami")
+            await self._trusted(context)
+            return self._bad(ours.HTTP_SILENT, asked="/version")
+        if isinstance(exc, TimeoutError) and context is not None and not self._proxy:  # TCP was tried before
+            return self._bad(ours.HTTP_SILENT, check=Step.TLS, asked="the TLS handshake")
+        return self._diagnosed(diagnose.explain(exc, self._login, self._proxy))
 
     async def _get(self, session: aiohttp.ClientSession, path: str, **headers: str) -> Answer:
         url = yarl.URL(self._login.hub + path, encoded=True)

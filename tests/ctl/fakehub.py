@@ -1,5 +1,6 @@
 """A fake hub on loopback: the /v1 API as the interface document gives it, kept in plain dictionaries."""
 
+import asyncio
 import dataclasses
 import email.utils
 import json
@@ -60,6 +61,8 @@ class FakeHub:
     """What it gives out as its CAs; empty: nothing."""
     who: int | None = None
     """When set, the status of an error in the place of who the caller is."""
+    silent: dict[str, asyncio.Event] = dataclasses.field(default_factory=dict)
+    """Paths whose questions are taken, and answered when it comes."""
     kubernetes: web.Response | None = None
     """When set, the answer to everything below /k8s/."""
 
@@ -106,6 +109,8 @@ class FakeHub:
             await meanwhile()
         if self.answer is not None:
             return self.answer
+        if request.path in self.silent:
+            await self.silent[request.path].wait()
         if request.path in self.busy:
             self.busy.remove(request.path)
             return status(503, "busy")

@@ -15,7 +15,7 @@ def test_a_row_is_complete(row: Cause) -> None:
     assert row.cure
     fields = {name for _, name, _, _ in string.Formatter().parse(row.what + row.cure) if name}
     known = {"said", "at", "path", "status", "url", "ours", "theirs", "name", "since", "context", "node", "arguments"}
-    known |= {"command"}
+    known |= {"command", "asked"}
     assert fields <= known
 
 

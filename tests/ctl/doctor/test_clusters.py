@@ -64,6 +64,13 @@ async def test_a_cluster_that_is_asked_for_must_be_connected(hub: str, fake: Fak
     assert caught.value.exit_code == errors.Exit.NOT_FOUND
 
 
+async def test_a_whole_token_for_a_name_is_a_wrong_command_line(hub: str, fake: FakeHub) -> None:
+    """It was a finding about the hub, which had not been asked."""
+    with pytest.raises(errors.UsageError, match="whole token"):
+        await _connected(hub, OTHER)
+    assert fake.calls == []
+
+
 async def test_a_cluster_that_does_not_answer(hub: str, fake: FakeHub) -> None:
     _clusters(fake)
     fake.kubernetes = status(504, "the deadline passed before an answer came")

@@ -6,12 +6,13 @@ import pathlib
 import socket
 import ssl
 
+import aiohttp
 import pytest
 import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from ctl import logins
+from ctl import client, logins
 from ctl.doctor import way
 from proto import pins
 from proto.causes import Level
@@ -197,6 +198,32 @@ async def test_a_busy_hub_is_no_other_program(hub: str, fake: FakeHub, code: int
     fake.who = code
     busy = _failed(await _examine(_plain(hub)), "credential", "http-busy", "passes by itself")
     assert str(code) in busy.what
+
+
+@pytest.mark.parametrize(("path", "check"), [("/version", "http"), ("/v1/whoami", "credential")])
+async def test_a_hub_that_takes_a_question_and_does_not_answer(
+    hub: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch, path: str, check: str
+) -> None:
+    """A firewall was blamed, and with it the connection that stood."""
+    monkeypatch.setattr(client, "TIMEOUT", aiohttp.ClientTimeout(sock_read=0.1))
+    fake.silent[path] = asyncio.Event()
+    found = await _examine(_plain(hub))
+    fake.silent[path].set()
+    assert path in _failed(found, check, "http-silent", "the hub's log").what
+    assert found["tcp"].level is Level.OK
+    _nothing_behind(found, check)
+
+
+async def test_a_hub_that_does_not_answer_the_tls_handshake(ca: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel takes connections while its process is stuck."""
+    monkeypatch.setattr(client, "TIMEOUT", aiohttp.ClientTimeout(connect=0.1))
+    with socket.socket() as stuck:
+        stuck.bind(("127.0.0.1", 0))
+        stuck.listen()
+        found = await _examine(_login(f"https://127.0.0.1:{stuck.getsockname()[1]}", ca))
+    assert "TLS handshake" in _failed(found, "tls", "http-silent", "the hub's log").what
+    assert found["tcp"].level is Level.OK
+    _nothing_behind(found, "tls")
 
 
 async def test_a_token_that_ends_soon(hub: str, fake: FakeHub) -> None:
