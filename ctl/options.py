@@ -27,7 +27,7 @@ class Common:
 
     def hub(self) -> client.HubClient:
         """The hub of the chosen login, ready to be entered. CommandError when there is none."""
-        return client.HubClient(logins.resolve(os.environ, self.profile))
+        return client.HubClient(logins.resolve(os.environ, self.profile), doctor=doctor(self.profile))
 
 
 COMMON = Common()
@@ -47,3 +47,8 @@ def assignments(pairs: list[str]) -> dict[str, str]:
 def typed(profile: str) -> str:
     """What goes behind a command that is printed to be pasted: at another hub the same name is another cluster."""
     return f" --profile {shlex.quote(profile)}" if profile else ""
+
+
+def doctor(profile: str) -> str:
+    """The command that looks closer at the login of `profile`, given as it was typed."""
+    return f"riata doctor{typed(profile)}"

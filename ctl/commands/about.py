@@ -1,11 +1,10 @@
 """`riata version` and `riata completion`."""
 
-import os
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ctl import client, errors, logins, options, output, terminal
+from ctl import client, errors, options, output, terminal
 from proto import versions
 
 _KIND = output.Kind("version", {"PART": lambda v: v.get("part"), "VERSION": lambda v: v.get("version")})
@@ -29,8 +28,7 @@ async def version(
 async def _hub(common: options.Common) -> list[dict[str, object]]:
     """The hub's version; none with a message when there is no hub to ask, because ours is an answer too."""
     try:
-        login = logins.resolve(os.environ, common.profile)
-        async with client.HubClient(login) as hub:
+        async with common.hub() as hub:
             answer = await hub.get(client.target("version"))
     except errors.CommandError as exc:
         terminal.say(f"no version of a hub: {exc}")

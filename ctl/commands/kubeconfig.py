@@ -63,7 +63,7 @@ async def kubeconfig(
     login = logins.resolve(os.environ, profile)
     _check_tls(login.hub)
     seconds = durations.parse(token_expiry)
-    async with client.HubClient(login) as hub:
+    async with client.HubClient(login, doctor=options.doctor(profile)) as hub:
         names = await _names(hub, clusters, all_)
         contexts = _contexts(login.hub, names, prefix)
         if form in {"table", "name"} and not merge:

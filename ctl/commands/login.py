@@ -124,13 +124,14 @@ def _doctor(hub: str, ca_file: str, token_file: str) -> str:
     return " ".join([*words, "riata doctor"])
 
 
-async def _whoami(login: logins.Login, *, doctor: str = "riata doctor") -> dict[str, object]:
+async def _whoami(login: logins.Login, *, doctor: str) -> dict[str, object]:
     return {**await identities.whoami(login, doctor=doctor), "hub": login.hub}
 
 
 async def whoami(*, common: options.Common = options.COMMON) -> None:
     """Show who the hub says you are."""
-    _WHO.show_one(await _whoami(logins.resolve(os.environ, common.profile)), common.output)
+    login = logins.resolve(os.environ, common.profile)
+    _WHO.show_one(await _whoami(login, doctor=options.doctor(common.profile)), common.output)
 
 
 async def logout(
@@ -148,7 +149,7 @@ async def logout(
         raise errors.CommandError("there is no such login to forget", exit_code=errors.Exit.NOT_FOUND)
     gone = stored.hubs[name]
     if revoke:
-        await _revoke(gone, f"riata logout{options.typed(profile)}")
+        await _revoke(gone, profile)
     current = logins.change(file, functools.partial(_without, name, gone)).current
     terminal.say(f"forgot profile {name}" + (f"; the current one is now {current}" if current else ""))
 
@@ -160,16 +161,16 @@ def _without(name: str, gone: logins.Login, stored: logins.LoginFile) -> logins.
     return logins.LoginFile(current=current, hubs=hubs)
 
 
-async def _revoke(login: logins.Login, alone: str) -> None:
-    """`alone`: the command that forgets it and asks no hub. CommandError when the token may still be valid."""
+async def _revoke(login: logins.Login, profile: str) -> None:
+    """`profile`: as it was typed. CommandError when the token may still be valid."""
     try:
-        async with client.HubClient(logins.sendable(login)) as hub:
+        async with client.HubClient(logins.sendable(login), doctor=options.doctor(profile)) as hub:
             _, _, rest = login.token.partition("_")
             await hub.delete(client.target("v1", "tokens", rest.partition("_")[0]))
     except errors.CommandError as exc:
         if exc.exit_code is errors.Exit.UNAUTHORIZED:
             terminal.say(f"{login.hub} accepts its token no longer: it has expired or was revoked already")
             return
-        forgets = f"`{alone}`, without --revoke, forgets it here"
+        forgets = f"`riata logout{options.typed(profile)}`, without --revoke, forgets it here"
         exc.cure = f"{exc.cure}; {forgets}" if exc.cure else forgets
         raise

@@ -117,6 +117,12 @@ CLUSTERS_UNKNOWN = Cause(
     "the hub does not say which clusters there are: {said}",
     "Name those to look at: riata doctor CLUSTER…; riata clusters list asks the hub the same",
 )
+CLUSTERS_UNLISTED = Cause(
+    "clusters-unlisted",
+    CLUSTERS,
+    "the hub does not say which clusters there are: {said}",
+    "What was found of the clusters that you named stands above; riata clusters list asks the hub the same",
+)
 KUBECONFIG_NONE = Cause(
     "kubeconfig-none",
     KUBECONFIG,
@@ -135,6 +141,22 @@ KUBECONFIG_GONE = Cause(
     KUBECONFIG,
     "context {context}: the hub shows no cluster {name}",
     "It was deleted, or your grant for it has ended: kubectl config delete-context {context}",
+    level=Level.WARN,
+)
+KUBECONFIG_UNSHOWN = Cause(
+    "kubeconfig-unshown",
+    KUBECONFIG,
+    "context {context}: the hub shows this login no cluster {name}, and does not accept the context's token (401)",
+    "If it is another login's: riata kubeconfig {arguments} --merge, with that one's --profile; else the cluster was"
+    " deleted, or your grant for it has ended: kubectl config delete-context {context}",
+    level=Level.WARN,
+)
+KUBECONFIG_UNASKED = Cause(
+    "kubeconfig-unasked",
+    KUBECONFIG,
+    "context {context}: the hub shows this login no cluster {name}, and the file has no token to ask with",
+    "If kubectl --context {context} version shows no server either, the cluster was deleted, or a grant for it has"
+    " ended: kubectl config delete-context {context}",
     level=Level.WARN,
 )
 KUBECONFIG_TOKEN = Cause(

@@ -21,8 +21,6 @@ ANSWER_S: Final = 10
 """What an API server gets for its answer: the hub says that none came before this client has waited long enough."""
 LISTED: Final = 20
 """So many that are well have a line each."""
-_GONE: Final = {errors.Exit.UNAUTHORIZED, errors.Exit.FORBIDDEN, errors.Exit.NOT_FOUND, errors.Exit.USAGE}
-"""What a question for a cluster ends with when there is none for who asks, or no cluster has such a name."""
 _NAMES: Final[dict[str, str]] = {}
 
 
@@ -44,7 +42,7 @@ async def behind(hub: client.HubClient, wanted: Sequence[str], env: Mapping[str,
         if wanted and exc.exit_code in {errors.Exit.NOT_FOUND, errors.Exit.FORBIDDEN}:
             raise
         said = f"{exc.what}; {exc.cure}" if exc.cure else exc.what
-        bad = findings.bad(causes.CLUSTERS_UNKNOWN, _NAMES, said=said)
+        bad = findings.bad(causes.CLUSTERS_UNLISTED if wanted else causes.CLUSTERS_UNKNOWN, _NAMES, said=said)
         return [*found, bad, findings.not_run(causes.KUBECONFIG, causes.CLUSTERS)]
     if not wanted:
         found = await connected(hub, sorted(listed, key=lambda each: str(each.get("name"))))
@@ -131,6 +129,7 @@ class Context:
     entry: str
     """Name of the cluster's entry in the file."""
     token: str
+    """Empty: none is in the file, as with a credential plugin or a client certificate."""
     ca: str
     """PEM; empty: the system's store."""
 
@@ -150,6 +149,8 @@ class Scope:
     is_accepted: bool = True
     clusters: frozenset[str] | None = None
     """Names of the clusters that it is limited to; None: no limit is known."""
+    shown: frozenset[str] | None = None
+    """Names of the clusters that it is shown; None: it was not asked for, or the hub does not say."""
 
 
 async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[str, str]) -> list[Finding]:
@@ -160,13 +161,11 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
         return [findings.bad(causes.KUBECONFIG_UNREADABLE, _NAMES, said=str(exc))]
     if not contexts:
         return [findings.bad(causes.KUBECONFIG_NONE, _NAMES)]
-    shown, tokens = set(known), {"": Scope()}
+    shown = frozenset(known)
+    scopes = await _scopes(login, contexts, shown, env)
     ill = []
     for context in contexts:
-        is_shown = context.cluster in shown or await _is_shown(login, context, env)
-        if is_shown and context.token not in tokens:
-            tokens[context.token] = await _scope(login, context.token, env)
-        row = _wrong(context, login, tokens) if is_shown else causes.KUBECONFIG_GONE
+        row = _wrong(context, login, shown, scopes[context.token])
         if row is not None:
             facts = {"context": context.name, "name": context.cluster, "arguments": context.arguments()}
             ill.append(findings.bad(row, _NAMES, **facts))
@@ -176,22 +175,31 @@ async def kubeconfigs(login: logins.Login, known: Iterable[str], env: Mapping[st
     ) + ill
 
 
-async def _is_shown(login: logins.Login, context: Context, env: Mapping[str, str]) -> bool:
-    """Whether the hub shows the cluster to the context's own token: the login may be somebody else's, or be limited.
-    One that is refused opens nothing. A hub that does not say has not said that the cluster is gone."""
-    if context.token in {"", login.token} or not files.is_token(context.token):
-        return False
-    try:
-        async with client.HubClient(msgspec.structs.replace(login, token=context.token), env) as hub:
-            await hub.get(client.target("v1", "clusters", context.cluster))
-    except errors.CommandError as exc:
-        return exc.exit_code not in _GONE
-    return True
+async def _scopes(
+    login: logins.Login, contexts: Sequence[Context], shown: frozenset[str], env: Mapping[str, str]
+) -> dict[str, Scope]:
+    """What the hub says of each token, asked once for all contexts that have it. `shown`: to the login, which may be
+    somebody else's than a context's, or be limited."""
+    elsewhere = {context.token for context in contexts if context.cluster not in shown}
+    tokens = list(dict.fromkeys(context.token for context in contexts))
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def one(token: str) -> Scope:
+        async with at_once:
+            return await _scope(login, token, env, is_elsewhere=token in elsewhere)
+
+    return dict(zip(tokens, await asyncio.gather(*map(one, tokens)), strict=True))
 
 
-def _wrong(context: Context, login: logins.Login, tokens: Mapping[str, Scope]) -> Cause | None:
-    """Of a cluster that is shown: for one that is gone nothing makes a token."""
-    scope = tokens[context.token]
+def _wrong(context: Context, login: logins.Login, shown: frozenset[str], scope: Scope) -> Cause | None:
+    """A hub that does not say which clusters it shows has not said that one is gone."""
+    if context.cluster not in shown:
+        if not context.token:
+            return causes.KUBECONFIG_UNASKED
+        if not scope.is_accepted:
+            return causes.KUBECONFIG_UNSHOWN
+        if scope.shown is not None and context.cluster not in scope.shown:
+            return causes.KUBECONFIG_GONE
     if not scope.is_accepted:
         return causes.KUBECONFIG_TOKEN
     if _pins(context.ca) != _pins(login.ca):
@@ -201,7 +209,10 @@ def _wrong(context: Context, login: logins.Login, tokens: Mapping[str, Scope]) -
     return None
 
 
-async def _scope(login: logins.Login, token: str, env: Mapping[str, str]) -> Scope:
+async def _scope(login: logins.Login, token: str, env: Mapping[str, str], *, is_elsewhere: bool) -> Scope:
+    """`is_elsewhere`: a context with it leads to a cluster that the login is not shown."""
+    if not token:
+        return Scope()
     if not files.is_token(token):  # kubectl cannot send it either
         return Scope(is_accepted=False)
     async with client.HubClient(msgspec.structs.replace(login, token=token), env) as hub:
@@ -209,8 +220,16 @@ async def _scope(login: logins.Login, token: str, env: Mapping[str, str]) -> Sco
             who = await hub.get(client.target("v1", "whoami"))
         except errors.CommandError as exc:
             return Scope(is_accepted=exc.exit_code is not errors.Exit.UNAUTHORIZED)
+        shown = await _shown(hub) if is_elsewhere else None
     names = who.get("clusters") if isinstance(who, dict) else None
-    return Scope(clusters=frozenset(map(str, names)) if isinstance(names, list) else None)
+    return Scope(clusters=frozenset(map(str, names)) if isinstance(names, list) else None, shown=shown)
+
+
+async def _shown(hub: client.HubClient) -> frozenset[str] | None:
+    try:
+        return frozenset(str(each.get("name")) for each in await hub.items(client.target("v1", "clusters")))
+    except errors.CommandError:
+        return None
 
 
 def read(hub: str, env: Mapping[str, str]) -> list[Context]:

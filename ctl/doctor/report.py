@@ -14,8 +14,12 @@ from proto.findings import Finding, good
 
 BEHIND = (causes.CLUSTERS, causes.KUBECONFIG)
 _NAMES: dict[str, str] = {}
-_COMMAND: Final = re.compile(r"(?<!administrator: )\briata (?:login|kubeconfig|clusters manifest|tokens create)\b")
-"""In a cure, and for the hub that was looked at. What an administrator is to type has nothing of this user's in it."""
+_COMMAND: Final = re.compile(
+    r"(?<!administrator: )(?<!another login's: )"
+    r"\briata (?:login|kubeconfig|clusters (?:manifest|list)|tokens create|doctor)\b"
+)
+"""In a cure, and for the hub that was looked at. What an administrator is to type has nothing of this user's in it, and
+what is for another login has that one's profile."""
 
 
 async def examine(

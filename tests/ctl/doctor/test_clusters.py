@@ -98,7 +98,7 @@ async def test_one_cluster_is_looked_at_though_the_list_of_all_fails(hub: str, f
     fake.busy = ["/v1/clusters"]
     well, list_ = await _connected(hub, "well")
     assert well == ("ok", "", WELL)
-    assert list_ == ("fail", "clusters-unknown", "the hub does not say which clusters there are: busy; wait a moment"
+    assert list_ == ("fail", "clusters-unlisted", "the hub does not say which clusters there are: busy; wait a moment"
         " and repeat the command")  # fmt: skip
 
 
@@ -155,10 +155,41 @@ async def test_a_context_of_a_cluster_that_is_gone(hub: str, home: pathlib.Path)
     assert (await _kubeconfigs(hub, home, "a"))[1] == ("warn", "kubeconfig-gone")
 
 
-async def test_a_cluster_that_is_gone_is_all_that_is_said_of_its_context(hub: str, home: pathlib.Path) -> None:
+async def test_a_cluster_that_is_gone_is_all_that_is_said_of_its_context(
+    hub: str, home: pathlib.Path, ca: trustme.CA
+) -> None:
     """No other cure can be followed: nothing makes a token for it."""
-    _file(home / ".kube" / "config", hub, OTHER, "a")
+    _file(home / ".kube" / "config", hub, ADMIN, "a", ca=ca.cert_pem.bytes().decode())
     assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-gone")]
+
+
+async def test_a_context_whose_token_has_ended_may_be_another_logins(hub: str, home: pathlib.Path) -> None:
+    """A limited login was told to delete the contexts of the profile beside it, which only needed new tokens."""
+    _file(home / ".kube" / "config", hub, OTHER, "a")
+    assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-unshown")]
+
+
+async def test_a_context_without_a_token_is_not_called_gone(hub: str, home: pathlib.Path, fake: FakeHub) -> None:
+    """As with a credential plugin: nobody asked the hub with what it brings."""
+    config = home / ".kube" / "config"
+    _file(config, hub, OTHER, "a")
+    config.write_text(config.read_text().replace(f"token: {OTHER}", "exec: {command: plugin}"))
+    assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-unasked")]
+    assert fake.calls == []
+    assert (await _kubeconfigs(hub, home, "a"))[0][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("token", "asked"), [(OTHER, ["/v1/whoami"]), ("riata_ann0000000_" + "0" * 64, ["/v1/whoami", "/v1/clusters"])]
+)
+async def test_the_hub_is_asked_once_for_all_contexts_of_a_token(
+    hub: str, home: pathlib.Path, fake: FakeHub, token: str, asked: list[str]
+) -> None:
+    """Five thousand of another profile took as many connections, one after the other."""
+    fake.tokens["ann0000000"] = {"user": "ann"}
+    _file(home / ".kube" / "config", hub, token, *(f"c{number}" for number in range(50)))
+    assert len(await _kubeconfigs(hub, home)) == 50
+    assert [path for _, path, _ in fake.calls] == asked
 
 
 async def test_a_context_of_another_user_that_works_is_not_called_gone(
@@ -171,7 +202,7 @@ async def test_a_context_of_another_user_that_works_is_not_called_gone(
     config = home / ".kube" / "config"
     _file(config, hub, anns, "a")
     assert await _kubeconfigs(hub, home) == [("ok", "1 of 1 contexts of this hub are in order")]
-    fake.busy.append("/v1/clusters/a")
+    fake.busy.append("/v1/clusters")
     assert (await _kubeconfigs(hub, home))[0][0] == "ok", "the hub did not say that it is gone"
     for is_admins in (True, False):
         fake.is_admins = is_admins

@@ -3,9 +3,11 @@
 import pathlib
 
 import pytest
+import yaml
 
 from ctl import logins
 from ctl.doctor import report, way
+from ctl.kubeconfig import entries
 from proto.causes import Level
 from tests.ctl.fakehub import ADMIN, FakeHub
 
@@ -72,6 +74,9 @@ async def test_cures_are_for_the_profile_that_was_typed(hub: str, fake: FakeHub,
     cures = {each.cause: each.cure for each in await report.examine("staging", (), 0.0, env)}
     assert cures["kubeconfig-none"] == "riata kubeconfig --profile staging --all --merge"
     assert cures["cluster-new"].startswith("riata clusters manifest --profile staging new | kubectl apply -f -")
+    fake.busy = ["/v1/clusters"]
+    (cure,) = [each.cure for each in await report.examine("staging", (), 0.0, env) if each.cause == "clusters-unknown"]
+    assert "riata doctor --profile staging CLUSTER…; riata clusters list --profile staging asks" in cure
     unprofiled = {
         each.cause: each.cure for each in await report.examine("", (), 0.0, env | {"RIATA_PROFILE": "staging"})
     }
@@ -88,3 +93,22 @@ async def test_what_an_administrator_is_to_type_has_no_profile_of_this_user(
     (cure,) = [each.cure for each in found if each.cause == "token-ends-user"]
     assert "administrator: riata tokens create NAME --user" in cure
     assert cure.endswith("riata login --profile staging with it")
+
+
+async def test_what_is_for_another_login_has_that_ones_profile(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    file = home / "config.yaml"
+    logins.save(file, logins.LoginFile(hubs={"staging": logins.Login(hub=hub, token=ADMIN)}))
+    ended = entries.build(hub, "", "riata_other00000_" + "b" * 64, ["a"], "riata")
+    (home / "kubeconfig").write_text(yaml.safe_dump(entries.document(ended, "")))
+    env = {"RIATA_CONFIG": str(file), "KUBECONFIG": str(home / "kubeconfig")}
+    (cure,) = [each.cure for each in await report.examine("staging", (), 0.0, env) if each.check == "kubeconfig"]
+    assert "another login's: riata kubeconfig a --merge, with that one's --profile; else" in cure
+
+
+async def test_who_named_clusters_is_not_told_to_name_some(hub: str, fake: FakeHub, home: pathlib.Path) -> None:
+    fake.clusters["a"] = {"name": "a", "connected": True}
+    fake.busy = ["/v1/clusters"]
+    env = {"RIATA_HUB": hub, "RIATA_TOKEN_FILE": str(home / "token"), "HOME": str(home)}
+    (cure,) = [each.cure for each in await report.examine("", ("a",), 0.0, env) if each.cause.startswith("clusters-")]
+    assert "riata clusters list asks the hub the same" in cure
+    assert "riata doctor" not in cure
