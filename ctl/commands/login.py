@@ -44,8 +44,14 @@ async def login(
     token_file = token_file or os.environ.get("RIATA_TOKEN_FILE", "")
     made = _candidate(hub, ca_file, ca_pin, token_file)
     name = logins.profile_name(common.profile or os.environ.get("RIATA_PROFILE", "") or _DEFAULT)
-    who = await _whoami(made, doctor=_doctor(hub, ca_file, token_file))
     file = logins.path(os.environ)
+    lender = _lender(made, logins.load(file))
+    try:
+        who = await _whoami(made, doctor="" if lender else _doctor(hub, ca_file, token_file))
+    except errors.CommandError as exc:
+        if lender and exc.exit_code is errors.Exit.UNREACHABLE:
+            exc.means += f"; no --ca-file was given, and profile {lender} has a CA for this hub"
+        raise
     old = logins.load(file).hubs.get(name)
     if old is not None and not common.profile:
         await _refuse_to_lose(name, old, made, str(who.get("user")))
@@ -59,7 +65,8 @@ async def _refuse_to_lose(name: str, old: logins.Login, made: logins.Login, user
     """CommandError where `made` would take the place of a login for another hub or of another user, whose token may be
     nowhere else. A token that the hub accepts no longer is no loss; of one that it cannot be asked about nobody knows.
 
-    It is sent to nobody but its own hub, as its own login knows that."""
+    It is sent to nobody but its own hub, as its own login knows that: by a CA that came with `made` whoever hands out
+    CA and token, and is in between, would get a token that may do more."""
     if old.hub != made.hub:
         what = f"is a login for {old.hub}"
     elif old.token in {"", made.token}:
@@ -110,6 +117,14 @@ def _candidate(hub: str, ca_file: str, ca_pin: str, token_file: str) -> logins.L
             raise errors.UsageError("--ca-pin needs --ca-file", cure="get the CA from the hub: GET /v1/ca")
         ca, pin = trust.pinned(ca, ca_pin)
     return logins.Login(hub=url, ca=ca, ca_pin=pin, token=files.read_token(token_file))
+
+
+def _lender(made: logins.Login, stored: logins.LoginFile) -> str:
+    """The profile whose CA `riata doctor` would look with in the place of the one that `made` lacks, so that it would
+    find nothing; empty for none."""
+    current = stored.hubs.get(stored.current)
+    is_lender = current is not None and current.hub == made.hub and current.ca and not made.ca
+    return stored.current if is_lender else ""
 
 
 def _doctor(hub: str, ca_file: str, token_file: str) -> str:

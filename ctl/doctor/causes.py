@@ -28,7 +28,7 @@ CA_MISSING = Cause(
     "pin",
     "the hub's certificate does not come from a CA that this machine trusts, and the login names no other",
     "Get the hub's CA from whoever runs it (tls/ca.crt in its data directory), then riata login again with --ca-file"
-    " FILE",
+    " FILE, and with the --profile that is to have it",
 )
 TOKEN_REFUSED = Cause(
     "token-refused",

@@ -39,7 +39,11 @@ def test_a_diagnosis_keeps_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "new"), [(AGENT, "--hub-ca-pin (and --hub-ca-file)"), (OPERATOR, "CA (riata login --ca-file)")]
+    ("names", "new"),
+    [
+        (AGENT, "--hub-ca-pin (and --hub-ca-file)"),
+        (OPERATOR, "CA (riata login --ca-file, with the --profile that is to have it)"),
+    ],
 )
 def test_another_ca_is_answered_in_a_sentence(names: dict[str, str], new: str) -> None:
     cure = causes.PIN_OTHER_CA.found(names).cure

@@ -50,7 +50,7 @@ async def test_another_ca_is_refused_before_the_token_is_sent(
     result = await riata("login", "--hub", tls, *_files(home, trustme.CA()))
     assert result.code == 5
     assert "does not come from the CA of this login" in result.err
-    assert "give its new CA (riata login --ca-file);" in result.err
+    assert "give its new CA (riata login --ca-file, with the --profile that is to have it);" in result.err
     assert fake.calls == []
     assert not (home / ".config").exists()
 
@@ -80,6 +80,17 @@ async def test_a_login_without_the_hubs_ca_is_told_that_it_is_missing(
     assert (result.code, fake.calls) == (5, [])
     assert "a CA that this machine trusts, and the login names no other" in result.err
     assert "then riata login again with --ca-file FILE" in result.err
+
+
+async def test_a_login_that_lacks_the_ca_which_a_kept_one_has_is_told_so(
+    riata: Riata, home: pathlib.Path, tls: str, ca: trustme.CA
+) -> None:
+    """The doctor that was advised looked with that CA, and found all well."""
+    assert (await riata("login", "--hub", tls, *_files(home, ca))).code == 0
+    result = await riata("login", "--hub", tls, "--token-file", str(home / "token"))
+    assert result.code == 5
+    assert "tried directly; no --ca-file was given, and profile default has a CA for this hub\n" in result.err
+    assert "doctor" not in result.err
 
 
 async def test_a_url_with_a_wrong_path_is_named_so(
@@ -184,6 +195,7 @@ async def test_a_login_that_cannot_be_asked_about_is_not_replaced_unasked(
     assert (refused.code, logins.load(file).hubs["default"]) == (7, other)
     assert "whose it is cannot be asked there: cannot reach" in refused.err
     assert len(fake.calls) == 1
+    assert (await riata("login", "--hub", tls, *_files(home, ca), "--profile", "default")).code == 0
 
 
 async def test_a_login_that_came_while_the_hub_was_asked_is_not_lost(
