@@ -28,9 +28,11 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 300.0
 RETRY_S: Final = 30.0
+NODE: Final = "-node"
+"""What the name of the ServiceAccount of the node agents has behind the cluster agent's own."""
 FALLBACK: Final = "-node-fallback"
-"""What the name of the ServiceAccount of the node agents that may serve has behind the cluster agent's own."""
-SUFFIXES: Final = ("-node", FALLBACK)
+"""The same for those that may serve."""
+SUFFIXES: Final = (NODE, FALLBACK)
 """The same for all node agents, as the charts make them."""
 _SUBJECT: Final = re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+")
 _DISCOVERY: Final = "/.well-known/openid-configuration"

@@ -2,7 +2,7 @@
 
 Chosen nodes stay as long as they are fit, so that pods do not move for nothing: an unfit one is given a moment, and a
 better one replaces a worse one only when it has been fit for a while, one at a time. Better: more control-plane nodes,
-then fewer with taints, then more zones.
+then more on which node agents run, then more zones.
 """
 
 import itertools
@@ -43,8 +43,9 @@ class Node:
     """Why it is unfit, a key of GRACE_S; empty: it is fit."""
     since_s: float = 0.0
     """Seconds that it has been fit, or unfit."""
-    is_tainted: bool = False
-    """It has a taint that the fallback's pod may not tolerate, and none has been seen to run there."""
+    is_proven: bool = True
+    """A node agent runs on it: a chosen one's is the fallback's, any other's the one that the fallback's would replace.
+    Both have the same tolerations and selector."""
 
     @property
     def is_lost(self) -> bool:
@@ -71,30 +72,18 @@ def choose(nodes: Iterable[Node]) -> list[Change]:
     kept = _best([node for node in known if node.is_chosen and not node.is_lost])
     surplus = [node for node in known if node.is_chosen and not node.is_lost and node not in kept]
     free = [node for node in known if not node.is_chosen and not node.unfit]
-    added = _best(free, kept)[len(kept) :]
-    staying = _staying(lost, NODES_MAX - len(kept) - len(added))
-    changes = [Change(node.name, gains=False, why=node.unfit) for node in lost if node not in staying]
+    waiting = [node for node in lost if node.unfit in STAYS]
+    added = _best([*free, *waiting], kept)[len(kept) :]
+    changes = [Change(node.name, gains=False, why=node.unfit) for node in lost if node not in added]
     changes += [Change(node.name, gains=False, why=f"{NODES_MAX} others are chosen") for node in surplus]
-    changes += [Change(node.name, gains=True, why=_merits(node)) for node in added]
+    changes += [Change(node.name, gains=True, why=_merits(node)) for node in added if not node.is_chosen]
     if not changes:
         changes = _improved(kept, free)
     return changes
 
 
-def _staying(lost: Sequence[Node], room: int) -> list[Node]:
-    """Of the lost nodes those that keep the label all the same, as nobody else is to have it.
-
-    A cordoned one's agent goes on (a DaemonSet's pod is not evicted): without the label it would stand in for nobody.
-    Where no agent runs, a label that comes and goes would change nothing but where those that do run are moved from
-    and to.
-    """
-    waiting = [node for node in lost if node.unfit in STAYS]
-    return sorted(waiting, key=lambda node: (node.unfit != CORDONED, not node.is_control_plane, node.name))[:room]
-
-
 def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:
-    """`kept`, filled up from `nodes`: control plane, then without taints, then a zone without one, then who has been
-    fit for a while."""
+    """`kept`, filled up from `nodes`, the best first."""
     found, left = list(kept), list(nodes)
     while left and len(found) < NODES_MAX:
         zones = {node.zone for node in found}
@@ -104,16 +93,28 @@ def _best(nodes: Sequence[Node], kept: Sequence[Node] = ()) -> list[Node]:
     return found
 
 
-def _rank(node: Node, zones: set[str]) -> tuple[bool, bool, bool, bool, bool]:
-    """A taint is no more than a reason to try others first: which ones the pod tolerates is in the DaemonSet, and a try
-    tells. A control plane's are few, and who taints them on purpose has the node agents tolerate it."""
+def _rank(node: Node, zones: set[str]) -> tuple[int, bool, bool, bool, bool]:
+    """Control plane, then where a node agent runs, then a zone without one, then who has been fit for a while."""
     return (
-        bool(node.unfit),
+        _doubt(node),
         not node.is_control_plane,
-        node.is_tainted,
+        not node.is_proven,
         node.zone in zones,
         node.since_s < SETTLED_S,
     )
+
+
+def _doubt(node: Node) -> int:
+    """How little is to be expected of it.
+
+    A node of the control plane is tried before any agent has been seen there: they are few, and who taints them on
+    purpose has the node agents tolerate it. A cordoned one's agent goes on (a DaemonSet's pod is not evicted), and is
+    worth more than a try. Where none runs, the label is better anywhere else; but one that comes and goes would change
+    nothing but where those that do run are moved from and to.
+    """
+    if not node.unfit:
+        return 0 if node.is_proven or node.is_control_plane else 2
+    return 1 if node.unfit == CORDONED and node.is_proven else 3
 
 
 def _improved(kept: Sequence[Node], free: Sequence[Node]) -> list[Change]:
@@ -138,7 +139,7 @@ def _improved(kept: Sequence[Node], free: Sequence[Node]) -> list[Change]:
 def _score(nodes: Sequence[Node]) -> tuple[int, int, int]:
     return (
         sum(node.is_control_plane for node in nodes),
-        -sum(node.is_tainted for node in nodes),
+        sum(node.is_proven for node in nodes),
         len({node.zone for node in nodes}),
     )
 

@@ -19,7 +19,7 @@ from agent.fallback.choose import LABEL, VALUE, Change, choose
 from agent.fallback.endpoints import ControlPlaneEndpoints
 from agent.fallback.lease import Lease
 from agent.fallback.nodes import Nodes
-from agent.issuer import FALLBACK, own_name
+from agent.issuer import own_name
 from agent.kube import KubeApi, KubeError
 from agent.kubeconfig import KubeAccess
 from agent.proof import wall_clock
@@ -174,7 +174,7 @@ def _labels(
     api: KubeApi, lease: str, namespace: str, access: KubeAccess, counts: Counts, instance: bytes
 ) -> FallbackLabels:
     try:
-        account = own_name(access).rpartition(":")[2] + FALLBACK
+        account = own_name(access).rpartition(":")[2]
     except (ValueError, TokenUnavailable):  # outside Kubernetes: whose pods they would be is not known
         account = ""
     return FallbackLabels(

@@ -2,6 +2,9 @@
 
 A cluster of thousands of nodes is never listed whole: who has the label, who is control plane, and of the others some
 hundreds, only while more are needed and now and then to see whether there are better ones.
+
+Where the fallback's pod could run is not worked out from taints and selectors: a pod of the other DaemonSet, whose are
+the same but for the label, runs there or does not.
 """
 
 import datetime
@@ -9,25 +12,23 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from agent.fallback.choose import CORDONED, DELETED, LABEL, NO_AGENT, NODES_MAX, NOT_READY, REFUSED, Node
+from agent.issuer import FALLBACK, NODE
 from agent.kube import KubeApi
 
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 CONTROL_PLANES: Final = (CONTROL_PLANE, "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master")
-TOLERATED: Final = (*CONTROL_PLANES, "node-role.kubernetes.io/etcd")
-"""Taints that the DaemonSets of the chart tolerate, or that all nodes of a control plane have alike …"""
-TOLERATED_PREFIX: Final = "node.kubernetes.io/"
-"""… and those of Kubernetes itself, which DaemonSets tolerate or which come and go with being ready."""
 ZONE: Final = "topology.kubernetes.io/zone"
 OS: Final = "kubernetes.io/os"
 NOT_WINDOWS: Final = f"labelSelector={OS}%21%3Dwindows"
 """Has nodes without the label, too."""
 PAGE: Final = 25
-"""Nodes that are read at once: 350 KB of JSON take some 15 ms, in which nothing is relayed."""
+"""Nodes, or pods, that are read at once: 350 KB of JSON take some 15 ms, in which nothing is relayed."""
 PAGES_MAX: Final = 12
-"""Of the nodes without a role, as many pages are looked at, in the API server's order. Those that run Windows are not
-among them: a cluster may have more of them than that, and all of them first."""
-PAGES_FAR: Final = 40
-"""As many where the first ones have too few without taints: as of a large pool of nodes for one purpose."""
+"""Of the nodes without a role, and of the node agents' pods, as many pages are looked at, in the API server's order.
+Nodes that run Windows are not among them: a cluster may have more of them than that, and all of them first."""
+NAMED_MAX: Final = 25
+"""Nodes on which a node agent runs that are asked for by name, where too few of them are on those pages: as behind a
+large pool of nodes for one purpose."""
 WIDE_INTERVAL_S: Final = 600.0
 AVOIDED_S: Final = 600.0
 """Seconds that a node is not chosen again on which no node agent came up; four times as long each time again, …"""
@@ -45,11 +46,11 @@ class Nodes:
     def __init__(
         self, api: KubeApi, namespace: str, account: str, *, clock: Callable[[], float], wall: Callable[[], float]
     ) -> None:
-        """`account`: the ServiceAccount of the fallback's pods in `namespace`; empty: where they run is not looked at.
-        `clock`: monotonic seconds; `wall`: since the epoch."""
+        """`account`: the cluster agent's ServiceAccount in `namespace`, with which the names of the node agents' begin;
+        empty: where those run is not looked at. `clock`: monotonic seconds; `wall`: since the epoch."""
         self._api = api
         self._pods = f"/api/v1/namespaces/{namespace}/pods?fieldSelector=spec.serviceAccountName%3D{account}"
-        self._looks_at_pods = bool(account)
+        self._account = account
         self._clock = clock
         self._wall = wall
         self._wide_at = float("-inf")
@@ -62,15 +63,20 @@ class Nodes:
 
     async def look(self) -> list[Node]:
         """Raises KubeError, ValueError."""
-        found = {_name(each): each for each in await self._list(f"labelSelector={LABEL}")}
+        found = await self._list(f"labelSelector={LABEL}")
         chosen = set(found)
-        found |= {_name(each): each for each in await self._list(f"labelSelector={CONTROL_PLANE}")}
+        agents = await self._agents(FALLBACK) if chosen else set()
+        found |= await self._list(f"labelSelector={CONTROL_PLANE}")
         now = self._clock()
         fit = [name for name in chosen if not (_unfit(found[name])[0] or self._known.get(name, ("",))[0])]
         if len(fit) < NODES_MAX or now - self._wide_at >= WIDE_INTERVAL_S:
             self._wide_at = now
-            found |= {_name(each): each for each in await self._list(NOT_WINDOWS, is_wide=True)}
-        agents = await self._agents() if chosen and self._looks_at_pods else chosen
+            found |= await self._list(NOT_WINDOWS)
+            others = await self._agents(NODE) - chosen
+            found |= await self._missing(others, found)
+            agents |= others
+        if not self._account:
+            agents = set(found)
         self._avoided = {
             name: (until, wait)
             for name, (until, wait) in self._avoided.items()
@@ -115,28 +121,28 @@ class Nodes:
             since = now
         self._known[name] = (unfit, since)
         is_control_plane = any(role in labels for role in CONTROL_PLANES)
-        is_tainted = _is_tainted(document) and not (is_chosen and name in agents)
-        return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since, is_tainted)
+        return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since, name in agents)
 
-    async def _list(self, query: str, *, is_wide: bool = False) -> list[Document]:
-        """All of them; `is_wide`: so many that there are good ones among them."""
-        found: list[Document] = []
-        more = ""
-        for page in range(PAGES_FAR):
-            if is_wide and page >= PAGES_MAX and sum(map(_is_good, found)) >= NODES_MAX:
-                break
-            listed = await self._api.get(f"/api/v1/nodes?{query}&limit={PAGE}{more}")
-            found += [item for item in _items(listed) if _name(item)]
-            token = listed["metadata"].get("continue") if isinstance(listed.get("metadata"), dict) else ""
-            if not isinstance(token, str) or not token:
-                break
-            more = f"&continue={token}"
-        return found
+    async def _list(self, query: str) -> dict[str, Document]:
+        """Nodes by name."""
+        return {_name(each): each for each in await self._pages(f"/api/v1/nodes?{query}") if _name(each)}
 
-    async def _agents(self) -> set[str]:
-        """Nodes on which a container of a fallback pod runs."""
-        found = set()
-        for pod in _items(await self._api.get(self._pods)):
+    async def _missing(self, agents: set[str], found: dict[str, Document]) -> dict[str, Document]:
+        """Of the nodes in `agents`, none of them chosen, some that `found` lacks, if too few in it are fit."""
+        more: dict[str, Document] = {}
+        good = sum(name in agents and not _unfit(document)[0] for name, document in found.items())
+        for name in sorted(agents - found.keys())[:NAMED_MAX]:
+            if good >= NODES_MAX:
+                break
+            named = await self._list(f"fieldSelector=metadata.name%3D{name}")
+            good += sum(not _unfit(document)[0] for document in named.values())
+            more |= named
+        return more
+
+    async def _agents(self, suffix: str) -> set[str]:
+        """Nodes on which a container of a node agent's pod runs; `suffix`: of its ServiceAccount."""
+        found: set[str] = set()
+        for pod in await self._pages(f"{self._pods}{suffix}") if self._account else ():
             status, spec = _part(pod, "status"), _part(pod, "spec")
             states = status.get("containerStatuses")
             running = [each for each in states if _part(_part(each, "state"), "running")] if states else []
@@ -144,28 +150,24 @@ class Nodes:
                 found.add(spec["nodeName"])
         return found
 
+    async def _pages(self, path: str) -> list[Document]:
+        """The items of the first PAGES_MAX pages of this list."""
+        found: list[Document] = []
+        more = ""
+        for _ in range(PAGES_MAX):
+            listed = await self._api.get(f"{path}&limit={PAGE}{more}")
+            found += _items(listed)
+            token = listed["metadata"].get("continue") if isinstance(listed.get("metadata"), dict) else ""
+            if not isinstance(token, str) or not token:
+                break
+            more = f"&continue={token}"
+        return found
+
 
 def _may_run(document: Document) -> bool:
     """Our images are Linux's. A label that another node has is taken away as from any node where nothing runs."""
     labels = _labels(document)
     return LABEL in labels or labels.get(OS, "linux") == "linux"
-
-
-def _is_tainted(document: Document) -> bool:
-    """Whether it has a taint that keeps pods away which do not name it."""
-    taints = _part(document, "spec").get("taints")
-    for taint in taints if isinstance(taints, list) else []:
-        parts = _part({"": taint}, "")
-        key = str(parts.get("key"))
-        is_known = key in TOLERATED or key.startswith(TOLERATED_PREFIX)
-        if parts.get("effect") in {"NoSchedule", "NoExecute"} and not is_known:
-            return True
-    return False
-
-
-def _is_good(document: Document) -> bool:
-    """Whether it may be chosen before all but the control plane."""
-    return _may_run(document) and not _is_tainted(document) and not _unfit(document)[0]
 
 
 def _unfit(document: Document) -> tuple[str, float | None]:

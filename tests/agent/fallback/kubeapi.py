@@ -8,18 +8,14 @@ from agent.fallback.nodes import CONTROL_PLANE
 from agent.kube import KubeError
 
 
-def node(
-    name, *, plane=False, zone="", status="True", cordoned=False, chosen=False, taint="", since="2026-01-01T00:00:00Z"
-):
-    """`taint`: the key of one with NoSchedule."""
+def node(name, *, plane=False, zone="", status="True", cordoned=False, chosen=False, since="2026-01-01T00:00:00Z"):
     labels = {"kubernetes.io/hostname": name}
     labels |= {CONTROL_PLANE: ""} if plane else {}
     labels |= {"topology.kubernetes.io/zone": zone} if zone else {}
     labels |= {LABEL: "true"} if chosen else {}
     return {
         "metadata": {"name": name, "labels": labels},
-        "spec": ({"unschedulable": True} if cordoned else {})
-        | ({"taints": [{"key": taint, "effect": "NoSchedule"}]} if taint else {}),
+        "spec": {"unschedulable": True} if cordoned else {},
         "status": {"conditions": [{"type": "Ready", "status": status, "lastTransitionTime": since}]},
     }
 
@@ -30,7 +26,8 @@ def pod(node_name, *, running=True):
 
 
 class Api:
-    """`objects` by path; `nodes` and `pods` are lists."""
+    """`objects` by path; `nodes` and `pods` are lists. Pods are of the DaemonSet that the label of their node wants, of
+    two: whose ServiceAccount's name ends with `-node`, and with `-node-fallback`."""
 
     def __init__(self, *nodes, pods=(), **objects):
         self.nodes = {each["metadata"]["name"]: each for each in nodes}
@@ -49,14 +46,27 @@ class Api:
         if parts.path == "/api/v1/nodes":
             return self._page(query)
         if parts.path.endswith("/pods"):
-            return {"items": self.pods}
+            return self._pods(query)
         if parts.path not in self.objects:
             raise KubeError(404, "the API server answered 404")
         return copy.deepcopy(self.objects[parts.path])
 
     def _page(self, query):
         selector = query.get("labelSelector", [""])[0]
+        name = query.get("fieldSelector", [""])[0].removeprefix("metadata.name=")
         found = [each for each in self.nodes.values() if _selects(selector, each["metadata"].get("labels", {}))]
+        return self._cut([each for each in found if name in {"", each["metadata"].get("name")}], query)
+
+    def _pods(self, query):
+        if self.pods is None:
+            return {"items": None}
+        (selector,) = query["fieldSelector"]
+        chosen = self.chosen()
+        is_fallback = selector.endswith("-fallback")
+        return self._cut([pod for pod in self.pods if (pod["spec"]["nodeName"] in chosen) == is_fallback], query)
+
+    @staticmethod
+    def _cut(found, query):
         at, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
         more = str(at + limit) if at + limit < len(found) else ""
         return {"metadata": {"continue": more}, "items": copy.deepcopy(found[at : at + limit])}
@@ -92,7 +102,7 @@ class Api:
             raise KubeError(self.fail, f"the API server answered {self.fail}")
 
     def chosen(self):
-        return {name for name, each in self.nodes.items() if LABEL in each["metadata"]["labels"]}
+        return {name for name, each in self.nodes.items() if LABEL in each["metadata"].get("labels", {})}
 
 
 def _selects(selector, labels):

@@ -51,21 +51,21 @@ CASES = {
         [plane("p", "1"), plane("q", "1"), plane("r", "1"), worker("a", "2")],
         {"p", "q", "r"},
     ),
-    "tainted ones last, before zones": (
-        [worker("a", "1", is_tainted=True), worker("b", "2"), worker("c", "2"), worker("d", "2"), worker("e", "2")],
+    "where no agent runs comes last, before zones": (
+        [worker("a", "1", is_proven=False), worker("b", "2"), worker("c", "2"), worker("d", "2"), worker("e", "2")],
         {"b", "c", "d"},
     ),
-    "but before none": ([worker("a", is_tainted=True), worker("b")], {"a", "b"}),
+    "but before none": ([worker("a", is_proven=False), worker("b")], {"a", "b"}),
     "a control plane is tried all the same": (
-        [plane("p", is_tainted=True), worker("a"), worker("b"), worker("c")],
+        [plane("p", is_proven=False), worker("a"), worker("b"), worker("c")],
         {"p", "a", "b"},
     ),
-    "no other zone for a taint": (
-        [*(worker(n, "1", is_chosen=True) for n in "xyz"), worker("a", "2", is_tainted=True)],
+    "no other zone without an agent": (
+        [*(worker(n, "1", is_chosen=True) for n in "xyz"), worker("a", "2", is_proven=False)],
         set("xyz"),
     ),
-    "one without takes the place of one with a taint": (
-        [*(worker(n, is_chosen=True) for n in "xy"), worker("z", is_chosen=True, is_tainted=True), worker("a")],
+    "one with an agent takes the place of one without": (
+        [*(worker(n, is_chosen=True) for n in "xy"), worker("z", is_chosen=True, is_proven=False), worker("a")],
         {"a", "x", "y"},
     ),
     "who has just come is last": ([worker("a", since=1), worker("b"), worker("c"), worker("d")], {"b", "c", "d"}),
@@ -121,6 +121,34 @@ CASES = {
             worker("d"),
         ],
         {"a", "b", "d"},
+    ),
+    "a cordoned one whose agent goes on before a try": (
+        [
+            *(worker(n, is_chosen=True, unfit=CORDONED) for n in "abc"),
+            *(worker(n, is_proven=False) for n in "xyz"),
+        ],
+        {"a", "b", "c"},
+    ),
+    "which one without an agent is not": (
+        [
+            worker("a", is_chosen=True, unfit=CORDONED, is_proven=False),
+            *(worker(n, is_chosen=True, unfit=CORDONED) for n in "bc"),
+            worker("x", is_proven=False),
+        ],
+        {"b", "c", "x"},
+    ),
+    "nor one before a node of the control plane": (
+        [*(worker(n, is_chosen=True, unfit=CORDONED) for n in "abc"), plane("p", is_proven=False)],
+        {"a", "b", "p"},
+    ),
+    "sure ones, cordoned ones, tries, and those where none came up": (
+        [
+            worker("a", is_chosen=True, unfit=NO_AGENT, is_proven=False),
+            worker("b", is_chosen=True, unfit=CORDONED),
+            worker("x", is_proven=False),
+            worker("y"),
+        ],
+        {"b", "x", "y"},
     ),
     "one that is being deleted does not stay": ([worker("a", is_chosen=True, unfit=DELETED)], set()),
     "the chosen stay, although others come first by name": (
@@ -198,6 +226,28 @@ def test_it_comes_to_rest_and_order_does_not_matter(nodes):
     rest = settle(nodes)
     assert choose(list(reversed(rest))) == []
     assert choose(list(reversed(nodes))) == choose(nodes)
+
+
+_name = st.text("abcdefgh", min_size=1, max_size=3)
+_drained = st.lists(
+    st.one_of(
+        st.builds(worker, _name, is_chosen=st.just(True), unfit=st.just(CORDONED), is_proven=st.booleans()),
+        st.builds(worker, _name, is_proven=st.booleans()),
+        st.builds(plane, _name, is_proven=st.booleans()),
+    ),
+    max_size=8,
+    unique_by=lambda node: node.name,
+)
+
+
+@given(_drained)
+def test_no_label_goes_from_where_an_agent_runs_to_a_try(nodes):
+    """But for those of the control plane."""
+    changes = choose(nodes)
+    tried = {node.name for node in nodes if not (node.is_proven or node.is_control_plane)}
+    left = {node.name for node in nodes if node.is_proven and node.unfit == CORDONED}
+    if tried & {change.node for change in changes if change.gains}:
+        assert not left & {change.node for change in changes if not change.gains}
 
 
 @given(_nodes)

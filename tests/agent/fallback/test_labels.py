@@ -11,9 +11,9 @@ from agent.fallback.labels import PUBLISH_ROUNDS, REMIND_ROUNDS, FallbackLabels
 from agent.fallback.lease import Lease
 from agent.fallback.nodes import (
     AVOIDED_S,
+    NAMED_MAX,
     NOT_WINDOWS,
     PAGE,
-    PAGES_FAR,
     PAGES_MAX,
     REFUSED_S,
     WIDE_INTERVAL_S,
@@ -30,7 +30,7 @@ NOW = 1_780_000_000.0
 class World:
     """A replica, its clocks and its API server."""
 
-    def __init__(self, *nodes, pods=None, account="riata-agent-node-fallback"):
+    def __init__(self, *nodes, pods=None, account="riata-agent"):
         self.api, self.clock, self.counts = Api(*nodes, pods=pods or ()), Clock(), Counts()
         self.api.objects |= {
             PATH: {"metadata": {"resourceVersion": "1"}},
@@ -96,8 +96,9 @@ async def test_cordoned_nodes_are_released_as_others_can_take_their_places():
 
 async def test_a_node_on_which_no_agent_comes_up_is_avoided_for_a_while(caplog):
     caplog.set_level("INFO")
-    world = World(*(node(name) for name in "abcd"), pods=[pod("a", running=False), pod("b"), pod("c"), pod("d")])
+    world = World(*(node(name) for name in "abcd"), pods=[pod(name) for name in "abcd"])
     assert await world.round() == {"a", "b", "c"}
+    world.api.pods[0] = pod("a", running=False)
     assert await world.round() == {"a", "b", "c"}
     assert await world.round(GRACE_S[NO_AGENT]) == {"b", "c", "d"}
     assert "no node agent runs on it" in {getattr(record, "reason", "") for record in caplog.records}
@@ -134,7 +135,7 @@ async def test_where_the_fallbacks_pod_runs_nowhere_the_labels_come_to_rest():
 async def test_a_node_on_which_no_agent_ran_for_long_is_found_again_soon_after_it_could():
     world = World(*(node(f"w{number}") for number in range(4)), pods=[])
     await _changes(world, 24)
-    # The taint is gone, the image is there: wherever the label is, a pod runs, and it stays.
+    # Its registry answers again, the image is there: wherever the label is, a pod runs, and it stays.
     world.runs_everywhere = True
     await _changes(world, 1)
     assert await _changes(world, 24) == 0
@@ -171,29 +172,57 @@ async def test_more_windows_nodes_than_are_looked_at_hide_no_other():
 
 
 @pytest.mark.parametrize("count", [40, PAGE * PAGES_MAX + 10])
-async def test_a_pool_of_tainted_nodes_does_not_keep_the_fallback_from_the_others(count):
-    """Each was tried for two minutes, three at a time: an hour for 40, for ever where 300 came first."""
-    pool = [node(f"fargate-{number:03}", taint="eks.amazonaws.com/compute-type") for number in range(count)]
-    world = World(*pool, *(node(f"w{number}") for number in range(3)))
-    assert await world.round() == {"w0", "w1", "w2"}
+async def test_nodes_without_a_node_agent_do_not_keep_the_fallback_from_the_others(count):
+    """A pool with a taint of its own, or all but the pool that `nodeAgents` is for. Each was tried for two minutes,
+    three at a time: an hour for 40, for ever where 300 came first."""
+    world = World(
+        *(node(f"fargate-{number:03}") for number in range(count)),
+        *(node(f"infra-{number}") for number in range(4)),
+        pods=[pod(f"infra-{number}") for number in range(4)],
+    )
+    assert await world.round() == {"infra-0", "infra-1", "infra-2"}
     for _ in range(100):
         await world.round()
     assert len(world.api.patches) == 3
+    world.api.nodes["infra-1"]["spec"]["unschedulable"] = True
+    assert await world.round() == {"infra-0", "infra-2", "infra-3"}
+    world.api.nodes["infra-3"]["spec"]["unschedulable"] = True
+    assert await world.round() == {"infra-0", "infra-2", "infra-3"}  # its pod goes on, and elsewhere none would
 
 
-async def test_how_far_nodes_without_taints_are_looked_for():
-    world = World(*(node(f"w{number:04}", taint="gpu") for number in range(PAGE * PAGES_FAR + 10)), node("x"))
-    assert len(await world.round()) == 3
-    assert len([path for path in world.api.asked if NOT_WINDOWS in path]) == PAGES_FAR
-
-
-async def test_a_taint_that_the_fallback_tolerates_moves_no_label():
-    """Its DaemonSet was given the toleration: the pods run, and nobody is better for it."""
-    world = World(*(node(f"gpu{number}", taint="gpu") for number in range(3)))
-    assert await world.round() == {"gpu0", "gpu1", "gpu2"}
-    world.api.nodes["w"] = node("w")
+async def test_before_any_node_agent_runs_nodes_are_tried_and_soon_left_for_those_where_one_does():
+    """The cluster was given its agents a moment ago."""
+    pool = [node(f"fargate-{number:03}") for number in range(40)]
+    world = World(*pool, *(node(f"w{number}") for number in range(3)), pods=[])
+    assert await world.round() == {"fargate-000", "fargate-001", "fargate-002"}
+    world.api.pods = [pod(f"w{number}") for number in range(3)]
+    await world.round()
+    assert await world.round(GRACE_S[NO_AGENT]) == {"w0", "w1", "w2"}
     for _ in range(100):
-        assert await world.round() == {"gpu0", "gpu1", "gpu2"}
+        assert await world.round() == {"w0", "w1", "w2"}
+
+
+async def test_how_many_nodes_are_asked_for_by_name():
+    names = [f"z{number:04}" for number in range(PAGE * PAGES_MAX + 10)]
+    world = World(
+        *(node(f"a{number:04}") for number in range(PAGE * PAGES_MAX)),
+        *(node(name, cordoned=True) for name in names),
+        pods=[pod(name) for name in names],
+    )
+    assert len(await world.round()) == 3
+    assert len([path for path in world.api.asked if "metadata.name" in path]) == NAMED_MAX
+    assert len([path for path in world.api.asked if "/pods?" in path]) == PAGES_MAX
+
+
+async def test_where_the_fallback_runs_no_label_moves():
+    """Nobody is better for it that others have node agents too, nor that a new node has none yet."""
+    world = World(*(node(f"w{number}", zone="1") for number in range(3)))
+    assert await world.round() == {"w0", "w1", "w2"}
+    world.runs_everywhere = False
+    world.api.nodes |= {"a": node("a", zone="1"), "b": node("b", zone="2")}
+    world.api.pods.append(pod("a"))
+    for _ in range(100):
+        assert await world.round() == {"w0", "w1", "w2"}
 
 
 async def test_the_other_replica_waits(caplog):
@@ -328,9 +357,9 @@ async def test_the_end_gives_the_lease_back():
 
 async def test_who_takes_the_lease_again_gives_a_node_its_moment_again():
     """What was seen hours ago, before another replica looked after the nodes, would have moved the label at once."""
-    pods = [pod("w0", running=False), *(pod(f"w{number}") for number in range(1, 4))]
-    world = World(*(node(f"w{number}") for number in range(4)), pods=pods)
+    world = World(*(node(f"w{number}") for number in range(4)), pods=[pod(f"w{number}") for number in range(4)])
     assert await world.round() == {"w0", "w1", "w2"}
+    world.api.pods[0] = pod("w0", running=False)
     assert await world.round() == {"w0", "w1", "w2"}
     world.api.pods[0] = pod("w0")
     for number in range(10):

@@ -15,7 +15,7 @@ class World:
         self.api, self.clock = Api(*nodes, pods=pods), Clock()
         self.start = self.clock.now
         self.nodes = Nodes(
-            self.api, "riata-system", "fb", clock=self.clock, wall=lambda: SINCE + 100 + self.clock.now - self.start
+            self.api, "riata-system", "agent", clock=self.clock, wall=lambda: SINCE + 100 + self.clock.now - self.start
         )
 
     async def look(self, seconds=0.0):
@@ -37,31 +37,30 @@ async def test_names_of_the_role(role):
     assert (await world.look())["p"].is_control_plane
 
 
-@pytest.mark.parametrize(
-    ("key", "effect", "expected"),
-    [
-        ("gpu", "NoSchedule", True),
-        ("gpu", "NoExecute", True),
-        ("gpu", "PreferNoSchedule", False),
-        ("node-role.kubernetes.io/infra", "NoSchedule", True),
-        ("node-role.kubernetes.io/control-plane", "NoSchedule", False),
-        ("node-role.kubernetes.io/etcd", "NoExecute", False),
-        ("node.kubernetes.io/memory-pressure", "NoSchedule", False),
-        (None, "NoSchedule", True),
-    ],
-)
-async def test_taints(key, effect, expected):
-    world = World(node("a"), node("odd"))
-    world.api.nodes["a"]["spec"]["taints"] = [7, {"key": key, "effect": effect}]
-    world.api.nodes["odd"]["spec"]["taints"] = "none"
-    found = await world.look()
-    assert (found["a"].is_tainted, found["odd"].is_tainted) == (expected, False)
+async def test_where_node_agents_run():
+    """On a chosen node the fallback's, on any other the other one; both are the same but for the label."""
+    nodes = [node(name, chosen=name in "ab") for name in "abcd"]
+    world = World(*nodes, pods=[pod("a"), pod("b", running=False), pod("c"), pod("d", running=False)])
+    assert {name: each.is_proven for name, each in (await world.look()).items()} == {
+        "a": True, "b": False, "c": True, "d": False,
+    }  # fmt: skip
+    assert [path.partition("?")[2] for path in world.api.asked if "/pods" in path] == [
+        "fieldSelector=spec.serviceAccountName%3Dagent-node-fallback&limit=25",
+        "fieldSelector=spec.serviceAccountName%3Dagent-node&limit=25",
+    ]
 
 
-async def test_a_taint_says_nothing_where_the_fallback_runs():
-    world = World(node("a", taint="gpu", chosen=True), node("b", taint="gpu", chosen=True), pods=[pod("a")])
+async def test_an_agent_of_the_other_kind_says_nothing():
+    """The label has just been set: the old pod ends, the new one has not begun."""
+    world = World(node("a", chosen=True))
+    get = world.api.get
+
+    async def a_moment_ago(path):
+        return {"items": [pod("a")]} if "agent-node&" in path else await get(path)
+
+    world.api.get = a_moment_ago
     found = await world.look()
-    assert (found["a"].is_tainted, found["b"].is_tainted) == (False, True)
+    assert (found["a"].is_proven, found["a"].unfit) == (False, NO_AGENT)
 
 
 async def test_why_a_node_is_unfit():
@@ -90,7 +89,7 @@ async def test_a_chosen_node_without_a_running_pod():
     world = World(node("a", chosen=True), node("b", chosen=True), pods=[pod("a"), pod("b", running=False)])
     found = await world.look()
     assert (found["a"].unfit, found["b"].unfit, found["b"].since_s) == ("", NO_AGENT, 0)
-    assert "spec.serviceAccountName%3Dfb" in next(path for path in world.api.asked if "/pods" in path)
+    assert "spec.serviceAccountName%3Dagent-node-fallback&" in next(path for path in world.api.asked if "/pods" in path)
     world.nodes.lost("b", NO_AGENT)
     world.api.nodes["b"] = node("b")
     assert (await world.look(1))["b"].unfit == NO_AGENT
