@@ -330,6 +330,26 @@ def test_the_cluster_agents_may_run_on_the_control_plane() -> None:
     }
 
 
+def test_the_cluster_agents_prefer_workers_but_each_its_own_node_still_more() -> None:
+    """The control plane's nodes are tolerated, and were taken first where they had most room."""
+    (made,) = (each for each in render("riata-agent", matrix.nodes()) if each["kind"] == "Deployment")
+    affinity = made["spec"]["template"]["spec"]["affinity"]
+    ways = affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+
+    def points(*labels: str) -> int:
+        terms = [(way["weight"], way["preference"]["matchExpressions"]) for way in ways]
+        return sum(
+            weight for weight, wanted in terms
+            if all((each["key"] in labels) == (each["operator"] == "Exists") for each in wanted)
+        )  # fmt: skip
+
+    name = "kubernetes.io/hostname"
+    planes = [points(name, f"node-role.kubernetes.io/{role}") for role in ("control-plane", "master")]
+    # kube-scheduler stretches both affinities to 0 … 100 and weighs them alike: an anti-affinity of any weight is 100.
+    assert (planes, points(name)) == ([50, 50], 100)
+    assert "podAntiAffinity" in affinity
+
+
 def test_the_two_daemonsets_share_the_nodes_out() -> None:
     first, second = (each for each in render("riata-agent", matrix.nodes()) if each["kind"] == "DaemonSet")
     terms = []
