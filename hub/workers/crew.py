@@ -188,7 +188,7 @@ class Crew:
                 continue
             if isinstance(reply, Measured):
                 self.sums.take(number, reply)
-            else:
+            elif channel is not None and channel.is_open:  # else it is about to end, which is not being late
                 self._metrics.worker_scrapes_missed.inc()
                 self._missed.log(logging.WARNING, "worker did not say its metrics in time", str(number), worker=number)
         return self.sums

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from hub.metrics import Metrics
-from hub.store.model import StoreUnavailable
 from hub.tunnel.lastseen import LastSeen
 from hub.workers import crew as crews
 from hub.workers import messages
@@ -40,10 +39,11 @@ class Played:
         """It hears Stop only when it serves."""
         self.why: str | None = ""
         """Why it replaces no agent's key."""
-        self.metrics: Metrics | None = Metrics()
-        """None: it does not say them in time."""
+        self.metrics = Metrics()
         self.measuring: asyncio.Event | None = None
         """Its metrics wait for it."""
+        self.lingers = False
+        """It has crashed, and the main process is not told so yet."""
         self._ended = asyncio.Event()
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
@@ -58,8 +58,6 @@ class Played:
         return messages.Outcome(self.why) if isinstance(question, messages.RotateKey) else Done()
 
     async def _measured(self) -> Reply:
-        if self.metrics is None:
-            raise StoreUnavailable("as a question ends that is not answered in time")
         if self.measuring is not None:
             await self.measuring.wait()
         return packed(measure(self.metrics.registry))
@@ -82,7 +80,8 @@ class Played:
         self._ended.set()
 
     def kill(self) -> None:
-        self.end(-9)
+        if not self.lingers:
+            self.end(-9)
 
     async def wait(self) -> int:
         await self._ended.wait()
@@ -213,12 +212,13 @@ async def requests_shown(rig: Rig) -> str:
 
 
 async def test_a_worker_that_does_not_say_its_metrics_in_time_is_counted_and_what_it_had_said_holds(
-    rig: Rig, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = await rig.serving()
     one.metrics, two.metrics = served(3), served(4)
     assert await requests_shown(rig) == "7.0"
-    one.metrics, two.metrics = served(5), None
+    one.metrics, two.measuring = served(5), asyncio.Event()
+    monkeypatch.setattr(crews, "ANSWER_S", 0.1)
     assert [await requests_shown(rig) for _ in range(3)] == ["9.0"] * 3
     assert rig.metrics.registry.get_sample_value("riata_hub_worker_scrapes_missed_total") == 3
     (said,) = caplog.records  # not one for each scrape
@@ -241,6 +241,24 @@ async def test_what_a_worker_said_that_ended_while_others_were_asked_counts_once
         await until(lambda: rig.started[2].heard(messages.Serve))
         two.measuring.set()
     assert shown.result() == "3.0"
+
+
+async def test_a_worker_that_crashes_while_it_is_asked_is_not_late(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = await rig.serving()
+    one.metrics, two.metrics = served(3), served(4)
+    assert await requests_shown(rig) == "7.0"
+    two.measuring, two.lingers = asyncio.Event(), True
+    async with asyncio.TaskGroup() as group:
+        shown = group.create_task(requests_shown(rig))
+        await until(lambda: two.questions.count(messages.Measure()) == 2)
+        await two.channel.aclose()
+    assert shown.result() == "7.0"
+    two.lingers = False
+    two.kill()
+    await until(lambda: len(rig.started) == 3)
+    assert await requests_shown(rig) == "7.0"
+    assert rig.metrics.registry.get_sample_value("riata_hub_worker_scrapes_missed_total") == 0
+    assert "in time" not in caplog.text
 
 
 async def test_a_worker_hears_of_each_tunnel_once(rig: Rig) -> None:
