@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
 """Seconds that an attempt waits for the store once something is known: also where the API server is down."""
+KEPT: Final = "what this agent keeps of the hub's CAs (hub-ca.json in its Secret, or beside its key: remove it)"
 Fetch = Callable[[HubSettings, Proxy | None], Awaitable[bytes]]
 """Returns the hub's CA bundle as it claims to be. Raises OSError."""
 
@@ -140,12 +141,22 @@ class HubTrust:
             if self.pins:  # what is known holds, and the store is asked again
                 return
             raise _unread(exc) from exc
+        if known != self._stored and self._learnt is before:  # what was learnt here, and could not be kept, is newer
+            try:
+                self._take_over(known)
+            except ConnectFailed:
+                if self.pins:
+                    return
+                raise
+            self._stored = known
         self._is_loaded = True
-        if known == self._stored or self._learnt is not before:  # what was learnt here, and could not be kept, is newer
-            return
-        self._stored = known
+
+    def _take_over(self, known: HubCa | None) -> None:
+        """Raises ConnectFailed for what is malformed: nothing has changed then."""
         if known is not None and known.settings == self._settings.ca_pins:
-            self._learnt, self._context = known.ca.encode(), None
+            learnt = known.ca.encode()
+            self._make(learnt, KEPT)
+            self._learnt, self._context = learnt, None
 
     def _read_file(self) -> bytes:
         assert self._settings.ca_file is not None
@@ -188,7 +199,7 @@ class HubTrust:
         try:
             found = certificates_by_pin(kept)
             context = ssl.create_default_context(cadata=kept.decode("ascii"))
-        except ssl.SSLError as exc:
+        except (ssl.SSLError, UnicodeError) as exc:
             raise _no_ca(f"{where} holds the pinned key in a malformed certificate") from exc
         except PinError as exc:
             raise _no_ca(f"{where} is unusable: {exc}") from exc

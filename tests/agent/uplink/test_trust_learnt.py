@@ -251,6 +251,42 @@ async def test_what_was_kept_for_other_pins_is_not_taken_over(old, new, tmp_path
     assert trust.pins == pins(old)
 
 
+MALFORMED = ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+
+
+@pytest.mark.parametrize("ca", MALFORMED)
+async def test_malformed_cas_in_the_store_do_not_take_the_place_of_what_is_known(old, new, tmp_path, ca):
+    """The agent trusted nothing until its pod was restarted."""
+    store, trust, other = await replicas(settings(old, 1, tmp_path))
+    store.known = HubCa(pins(old), ca)
+    trust.doubt()
+    await trust.context(None)
+    assert trust.pins == pins(old)
+    await other.learn(lesson(old, new))
+    await other.learn(lesson(new))
+    await trust.context(None)
+    assert trust.pins == pins(new)
+
+
+@pytest.mark.parametrize("ca", [*MALFORMED, "\u00e9"])
+async def test_malformed_cas_in_the_store_are_named_and_read_again(old, tmp_path, ca):
+    store = Shared()
+    store.known = HubCa(pins(old), ca)
+    trust = HubTrust(settings(old, 1, tmp_path), store=store)
+    with pytest.raises(ConnectFailed, match=r"hub-ca\.json in its Secret.* remove it"):
+        await trust.context(None)
+    store.known = None
+    await trust.context(None)
+    assert trust.pins == pins(old)
+
+
+async def test_words_beside_the_cas_in_the_store_do_not_stop_the_agent(old, tmp_path):
+    store = Shared()
+    store.known = HubCa(pins(old), f"{pem(old)}\u00e9")
+    with pytest.raises(ConnectFailed, match="remove it"):
+        await HubTrust(settings(old, 1, tmp_path), store=store).context(None)
+
+
 async def test_a_lesson_while_the_store_is_read_is_the_newer_one(old, new, tmp_path):
     store, trust, other = await replicas(settings(old, 1, tmp_path))
     await other.learn(lesson(old, new))
