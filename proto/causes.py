@@ -85,7 +85,7 @@ AGENT: Final = {
 OPERATOR: Final = {
     "url": "the hub's URL (riata login --hub)",
     "ca": "riata login --ca-file",
-    "pin": "CA (riata login --ca-file, with the --profile that is to have it)",
+    "pin": "CA (riata login --hub URL --ca-file FILE --token-file FILE, with the --profile that is to have it)",
     "legacy": "a Python older than 3.13",
     "trusted": "the CA of this login",
 }

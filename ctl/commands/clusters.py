@@ -105,7 +105,7 @@ async def create(
 
 def _was_there(cluster: output.Item) -> str:
     """With it a second Kubernetes cluster could come in under the name of the first."""
-    count = _agents(cluster)
+    count = _agents(cluster) + _node_agents(cluster)
     return (
         f"cluster {cluster.get('name')} was there already, since {cluster.get('createdAt')},"
         f" {count} {'agent' if count == 1 else 'agents'} connected: a join token lets one more agent into it, so for"

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import os
 import socket
@@ -176,7 +177,10 @@ async def _owners(hub: client.HubClient, names: Container[str]) -> dict[str, str
     asked = {token_id: token for token_id, token in tokens.items() if token}
     owners = dict(zip(asked, await asyncio.gather(*map(owner, asked.values())), strict=True))
     if len(asked) < len(tokens):  # left without a cluster: no token is shown to what may be no hub of its own
-        listed = {str(each.get("id")): str(each.get("user")) for each in await hub.items(client.target("v1", "tokens"))}
+        listed: dict[str, str] = {}
+        with contextlib.suppress(errors.CommandError):  # it helps to know more of them, and none is revoked unknown
+            items = await hub.items(client.target("v1", "tokens"))
+            listed = {str(each.get("id")): str(each.get("user")) for each in items}
         owners |= {each: "" for each in tokens.keys() - asked.keys() if listed.get(each) == me}
     return owners
 

@@ -27,8 +27,8 @@ CA_MISSING = Cause(
     "ca-missing",
     "pin",
     "the hub's certificate does not come from a CA that this machine trusts, and the login names no other",
-    "Get the hub's CA from whoever runs it (tls/ca.crt in its data directory), then riata login again with --ca-file"
-    " FILE, and with the --profile that is to have it",
+    "Get the hub's CA from whoever runs it (tls/ca.crt in its data directory), then riata login --hub URL --ca-file"
+    " FILE --token-file FILE, with the --profile that is to have it",
 )
 TOKEN_REFUSED = Cause(
     "token-refused",
@@ -155,8 +155,8 @@ KUBECONFIG_UNASKED = Cause(
     "kubeconfig-unasked",
     KUBECONFIG,
     "context {context}: the hub shows this login no cluster {name}, and the file has no token to ask with",
-    "If kubectl --context {context} version shows no server either, the cluster was deleted, or a grant for it has"
-    " ended: kubectl config delete-context {context}",
+    "Ask with what the context brings: kubectl --context {context} version. Forbidden or NotFound from the server: the"
+    " cluster was deleted or a grant for it has ended, and the context may go; any other error says nothing of that",
     level=Level.WARN,
 )
 KUBECONFIG_TOKEN = Cause(

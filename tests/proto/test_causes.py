@@ -42,7 +42,10 @@ def test_a_diagnosis_keeps_its_row() -> None:
     ("names", "new"),
     [
         (AGENT, "--hub-ca-pin (and --hub-ca-file)"),
-        (OPERATOR, "CA (riata login --ca-file, with the --profile that is to have it)"),
+        (
+            OPERATOR,
+            "CA (riata login --hub URL --ca-file FILE --token-file FILE, with the --profile that is to have it)",
+        ),
     ],
 )
 def test_another_ca_is_answered_in_a_sentence(names: dict[str, str], new: str) -> None:

@@ -98,12 +98,12 @@ async def test_create_shows_what_brings_the_agent_in(riata: Riata, hub: str, fak
 async def test_create_says_of_a_cluster_that_was_there_that_it_was(riata: Riata, hub: str, fake: FakeHub) -> None:
     """Its join token brings a second Kubernetes cluster in under the name of the first."""
     assert "was there" not in (await riata("clusters", "create", "a")).err
-    fake.clusters["a"]["tunnels"] = [TUNNEL]
+    fake.clusters["a"]["tunnels"] = [TUNNEL, {**TUNNEL, "role": "node", "instance": "n"}]
     again = await riata("clusters", "create", "a")
     assert again.code == 0
     assert again.err == (
-        f"cluster a was there already, since {CREATED}, 1 agent connected: a join token lets one more agent into it, so"
-        " for another Kubernetes cluster take another name; next: riata clusters manifest a | kubectl apply -f -\n"
+        f"cluster a was there already, since {CREATED}, 2 agents connected: a join token lets one more agent into it,"
+        " so for another Kubernetes cluster take another name; next: riata clusters manifest a | kubectl apply -f -\n"
     )
 
 

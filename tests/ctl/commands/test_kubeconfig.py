@@ -11,7 +11,7 @@ import trustme
 import yaml
 from aiohttp.test_utils import TestServer
 
-from ctl import logins
+from ctl import client, logins
 from proto import pins
 from tests.ctl.conftest import Riata
 from tests.ctl.fakehub import ADMIN, EXPIRES, FakeHub
@@ -164,6 +164,21 @@ async def test_an_entry_that_was_left_without_its_cluster_is_known_by_the_tokens
     merged = await riata("kubeconfig", "a", "--merge")
     assert (merged.code, "t000000001" in fake.tokens) == (code, code != 0), merged.err
     assert [path for _, path, _ in fake.calls].count("/v1/whoami") == 2 - (code == 0), "of the login alone"
+
+
+async def test_a_list_of_tokens_that_fails_leaves_them_unknown(
+    riata: Riata, hub: str, fake: FakeHub, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator's may be too long to be read. It is a help: what is not known is refused, or taken over."""
+    await riata("kubeconfig", "a", "--merge")
+    path = home / ".kube" / "config"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "clusters": []}))
+    fake.tokens |= {f"t1{number:08}": {"user": "ci", "id": f"t1{number:08}"} for number in range(500)}
+    monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 10_000)
+    refused = await riata("kubeconfig", "a", "--merge")
+    assert (refused.code, "--replace" in refused.err) == (7, True), refused.err
+    taken = await riata("kubeconfig", "a", "--merge", "--replace")
+    assert (taken.code, "t000000001" in fake.tokens) == (0, True), taken.err
 
 
 async def test_a_token_that_another_run_puts_there_meanwhile_is_asked_about(

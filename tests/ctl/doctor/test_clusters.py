@@ -7,7 +7,7 @@ import trustme
 import yaml
 
 from ctl import client, errors, logins
-from ctl.doctor import clusters
+from ctl.doctor import causes, clusters
 from ctl.kubeconfig import entries
 from tests.ctl.fakehub import ADMIN, FakeHub, status
 
@@ -176,6 +176,9 @@ async def test_a_context_without_a_token_is_not_called_gone(hub: str, home: path
     config.write_text(config.read_text().replace(f"token: {OTHER}", "exec: {command: plugin}"))
     assert await _kubeconfigs(hub, home) == [("warn", "kubeconfig-unasked")]
     assert fake.calls == []
+    cure = causes.KUBECONFIG_UNASKED.cure
+    assert "Forbidden or NotFound" in cure
+    assert "delete-context" not in cure, "kubectl fails for other reasons too"
     assert (await _kubeconfigs(hub, home, "a"))[0][0] == "ok"
 
 
