@@ -130,8 +130,10 @@ class Nodes:
     async def _missing(self, agents: set[str], found: dict[str, Document]) -> dict[str, Document]:
         """Of the nodes in `agents`, none of them chosen, some that `found` lacks, if too few in it are fit."""
         more: dict[str, Document] = {}
-        good = sum(name in agents and not _unfit(document)[0] for name, document in found.items())
-        for name in sorted(agents - found.keys())[:NAMED_MAX]:
+        now = self._clock()
+        able = {name for name in agents if max(self._avoided.get(name, (0.0,))[0], self._refused.get(name, 0.0)) <= now}
+        good = sum(name in able and not _unfit(document)[0] for name, document in found.items())
+        for name in sorted(able - found.keys())[:NAMED_MAX]:
             if good >= NODES_MAX:
                 break
             named = await self._list(f"fieldSelector=metadata.name%3D{name}")

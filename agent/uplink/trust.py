@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
 """Seconds that an attempt waits for the store once something is known: also where the API server is down."""
-KEPT: Final = "what this agent keeps of the hub's CAs (hub-ca.json in its Secret, or beside its key: remove it)"
+KEPT: Final = (
+    "what this agent keeps of the hub's CAs (the entry hub-ca.json of its Secret, or KEYFILE.hub-ca: remove it)"
+)
 Fetch = Callable[[HubSettings, Proxy | None], Awaitable[bytes]]
 """Returns the hub's CA bundle as it claims to be. Raises OSError."""
 

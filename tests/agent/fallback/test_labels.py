@@ -214,6 +214,19 @@ async def test_how_many_nodes_are_asked_for_by_name():
     assert len([path for path in world.api.asked if "/pods?" in path]) == PAGES_MAX
 
 
+async def test_those_that_refuse_the_label_keep_it_from_no_other_behind_a_crowd():
+    names = [f"z{number}" for number in range(6)]
+    world = World(
+        *(node(f"a{number:04}") for number in range(PAGE * PAGES_MAX)),
+        *map(node, names),
+        pods=[pod(name) for name in names],
+    )
+    world.api.refused = dict.fromkeys(names[:3], 403)
+    for _ in range(4):
+        found = await world.round()
+    assert found == set(names[3:])
+
+
 async def test_where_the_fallback_runs_no_label_moves():
     """Nobody is better for it that others have node agents too, nor that a new node has none yet."""
     world = World(*(node(f"w{number}", zone="1") for number in range(3)))

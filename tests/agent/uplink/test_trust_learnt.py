@@ -273,7 +273,7 @@ async def test_malformed_cas_in_the_store_are_named_and_read_again(old, tmp_path
     store = Shared()
     store.known = HubCa(pins(old), ca)
     trust = HubTrust(settings(old, 1, tmp_path), store=store)
-    with pytest.raises(ConnectFailed, match=r"hub-ca\.json in its Secret.* remove it"):
+    with pytest.raises(ConnectFailed, match=r"hub-ca\.json of its Secret.* remove it"):
         await trust.context(None)
     store.known = None
     await trust.context(None)
