@@ -65,6 +65,8 @@ class SharedRegistry(Registry):
         self.on_drain: Callable[[Route], object] = lambda route: None
         self._hops: dict[Remote, Hop] = {}
         self._remote: dict[Remote, Candidate] = {}
+        self._by_session: dict[str, Tunnel] = {}
+        """Our own: a hop names one of thousands, and many come in a second."""
         self._is_closed = False
         self._lives: dict[str, tuple[float, Live]] = {}
         self._looked_at = -math.inf
@@ -136,6 +138,11 @@ class SharedRegistry(Registry):
             )
         )
         super().add(tunnel)
+        self._by_session[tunnel.session_id] = tunnel
+
+    def _forget(self, tunnel: Tunnel) -> bool:
+        self._by_session.pop(tunnel.session_id, None)
+        return super()._forget(tunnel)
 
     def remove(self, tunnel: Tunnel) -> None:
         super().remove(tunnel)
@@ -157,8 +164,7 @@ class SharedRegistry(Registry):
         if self._is_closed:
             sock.close()
             return
-        tunnel = next((each for each in self if each.session_id == session_id), None)
-        self.host.take(tunnel, sock, session_id)
+        self.host.take(self._by_session.get(session_id), sock, session_id)
 
     def live(self, cluster_uid: str) -> Lives:
         """How our tunnels of a cluster are, '' for all."""

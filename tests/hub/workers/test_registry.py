@@ -129,6 +129,22 @@ async def test_a_request_hops_only_if_it_has_to(rig: Rig) -> None:
     assert (owner.told, rig.hops) == ([200], 1)
 
 
+async def test_a_hop_looks_through_no_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape of thousands of clusters makes one for each, and thousands of tunnels are there."""
+    looks: list[SharedRegistry] = []
+    monkeypatch.setattr(SharedRegistry, "__iter__", lambda self: iter(looks.append(self) or []))
+    tunnel, _ = rig.connect(2)
+    host = rig.crew[2].host
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    rig.crew[2].visited(tunnel.session_id, pairs[0][1])
+    assert len(host) == 1
+    rig.crew[2].remove(tunnel)
+    rig.crew[2].visited(tunnel.session_id, pairs[1][1])  # it came too late, and is told so
+    assert (len(host), looks) == (1, [])
+    for ours, _ in pairs:
+        ours.close()
+
+
 async def test_the_own_tunnel_first_unless_it_is_silent_or_goes_away(rig: Rig) -> None:
     _, own = rig.connect(1, instance=1)
     tunnel, other = rig.connect(2, instance=2)
