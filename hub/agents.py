@@ -61,6 +61,7 @@ class AgentAdmission:
         follower: Follower,
         clock: Clock,
         pins_now: Callable[[], Collection[str]],
+        tasks: TaskGroup,
     ) -> None:
         self._store = store
         self._indexes = indexes
@@ -75,7 +76,7 @@ class AgentAdmission:
         self.join_tokens = JoinTokens(store, clock)
         self.keys = AgentKeys(store, clock)
         self.denials = Denials(store, clock)
-        self.node_tables = NodeTables(store, is_live, clock)
+        self.node_tables = NodeTables(store, is_live, clock, tasks)
 
     def authenticator(self, tasks: TaskGroup) -> AgentAuthenticator:
         """Every scheme of docs/protocol.md §3.1. `tasks`: of what a handshake begins and may not cut."""

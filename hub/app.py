@@ -145,6 +145,7 @@ class Hub:
             self._indexes.follower,
             wall_clock,
             self._pins,
+            self._tasks,
         )
         self._commands = self._admission.commands(self._registry, self._tasks)
         self._clean_ups = CleanUps(store, wall_clock)

@@ -9,6 +9,7 @@ tables of a fleet have no place in the memory of every worker.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable
@@ -18,8 +19,9 @@ import msgspec
 
 from hub.clock import Clock
 from hub.store.interface import Store
-from hub.store.model import Document, Key, Resource, RevisionConflict
-from proto.commands import NodesMissing, RegisterNodes, TellNodes
+from hub.store.model import Document, Key, Resource, RevisionConflict, StoreError
+from proto.aio.tasks import TaskGroup
+from proto.commands import NODES_MAX, NodesMissing, RegisterNodes, TellNodes
 from proto.errors import Code, StreamReset
 from proto.nodetable import NodeRow, from_args
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 KIND: Final = "node-table"
 PART_KIND: Final = "node-table-part"
+READS_MAX: Final = 4
+"""Tables that are read at once, of different clusters: one has up to 5 MB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,16 +45,22 @@ class NodeTable:
     rows: dict[str, NodeRow]
     """By name, in order."""
     is_whole: bool
-    """Every part is the one that was registered; otherwise some are older, or not there yet."""
+    """Every part is the one that was registered; otherwise some are older, or not there yet, or they have more rows
+    than a table may have."""
 
 
 class NodeTables:
-    """Reads and writes the store. `is_live` (cluster uid, credential id): whether what this agent said still counts."""
+    """Reads and writes the store. `is_live` (cluster uid, credential id): whether what this agent said still counts.
+    `tasks`: of reading."""
 
-    def __init__(self, store: Store, is_live: Callable[[str, str], bool], clock: Clock) -> None:
+    def __init__(self, store: Store, is_live: Callable[[str, str], bool], clock: Clock, tasks: TaskGroup) -> None:
         self._store = store
         self._is_live = is_live
         self._clock = clock
+        self._tasks = tasks
+        self._reads: dict[str, asyncio.Task[NodeTable | StoreError | None]] = {}
+        """Under way, by cluster uid."""
+        self._room = asyncio.Semaphore(READS_MAX)
 
     async def register(self, cluster_uid: str, by: str, args: RegisterNodes) -> tuple[NodesMissing, int]:
         """The agent with credential `by` has this table from now on; what it has to tell, and how many parts were read
@@ -98,23 +108,56 @@ class NodeTables:
         return True
 
     async def of_cluster(self, cluster_uid: str) -> NodeTable | None:
-        """The one in force; None while no agent has told any. Raises StoreError."""
+        """The one in force; None while no agent has told any. Who comes while it is read gets the same, which may be
+        without what was told since that began: somebody may ask for it in a hundred requests at once. Raises
+        StoreError."""
+        reading = self._reads.get(cluster_uid)
+        if reading is None:
+            reading = self._reads[cluster_uid] = self._tasks.spawn(self._read(cluster_uid), name="node-table")
+            reading.add_done_callback(lambda _: self._reads.pop(cluster_uid, None))
+        found = await asyncio.shield(reading)
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    async def _read(self, cluster_uid: str) -> NodeTable | StoreError | None:
+        """What went wrong is for those who wait, and no failure of the task."""
+        async with self._room:
+            try:
+                return await self._in_force(cluster_uid)
+            except StoreError as exc:
+                return exc
+
+    async def _in_force(self, cluster_uid: str) -> NodeTable | None:
+        """Raises StoreError."""
         heads = (await self._store.list(KIND, cluster=cluster_uid)).items
         live = [head for head in heads if self._is_live(cluster_uid, head.key.name)]
         if not live:
             return None
         head = max(live, key=_written)
-        parts = await _parts(self._store, cluster_uid, head.key.name)
-        tags = head.spec["tags"]
-        told = [parts[number] for number in range(len(tags)) if number in parts]
-        rows = [row for part in told for row in msgspec.convert(part.spec["rows"], list[NodeRow])]
+        rows, told = await self._rows(head)
         return NodeTable(
             registered_by=head.key.name,
             registered_at=float(head.spec["registeredAt"]),
             total=head.spec["total"],
-            rows={row.name: row for row in sorted(rows, key=lambda row: row.name)},
-            is_whole=[part.spec["tag"] for part in told] == tags,
+            rows=dict(sorted(rows.items())[:NODES_MAX]),
+            is_whole=told == head.spec["tags"],
         )
+
+    async def _rows(self, head: Resource) -> tuple[dict[str, NodeRow], list[str]]:
+        """Of its parts, and their tags. One by one, which gives others the loop in between, and leaves out what other
+        agents of the cluster told: all of it at once is more than a worker may be sent. No agent but one that lies has
+        a table of more rows than NODES_MAX: reading ends there. Raises StoreError."""
+        by, rows, told = head.key, dict[str, NodeRow](), list[str]()
+        for number in range(len(head.spec["tags"])):
+            part = await self._store.get(Key(PART_KIND, by.cluster, f"{by.name}.{number}"))
+            if part is None:
+                continue
+            rows |= {row.name: row for row in msgspec.convert(part.spec["rows"], list[NodeRow])}
+            if len(rows) > NODES_MAX:
+                break
+            told.append(part.spec["tag"])
+        return rows, told
 
 
 async def purge(store: Store, is_known: Callable[[str], bool]) -> int:

@@ -24,7 +24,7 @@ async def test_every_scheme_of_the_protocol_and_every_kind_that_belongs_to_a_clu
     store = await SqliteStore.open(tmp_path / "hub.db")
     indexes = AgentIndexes()
     follower = Follower(store, indexes.followed())
-    admission = AgentAdmission(store, indexes, ClusterIndex(), follower, SettableClock(), frozenset)
+    admission = AgentAdmission(store, indexes, ClusterIndex(), follower, SettableClock(), frozenset, TaskGroup("x"))
     assert set(admission.authenticator(TaskGroup("x"))._schemes) == {"bearer", "join", "signature", "service-account"}
     # What an index follows is swept with its cluster, and the other way round; tables of nodes have no index.
     assert {index.kind for index in indexes.followed()} | {nodetable.KIND, nodetable.PART_KIND} == set(BOUND)

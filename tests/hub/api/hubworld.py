@@ -217,7 +217,9 @@ class HubWorld:
             agent_key_index=self.agent_keys,
             denial_index=self.denials,
             denials=Denials(store, clock),
-            node_tables=NodeTables(store, Registrants(self.agent_tokens, self.agent_keys, clock).is_live, clock),
+            node_tables=NodeTables(
+                store, Registrants(self.agent_tokens, self.agent_keys, clock).is_live, clock, TaskGroup("tables")
+            ),
             grant_index=self.grants,
             clusters=Clusters(store, clock),
             clean_up_index=self.clean_ups,

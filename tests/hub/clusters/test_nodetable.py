@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from hub.clusters import nodetable
-from hub.clusters.nodetable import KIND, PART_KIND, NodeTable, NodeTables
+from hub.clusters.nodetable import KIND, PART_KIND, READS_MAX, NodeTable, NodeTables
 from hub.clusters.records import Clusters
-from hub.store.model import Key, Resource
+from hub.store.model import Key, Listing, Resource, StoreUnavailable
 from hub.store.sqlite import SqliteStore
-from proto.commands import RegisterNodes
+from proto.aio.tasks import TaskGroup
+from proto.commands import ROWS_MAX, RegisterNodes
 from proto.errors import Code, StreamReset
 from proto.nodetable import NodeRow, Part, divide, to_args
 from tests.hub.store.conformance import SettableClock
 
 
+class Gated(SqliteStore):
+    """Answers who lists heads once `is_open`, and says of which clusters they were, and which parts were read."""
+
+    async def list(self, kind: str, *, cluster: str | None = None) -> Listing:
+        if kind == KIND and cluster is not None:
+            self.listed.append(cluster)
+            await self.is_open.wait()
+            if self.is_broken:
+                raise StoreUnavailable("no disk")
+        return await super().list(kind, cluster=cluster)
+
+    async def get(self, key: Key) -> Resource | None:
+        self.got.append(key.name)
+        return await super().get(key)
+
+    def watched(self) -> None:
+        """Forget what was asked so far, and answer at once."""
+        self.listed: list[str] = []
+        self.got: list[str] = []
+        self.is_open, self.is_broken = asyncio.Event(), False
+        self.is_open.set()
+
+
 class World:
     """A hub's tables; agents whose credentials are in `revoked` do not count."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Gated, tasks: TaskGroup) -> None:
         self.store, self.clock = store, SettableClock()
         self.revoked: set[str] = set()
         self.read = 0
         """Parts that the last registration made the hub read."""
-        self.tables = NodeTables(store, lambda uid, who: who not in self.revoked, self.clock)
+        self.tables = NodeTables(store, lambda uid, who: who not in self.revoked, self.clock, tasks)
 
     async def tell(self, by: str, *rows: NodeRow, uid: str = "u", only: int | None = None) -> list[int]:
         """As an agent does, `only` the first parts of what is missing; which parts the hub asked for."""
@@ -38,6 +63,13 @@ class World:
             await self.tables.tell(uid, by, to_args(number, parts[number]))
         return list(missing)
 
+    async def lie(self, by: str, count: int) -> None:
+        """As no agent does: parts that are as full as they may be."""
+        parts = [Part(f"{number:016x}", tuple(many(ROWS_MAX, number * ROWS_MAX))) for number in range(count)]
+        await self.tables.register("u", by, RegisterNodes(total=5, tags=tuple(part.tag for part in parts)))
+        for number, part in enumerate(parts):
+            await self.tables.tell("u", by, to_args(number, part))
+
     async def shown(self, uid: str = "u") -> NodeTable:
         table = await self.tables.of_cluster(uid)
         assert table is not None
@@ -46,13 +78,22 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
-    store = await SqliteStore.open(tmp_path / "hub.db")
-    yield World(store)
+    store = await Gated.open(tmp_path / "hub.db")
+    assert isinstance(store, Gated)
+    store.watched()
+    async with TaskGroup("world") as tasks:
+        yield World(store, tasks)
     await store.close()
 
 
-def many(count: int) -> list[NodeRow]:
-    return [NodeRow(f"n{number:03}", kubelet="v1") for number in range(count)]
+def many(count: int, first: int = 0) -> list[NodeRow]:
+    return [NodeRow(f"n{number:03}", kubelet="v1") for number in range(first, first + count)]
+
+
+async def turns(count: int = 20) -> None:
+    """Let whoever can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def test_only_what_differs_is_asked_for(world: World) -> None:
@@ -123,6 +164,70 @@ async def test_one_cluster_says_nothing_of_another(world: World) -> None:
     assert list((await world.shown()).rows) == ["a"]
     assert list((await world.shown("v")).rows) == ["b"]
     assert await world.tables.of_cluster("w") is None
+
+
+async def test_who_asks_while_a_table_is_read_gets_what_is_read(world: World) -> None:
+    """A hundred requests for one cluster cost what one costs."""
+    await world.tell("one", *many(3))
+    world.store.watched()
+    world.store.is_open.clear()
+    impatient, *patient = [asyncio.ensure_future(world.shown()) for _ in range(5)]  # noqa: TID251
+    await turns()
+    impatient.cancel()  # its client has left, on which the others' answers do not hang
+    await turns()
+    world.store.is_open.set()
+    tables = await asyncio.gather(*patient)
+    assert world.store.listed == ["u"]
+    assert [len(table.rows) for table in tables] == [3] * 4
+    assert impatient.cancelled()
+    await world.tell("one", *many(4))
+    assert len((await world.shown()).rows) == 4  # who comes later reads anew
+
+
+async def test_few_tables_are_read_at_once(world: World) -> None:
+    uids = [f"u{number}" for number in range(READS_MAX + 2)]
+    for uid in uids:
+        await world.tell("one", NodeRow("a"), uid=uid)
+    world.store.watched()
+    world.store.is_open.clear()
+    asked = [asyncio.ensure_future(world.shown(uid)) for uid in uids]  # noqa: TID251
+    await turns()
+    assert world.store.listed == uids[:READS_MAX]
+    world.store.is_open.set()
+    assert [list(table.rows) for table in await asyncio.gather(*asked)] == [["a"]] * len(uids)
+
+
+async def test_everybody_who_waits_hears_that_the_store_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.tell("one", NodeRow("a"))
+    world.store.is_broken = True
+    failed = await asyncio.gather(*(world.shown() for _ in range(3)), return_exceptions=True)
+    assert [str(each) for each in failed] == ["no disk"] * 3
+    assert not caplog.records  # who asked says it
+    world.store.is_broken = False
+    assert list((await world.shown()).rows) == ["a"]
+
+
+async def test_an_agent_that_tells_more_than_a_table_may_have_costs_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodetable, "NODES_MAX", 2 * ROWS_MAX)
+    await world.lie("one", 2)
+    table = await world.shown()
+    assert (len(table.rows), table.is_whole) == (2 * ROWS_MAX, True)
+    await world.lie("one", 9)
+    world.store.watched()
+    table = await world.shown()
+    assert (len(table.rows), table.total, table.is_whole) == (2 * ROWS_MAX, 5, False)
+    assert world.store.got == ["one.0", "one.1", "one.2"]
+
+
+async def test_what_other_agents_told_is_not_read(world: World) -> None:
+    """Each may have told 14 MB, and an administrator of the cluster enrols as many as there are names."""
+    await world.lie("other", 3)
+    await world.tell("one", *many(30))
+    world.store.watched()
+    assert len((await world.shown()).rows) == 30
+    assert world.store.got == ["one.0", "one.1"]
 
 
 async def test_tables_go_with_their_agents_and_clusters(world: World) -> None:

@@ -85,7 +85,7 @@ class Scene:
         keys = AgentKeys(store, world.clock)
         rotation = KeyRotation(world.check, world.keys, keys, world.follower, world.clock)
         writers = Registrations(Issuers(store, world.clock), Pods(store))
-        self.tables = NodeTables(world.store, lambda uid, who: True, world.clock)
+        self.tables = NodeTables(world.store, lambda uid, who: True, world.clock, tasks)
         self.commands = AgentCommands(
             self.rig.registry, rotation, world.keys, writers, self.tables, self.nodes, tasks, lambda: self.rig.now
         )
