@@ -87,8 +87,9 @@ class Settings:
     """Directory (0700) with the database, keys and certificates of this hub."""
     workers: int = 1
     """Processes that serve, on Linux: about one a core, so that throughput grows with the machine. 1: one process does
-    everything. Limits of `edge` and `proxy` count for each worker by itself, but for those of long requests to one
-    cluster, which are shared out."""
+    everything. Limits of `edge` and `proxy` count for each worker by itself, but for those of one cluster
+    (`proxy.per_cluster`, `per_user_and_cluster`, the same of long requests, `cancelled_burst`, `cancelled_per_s`): of
+    these each worker has its share and a fifth more, for connections spread unevenly."""
     listen: tuple[str, ...] = ("127.0.0.1:8443",)
     """HOST:PORT of the main listener, repeatable; `*:PORT` is every address of IPv4 and IPv6, port 0 takes a free one.
     Loopback until an operator says otherwise."""

@@ -37,8 +37,12 @@ ORPHANED: Final = 70
 _STDERR: Final = 2
 UNEVEN: Final = 1.2
 """So much more than its part may be a worker's: the kernel spreads connections by chance."""
-_SHARED: Final = ("long_per_cluster", "long_per_user_and_cluster")
-"""Limits for the sake of an agent, which all workers ask."""
+_SHARED: Final = (
+    "per_cluster", "per_user_and_cluster", "long_per_cluster", "long_per_user_and_cluster", "cancelled_burst",
+    "cancelled_per_s",
+)  # fmt: skip
+"""Limits for the sake of a cluster and its agent, which all workers ask. Nobody's connections are all with one worker
+but by chance, and there is one for each request under way."""
 
 
 async def run(descriptor: int) -> int:
@@ -193,13 +197,14 @@ def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) ->
 
 
 def settings_text(settings: Settings) -> str:
-    """What a worker gets: the same settings, with its share of the buffers, and of what one agent can hold."""
+    """What a worker gets: the same settings, with its share of the buffers, and of what one agent can bear."""
     values = config.effective(settings)
     values["buffer_bytes"] = max((settings.buffer_bytes or buffer_budget()) // settings.workers, 1024 * 1024)
     proxy = values["proxy"]
     assert isinstance(proxy, dict)
     for name in _SHARED if settings.workers > 1 else ():
-        proxy[name] = math.ceil(proxy[name] * UNEVEN / settings.workers)
+        share = proxy[name] * UNEVEN / settings.workers
+        proxy[name] = math.ceil(share) if isinstance(proxy[name], int) else share
     return json.dumps(values)
 
 

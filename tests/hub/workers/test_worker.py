@@ -22,6 +22,7 @@ from hub.workers.channel import Channel
 from hub.workers.messages import Done, Question, Reply
 from hub.workers.packets import pair
 from hub.workers.worker import settings_from, settings_text
+from proto.limits import Limits
 from proto.window import Budget
 
 MIB = 1024 * 1024
@@ -60,7 +61,21 @@ def test_what_one_agent_can_hold_is_shared_out() -> None:
         share = settings_from(settings_text(settings(workers=workers))).proxy
         assert 2_500 <= workers * share.long_per_cluster < 3_072
         assert 1_000 <= workers * share.long_per_user_and_cluster <= 1_300
-        assert share.long_per_user == 2_000
+        assert 1_000 <= workers * share.per_cluster <= 1_300
+        assert 400 <= workers * share.per_user_and_cluster <= 500
+        assert share.per_user_and_cluster * 2 < share.per_cluster
+        assert (share.per_user, share.long_per_user) == (1_600, 2_000)
+
+
+def test_what_one_agent_forgives_is_shared_out() -> None:
+    """4,096 streams that were cut in a burst, and 400 a second: one user must not use that up for all others."""
+    for workers in (1, 2, 4, 16):
+        share = settings_from(settings_text(settings(workers=workers))).proxy
+        assert 2_500 <= workers * share.cancelled_burst < Limits().reset_burst
+        assert share.cancelled_burst > share.long_per_user_and_cluster  # a controller may restart
+        assert 50.0 <= workers * share.cancelled_per_s <= 60.1
+    slow = settings_from(settings_text(settings(workers=16, **{"proxy.cancelled_per_s": 1}))).proxy
+    assert 1.0 <= 16 * slow.cancelled_per_s <= 1.3  # a rate need not be whole
 
 
 async def why_it_failed(caplog: pytest.LogCaptureFixture, start: messages.Start, *sockets: socket.socket) -> str:
