@@ -50,9 +50,10 @@ def render(chart: str, values: Mapping[str, Any], *, release: str = "", namespac
         raise Refused(f"{chart} makes no YAML of this: {exc}") from exc
 
 
-def notes(chart: str, values: Mapping[str, Any]) -> str:
-    """What Helm says at the end of an installation."""
-    files = _loaded(chart).render(dict(values), name=chart, namespace=NAMESPACE)
+def notes(chart: str, values: Mapping[str, Any], *, is_upgrade: bool = False) -> str:
+    """What Helm says at the end of an installation, or of an upgrade."""
+    whether = {"is_install": not is_upgrade, "is_upgrade": is_upgrade}
+    files = _loaded(chart).render(dict(values), name=chart, namespace=NAMESPACE, **whether)
     return str(files[f"{chart}/templates/NOTES.txt"])
 
 

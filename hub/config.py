@@ -137,7 +137,7 @@ class Settings:
     memory limit of the container, or of the machine."""
     compression_bytes: int = 256 * 1024 * 1024
     """Memory for decoding compressed answers, 16 KiB for each that is under way, watches above all; what finds no room
-    is asked for uncompressed. 0: agents compress nothing."""
+    is asked for uncompressed; `workers` share it. 0: agents compress nothing."""
     busy_poll_share: float = busypoll.SHARE
     """Share of a core (0 to 1) that each process may spend on staying awake for answers that are about to come, which
     makes a lone small request up to two fifths faster. 0: never; nor where there is no core more than `workers`, or a

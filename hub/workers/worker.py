@@ -25,6 +25,7 @@ from hub.workers.registry import SharedRegistry
 from hub.workers.storeview import StoreView
 from proto import logs
 from proto.aio.tasks import TaskGroup
+from proto.compression import HISTORY_BYTES
 from proto.versions import PRODUCT_VERSION
 from proto.window import Budget
 
@@ -197,9 +198,11 @@ def _tell(registry: SharedRegistry, news: News, sockets: list[socket.socket]) ->
 
 
 def settings_text(settings: Settings) -> str:
-    """What a worker gets: the same settings, with its share of the buffers, and of what one agent can bear."""
+    """What a worker gets: the same settings, with its share of the memory, and of what one agent can bear."""
     values = config.effective(settings)
     values["buffer_bytes"] = max((settings.buffer_bytes or buffer_budget()) // settings.workers, 1024 * 1024)
+    if settings.compression_bytes:  # 0 means none, which a small share must not become
+        values["compression_bytes"] = max(settings.compression_bytes // settings.workers, HISTORY_BYTES)
     proxy = values["proxy"]
     assert isinstance(proxy, dict)
     for name in _SHARED if settings.workers > 1 else ():

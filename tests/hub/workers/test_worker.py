@@ -22,6 +22,7 @@ from hub.workers.channel import Channel
 from hub.workers.messages import Done, Question, Reply
 from hub.workers.packets import pair
 from hub.workers.worker import settings_from, settings_text
+from proto.compression import HISTORY_BYTES
 from proto.limits import Limits
 from proto.window import Budget
 
@@ -43,7 +44,8 @@ def test_a_worker_has_the_settings_of_its_hub() -> None:
         **{"edge.head_timeout_s": 3, "tunnel.streams": 100, "proxy.per_user": 7},
     )
     found = settings_from(settings_text(given))
-    assert found == dataclasses.replace(given, buffer_bytes=16 * MIB, proxy=found.proxy)
+    shared = {"buffer_bytes": 16 * MIB, "compression_bytes": given.compression_bytes // 4}
+    assert found == dataclasses.replace(given, **shared, proxy=found.proxy)
     assert found.proxy.per_user == 7
     assert settings_from(settings_text(given)).tls_cert == Path("/c")
 
@@ -53,6 +55,14 @@ def test_buffers_are_shared_out() -> None:
     assert whole > 0
     assert settings_from(settings_text(settings(workers=4))).buffer_bytes == whole // 4
     assert settings_from(settings_text(settings(workers=64, buffer_bytes=MIB))).buffer_bytes == MIB
+
+
+def test_memory_for_decoding_is_shared_out() -> None:
+    def share(workers: int, whole: int) -> int:
+        return settings_from(settings_text(settings(workers=workers, compression_bytes=whole))).compression_bytes
+
+    assert (share(4, 256 * MIB), share(4, 0)) == (64 * MIB, 0)
+    assert share(64, 64 * 1024) == HISTORY_BYTES, "too small a share is not none"
 
 
 def test_what_one_agent_can_hold_is_shared_out() -> None:
