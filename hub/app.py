@@ -37,6 +37,7 @@ from hub.memory import buffer_budget
 from hub.metrics import Metrics
 from hub.proxy.relay import Relay
 from hub.sealing import Keeper
+from hub.singleflight import SingleFlight
 from hub.store.index import Follower
 from hub.store.interface import Store
 from hub.store.sqlite import FILE_NAME, SqliteStore
@@ -363,6 +364,7 @@ class Hub:
             denial_index=self._indexes.agents.denials,
             denials=self._admission.denials,
             node_tables=self._admission.node_tables,
+            node_lists=SingleFlight(self._tasks),
             grant_index=self._indexes.grants,
             clusters=self._clusters,
             clean_up_index=self._indexes.clean_ups,

@@ -18,12 +18,18 @@ from proto.nodetable import NodeRow
 
 
 async def list_nodes(call: Call) -> Reply:
-    """As `models.NodeList`, for those who administer the cluster: a grant to use it is none to read its nodes."""
+    """As `models.NodeList`, for those who administer the cluster: a grant to use it is none to read its nodes. Made
+    once for all who ask meanwhile: an agent may have told megabytes."""
     services, caller = call.services, call.caller
     cluster = visible_cluster(services, caller, call.path["cluster"])
     access = services.authorizer.access(caller, cluster.name)
     if not caller.is_admin and (access is None or not access.is_admin):
         raise PermissionDenied("this needs administration of the cluster", kind="clusters", name=cluster.name)
+    return Reply(await services.node_lists.do(cluster.uid, lambda: _list(services, cluster)))
+
+
+async def _list(services: Services, cluster: Cluster) -> bytes:
+    """Raises StoreError."""
     await services.tunnels.refresh(cluster.uid)
     table = await services.node_tables.of_cluster(cluster.uid)
     agents = _agents(services, cluster)
@@ -40,7 +46,7 @@ async def list_nodes(call: Call) -> Reply:
         whole=table is not None and table.is_whole,
     ).model_dump_json(by_alias=True)
     head, _, tail = around.partition("[]")
-    return Reply(f"{head}[{','.join(items)}]{tail}\n".encode())
+    return f"{head}[{','.join(items)}]{tail}\n".encode()
 
 
 def _agents(services: Services, cluster: Cluster) -> dict[str, models.NodeAgent]:

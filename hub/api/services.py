@@ -26,6 +26,7 @@ from hub.clusters.nodetable import NodeTables
 from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.route import Reason
+from hub.singleflight import SingleFlight
 from proto.aio.tasks import TaskGroup
 from proto.facts import NodeFacts
 
@@ -138,6 +139,8 @@ class Services:
     denial_index: DenialIndex
     denials: Denials
     node_tables: NodeTables
+    node_lists: SingleFlight[bytes]
+    """Of one cluster each, by its uid (hub.api.nodes)."""
     grant_index: GrantIndex
     clusters: Clusters
     clean_up_index: CleanUpIndex

@@ -18,8 +18,9 @@ from typing import Final
 import msgspec
 
 from hub.clock import Clock
+from hub.singleflight import SingleFlight
 from hub.store.interface import Store
-from hub.store.model import Document, Key, Resource, RevisionConflict, StoreError
+from hub.store.model import Document, Key, Resource, RevisionConflict
 from proto.aio.tasks import TaskGroup
 from proto.commands import NODES_MAX, NodesMissing, RegisterNodes, TellNodes
 from proto.errors import Code, StreamReset
@@ -57,9 +58,7 @@ class NodeTables:
         self._store = store
         self._is_live = is_live
         self._clock = clock
-        self._tasks = tasks
-        self._reads: dict[str, asyncio.Task[NodeTable | StoreError | None]] = {}
-        """Under way, by cluster uid."""
+        self._reads = SingleFlight[NodeTable | None](tasks)
         self._room = asyncio.Semaphore(READS_MAX)
 
     async def register(self, cluster_uid: str, by: str, args: RegisterNodes) -> tuple[NodesMissing, int]:
@@ -111,22 +110,12 @@ class NodeTables:
         """The one in force; None while no agent has told any. Who comes while it is read gets the same, which may be
         without what was told since that began: somebody may ask for it in a hundred requests at once. Raises
         StoreError."""
-        reading = self._reads.get(cluster_uid)
-        if reading is None:
-            reading = self._reads[cluster_uid] = self._tasks.spawn(self._read(cluster_uid), name="node-table")
-            reading.add_done_callback(lambda _: self._reads.pop(cluster_uid, None))
-        found = await asyncio.shield(reading)
-        if isinstance(found, StoreError):
-            raise found
-        return found
+        return await self._reads.do(cluster_uid, lambda: self._read(cluster_uid))
 
-    async def _read(self, cluster_uid: str) -> NodeTable | StoreError | None:
-        """What went wrong is for those who wait, and no failure of the task."""
+    async def _read(self, cluster_uid: str) -> NodeTable | None:
+        """Raises StoreError."""
         async with self._room:
-            try:
-                return await self._in_force(cluster_uid)
-            except StoreError as exc:
-                return exc
+            return await self._in_force(cluster_uid)
 
     async def _in_force(self, cluster_uid: str) -> NodeTable | None:
         """Raises StoreError."""

@@ -34,6 +34,7 @@ from hub.clusters.records import ClusterIndex, Clusters
 from hub.config import ApiSettings
 from hub.edge.handover import HandedOver
 from hub.route import Reason
+from hub.singleflight import SingleFlight
 from hub.store.index import Follower
 from hub.store.sqlite import SqliteStore
 from proto.aio.tasks import TaskGroup
@@ -220,6 +221,7 @@ class HubWorld:
             node_tables=NodeTables(
                 store, Registrants(self.agent_tokens, self.agent_keys, clock).is_live, clock, TaskGroup("tables")
             ),
+            node_lists=SingleFlight(TaskGroup("lists")),
             grant_index=self.grants,
             clusters=Clusters(store, clock),
             clean_up_index=self.clean_ups,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from hub import slices
+from hub.api.nodes import list_nodes
+from hub.api.routes import Call
+from hub.auth.principal import Principal
 from proto.commands import RegisterNodes
 from proto.facts import NodeFacts
 from proto.nodetable import NodeRow, divide, to_args
@@ -104,3 +108,16 @@ async def test_thousands_of_nodes_are_listed_without_holding_up_the_loop(
     await asyncio.wait([task])
     assert (len(listed["items"]), listed["total"]) == (2000 + 2, 2000)  # two with an agent are in no table
     assert turns > 2000
+
+
+async def test_who_asks_at_the_same_time_gets_one_list(world: HubWorld) -> None:
+    """An agent may have told megabytes: fifty lists of the same would be hundreds."""
+    await known(world, PLANE)
+    admin = Principal("root", (), "t", is_admin=True, cluster_uids=None)
+    calls = [Call(world.services, admin, {"cluster": "a"}, None) for _ in range(5)]
+    first, *others = await asyncio.gather(*map(list_nodes, calls))
+    assert b'"n1"' in cast(bytes, first.body)
+    assert all(other.body is first.body for other in others)
+    later = await list_nodes(calls[0])  # made anew
+    assert later.body == first.body
+    assert later.body is not first.body
