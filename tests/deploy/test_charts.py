@@ -449,6 +449,15 @@ def test_a_path_that_nothing_takes_away_is_refused() -> None:
     assert render("riata-hub", {"publicUrl": "https://hub.example.org/", "gateway": through})
 
 
+def test_an_ingress_takes_the_path_of_the_hub_and_not_the_whole_host() -> None:
+    """A path mostly means that the host is shared with others."""
+    annotated = {"enabled": True, "annotations": {"a": "b"}}
+    for url, path in ((BELOW, "/riata"), ("https://hub.example.org", "/")):
+        documents = render("riata-hub", {"publicUrl": url, "ingress": annotated})
+        (ingress,) = (each for each in documents if each["kind"] == "Ingress")
+        assert [each["path"] for each in ingress["spec"]["rules"][0]["http"]["paths"]] == [path]
+
+
 @pytest.mark.parametrize(
     ("url", "path"), [(BELOW, "/riata"), (f"{BELOW}/x/", "/riata/x"), ("https://hub.example.org/", "")]
 )
