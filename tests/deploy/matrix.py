@@ -113,8 +113,10 @@ HUB: dict[str, dict[str, Any]] = {
             "annotations": {"a": "b"},
             "loadBalancerSourceRanges": ["10.0.0.0/8"],
             "clusterIP": "10.0.0.77",
+            "externalTrafficPolicy": "Local",
         }
     ),
+    "node port": hub_values(service={"type": "NodePort", "nodePort": 30443, "ipFamilyPolicy": "PreferDualStack"}),
     "ingress": hub_values(
         ingress={"enabled": True, "className": "nginx", "annotations": {"a": "b"}, "tlsSecret": "front"}
     ),

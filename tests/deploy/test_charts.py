@@ -436,6 +436,15 @@ def test_node_agents_that_surge_are_not_unavailable_too(rolling: dict[str, Any],
     assert found == [{"type": "RollingUpdate", "rollingUpdate": expected}] * 2
 
 
+@pytest.mark.parametrize("value", [{"externalTrafficPolicy": "Local"}, {"nodePort": 30443}])
+def test_what_the_api_server_refuses_of_an_inner_service_is_refused_before(value: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"give service\.type=LoadBalancer or NodePort"):
+        render("riata-hub", hub_values(service=value))
+    made = render("riata-hub", hub_values(service={"type": "LoadBalancer", **value}))
+    service = next(each for each in made if each["kind"] == "Service" and each["spec"]["type"] == "LoadBalancer")
+    assert value.items() <= {**service["spec"], **service["spec"]["ports"][0]}.items()
+
+
 BELOW = "https://hub.example.org/riata"
 
 
