@@ -50,7 +50,10 @@ async def test_another_ca_is_refused_before_the_token_is_sent(
     result = await riata("login", "--hub", tls, *_files(home, trustme.CA()))
     assert result.code == 5
     assert "does not come from the CA of this login" in result.err
-    assert "give its new CA (riata login --ca-file, with the --profile that is to have it);" in result.err
+    assert (
+        "its new CA (riata login --hub URL --ca-file FILE --token-file FILE, with the --profile that is to have it);"
+        in result.err
+    )
     assert fake.calls == []
     assert not (home / ".config").exists()
 
@@ -79,7 +82,7 @@ async def test_a_login_without_the_hubs_ca_is_told_that_it_is_missing(
     result = await riata("login", "--hub", tls, "--token-file", str(home / "token"))
     assert (result.code, fake.calls) == (5, [])
     assert "a CA that this machine trusts, and the login names no other" in result.err
-    assert "then riata login again with --ca-file FILE" in result.err
+    assert "then riata login --hub URL --ca-file FILE --token-file FILE" in result.err
 
 
 async def test_a_login_that_lacks_the_ca_which_a_kept_one_has_is_told_so(

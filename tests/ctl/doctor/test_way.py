@@ -138,7 +138,7 @@ async def test_another_ca(fake: FakeHub, ca: trustme.CA) -> None:
     server = await _serve(fake, trustme.CA().issue_cert("127.0.0.1"))
     found = await _examine(_login(f"https://127.0.0.1:{server.port}", ca))
     await server.close()
-    assert "the CA of this login" in _failed(found, "pin", "pin-other-ca", "riata login --ca-file").what
+    assert "the CA of this login" in _failed(found, "pin", "pin-other-ca", "--ca-file FILE").what
     _nothing_behind(found, "pin")
     assert fake.calls == [], "no token went to it"
 
