@@ -1,19 +1,15 @@
 """Whose a token is: the hub's own word for it."""
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 from ctl import client, errors, logins
 from proto import causes
 
 
-async def whoami(
-    login: logins.Login, env: Mapping[str, str] = os.environ, *, doctor: str = "riata doctor"
-) -> dict[str, Any]:
+async def whoami(login: logins.Login, *, doctor: str = "riata doctor") -> dict[str, Any]:
     """What the hub says of the login's token; `doctor` as for the client. Raises CommandError."""
     try:
-        async with client.HubClient(login, env, doctor=doctor) as hub:
+        async with client.HubClient(login, doctor=doctor) as hub:
             who = await hub.get(client.target("v1", "whoami"))
     except errors.CommandError as exc:
         if exc.exit_code is not errors.Exit.NOT_FOUND:
@@ -25,10 +21,10 @@ async def whoami(
     return who
 
 
-async def user(login: logins.Login, env: Mapping[str, str] = os.environ) -> str | None:
+async def user(login: logins.Login) -> str | None:
     """Whose the login's token is; None: the hub accepts it no longer. Raises CommandError where it does not say."""
     try:
-        return str((await whoami(logins.sendable(login), env))["user"])
+        return str((await whoami(logins.sendable(login)))["user"])
     except errors.CommandError as exc:
         if exc.exit_code is errors.Exit.UNAUTHORIZED:
             return None

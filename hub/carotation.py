@@ -110,10 +110,11 @@ def is_overdue(directory: Path, now: datetime.datetime) -> bool:
     """
     if phase(directory) is not Phase.INTRODUCED:
         return False
-    return _end_of(directory / tls.CA_CERT) <= now < _end_of(directory / NEXT_CERT)
+    return end_of(directory / tls.CA_CERT) <= now < end_of(directory / NEXT_CERT)
 
 
-def _end_of(path: Path) -> datetime.datetime:
+def end_of(path: Path) -> datetime.datetime:
+    """When the CA of this file ends. Raises TlsError, OSError."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
     except PermissionError as exc:
@@ -153,9 +154,9 @@ def convinces_go(directory: Path) -> bool:
 
 
 def ends_soon(directory: Path, now: datetime.datetime) -> datetime.datetime | None:
-    """When the CA in use ends, if a rotation has to hurry. Raises TlsError."""
-    ca, _ = tls.load_ca(directory)
-    return ca.not_valid_after_utc if ca.not_valid_after_utc - now < tls.LEAF_RENEWAL else None
+    """When the CA in use ends, if a rotation has to hurry. Raises TlsError, OSError."""
+    end = end_of(directory / tls.CA_CERT)
+    return end if end - now < tls.LEAF_RENEWAL else None
 
 
 def accepted(directory: Path) -> tuple[Path, ...]:

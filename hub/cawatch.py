@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-
 from hub import audit, carotation, certificate, tls
 from hub.audit import Audit
 from hub.auth.agentkeys import AgentKeyIndex
@@ -86,11 +84,7 @@ class CaView:
         made it. Raises TlsError, OSError."""
         if not self._is_self_made:
             return None
-        file = self._directory / tls.CA_CERT
-        try:
-            return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
-        except ValueError as exc:
-            raise tls.TlsError(f"{file}: is damaged. Restore it from a backup") from exc
+        return carotation.end_of(self._directory / tls.CA_CERT).timestamp()
 
     def joining_pins(self) -> tuple[str, ...]:
         """Pins that new agents are given, at most two: of a terminator first, never of a CA that is on its way out.

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
+
+NO_CLUSTER: Final = "there is no such cluster or you may not use it"
+"""Of a PermissionDenied: who may not know of a cluster does not learn whether there is one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -107,10 +107,9 @@ class Nodes:
         name, labels, now = _name(document), _labels(document), self._clock()
         is_chosen = LABEL in labels
         unfit, moment = _unfit(document)
-        is_avoided = self._avoided.get(name, (0.0, 0.0))[0] > now
-        if not unfit and (is_avoided or (is_chosen and name not in agents)):
+        if not unfit and (self._is_avoided(name, now) or (is_chosen and name not in agents)):
             unfit, moment = NO_AGENT, None
-        if not unfit and not is_chosen and self._refused.get(name, 0.0) > now:
+        if not unfit and not is_chosen and self._is_refused(name, now):
             unfit, moment = REFUSED, None
         before = known.get(name)
         if before is not None and before[0] == unfit:
@@ -123,6 +122,12 @@ class Nodes:
         is_control_plane = any(role in labels for role in CONTROL_PLANES)
         return Node(name, is_control_plane, str(labels.get(ZONE, "")), is_chosen, unfit, now - since, name in agents)
 
+    def _is_avoided(self, name: str, now: float) -> bool:
+        return self._avoided.get(name, (0.0, 0.0))[0] > now
+
+    def _is_refused(self, name: str, now: float) -> bool:
+        return self._refused.get(name, 0.0) > now
+
     async def _list(self, query: str) -> dict[str, Document]:
         """Nodes by name."""
         return {_name(each): each for each in await self._pages(f"/api/v1/nodes?{query}") if _name(each)}
@@ -131,7 +136,7 @@ class Nodes:
         """Of the nodes in `agents`, none of them chosen, some that `found` lacks, if too few in it are fit."""
         more: dict[str, Document] = {}
         now = self._clock()
-        able = {name for name in agents if max(self._avoided.get(name, (0.0,))[0], self._refused.get(name, 0.0)) <= now}
+        able = {name for name in agents if not (self._is_avoided(name, now) or self._is_refused(name, now))}
         good = sum(name in able and not _unfit(document)[0] for name, document in found.items())
         for name in sorted(able - found.keys())[:NAMED_MAX]:
             if good >= NODES_MAX:

@@ -6,23 +6,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ctl import cleanups, client, durations, errors, joining, nodes, options, output, terminal
+from ctl import cleanups, client, connected, durations, errors, joining, nodes, options, output, terminal
 
 _POLL_S = 0.5
 
 app = App(name="clusters", help="The clusters a hub knows.")
-
-
-def _agents(cluster: output.Item, *, of_nodes: bool = False) -> int:
-    """How many are connected: an agent whose old session still drains beside its new one is one."""
-    tunnels = cluster.get("tunnels") or []
-    return len({str(t.get("instance")) for t in tunnels if (t.get("role") != "cluster") == of_nodes})
-
-
-def _node_agents(cluster: output.Item) -> int:
-    """As the hub counts them, whose list leaves most out; one that is older lists them all."""
-    counted = cluster.get("nodeAgents")
-    return counted if isinstance(counted, int) else _agents(cluster, of_nodes=True)
 
 
 def _versions(key: str) -> Any:
@@ -48,8 +36,8 @@ KIND = output.Kind(
     {
         "NAME": lambda c: c.get("name"),
         "CONNECTED": lambda c: bool(c.get("connected")),
-        "AGENTS": _agents,
-        "NODE-AGENTS": _node_agents,
+        "AGENTS": connected.agents,
+        "NODE-AGENTS": connected.node_agents,
         "KUBERNETES": _versions("kubernetes"),
         "AGENT-VERSION": _agent_versions,
         "CREATED": lambda c: c.get("createdAt"),
@@ -105,7 +93,7 @@ async def create(
 
 def _was_there(cluster: output.Item) -> str:
     """With it a second Kubernetes cluster could come in under the name of the first."""
-    count = _agents(cluster) + _node_agents(cluster)
+    count = connected.agents(cluster) + connected.node_agents(cluster)
     return (
         f"cluster {cluster.get('name')} was there already, since {cluster.get('createdAt')},"
         f" {count} {'agent' if count == 1 else 'agents'} connected: a join token lets one more agent into it, so for"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ctl import client, errors, files, logins, trust
+from ctl.connected import node_agents
 from ctl.doctor import causes
 from ctl.kubeconfig import entries, location, yamltext
 from proto import findings, kubeconfig, pins
@@ -86,7 +87,7 @@ def _way(cluster: Mapping[str, Any]) -> str:
 async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: bool) -> Finding | None:
     name, lost = str(cluster.get("name")), cluster.get("lastLostAt")
     if not cluster.get("connected"):
-        nodes = _node_agents(cluster)
+        nodes = node_agents(cluster)
         since = f" since {lost}" if lost else ""
         since += f" (node agents: {nodes})" if nodes else ""
         is_new = not (cluster.get("joined") or lost or nodes or is_wanted)
@@ -100,14 +101,6 @@ async def _ill(hub: client.HubClient, cluster: Mapping[str, Any], *, is_wanted: 
             return _fallback(name, cluster)
         return findings.bad(causes.CLUSTER_SILENT, _NAMES, name=name, said=exc.what)
     return _fallback(name, cluster)
-
-
-def _node_agents(cluster: Mapping[str, Any]) -> int:
-    """As the hub counts them; an older one lists them all."""
-    counted = cluster.get("nodeAgents")
-    if isinstance(counted, int):
-        return counted
-    return sum(1 for tunnel in cluster.get("tunnels") or [] if tunnel.get("role") == "node")
 
 
 def _fallback(name: str, cluster: Mapping[str, Any]) -> Finding | None:

@@ -13,7 +13,7 @@ from hub.auth.principal import Principal
 from hub.clock import rfc3339
 from hub.clusters.cleanups import CleanUp, State
 from hub.clusters.records import Cluster
-from hub.errors import Conflict, NotFound, PermissionDenied
+from hub.errors import NO_CLUSTER, Conflict, NotFound, PermissionDenied
 from hub.slices import in_slices
 
 
@@ -25,7 +25,7 @@ def visible_cluster(services: Services, principal: Principal, name: str) -> Clus
     if principal.is_admin and cluster is None:
         raise NotFound("there is no such cluster", kind="clusters", name=name)
     if cluster is None or (not principal.is_admin and services.authorizer.access(principal, name) is None):
-        raise PermissionDenied("there is no such cluster or you may not use it", kind="clusters", name=name)
+        raise PermissionDenied(NO_CLUSTER, kind="clusters", name=name)
     return cluster
 
 

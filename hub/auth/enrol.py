@@ -222,9 +222,8 @@ class JoinScheme:
     def _used(self, token: JoinToken, record: AgentKey, peer: str) -> CredentialRefused:
         if record.is_barred:
             return CredentialRefused("the join token was revoked: make a new one (riata join-tokens create)")
-        if (
-            record.revoked_at is not None
-        ):  # most often the agent itself: it has made a new key, and knows no other token
+        if record.revoked_at is not None:
+            # Most often it is the agent itself: it has made a new key, and knows no other token.
             audit.record(Audit.REVOKED_TOKEN_USED, agent=record.id, cluster_uid=token.cluster_uid, peer=peer)
             return CredentialRefused(
                 f"the agent that joined with this token was revoked at {rfc3339(record.revoked_at)}: make a new join"

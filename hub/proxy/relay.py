@@ -51,7 +51,6 @@ CLIENT_GONE: Final = 499
 """Status in metrics and log for a request whose client left before the answer (nginx's convention); never sent."""
 
 _HTTP: Final = StreamKind.HTTP
-FORBIDDEN: Final = "there is no such cluster or you may not use it"
 
 
 class Authenticator(Protocol):
@@ -164,7 +163,7 @@ class Relay:
             or (cluster_uid is not None and exchange.cluster_uid == cluster_uid)
             or (user is not None and exchange.user == user)
         ]
-        why = errors.PermissionDenied(FORBIDDEN) if token_id is None else errors.Unauthenticated()
+        why = errors.PermissionDenied(errors.NO_CLUSTER) if token_id is None else errors.Unauthenticated()
         for exchange in doomed:
             exchange.cut(why)
         return len(doomed)
@@ -178,7 +177,7 @@ class Relay:
             if cluster_uid in (EVERY_CLUSTER, exchange.cluster_uid) and not self._still_allowed(exchange)
         ]
         for exchange in doomed:
-            exchange.cut(errors.PermissionDenied(FORBIDDEN))
+            exchange.cut(errors.PermissionDenied(errors.NO_CLUSTER))
         return len(doomed)
 
     def drain(self, link: Route | None = None) -> None:
@@ -304,7 +303,7 @@ class Relay:
         exchange.user, exchange.token_id = principal.user, principal.token_id
         access = self._authorizer.access(principal, place.cluster)
         if access is None:
-            raise errors.PermissionDenied(FORBIDDEN)
+            raise errors.PermissionDenied(errors.NO_CLUSTER)
         exchange.access, exchange.claims = access, fields.claims
         exchange.cluster, exchange.cluster_uid = access.cluster_name, access.cluster_uid
         exchange.kind = kind = classify(request.method, place.rest, is_upgrade=bool(request.upgrade))

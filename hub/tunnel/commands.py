@@ -20,6 +20,7 @@ from hub.auth.registrations import Registrations
 from hub.auth.rotation import KeyRotation
 from hub.clusters.nodetable import NodeTables
 from hub.store.model import StoreError
+from hub.store.writer import FAILURES_BURST, FAILURES_PER_S
 from hub.tunnel.registry import INSTANCES_MAX, Registry, Tunnel
 from hub.tunnel.writerate import WriteRate
 from proto.aio.commands import Handler, call
@@ -66,9 +67,6 @@ TOKENS_BURST: Final = 5.0
 TOKENS_PER_S: Final = 0.1
 """Tokens that one session may have checked: each is a signature on the event loop. The kubelet renews one every eight
 minutes; the rest is for an agent whose token is refused until its cluster has registered a new signing key."""
-FAILURES_BURST: Final = 5.0
-FAILURES_PER_S: Final = 1 / 60
-"""Lines about a store that does not take what agents say: all of them say it, and again."""
 _WHOLE_TOKEN: Final = 1.0
 """What `renew-token` leaves in the bucket: an agent whose changes are refused says the token whole at once, and would
 never come to that if its changes took each place."""

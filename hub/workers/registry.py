@@ -18,6 +18,7 @@ from typing import Final
 from hub.auth.agents import AgentIdentity
 from hub.auth.nodes import ROLE_NODE
 from hub.route import Asked, Candidate, Decision, Reason, Route
+from hub.singleflight import SingleFlight
 from hub.tunnel.limits import NODE_TUNNELS_MAX
 from hub.tunnel.registry import INSTANCES_MAX, Refusal, Registry, Tunnel, TunnelStatus
 from hub.tunnel.route import QUESTION, decide
@@ -71,9 +72,8 @@ class SharedRegistry(Registry):
         self._lives: dict[str, tuple[float, Live]] = {}
         self._looked_at = -math.inf
         """When the last answer about all clusters came."""
-        self._looks: dict[str, asyncio.Task[None]] = {}
-        """Under way: whoever asks meanwhile waits for the same answer. Every one makes all other workers go through
-        their tunnels, and thousands can ask at once."""
+        self._looks = SingleFlight[None](self._tasks)
+        """By cluster uid. Every one makes all other workers go through their tunnels, and thousands can ask at once."""
 
     def start(self) -> None:
         self.host.start()
@@ -262,11 +262,7 @@ class SharedRegistry(Registry):
         known_elsewhere = (*self.directory.of_cluster(cluster_uid), *self.directory.nodes_of(cluster_uid))
         if not (known_elsewhere if cluster_uid else len(self.directory)):
             return
-        looking = self._looks.get(cluster_uid)
-        if looking is None:
-            looking = self._looks[cluster_uid] = self._tasks.spawn(self._look(cluster_uid), name="look")
-            looking.add_done_callback(lambda _: self._looks.pop(cluster_uid, None))
-        await asyncio.shield(looking)
+        await self._looks.do(cluster_uid, lambda: self._look(cluster_uid))
 
     async def _look(self, cluster_uid: str) -> None:
         try:

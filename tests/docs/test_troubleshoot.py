@@ -3,7 +3,7 @@
 from agent.doctor import causes as cluster_side
 from ctl.doctor import causes as operator_side
 from hub import status
-from hub.proxy.relay import FORBIDDEN
+from hub.errors import NO_CLUSTER
 from proto import causes
 from proto.causes import Step
 from proto.errors import Code
@@ -37,7 +37,7 @@ def test_what_it_quotes_of_the_hub_is_what_the_hub_says() -> None:
         status.stream_lost(Code.FORBIDDEN, fate).message,
         status.deadline_passed(is_mutation=True, is_delivered=False).message,
         status.deadline_passed(is_mutation=False, is_delivered=True).message,
-        FORBIDDEN,
+        NO_CLUSTER,
     ):
         assert said in TEXT, said
 

@@ -2,6 +2,8 @@
 
 import pathlib
 import stat
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -17,10 +19,17 @@ def _ours(token: str, *clusters: str) -> list[entries.Entry]:
     return entries.build(HUB, "", token, clusters, "riata")
 
 
-def _merge(env: dict[str, str], ours: list[entries.Entry], **options: object) -> store.Merged:
+def _merge(
+    env: dict[str, str],
+    ours: list[entries.Entry],
+    *,
+    hub: str = HUB,
+    use: str | None = None,
+    replace: bool = False,
+    owners: Mapping[str, str] = MappingProxyType({"old0000000": ""}),
+) -> store.Merged:
     """`ours`, by whom the old token belongs to."""
-    given = {"hub": HUB, "use": None, "replace": False, "owners": {"old0000000": ""}, **options}
-    return store.merge_into_files(ours, env, **given)  # type: ignore[arg-type]
+    return store.merge_into_files(ours, env, hub=hub, use=use, replace=replace, owners=owners)
 
 
 def _names(path: pathlib.Path, section: str) -> list[str]:

@@ -46,7 +46,7 @@ class World:
     """A hub's tables; agents whose credentials are in `revoked` do not count."""
 
     def __init__(self, store: Gated, tasks: TaskGroup) -> None:
-        self.store, self.clock = store, SettableClock()
+        self.store, self.tasks, self.clock = store, tasks, SettableClock()
         self.revoked: set[str] = set()
         self.read = 0
         """Parts that the last registration made the hub read."""
@@ -171,7 +171,7 @@ async def test_who_asks_while_a_table_is_read_gets_what_is_read(world: World) ->
     await world.tell("one", *many(3))
     world.store.watched()
     world.store.is_open.clear()
-    impatient, *patient = [asyncio.ensure_future(world.shown()) for _ in range(5)]  # noqa: TID251
+    impatient, *patient = [world.tasks.spawn(world.shown(), name="asks") for _ in range(5)]
     await turns()
     impatient.cancel()  # its client has left, on which the others' answers do not hang
     await turns()
@@ -190,7 +190,7 @@ async def test_few_tables_are_read_at_once(world: World) -> None:
         await world.tell("one", NodeRow("a"), uid=uid)
     world.store.watched()
     world.store.is_open.clear()
-    asked = [asyncio.ensure_future(world.shown(uid)) for uid in uids]  # noqa: TID251
+    asked = [world.tasks.spawn(world.shown(uid), name="asks") for uid in uids]
     await turns()
     assert world.store.listed == uids[:READS_MAX]
     world.store.is_open.set()

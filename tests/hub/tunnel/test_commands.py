@@ -23,9 +23,8 @@ from hub.auth.rotation import KeyRotation, ProvenSession
 from hub.clusters.nodetable import KIND, PART_KIND, NodeTables
 from hub.store.interface import Store
 from hub.store.model import Listing, Resource, StoreUnavailable
+from hub.store.writer import FAILURES_BURST, FAILURES_PER_S
 from hub.tunnel.commands import (
-    FAILURES_BURST,
-    FAILURES_PER_S,
     TOKENS_BURST,
     TOKENS_PER_S,
     UNFINISHED_MAX,

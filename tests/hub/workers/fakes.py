@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import cast
+
+import pytest
 
 from hub.auth.agents import AgentIdentity
 from hub.tunnel.registry import ClusterFacts, Tunnel
@@ -172,3 +176,15 @@ class FakeOwner:
 
     def writable(self) -> None:
         self.told.append("writable")
+
+
+def threads_of(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[int]:
+    """From which threads a function of a module is called, from now on."""
+    real, callers = getattr(module, name), list[int]()
+
+    def called(given: object) -> object:
+        callers.append(threading.get_ident())
+        return real(given)
+
+    monkeypatch.setattr(module, name, called)
+    return callers

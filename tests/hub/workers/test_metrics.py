@@ -13,6 +13,7 @@ from hub.metrics import Metrics
 from hub.workers import metrics as summing
 from hub.workers.messages import Family, Measured
 from hub.workers.metrics import PIECE_SAMPLES, Sums, measure, packed
+from tests.hub.workers.fakes import threads_of
 
 
 def rows(page: bytes) -> dict[str, float]:
@@ -124,13 +125,7 @@ async def test_a_page_that_is_rendered_while_workers_end_and_clusters_go_shows_n
 
 async def test_no_event_loop_reads_what_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some 300 ms for each worker of a hub with 5,000 clusters."""
-    read, readers = summing._decode, list[int]()
-
-    def reads(piece: bytes) -> Family:
-        readers.append(threading.get_ident())
-        return read(piece)
-
-    monkeypatch.setattr(summing, "_decode", reads)
+    readers = threads_of(monkeypatch, summing, "_decode")
     sums = Sums()
     for number in (1, 2):
         sums.take(number, said(worker(1, 1)))

@@ -25,6 +25,7 @@ from hub.workers.worker import settings_from, settings_text
 from proto.compression import HISTORY_BYTES
 from proto.limits import Limits
 from proto.window import Budget
+from tests.hub.workers.fakes import threads_of
 
 MIB = 1024 * 1024
 NOW = datetime.datetime.now(datetime.UTC)
@@ -167,13 +168,7 @@ async def test_a_replaced_certificate_is_counted_once_and_so_is_its_end(tmp_path
 
 async def test_a_worker_writes_its_metrics_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 5,000 clusters that takes 40 ms, in which its loop would answer nobody."""
-    write, writers = summing._encode, list[int]()
-
-    def writes(family: object) -> bytes:
-        writers.append(threading.get_ident())
-        return write(family)
-
-    monkeypatch.setattr(summing, "_encode", writes)
+    writers = threads_of(monkeypatch, summing, "_encode")
     ours, theirs = pair()
     with ours:
         made = worker.Worker(theirs)
